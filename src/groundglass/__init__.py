@@ -1,0 +1,31 @@
+"""Groundglass: COVID-19 detection in chest CT. Research use; no medical device.
+
+The names below are loaded when they are first used, so that ``import groundglass`` stays fast.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Bundle": "groundglass.detect.bundle",
+    "Detector": "groundglass.detect.detector",
+    "GroundglassError": "groundglass.errors",
+    "Preprocessing": "groundglass.preprocess",
+    "Scan": "groundglass.scan.scan",
+    "ScanError": "groundglass.errors",
+    "make_phantom": "groundglass.scan.phantom",
+    "read_scan": "groundglass.scan.reader",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'groundglass' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Datasets: the registry, manifests, splits, downloads."""

@@ -1,0 +1,1 @@
+"""Detection: bundles, the detector and heatmaps, on ONNX graphs and never torch."""

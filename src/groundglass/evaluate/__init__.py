@@ -1,0 +1,1 @@
+"""From predictions.csv to metrics with intervals, calibration and figures."""

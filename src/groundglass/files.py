@@ -1,0 +1,68 @@
+"""Writing files so that a killed process or a full disk never leaves half a file behind."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from groundglass.errors import GroundglassError
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+
+    Raises
+    ------
+    GroundglassError
+        If the folder cannot be written or the disk is full; ``path`` is then as it was.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115
+            mode,
+            encoding=encoding,
+            newline="" if encoding else None,
+            dir=path.parent,
+            prefix=f".{path.name}.",
+            delete=False,
+        )
+    except OSError as error:
+        raise GroundglassError(f"{path}: cannot be written ({error.strerror or error})") from error
+    temporary = Path(handle.name)
+    try:
+        with handle:
+            yield handle
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
+        temporary.replace(path)
+    except OSError as error:
+        raise GroundglassError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in one step."""
+    with replacing(path) as handle:
+        handle.write(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` in one step."""
+    with replacing(path, "wb") as handle:
+        handle.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

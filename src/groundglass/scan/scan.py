@@ -1,0 +1,66 @@
+"""Scan: one slice or one ordered volume, with its pixels, units and origin."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One axial slice or one ordered volume of slices.
+
+    Attributes
+    ----------
+    pixels
+        float32, shape (height, width) for a slice, (slices, height, width) for a volume. Hounsfield units
+        where ``is_hu``, else grey in [0, 1].
+    is_hu
+        Whether ``pixels`` are Hounsfield units.
+    scan_id
+        A name for the scan: the file's stem, never a patient's name.
+    spacing
+        Distance of neighbouring samples along each axis of ``pixels``, in mm; None where it is not known.
+    orientation
+        What the axes point to, as three letters of nibabel's code (``"LPS"``); None where it is not known.
+    patient
+        A pseudonymous patient id, or None.
+    source
+        The file or folder that was read, or None for a scan made in memory.
+    warnings
+        What the reader had to assume, in words.
+
+    Raises
+    ------
+    ValueError
+        If the pixels are not a finite float32 slice or volume, or grey pixels leave [0, 1].
+    """
+
+    pixels: NDArray[np.float32]
+    is_hu: bool
+    scan_id: str
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    patient: str | None = None
+    source: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.float32 or self.pixels.ndim not in (2, 3) or self.pixels.size == 0:
+            raise ValueError(
+                "a Scan holds float32 pixels, (height, width) or (slices, height, width); "
+                f"got {self.pixels.dtype} {self.pixels.shape}"
+            )
+        low, high = float(self.pixels.min()), float(self.pixels.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise ValueError("a Scan's pixels must be finite")
+        if not self.is_hu and (low < 0 or high > 1):
+            raise ValueError(f"grey pixels must lie in [0, 1]; these span {low:g} to {high:g}")
+        if self.spacing is not None and len(self.spacing) != self.pixels.ndim:
+            raise ValueError("spacing needs one value in mm for each axis of the pixels")
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the scan is an ordered stack of slices."""
+        return self.pixels.ndim == 3
