@@ -4,7 +4,7 @@ It is saved in the bundle with the model. Training caches what :meth:`Preprocess
 it; prediction takes the same array without augmentation; both end in :meth:`Preprocessing.normalise`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from groundglass.scan.scan import Scan
 from groundglass.scan.windowing import LUNG_WINDOW, apply_window
 
+Array = TypeVar("Array", bound=Any)
 Side = Annotated[int, Field(ge=16, le=2048)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
@@ -100,8 +101,8 @@ class Preprocessing(BaseModel):
         canvas[box.top : box.top + box.height, box.left : box.left + box.width] = rounded.astype(np.uint8)
         return canvas
 
-    def normalise(self, grey: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn grey into model input.
+    def normalise(self, grey: Array) -> Array:
+        """Turn grey into model input; the same arithmetic for numpy arrays and torch tensors.
 
         Parameters
         ----------
@@ -112,8 +113,8 @@ class Preprocessing(BaseModel):
         -------
         float32, shape (batch, channels, height, width).
         """
-        normalised = (grey - np.float32(self.mean)) / np.float32(self.std)
-        return np.repeat(normalised[:, None], self.channels, axis=1)
+        normalised = (grey - self.mean) / self.std
+        return normalised[:, None][:, [0] * self.channels]
 
     def model_input(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Turn cached 8-bit grey, shape (batch, height, width), into model input, without augmentation."""
