@@ -1,0 +1,213 @@
+"""From a dataset's folder to manifest rows: one function a layout."""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from groundglass.data.names import SPLIT_NAMES, canonical_label
+from groundglass.data.registry import Dataset
+from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.scan.image import SUFFIXES
+from groundglass.scan.reader import natural_key
+
+Row = dict[str, str]
+
+
+def rows_of(dataset: Dataset, folder: Path) -> pd.DataFrame:
+    """Return the manifest rows of a dataset whose files lie in ``folder``.
+
+    Returns
+    -------
+    Columns ``path, label, patient, split, source`` and the layout's own; paths absolute, all text.
+
+    Raises
+    ------
+    GroundglassError
+        If a table of the dataset cannot be read, or the classes have other sizes than the published ones.
+    """
+    frame = pd.DataFrame(LAYOUTS[dataset.layout](dataset, folder)).assign(source=dataset.name)
+    for label, count in dataset.classes.items():
+        found = int((frame["label"] == label).sum())
+        if count is not None and found != count:
+            raise GroundglassError(f"{folder}: {found} slices of class {label}, {dataset.name} has {count}")
+    return frame
+
+
+def covid_ct(dataset: Dataset, folder: Path) -> list[Row]:
+    """COVID-CT: a folder a class, patients in an Excel sheet and a CSV, the official split in text files."""
+    sheet = _table(folder / "COVID-CT-MetaInfo.xlsx", "File name", "Patient ID")
+    table = _table(folder / "NonCOVID-CT-MetaInfo.csv", "image name", "patient id")
+    rows = []
+    for label, kind, patients in ((POSITIVE, "COVID", sheet), (NEGATIVE, "NonCOVID", table)):
+        parts = _official_parts(folder / "Data-split" / kind, kind)
+        for file in pictures(folder / "Images-processed" / f"CT_{kind}"):
+            stem = _stem(file.name)
+            if stem not in patients or stem not in parts:
+                lacking = "MetaInfo table" if stem not in patients else "Data-split folder"
+                raise GroundglassError(f"{file}: is not in the {lacking} of {folder}; get these files anew")
+            rows.append(
+                {"path": str(file), "label": label, "patient": patients[stem], "split": parts[stem]},
+            )
+    return rows
+
+
+def _stem(name: str) -> str:
+    # Path.stem would cut the names of the 83 rows that lack an ending at the last dot of their DOI.
+    return re.sub(r"\.(png|jpe?g)$", "", name.strip(), flags=re.IGNORECASE)
+
+
+def _table(path: Path, name: str, patient: str) -> dict[str, str]:
+    """Patient of each file's stem, from two columns of an Excel sheet or a CSV."""
+    try:
+        read = pd.read_excel if path.suffix == ".xlsx" else pd.read_csv
+        frame = read(path, usecols=[name, patient], dtype=str).dropna()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+    return {_stem(file): str(who).strip() for file, who in zip(frame[name], frame[patient], strict=True)}
+
+
+def _official_parts(folder: Path, kind: str) -> dict[str, str]:
+    parts = {}
+    for part in ("train", "val", "test"):
+        path = folder / f"{part}CT_{kind}.txt"
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+        parts.update({_stem(line): part for line in lines if line.strip()})
+    return parts
+
+
+def numbered(dataset: Dataset, folder: Path) -> list[Row]:
+    """Numbered slices in a folder a class; of each class those numbers that the dataset names."""
+    rows = []
+    for group in dataset.numbered:
+        files = {file.stem: file for file in pictures(folder / group.folder)}
+        rows += [
+            {"path": str(files[stem]), "label": group.label, "patient": "", "split": ""}
+            for stem in group.stems()
+            if stem in files
+        ]
+    return rows
+
+
+def covid19_ct_seg(dataset: Dataset, folder: Path) -> list[Row]:
+    """Slices in ``ct``, masks in ``lungs`` and ``covid`` (columns ``lungs`` and ``lesions``)."""
+    slices = read_slices(folder)
+    return [
+        {
+            "path": str(folder / "ct" / file),
+            "label": POSITIVE,
+            "patient": case,
+            "split": "",
+            "volume": volume,
+            "lungs": str(folder / "lungs" / file),
+            "lesions": str(folder / "covid" / file),
+        }
+        for file, volume, case in slices.itertuples(index=False)
+    ]
+
+
+def read_slices(folder: Path) -> pd.DataFrame:
+    """Read covid19-ct-seg's own table: columns ``file, volume, case``."""
+    path = folder / "slices.csv"
+    try:
+        return pd.read_csv(path, usecols=["file", "volume", "case"], dtype=str)[["file", "volume", "case"]]
+    except (OSError, ValueError) as error:
+        raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+
+
+def class_folders(folder: Path, *, patients_from_folders: bool = False) -> list[Row]:
+    """One subfolder per class, perhaps below folders named for the parts (train, valid, test ...).
+
+    Parameters
+    ----------
+    patients_from_folders
+        The folders below a class folder are patients, their names the ids.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no class folder, no picture, or pictures lie outside the class folders.
+    """
+    rows = []
+    for part_folder, part in _parts(folder):
+        _refuse_loose(part_folder)
+        for class_folder in _subfolders(part_folder):
+            for file in pictures(class_folder, deep=True):
+                below = file.relative_to(class_folder).parts[:-1]
+                patient = below[0] if below and patients_from_folders else ""
+                label = canonical_label(class_folder.name)
+                rows.append({"path": str(file), "label": label, "patient": patient, "split": part})
+    if not rows:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise GroundglassError(f"{folder}: no picture ({endings}) in any subfolder")
+    _doubt_patients(rows)
+    return rows
+
+
+def _parts(folder: Path) -> list[tuple[Path, str]]:
+    subfolders = _subfolders(folder)
+    named = [sub for sub in subfolders if sub.name.lower() in SPLIT_NAMES]
+    if not named:
+        return [(folder, "")]
+    others = [sub.name for sub in subfolders if sub not in named]
+    if others:
+        raise GroundglassError(
+            f"{folder}: {others[0]} lies beside {named[0].name}; either all subfolders are parts "
+            "(train, val, test), each with one subfolder per class, or all are classes"
+        )
+    _refuse_loose(folder)
+    return [(sub, SPLIT_NAMES[sub.name.lower()]) for sub in named]
+
+
+def _refuse_loose(folder: Path) -> None:
+    loose = pictures(folder)
+    if loose:
+        raise GroundglassError(
+            f"{folder}: pictures lie outside the class folders ({len(loose)} in all, first: {loose[0].name}); "
+            "put every picture into one subfolder per class"
+        )
+
+
+def _doubt_patients(rows: list[Row]) -> None:
+    labels: dict[str, set[str]] = {}
+    for row in rows:
+        labels.setdefault(row["patient"], set()).add(row["label"])
+    shared = sorted(patient for patient, found in labels.items() if patient and len(found) > 1)
+    if shared:
+        warnings.warn(
+            f"patient folders of the same name in several classes ({len(shared)} in all, first: {shared[0]}) "
+            "are taken as one patient; rename them if they are not",
+            stacklevel=2,
+        )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        (sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith(".")), key=natural_key
+    )
+
+
+def pictures(folder: Path, *, deep: bool = False) -> list[Path]:
+    """Pictures in a folder (with ``deep`` also below it), numbers sorted as numbers; hidden files are not."""
+    found = folder.rglob("*") if deep else folder.glob("*")
+    files = [file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    return sorted((file for file in files if file.is_file()), key=natural_key)
+
+
+def _imported(dataset: Dataset, folder: Path) -> list[Row]:
+    return class_folders(folder)
+
+
+LAYOUTS: dict[str, Callable[[Dataset, Path], list[Row]]] = {
+    "covid-ct": covid_ct,
+    "numbered": numbered,
+    "covid19-ct-seg": covid19_ct_seg,
+    "class-folders": _imported,
+}
