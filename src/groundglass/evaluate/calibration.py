@@ -1,0 +1,101 @@
+"""Calibration: how far a probability can be taken at its word, and mending it by temperature."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+BINS = 10
+"""Bins of equal width, [0, 0.1), [0.1, 0.2), ... [0.9, 1], for reliability and the calibration error."""
+TEMPERATURES = (0.05, 20.0)
+"""The least and the greatest temperature that is fitted."""
+
+
+def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
+    """Fit the temperature that minimises the negative log-likelihood of ``sigmoid(logits / temperature)``.
+
+    Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599.
+
+    Parameters
+    ----------
+    logits
+        Of validation slices, shape (slices,).
+    truth
+        Whether each is positive, shape (slices,).
+
+    Returns
+    -------
+    The temperature, in ``TEMPERATURES``; 1 where the slices set no limit to it: there are none, or no logit
+    lies on the wrong side of 0, so that any sharpening raises the likelihood.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a logit is not finite.
+    """
+    logits = np.asarray(logits, dtype=float)
+    truth = np.asarray(truth, dtype=bool)
+    if logits.shape != truth.shape or logits.ndim != 1:
+        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must have one shape, (slices,)")
+    if not np.isfinite(logits).all():
+        raise ValueError("a logit is not finite")
+    signed = np.where(truth, logits, -logits)
+    if not (signed < 0).any():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -signed / np.exp(log_temperature)).mean())
+
+    fitted = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+    return float(np.exp(fitted.x))
+
+
+def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """The calibrated probability ``sigmoid(logits / temperature)``, in the shape of ``logits``."""
+    return np.asarray(expit(np.asarray(logits, dtype=float) / temperature))
+
+
+def bin_of(probability: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:
+    """The number, from 0, of the bin of equal width that each probability lies in; 1 lies in the last."""
+    return np.minimum(np.floor(np.asarray(probability) * bins), bins - 1).astype(np.intp)
+
+
+def reliability_curve(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> pd.DataFrame:
+    """Predicted probability and observed share of positives, by bins of equal width.
+
+    Returns
+    -------
+    A row a bin: ``low``, ``high``, ``count``, ``mean_probability`` and ``share_positive``, the last two NaN
+    where the bin is empty.
+    """
+    probability = np.asarray(probability, dtype=float)
+    place = bin_of(probability, bins)
+    count = np.bincount(place, minlength=bins)
+    filled = np.where(count > 0, count, np.nan)
+    edges = np.linspace(0, 1, bins + 1)
+    return pd.DataFrame(
+        {
+            "low": edges[:-1],
+            "high": edges[1:],
+            "count": count,
+            "mean_probability": np.bincount(place, probability, bins) / filled,
+            "share_positive": np.bincount(place, np.asarray(truth, dtype=float), bins) / filled,
+        }
+    )
+
+
+def ece(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
+    """Expected calibration error: the mean over slices of their bin's distance from the diagonal.
+
+    Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, here on the probability of the positive class and
+    with bins of equal width. With few slices it is above 0 even for a perfectly calibrated model.
+    """
+    curve = reliability_curve(truth, probability, bins)
+    distance = (curve["mean_probability"] - curve["share_positive"]).abs()
+    return float((distance * curve["count"]).sum() / curve["count"].sum())
+
+
+def brier(truth: ArrayLike, probability: ArrayLike) -> float:
+    """Mean squared distance of probability and truth (Brier 1950), in [0, 1], lower being better."""
+    return float(np.mean((np.asarray(probability, dtype=float) - np.asarray(truth, dtype=float)) ** 2))

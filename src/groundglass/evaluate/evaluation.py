@@ -1,0 +1,129 @@
+"""The result of an evaluation, and the one table of what its metrics are called and mean."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Unit = Literal["slice", "patient"]
+ResampledBy = Literal["patient", "group", "slice"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called, what it means, when it is undefined, and how many digits are shown."""
+
+    title: str
+    meaning: str
+    undefined: str = ""
+    digits: int = 2
+
+
+METRICS = {
+    "accuracy": Metric(
+        "Accuracy",
+        "share of the answers that are right; depends on how common COVID-19 is",
+        "nothing answered",
+    ),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", "mean of sensitivity and specificity; 0.5 is chance", "a class without answers"
+    ),
+    "sensitivity": Metric(
+        "Sensitivity (recall)", "share of COVID-19 that is answered covid", "no COVID-19 answered"
+    ),
+    "specificity": Metric(
+        "Specificity", "share of the others that is answered not covid", "nothing but COVID-19 answered"
+    ),
+    "ppv": Metric(
+        "PPV (precision)",
+        "share of the answers covid that are right; falls where COVID-19 is rarer than here",
+        "nothing answered covid",
+    ),
+    "npv": Metric(
+        "NPV",
+        "share of the answers not covid that are right; falls where COVID-19 is commoner than here",
+        "nothing answered not covid",
+    ),
+    "f1": Metric(
+        "F1", "harmonic mean of sensitivity and PPV", "no COVID-19 answered and nothing answered covid"
+    ),
+    "roc_auc": Metric(
+        "ROC AUC",
+        "chance that a case of COVID-19 is given a higher probability than another; 0.5 is chance",
+        "only one class",
+    ),
+    "pr_auc": Metric(
+        "PR AUC",
+        "average precision over all thresholds; chance is the share of COVID-19 here",
+        "only one class",
+    ),
+    "brier": Metric("Brier score", "mean squared distance of probability and truth; 0 is perfect", digits=3),
+    "ece": Metric(
+        "ECE",
+        "calibration error: how far probabilities lie from what is observed; 0 is perfect, and with few "
+        "slices both value and interval come out too high",
+        digits=3,
+    ),
+    "coverage": Metric("Coverage", "share that is answered, neither uncertain nor not a chest CT"),
+}
+"""By name, in the order of display. COVID-19 is the positive class."""
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Result):
+    """A metric and its bootstrap interval; None where undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Confusion(_Result):
+    """Counts of the answers; COVID-19 is positive."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+
+class Evaluation(_Result):
+    """What ``predictions.csv`` says of a detector.
+
+    Attributes
+    ----------
+    unit
+        What a row is, and hence what is counted: a slice or a patient.
+    count, positives
+        Rows, and those among them that are labelled COVID-19.
+    groups, resampled_by
+        How many units were resampled for the intervals, and what they are: patients, groups (blocks of slices
+        where patients are not known for all) or single slices.
+    resamples, confidence, seed
+        Of the bootstrap.
+    metrics
+        By their name in ``METRICS``. Those that need a yes or no (accuracy to F1) are of the rows answered.
+    confusion
+        Of the rows answered.
+    notes
+        Sentences that a reader of the numbers must know.
+    """
+
+    unit: Unit
+    count: int
+    positives: int
+    groups: int
+    resampled_by: ResampledBy
+    resamples: int
+    confidence: float
+    seed: int
+    metrics: dict[str, Estimate]
+    confusion: Confusion
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``Evaluation.model_validate`` reads them back."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,341 @@
+"""Figures of an evaluation and of training, each a matplotlib Figure, legible at the width of a phone.
+
+They are made with matplotlib's objects and never with pyplot, so nothing global is touched. The colours are of
+Okabe & Ito 2008, which people with any kind of colour blindness tell apart.
+"""
+
+from collections.abc import Mapping
+from io import BytesIO
+from itertools import cycle
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.calibration import reliability_curve
+from groundglass.evaluate.evaluation import METRICS, Evaluation
+from groundglass.evaluate.intervals import bootstrap_weights
+from groundglass.evaluate.metrics import resampling_groups
+from groundglass.evaluate.predictions import VERDICTS, check_predictions, truth_of, unit_codes
+from groundglass.evaluate.summary import format_estimate
+from groundglass.evaluate.weighted import Floats, Ranking
+from groundglass.labels import NEGATIVE, POSITIVE
+
+SIZE = (6.0, 5.0)
+"""Width and height in inches."""
+TEXT, TITLE = 10, 12
+"""Sizes of letters, in points."""
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+GRID = np.linspace(0, 1, 101)
+"""Shares of false positives at which the band of the ROC curve is computed."""
+LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "val_accuracy", "lr")
+Place = Literal["best", "lower left", "lower right", "upper left"]
+BestBy = Literal["val_auc", "val_loss", "val_accuracy"]
+
+
+def to_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file, ``dpi`` pixels an inch, on white."""
+    FigureCanvasAgg(figure)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """ROC curve with its pointwise bootstrap band and the operating point of the verdicts.
+
+    Parameters
+    ----------
+    predictions
+        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them.
+    evaluation
+        Of these predictions; names the numbers and the bootstrap, which is drawn anew for the band.
+
+    Raises
+    ------
+    GroundglassError
+        If the predictions are of one class only.
+    """
+    truth, probability = _both_classes(predictions)
+    ranking = Ranking(truth, probability)
+    figure, axes = _square("ROC curve", evaluation)
+    if evaluation.groups > 1:
+        units = unit_codes(resampling_groups(check_predictions(predictions)))
+        curves = [
+            _sensitivity_on_grid(ranking, weights)
+            for weights in bootstrap_weights(units, evaluation.resamples, evaluation.seed)
+        ]
+        tail = (1 - evaluation.confidence) / 2
+        low, high = np.quantile(np.concatenate(curves), [tail, 1 - tail], axis=0)
+        label = f"{evaluation.confidence:.0%} band"
+        axes.fill_between(GRID, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
+    tp, fp = ranking.counts(np.ones((1, len(truth))))
+    area = format_estimate(evaluation.metrics["roc_auc"])
+    axes.plot(
+        np.append(0, fp[0] / fp[0, -1]), np.append(0, tp[0] / tp[0, -1]), color=BLUE, label=f"AUC {area}"
+    )
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
+    sensitivity, specificity = (evaluation.metrics[name].value for name in ("sensitivity", "specificity"))
+    if sensitivity is not None and specificity is not None:
+        _operating_point(axes, 1 - specificity, sensitivity)
+    axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
+    _legend(axes, "lower right")
+    return figure
+
+
+def _sensitivity_on_grid(ranking: Ranking, weights: Floats) -> Floats:
+    """Sensitivity at each of GRID, (weightings with both classes, grid)."""
+    tp, fp = ranking.counts(weights)
+    both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
+    tpr, fpr = tp[both] / tp[both, -1:], fp[both] / fp[both, -1:]
+    rows = [np.interp(GRID, np.append(0, x), np.append(0, y)) for x, y in zip(fpr, tpr, strict=True)]
+    return np.reshape(rows, (-1, len(GRID)))
+
+
+def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """Precision-recall curve with the operating point of the verdicts; parameters and errors as for roc."""
+    truth, probability = _both_classes(predictions)
+    tp, fp = (counts[0] for counts in Ranking(truth, probability).counts(np.ones((1, len(truth)))))
+    precision = tp / (tp + fp)
+    figure, axes = _square("Precision-recall curve", evaluation)
+    # Steps, not slopes: the area under them is the average precision.
+    axes.step(
+        np.append(0, tp / tp[-1]),
+        np.append(precision[0], precision),
+        where="pre",
+        color=BLUE,
+        label=f"PR AUC {format_estimate(evaluation.metrics['pr_auc'])}",
+    )
+    share = float(truth.mean())
+    axes.axhline(share, color=GREY, linestyle=":", label=f"chance: share of {POSITIVE}, {share:.2f}")
+    recall, ppv = (evaluation.metrics[name].value for name in ("sensitivity", "ppv"))
+    if recall is not None and ppv is not None:
+        _operating_point(axes, recall, ppv)
+    axes.set(
+        xlabel=f"recall (sensitivity, {POSITIVE} found)",
+        ylabel=f"precision (PPV, {POSITIVE} verdicts being right)",
+    )
+    _legend(axes, "lower left")
+    return figure
+
+
+def calibration(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """Observed share of positives against predicted probability in ten bins, over the bins' counts."""
+    frame = check_predictions(predictions)
+    curve = reliability_curve(truth_of(frame), frame["probability"])
+    figure = _figure("Calibration", evaluation)
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    filled = curve[curve["count"] > 0]
+    numbers = ", ".join(
+        f"{METRICS[name].title} {format_estimate(evaluation.metrics[name], 3)}" for name in ("ece", "brier")
+    )
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
+    upper.plot(filled["mean_probability"], filled["share_positive"], "o-", color=BLUE, label="observed")
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share of {POSITIVE}")
+    upper.set_title(numbers, fontsize=TEXT)
+    _legend(upper, "upper left")
+    lower.bar(
+        curve["low"], curve["count"], width=curve["high"] - curve["low"], align="edge", color=BLUE, ec="white"
+    )
+    lower.set(xlabel=f"predicted probability of {POSITIVE}", ylabel=f"{evaluation.unit}s")
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    _letters(upper)
+    _letters(lower)
+    return figure
+
+
+def confusion_matrix(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
+    """Counts of every verdict by label, with their share of the label."""
+    frame = check_predictions(predictions)
+    truth = truth_of(frame)
+    given = [
+        verdict
+        for verdict in VERDICTS
+        if verdict in (POSITIVE, NEGATIVE) or (frame["verdict"] == verdict).any()
+    ]
+    counts = np.array(
+        [[int((frame["verdict"][of] == name).sum()) for name in given] for of in (truth, ~truth)]
+    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure("Confusion matrix", evaluation)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{count}\n{share:.0%}",
+            ha="center",
+            va="center",
+            fontsize=TITLE + 2,
+            color="white" if share > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(given)), [name.replace(" a chest", " a\nchest") for name in given])
+    axes.set_yticks([0, 1], [POSITIVE, NEGATIVE])
+    axes.set(xlabel=f"verdict (% of the {evaluation.unit}s of each label)", ylabel="label")
+    _letters(axes)
+    return figure
+
+
+def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float | None = None) -> Figure:
+    """Histogram of the calibrated probability by label, with the threshold where it is given."""
+    frame = check_predictions(predictions)
+    truth = truth_of(frame)
+    figure = _figure("Probability by label", evaluation)
+    axes = figure.subplots()
+    for name, of, colour, hatch in ((NEGATIVE, ~truth, BLUE, ""), (POSITIVE, truth, VERMILLION, "//")):
+        axes.hist(
+            frame["probability"][of],
+            bins=20,
+            range=(0, 1),
+            histtype="stepfilled",
+            facecolor=(colour, 0.35),
+            edgecolor=colour,
+            hatch=hatch,
+            label=f"{name} ({of.sum()})",
+        )
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
+    axes.set(xlim=(0, 1), xlabel=f"predicted probability of {POSITIVE}", ylabel=f"{evaluation.unit}s")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _letters(axes)
+    _legend(axes, "best")
+    return figure
+
+
+def curves(log: pd.DataFrame, best_by: BestBy = "val_auc") -> Figure:
+    """Loss, validation metrics and learning rate by epoch, the best epoch marked.
+
+    Parameters
+    ----------
+    log
+        A run's log.csv: ``epoch, train_loss, val_loss, val_auc, val_accuracy, lr``. Several rows an epoch are
+        joined, as a logger leaves them that writes training and validation apart.
+    best_by
+        What the epoch to keep was chosen by.
+
+    Raises
+    ------
+    GroundglassError
+        If a column is missing.
+    """
+    epochs = _epochs(log, "log.csv")
+    figure = Figure(figsize=(SIZE[0], 6.0), layout="constrained", facecolor="white")
+    panels = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1))
+    shown = (("train_loss", "val_loss"), ("val_auc", "val_accuracy"), ("lr",))
+    for axes, columns, label in zip(panels, shown, ("loss", "validation", "learning\nrate"), strict=True):
+        for column, colour, style in zip(columns, (BLUE, VERMILLION), ("-", "--"), strict=False):
+            name = column.replace("train_", "training ").replace("val_", "validation ").replace("auc", "AUC")
+            axes.plot(epochs.index, epochs[column], style, marker=".", color=colour, label=name)
+        axes.set_ylabel(label)
+        _letters(axes)
+    best = _best_epoch(epochs, best_by)
+    if best is not None:
+        for axes in panels:
+            axes.axvline(best, color=GREY, linestyle=":", label=f"best epoch: {best}")
+    for axes in panels[:2]:
+        _legend(axes, "best")
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].yaxis.set_major_locator(MaxNLocator(2))
+    figure.suptitle("Training", fontsize=TITLE)
+    return figure
+
+
+def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: BestBy = "val_auc") -> Figure:
+    """Validation loss and accuracy of several models by epoch, each model's best epoch marked with a dot.
+
+    Parameters
+    ----------
+    logs
+        By the model's name, as :func:`curves` takes them.
+    best_by
+        What the epochs to keep were chosen by.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no log or a column is missing in one.
+    """
+    if not logs:
+        raise GroundglassError("there is no training log to compare")
+    figure = Figure(figsize=(SIZE[0], 6.0), layout="constrained", facecolor="white")
+    panels = figure.subplots(2, sharex=True)
+    for (name, log), colour, style in zip(logs.items(), cycle(COLOURS), cycle(STYLES), strict=False):
+        epochs = _epochs(log, name)
+        best = _best_epoch(epochs, best_by)
+        for axes, column in zip(panels, ("val_loss", "val_accuracy"), strict=True):
+            (line,) = axes.plot(epochs.index, epochs[column], style, color=colour)
+            if best is not None:
+                axes.plot(best, epochs[column][best], "o", color=colour)
+        line.set_label(name)
+    for axes, label in zip(panels, ("validation loss", "validation accuracy"), strict=True):
+        axes.set_ylabel(label)
+        _letters(axes)
+    panels[-1].set_xlabel("epoch (dot: the epoch kept)")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False)
+    figure.suptitle("Models compared", fontsize=TITLE)
+    return figure
+
+
+def _epochs(log: pd.DataFrame, name: str) -> pd.DataFrame:
+    missing = [column for column in LOG_COLUMNS if column not in log]
+    if missing:
+        raise GroundglassError(f"{name}: the training log has no column {', '.join(missing)}")
+    return log.groupby("epoch").last()
+
+
+def _best_epoch(epochs: pd.DataFrame, best_by: BestBy) -> int | None:
+    known = epochs[best_by].dropna()
+    if known.empty:
+        return None
+    row = int(known.argmin() if best_by == "val_loss" else known.argmax())
+    return int(known.index[row])
+
+
+def _both_classes(predictions: pd.DataFrame) -> tuple[NDArray[np.bool_], Floats]:
+    frame = check_predictions(predictions)
+    truth = truth_of(frame)
+    if truth.all() or not truth.any():
+        raise GroundglassError("the predictions are of one class only: ROC and precision-recall need both")
+    return truth, frame["probability"].to_numpy()
+
+
+def _figure(title: str, evaluation: Evaluation) -> Figure:
+    figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
+    counted = f"{evaluation.positives} {POSITIVE} of {evaluation.count} {evaluation.unit}s"
+    figure.suptitle(f"{title}: {counted}", fontsize=TITLE)
+    return figure
+
+
+def _square(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
+    figure = _figure(title, evaluation)
+    axes = figure.subplots()
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.grid(alpha=0.3)
+    _letters(axes)
+    return figure, axes
+
+
+def _letters(axes: Axes) -> None:
+    axes.tick_params(labelsize=TEXT)
+    axes.xaxis.label.set_fontsize(TEXT + 1)
+    axes.yaxis.label.set_fontsize(TEXT + 1)
+
+
+def _legend(axes: Axes, place: Place) -> None:
+    axes.legend(loc=place, fontsize=TEXT)
+
+
+def _operating_point(axes: Axes, x: float, y: float) -> None:
+    axes.plot(x, y, "o", color=VERMILLION, markersize=9, label=f"verdicts ({x:.2f}, {y:.2f})")

@@ -1,0 +1,221 @@
+"""From predictions to metrics with intervals, of slices and of patients."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.evaluation import METRICS, Confusion, Estimate, Evaluation, ResampledBy, Unit
+from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
+from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
+from groundglass.evaluate.weighted import Floats, WeightedMetrics
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+
+FEW_UNITS = 10
+"""A class that comes from fewer patients or groups gets a note on its intervals."""
+TOLERATED_UNDEFINED = 0.05
+"""Share of resamples that may leave a metric undefined without a note."""
+
+
+def evaluate(
+    predictions: pd.DataFrame,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    unit: Unit = "slice",
+) -> Evaluation:
+    """Compute every metric with its interval.
+
+    Sensitivity and its like come from the verdicts given; AUC, Brier and ECE from the calibrated probability
+    of all rows, answered or not. Intervals are percentiles of a bootstrap by ``group``, where that is blank
+    by ``patient``, and where both are blank by slice.
+
+    Parameters
+    ----------
+    predictions
+        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them.
+    resamples, confidence, seed
+        Of the bootstrap; equal seeds give equal intervals.
+    unit
+        What a row is: a slice, or a patient where ``predictions`` comes from :func:`by_patient`.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no row, a label is blank or a value does not fit.
+    """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+    frame = check_predictions(predictions)
+    truth = truth_of(frame)
+    groups = resampling_groups(frame)
+    units = unit_codes(groups)
+    resampled_by = _resampled_by(frame, groups)
+    probability = frame["probability"].to_numpy()
+    computed = WeightedMetrics(truth, probability, frame["verdict"].to_numpy(dtype=object))
+    once = np.ones((1, len(frame)))
+    values = {name: float(value[0]) for name, value in computed(once).items()}
+    resampled = _resample(computed, units, resamples, seed)
+    tp, fp, fn, tn = (int(number) for number in computed.confusion(once)[0])
+    return Evaluation(
+        unit=unit,
+        count=len(frame),
+        positives=int(truth.sum()),
+        groups=int(units.max()) + 1,
+        resampled_by=resampled_by,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        metrics={name: _estimate(values[name], resampled[name], confidence) for name in METRICS},
+        confusion=Confusion(true_positive=tp, false_positive=fp, false_negative=fn, true_negative=tn),
+        notes=(
+            *_notes_on_rows(frame, groups, unit),
+            *_notes_on_units(truth, units, resampled_by),
+            *_notes_on_metrics(values, resampled),
+        ),
+    )
+
+
+def evaluate_patients(
+    predictions: pd.DataFrame,
+    threshold: float,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate patients instead of slices: :func:`evaluate` of :func:`by_patient`, which see.
+
+    Slices that name no patient and patients with both labels are told of in the notes.
+    """
+    patients = by_patient(predictions, threshold)
+    evaluation = evaluate(patients, resamples=resamples, confidence=confidence, seed=seed, unit="patient")
+    notes = []
+    left_out = len(predictions) - int(patients["slices"].sum())
+    if left_out:
+        notes.append(f"{left_out} of {len(predictions)} slices name no patient and are left out.")
+    mixed = int(patients["mixed_labels"].sum())
+    if mixed:
+        notes.append(f"{_count(mixed, 'patient')} with slices of both labels counted as {POSITIVE}.")
+    return evaluation.model_copy(update={"notes": (*notes, *evaluation.notes)})
+
+
+def by_patient(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Sum slices up to patients.
+
+    Score and probability are the mean over a patient's slices, those that are not a chest CT left out unless
+    all are. The verdict is POSITIVE from ``threshold`` on, else NEGATIVE, or NOT_A_CHEST_CT where all slices
+    are. A patient is labelled POSITIVE where any slice is.
+
+    Returns
+    -------
+    Predictions, a row a patient in order of first appearance, with two more columns: ``slices``, how many
+    there are, and ``mixed_labels``, whether some are POSITIVE and some are not. ``path`` and ``group`` are
+    those of the first slice. Slices that name no patient are left out.
+
+    Raises
+    ------
+    GroundglassError
+        If no slice names its patient or a value does not fit.
+    """
+    frame = check_predictions(predictions)
+    frame = frame[frame["patient"] != ""]
+    if frame.empty:
+        raise GroundglassError(
+            "no slice names its patient: fill the column patient to get figures by patient"
+        )
+    chest = frame["verdict"] != NOT_A_CHEST_CT
+    any_chest = chest.groupby(frame["patient"]).transform("any")
+    means = frame[chest | ~any_chest].groupby("patient")[["score", "probability"]].mean()
+    answers = pd.Series(np.where(means["probability"] >= threshold, POSITIVE, NEGATIVE), index=means.index)
+    patients = frame.groupby("patient", sort=False).agg(
+        path=("path", "first"), group=("group", "first"), slices=("path", "size")
+    )
+    patients = patients.join(means).join(_patient_labels(frame))
+    patients["verdict"] = answers.where(any_chest.groupby(frame["patient"]).first(), NOT_A_CHEST_CT)
+    return patients.reset_index()[[*COLUMNS, "slices", "mixed_labels"]]
+
+
+def _patient_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """``label`` and ``mixed_labels`` by patient."""
+    # The label that decides comes first: any positive, else a blank one, which leaves the patient unlabelled.
+    rank = frame["label"].map({POSITIVE: 0, "": 1}).fillna(2)
+    ranked = frame.assign(rank=rank).sort_values("rank", kind="stable").groupby("patient")
+    mixed = (ranked["rank"].min() == 0) & (ranked["rank"].max() == 2)
+    return pd.DataFrame({"label": ranked["label"].first(), "mixed_labels": mixed})
+
+
+def resampling_groups(predictions: pd.DataFrame) -> "pd.Series[str]":
+    """The group of each slice: ``group``, where blank ``patient``; blank where both are."""
+    return predictions["group"].where(predictions["group"] != "", predictions["patient"])
+
+
+def _resampled_by(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
+    if (groups == "").all():
+        return "slice"
+    return "patient" if (groups == frame["patient"]).all() and (groups != "").all() else "group"
+
+
+def _resample(
+    computed: WeightedMetrics, units: NDArray[np.intp], resamples: int, seed: int
+) -> dict[str, Floats]:
+    # A single group can only be drawn as it is, and an interval of no width would feign certainty.
+    if not units.any():
+        return {name: np.empty(0) for name in METRICS}
+    chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in METRICS}
+
+
+def _estimate(value: float, resampled: Floats, confidence: float) -> Estimate:
+    if np.isnan(value):
+        return Estimate(value=None)
+    interval = percentile_interval(resampled, confidence)
+    return Estimate(value=value, low=interval[0], high=interval[1]) if interval else Estimate(value=value)
+
+
+def _notes_on_rows(frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit) -> list[str]:
+    notes = []
+    of_all = f"of {_count(len(frame), unit)}"
+    verdicts = frame["verdict"].value_counts()
+    silent = [f"{verdicts[name]} {name}" for name in (UNCERTAIN, NOT_A_CHEST_CT) if name in verdicts]
+    if silent:
+        notes.append(f"{' and '.join(silent)} {of_all}: left out of what needs a yes or no.")
+    alone = int((groups == "").sum())
+    if alone:
+        notes.append(
+            f"{alone} {of_all} name neither patient nor group: the intervals treat each {unit} as a patient of "
+            "its own and are too narrow."
+        )
+    return notes
+
+
+def _notes_on_units(
+    truth: NDArray[np.bool_], units: NDArray[np.intp], resampled_by: ResampledBy
+) -> list[str]:
+    if not units.any():
+        return [f"All are of one {resampled_by}: no interval can be given."]
+    counts = {name: len(np.unique(units[of])) for name, of in ((POSITIVE, truth), (NEGATIVE, ~truth))}
+    return [
+        f"Only {_count(count, resampled_by)} labelled {name}: intervals from so few are rough."
+        for name, count in counts.items()
+        if 0 < count < FEW_UNITS
+    ]
+
+
+def _notes_on_metrics(values: dict[str, float], resampled: dict[str, Floats]) -> list[str]:
+    notes = []
+    for name, metric in METRICS.items():
+        if np.isnan(values[name]):
+            notes.append(f"{metric.title} is undefined: {metric.undefined}.")
+        elif len(resampled[name]):
+            share = float(np.isnan(resampled[name]).mean())
+            if share > TOLERATED_UNDEFINED:
+                notes.append(
+                    f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
+                )
+    return notes
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

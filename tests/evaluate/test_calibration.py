@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+from sklearn.calibration import calibration_curve
+
+from groundglass.evaluate.calibration import (
+    TEMPERATURES,
+    apply_temperature,
+    bin_of,
+    brier,
+    ece,
+    fit_temperature,
+    reliability_curve,
+)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found_again(temperature):
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, size=20_000)
+    truth = generator.random(20_000) < expit(logits)
+    assert fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.05)
+
+
+def test_hand_worked_temperature():
+    # Logits of 2, three of four right: the likelihood is greatest where sigmoid(2 / T) = 3/4, T = 2 / ln 3.
+    logits, truth = [2, 2, 2, 2], [True, True, True, False]
+    assert fit_temperature(logits, truth) == pytest.approx(2 / np.log(3), rel=1e-3)
+
+
+def test_slices_that_set_no_limit_leave_the_temperature_at_one():
+    assert fit_temperature([], []) == 1
+    assert fit_temperature([3.0, -2.0, 0.1], [True, False, True]) == 1
+    assert fit_temperature([0.0, 0.0], [True, False]) == 1
+
+
+def test_a_model_that_is_always_wrong_is_believed_as_little_as_possible():
+    assert fit_temperature([3.0, -2.0], [False, True]) == pytest.approx(TEMPERATURES[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(("logits", "truth"), [([1.0, 2.0], [True]), ([np.inf], [True]), ([[1.0]], [[True]])])
+def test_logits_that_do_not_fit_are_refused(logits, truth):
+    with pytest.raises(ValueError, match=r"one shape|not finite"):
+        fit_temperature(logits, truth)
+
+
+def test_temperature_keeps_the_order_and_the_shape():
+    assert apply_temperature([[0.0, 2.0]], 2) == pytest.approx(np.array([[0.5, expit(1.0)]]))
+
+
+def test_bins_hold_their_lower_edge_and_the_last_its_upper():
+    assert bin_of([0, 0.05, 0.1, 0.3, 0.6, 0.7, 0.999, 1]).tolist() == [0, 0, 1, 3, 6, 7, 9, 9]
+
+
+def test_reliability_is_that_of_scikit_learn():
+    generator = np.random.default_rng(1)
+    probability = generator.random(300) * 0.85
+    truth = generator.random(300) < probability
+    curve = reliability_curve(truth, probability)
+    filled = curve[curve["count"] > 0]
+    share, mean = calibration_curve(truth, probability, n_bins=10)
+    assert filled["share_positive"].to_numpy() == pytest.approx(share)
+    assert filled["mean_probability"].to_numpy() == pytest.approx(mean)
+    assert curve["count"].sum() == 300
+    assert curve["share_positive"].isna().tolist() == [False] * 9 + [True]
+    assert (curve["low"][3], curve["high"][3]) == pytest.approx((0.3, 0.4))
+
+
+def test_hand_worked_calibration_error():
+    # Bin 0.2: mean 0.25, none positive; bin 0.8: mean 0.8, 2 of 2 positive.
+    assert ece([0, 0, 1, 1], [0.2, 0.29, 0.8, 0.8]) == pytest.approx((2 * 0.245 + 2 * 0.2) / 4)
+    assert ece([0, 1], [0.0, 1.0]) == 0
+    assert brier([0, 1, 1], [0.5, 0.9, 0.0]) == pytest.approx((0.25 + 0.01 + 1) / 3)
