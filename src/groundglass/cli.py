@@ -1,0 +1,210 @@
+"""The commands: each parses, calls one function and prints. ``groundglass --help`` lists them."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from groundglass import __version__, cli_data
+from groundglass.errors import GroundglassError
+
+FAILED = 1
+SOME_FAILED = 3
+"""Exit code where the work was done, but some files could not be read; 1 is for no result, 2 for wrong usage."""
+
+app = typer.Typer(
+    name="groundglass",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="COVID-19 detection in chest CT. Research use only; no medical device.",
+    epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read.",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_data.app, name="data")
+
+BundleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", "-b", help="A shipped bundle's name, a bundle's folder or zip, or a run's folder."
+    ),
+]
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _list_failures(failures: list[Any]) -> None:
+    for failure in failures:
+        remedy = f"; {failure.remedy}" if failure.remedy else ""
+        _say(f"not read: {failure.path}: {failure.problem}{remedy}")
+
+
+@app.command(
+    epilog="Examples:  groundglass predict slice.png   |   groundglass predict scans/ 'more/*.jpg' -o out"
+)
+def predict(
+    paths: Annotated[list[str], typer.Argument(help="Slices: files, folders, or patterns in quotes.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for predictions.csv, findings.json, heatmaps, report.html."
+        ),
+    ] = None,
+    bundle: BundleOption = None,
+    heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each slice (with -o).")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say how likely COVID-19 is on slices.
+
+    Prints one line a slice; with -o also writes a table, the findings, heatmaps and a report.
+    """
+    from groundglass.jobs.open import open_detector
+    from groundglass.jobs.predict import predict as run
+    from groundglass.scan.reader import find_scans
+
+    files = find_scans(paths)
+    prediction = run(files, output, detector=open_detector(bundle), heatmaps=heatmaps)
+    if as_json:
+        typer.echo(json.dumps(prediction.document, indent=2, ensure_ascii=False))
+    else:
+        for row in prediction.rows[:20] if output else prediction.rows:
+            typer.echo(f"{row.verdict:10} {row.probability:6.3f}  {row.path}")
+        if output and len(prediction.rows) > 20:
+            typer.echo(f"... and {len(prediction.rows) - 20} more in {output / 'predictions.csv'}")
+        if output:
+            typer.echo(f"Report: {output / 'report.html'}")
+        _say("Research use only; no medical device.")
+    _list_failures(prediction.failures)
+    if prediction.failures:
+        raise typer.Exit(SOME_FAILED if prediction.rows else FAILED)
+
+
+@app.command(
+    epilog="Example:  groundglass train recipes/covid-ct-lite0.yaml --set training.epochs=5 -o runs/short"
+)
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value: key=value, with dotted keys.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder [runs/NAME].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw an earlier run away.")] = False,
+) -> None:
+    """Train a model by a recipe, choose on its validation part, and export a bundle."""
+    from groundglass.jobs.train import train as run
+
+    finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=_say)
+    typer.echo(f"Run: {finished.folder}\nBundle: {finished.bundle_folder}\nReport: {finished.report_file}")
+
+
+@app.command(
+    epilog="Examples:  groundglass evaluate runs/covid-ct-lite0 covid-ct   |   "
+    "groundglass evaluate covid-ct-lite0 sarscov2-ct -o external"
+)
+def evaluate(
+    detector: Annotated[
+        str, typer.Argument(help="A run's folder, a bundle's folder or zip, or a shipped bundle.")
+    ],
+    dataset: Annotated[
+        str, typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write [evaluations/...].")
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Enter the figures into the bundle and its model card.")
+    ] = False,
+) -> None:
+    """Judge a detector on labelled slices, with intervals, figures and a report.
+
+    On the detector's own dataset the test part is taken; another dataset is external validation and taken whole.
+    """
+    from groundglass.evaluate.summary import summary_rows
+    from groundglass.jobs.evaluate import choose_rows, evaluate_detector, kind_of
+    from groundglass.jobs.open import open_detector
+
+    opened = open_detector(detector)
+    labelled = choose_rows(opened.bundle.facts, opened.bundle.recipe, dataset, part)
+    folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
+    _say(kind_of(labelled))
+    for warning in labelled.warnings:
+        _say(f"warning: {warning}")
+    outcome = evaluate_detector(opened, labelled, folder, record=record)
+    for result in filter(None, (outcome.slices, outcome.patients)):
+        rows = [tuple(row) for row in summary_rows(result)]
+        _table(
+            f"Per {result.unit} ({result.count}), positive class covid",
+            ("figure", "value (95% interval)"),
+            rows,
+        )
+        for note in result.notes:
+            _say(f"note: {note}")
+    typer.echo(f"Report: {folder / 'report.html'}")
+    _list_failures(outcome.failures)
+    if outcome.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command(epilog="Example:  groundglass bundle runs/covid-ct-lite0 -o detector.zip")
+def bundle(
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder or a .zip [RUN/bundle].")
+    ] = None,
+) -> None:
+    """Export the best epoch of a run as a bundle that needs no training library."""
+    from groundglass.jobs.train import bundle_run
+
+    typer.echo(f"Bundle: {bundle_run(run, output)}")
+
+
+@app.command(epilog="Example:  groundglass demo -o demo-report")
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")] = Path("demo-report"),
+) -> None:
+    """Run the shipped detector on covid-ct's test part, or on phantoms, and write the report."""
+    from groundglass.jobs.demo import demo as run
+
+    typer.echo(f"Report: {run(output, _say)}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"groundglass {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; a user's mistake becomes one line and exit code 1, a warning one line."""
+    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+    try:
+        app()
+    except GroundglassError as error:
+        _say(f"error: {error}")
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        _say("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(FAILED)

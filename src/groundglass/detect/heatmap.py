@@ -1,0 +1,51 @@
+"""Heatmaps: a slice with the evidence for COVID-19 drawn over it."""
+
+import numpy as np
+from PIL import Image
+
+from groundglass.detect.detector import SliceFinding
+from groundglass.preprocess import Preprocessing
+from groundglass.scan.windowing import apply_window
+
+_ANCHORS = np.array(
+    [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
+)
+"""Five colours of matplotlib's map 'inferno', which is even to the eye and safe for the colour-blind."""
+FULL_SCALE = 6.0
+"""Local logit that is drawn in the brightest colour: a slice that looked like that place everywhere would have
+a probability of 99.8%. The scale is the same for every slice, so that maps can be compared."""
+OPACITY = 0.65
+"""Of the colour, from half of the full scale on; below it fades away."""
+
+_STEPS = np.linspace(0, 1, 256)
+_COLOURS = np.stack([np.interp(_STEPS, np.linspace(0, 1, len(_ANCHORS)), c) for c in _ANCHORS.T], axis=-1)
+_PALETTE = np.rint(_COLOURS).astype(np.uint8).tobytes()
+_OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).tolist()
+
+
+def grey_image(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+    """The slice as 8-bit grey, HU seen through the bundle's window."""
+    scan = finding.scan
+    window = preprocessing.window
+    grey = apply_window(scan.pixels, window.level, window.width) if scan.is_hu else scan.pixels
+    return Image.fromarray(np.rint(grey * 255).astype(np.uint8))
+
+
+def heatmap(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+    """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it."""
+    slice_image = grey_image(finding, preprocessing)
+    strength = _strength(finding, preprocessing, slice_image.size)
+    colour = strength.copy()
+    colour.putpalette(_PALETTE)
+    return Image.composite(colour.convert("RGB"), slice_image.convert("RGB"), strength.point(_OPACITIES))
+
+
+def _strength(finding: SliceFinding, preprocessing: Preprocessing, size: tuple[int, int]) -> Image.Image:
+    """Evidence for each pixel of a slice of ``size`` (width, height), 8-bit, 255 for ``FULL_SCALE``."""
+    local_logit = finding.evidence * np.float32(finding.evidence.size)
+    rows, columns = preprocessing.size
+    whole = Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC)
+    scaled = np.clip(np.asarray(whole) * np.float32(255 / FULL_SCALE), 0, 255)
+    box = preprocessing.box(size[1], size[0])
+    inner = scaled[box.top : box.top + box.height, box.left : box.left + box.width]
+    return Image.fromarray(np.rint(inner).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)

@@ -1,0 +1,54 @@
+"""``groundglass demo``: the shipped detector at work, on real slices where they can be had."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from groundglass.data.datasets import get, locate
+from groundglass.errors import GroundglassError
+from groundglass.jobs.evaluate import choose_rows, evaluate_detector
+from groundglass.jobs.open import open_detector
+from groundglass.jobs.predict import predict
+from groundglass.scan.phantom import write_phantom_set
+
+DATASET = "covid-ct"
+PHANTOMS = 3
+
+
+def demo(folder: Path, tell: Callable[[str], None]) -> Path:
+    """Run the default detector on covid-ct's test part, or on phantoms where covid-ct cannot be had.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    tell
+        Receives what is being done.
+
+    Returns
+    -------
+    The report.
+    """
+    detector = open_detector(None)
+    if _have_real_slices(tell):
+        bundle = detector.bundle
+        labelled = choose_rows(bundle.facts, bundle.recipe, DATASET, "test")
+        tell(f"Answering {len(labelled.rows)} real slices: the test part of {DATASET}.")
+        evaluate_detector(detector, labelled, folder)
+    else:
+        tell("Answering phantoms instead: synthetic slices that show how it works, never how well.")
+        slices = folder / "phantoms"
+        rows = write_phantom_set(slices, count=PHANTOMS, disease="mixed", seed=0)
+        title = "Phantoms: synthetic slices, which say nothing of how good the detector is"
+        predict([Path(row["path"]) for row in rows], folder, detector=detector, title=title)
+    return folder / "report.html"
+
+
+def _have_real_slices(tell: Callable[[str], None]) -> bool:
+    if locate(DATASET) is None:
+        tell(f"{DATASET} is not on this machine; trying to download it.")
+    try:
+        get(DATASET)
+    except GroundglassError as error:
+        tell(f"No real slices: {str(error).splitlines()[0]}")
+        return False
+    return True

@@ -1,0 +1,268 @@
+"""``groundglass evaluate``: a detector on a labelled set, from its predictions to figures and a report."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from groundglass.data.datasets import load_dataset
+from groundglass.data.manifest import fingerprint
+from groundglass.data.registry import DATASETS
+from groundglass.detect.detector import Detector
+from groundglass.detect.facts import Answer, BundleFacts, EvaluationFacts
+from groundglass.detect.findings import Failure, labelled_predictions
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.evaluate import figures
+from groundglass.evaluate.evaluation import METRICS, Evaluation
+from groundglass.evaluate.metrics import evaluate, evaluate_patients
+from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.evaluate.summary import summary_rows
+from groundglass.files import write_bytes, write_json
+from groundglass.jobs.cards import slice_cards
+from groundglass.jobs.divide import divided_manifest
+from groundglass.jobs.progress import track
+from groundglass.labels import POSITIVE
+from groundglass.report.facts import dataset_table, detector_table
+from groundglass.report.page import Picture, Report, Table, write_report
+from groundglass.train.recipe import parse_recipe
+
+WRONG_SHOWN = 18
+RIGHT_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The rows that a detector is judged on.
+
+    Attributes
+    ----------
+    rows
+        Manifest rows of the part.
+    name, part
+        The dataset's name, and ``train``, ``val``, ``test`` or ``all``.
+    external
+        Whether none of it is from a source that the detector was trained on.
+    fingerprint
+        Of the whole manifest with its split.
+    warnings
+        What must be said of this choice.
+    """
+
+    rows: pd.DataFrame
+    name: str
+    part: str
+    external: bool
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an evaluation: per slice, per patient where patients are known, and what was not read."""
+
+    labelled: Labelled
+    slices: Evaluation
+    patients: Evaluation | None
+    failures: list[Failure]
+
+
+def choose_rows(facts: BundleFacts, recipe: str, dataset: str, part: str | None) -> Labelled:
+    """The rows of ``dataset`` that a bundle is judged on.
+
+    A set from other sources than the bundle's training data is an external one and taken whole, unless
+    ``part`` says otherwise. The bundle's own set is divided as it was for training, and by default its test
+    part is taken, or the validation part where it has none.
+
+    Raises
+    ------
+    GroundglassError
+        If the part is empty.
+    """
+    manifest = load_dataset(dataset)
+    name = dataset if dataset in DATASETS else Path(dataset).stem
+    sources = set(manifest["source"]) - {""}
+    external = not sources & set(facts.training.sources) and name != facts.training.dataset
+    warnings = []
+    if not external:
+        manifest = divided_manifest(parse_recipe(recipe), dataset)
+        if part is None:
+            part = "test" if (manifest["split"] == "test").any() else "val"
+    print_of_data = fingerprint(manifest)
+    part = part or "all"
+    rows = manifest if part == "all" else manifest[manifest["split"] == part]
+    if rows.empty:
+        raise GroundglassError(f"{dataset}: its {part} part is empty; --part names another, or all")
+    if not external:
+        if print_of_data != facts.training.fingerprint:
+            warnings.append(
+                "The data is not that of the training run, bit by bit, though from the same source: slices of "
+                "the training part may be among these."
+            )
+        if part in ("train", "all"):
+            warnings.append(
+                "Slices that the detector was trained on are among these: the figures are too good."
+            )
+        if part == "val":
+            warnings.append(
+                "Epoch, calibration and threshold were chosen on these slices: the figures are too good."
+            )
+    return Labelled(rows.reset_index(drop=True), name, part, external, print_of_data, tuple(warnings))
+
+
+def evaluate_detector(
+    detector: Detector, labelled: Labelled, folder: Path, *, record: bool = False
+) -> Outcome:
+    """Answer for labelled slices, and write predictions, metrics, figures and the report.
+
+    Parameters
+    ----------
+    detector
+        Who answers.
+    labelled
+        What is judged on; see :func:`choose_rows`.
+    folder
+        Where to write ``predictions.csv``, ``metrics.json``, ``figures/`` and ``report.html``.
+    record
+        Enter the figures into the bundle and its model card.
+    """
+    predictions_file = folder / "predictions.csv"
+    failures = _predict(detector, labelled, predictions_file)
+    predictions = read_predictions(predictions_file)
+    slices = evaluate(predictions)
+    has_patients = (predictions["patient"] != "").any()
+    patients = evaluate_patients(predictions, detector.bundle.facts.threshold) if has_patients else None
+    outcome = Outcome(labelled, slices, patients, failures)
+    pictures = draw_figures(predictions, slices, detector.bundle.facts.threshold)
+    for name, picture in pictures.items():
+        write_bytes(folder / "figures" / f"{name}.png", picture.png)
+    write_json(folder / "metrics.json", _document(detector, outcome))
+    write_report(_report(detector, outcome, predictions, list(pictures.values())), folder / "report.html")
+    if record:
+        detector.bundle.record(_facts_of(outcome))
+    return outcome
+
+
+def draw_figures(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> dict[str, Picture]:
+    """The figures of an evaluation, by file name; curves over both classes only where there are both."""
+    drawn = {
+        "calibration": ("Calibration of the probability", figures.calibration(predictions, evaluation)),
+        "confusion": ("Confusion matrix", figures.confusion_matrix(predictions, evaluation)),
+        "scores": ("Probabilities by class", figures.scores(predictions, evaluation, threshold)),
+    }
+    if evaluation.metrics["roc_auc"].value is not None:
+        drawn = {
+            "roc": ("ROC curve, with the 95% band", figures.roc(predictions, evaluation)),
+            "precision-recall": ("Precision and recall", figures.precision_recall(predictions, evaluation)),
+            **drawn,
+        }
+    return {name: Picture(caption, figures.to_png(figure)) for name, (caption, figure) in drawn.items()}
+
+
+def telling_slices(predictions: pd.DataFrame, threshold: float) -> list[Path]:
+    """The surest errors first, then the surest right answers of each class."""
+    positive = predictions["label"] == POSITIVE
+    sureness = (predictions["probability"] - threshold).abs()
+    ranked = predictions.assign(wrong=(predictions["verdict"] == POSITIVE) != positive, sureness=sureness)
+    ranked = ranked.sort_values("sureness", ascending=False)
+    wrong = ranked[ranked["wrong"]].head(WRONG_SHOWN)
+    right = ranked[~ranked["wrong"]].groupby("label", sort=False).head(RIGHT_SHOWN)
+    return [Path(path) for path in pd.concat([wrong, right])["path"]]
+
+
+def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure]:
+    rows = labelled.rows
+    answers: list[Answer] = []
+    failures: list[Failure] = []
+    read = []
+    findings = detector.predict_files([Path(p) for p in rows["path"]])
+    for number, (file, finding) in enumerate(track(findings, "Reading slices", len(rows))):
+        if isinstance(finding, ScanError):
+            failures.append(Failure(str(file), finding.problem, finding.remedy))
+        else:
+            read.append(number)
+            answers.append(Answer(finding.score, finding.probability, finding.verdict))
+    if not answers:
+        raise GroundglassError(
+            f"{labelled.name}: none of its {len(rows)} slices could be read; {failures[0].problem}"
+        )
+    write_predictions(labelled_predictions(rows.iloc[read], answers), path)
+    return failures
+
+
+def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
+    labelled = outcome.labelled
+    return {
+        "bundle": {"name": detector.bundle.facts.name, "graph_sha256": detector.bundle.facts.graph_sha256},
+        "dataset": labelled.name,
+        "part": labelled.part,
+        "external": labelled.external,
+        "fingerprint": labelled.fingerprint,
+        "warnings": list(labelled.warnings),
+        "positive_class": POSITIVE,
+        "slices": outcome.slices.to_dict(),
+        "patients": outcome.patients.to_dict() if outcome.patients else None,
+        "failures": [vars(failure) for failure in outcome.failures],
+    }
+
+
+def _facts_of(outcome: Outcome) -> EvaluationFacts:
+    labelled = outcome.labelled
+    return EvaluationFacts(
+        dataset=labelled.name,
+        part=labelled.part,
+        external=labelled.external,
+        fingerprint=labelled.fingerprint,
+        date=date.today().isoformat(),
+        slices=outcome.slices.count,
+        figures=dict(summary_rows(outcome.slices)),
+    )
+
+
+def kind_of(labelled: Labelled) -> str:
+    """What sort of test this is, in words."""
+    if labelled.external:
+        return "External validation: no source of these slices was trained on."
+    return f"The {labelled.part} part of the dataset that the detector was trained on."
+
+
+def metric_table(slices: Evaluation, patients: Evaluation | None) -> Table:
+    """Figures with their intervals, per slice and per patient side by side, and what each means."""
+    evaluations = [slices] if patients is None else [slices, patients]
+    meaning = {metric.title: metric.meaning for metric in METRICS.values()}
+    rows = []
+    for cells in zip(*map(summary_rows, evaluations), strict=True):
+        name = cells[0][0] if len({title for title, _ in cells}) == 1 else "Count"
+        rows.append((name, *[value for _, value in cells], meaning.get(name, "")))
+    notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
+    note = "In brackets the interval. The positive class is COVID-19. " + " ".join(notes)
+    columns = [f"per {evaluation.unit}" for evaluation in evaluations]
+    return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
+
+
+def _report(
+    detector: Detector, outcome: Outcome, predictions: pd.DataFrame, pictures: list[Picture]
+) -> Report:
+    labelled, facts = outcome.labelled, detector.bundle.facts
+    shown = telling_slices(predictions, facts.threshold)
+    labels = dict(zip(map(Path, predictions["path"]), predictions["label"], strict=True))
+    figures_by_name = dict(summary_rows(outcome.slices))
+    tables = [detector_table(facts)]
+    if (about := dataset_table(labelled.name)) is not None:
+        tables.insert(0, about)
+    if outcome.failures:
+        rows = [(Path(f.path).name, f.problem) for f in outcome.failures]
+        tables.append(Table("Not read", ("file", "reason"), rows))
+    auc = figures_by_name[METRICS["roc_auc"].title]
+    return Report(
+        title=f"{facts.name} on {labelled.name}, {labelled.part}",
+        headline=f"ROC AUC {auc} on {outcome.slices.count} slices. {kind_of(labelled)}",
+        warnings=list(labelled.warnings),
+        figures_of_merit=[metric_table(outcome.slices, outcome.patients)],
+        pictures=pictures,
+        slices_title="Telling slices: the surest errors, then the surest right answers",
+        slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
+        slices=slice_cards(detector, shown, labels),
+        facts=tables,
+    )

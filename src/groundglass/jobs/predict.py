@@ -1,0 +1,157 @@
+"""``groundglass predict``: answer for files, and write what was found."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
+from groundglass.detect.heatmap import heatmap
+from groundglass.errors import ScanError
+from groundglass.files import replacing, write_json
+from groundglass.jobs.cards import slice_cards
+from groundglass.jobs.progress import track
+from groundglass.labels import POSITIVE
+from groundglass.report.facts import detector_table
+from groundglass.report.page import Report, Table, write_report
+
+SHOWN = 60
+"""Slices that the report shows with their pictures."""
+LISTED = 1000
+"""Slices that the report lists; predictions.csv has them all."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came of a prediction.
+
+    Attributes
+    ----------
+    rows
+        One a slice.
+    failures
+        The files that could not be read.
+    document
+        The content of ``findings.json``.
+    """
+
+    rows: list[Row]
+    failures: list[Failure]
+    document: dict[str, Any]
+
+
+def predict(
+    files: Sequence[Path], folder: Path | None, *, detector: Detector, heatmaps: bool = True, title: str = ""
+) -> Prediction:
+    """Answer for files.
+
+    Parameters
+    ----------
+    files
+        What to read, as groundglass.scan.reader.find_scans lists it.
+    folder
+        Where to write ``predictions.csv``, ``findings.json``, ``report.html`` and ``heatmaps/``; None writes
+        nothing.
+    detector
+        Who answers.
+    heatmaps
+        Draw the evidence over each slice.
+    title
+        The report's title.
+
+    Returns
+    -------
+    The answers; a file that cannot be read is listed in ``failures``, and the others go on.
+    """
+    names = _picture_names(files) if heatmaps and folder else {}
+    rows: list[Row] = []
+    failures: list[Failure] = []
+    with ThreadPoolExecutor(2) as pool:
+        drawn = []
+        for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
+            if isinstance(finding, ScanError):
+                failures.append(Failure(str(path), finding.problem, finding.remedy))
+                continue
+            picture = names.get(path, "")
+            if picture and folder:
+                drawn.append(pool.submit(_draw, detector, finding, folder / picture))
+            rows.append(_row(path, finding, picture))
+        for job in drawn:
+            job.result()
+    facts = detector.bundle.facts
+    document = findings_document(facts, rows, failures)
+    if folder:
+        write_predictions_csv(folder / "predictions.csv", rows)
+        write_json(folder / "findings.json", document)
+        report = _report(detector, rows, failures, heatmaps, title or "COVID-19 on chest CT slices")
+        write_report(report, folder / "report.html")
+    return Prediction(rows, failures, document)
+
+
+def _row(path: Path, finding: SliceFinding, picture: str) -> Row:
+    scan = finding.scan
+    return Row(
+        path=str(path),
+        patient=scan.patient or "",
+        score=finding.score,
+        probability=finding.probability,
+        verdict=finding.verdict,
+        heatmap=picture,
+        warnings="; ".join(scan.warnings),
+    )
+
+
+def _picture_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name in ``heatmaps/`` for each file; the second ``slice`` of two folders becomes ``slice-2``."""
+    taken: set[str] = set()
+    names = {}
+    for path in files:
+        name, number = path.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names[path] = f"heatmaps/{name}.png"
+    return names
+
+
+def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
+    image: Image.Image = heatmap(finding, detector.bundle.facts.preprocessing)
+    with replacing(path, "wb") as handle:
+        image.save(handle, "PNG", compress_level=1)
+
+
+def _report(
+    detector: Detector, rows: list[Row], failures: list[Failure], heatmaps: bool, title: str
+) -> Report:
+    facts = detector.bundle.facts
+    positive = sum(row.verdict == POSITIVE for row in rows)
+    ranked = sorted(rows, key=lambda row: -row.probability)
+    listed = [(Path(r.path).name, f"{r.probability:.3f}", r.verdict) for r in ranked[:LISTED]]
+    more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
+    tables = [Table("All slices, most probable first", ("slice", "probability", "verdict"), listed, more)]
+    if failures:
+        tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
+    shown = [Path(row.path) for row in ranked[:SHOWN]] if heatmaps else []
+    return Report(
+        title=title,
+        headline=f"{positive} of {len(rows)} slices: covid (probability of {facts.threshold:.2f} or more)."
+        + (f" {len(failures)} files could not be read." if failures else ""),
+        warnings=[
+            "Each slice is answered by itself, whoever it is of; a picture that is no chest CT slice gets an "
+            "answer too.",
+        ],
+        slices_title="The most probable slices",
+        slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
+        slices=slice_cards(detector, shown),
+        facts=[*tables, detector_table(facts)],
+    )
+
+
+def _reasons(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
+    for failure in failures:
+        yield Path(failure.path).name, failure.problem + (f"; {failure.remedy}" if failure.remedy else "")

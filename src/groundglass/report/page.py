@@ -1,0 +1,96 @@
+"""The report: one HTML page that holds all it shows, without a link to the outside."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from groundglass import __version__
+from groundglass.detect.model_card import RESEARCH_USE
+from groundglass.files import write_text
+
+PICTURE_SIDE = 320
+"""Longest side in pixels at which slices are shown."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a heading; ``note`` stands below."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as PNG, with a caption, which is also what is read aloud."""
+
+    caption: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class SliceCard:
+    """A slice beside its heatmap, with the answer.
+
+    ``truth`` is the label, "" where it is not known; ``right`` whether the verdict is that label, None where
+    that cannot be said.
+    """
+
+    name: str
+    verdict: str
+    probability: float
+    images: tuple[Image.Image, ...]
+    truth: str = ""
+    right: bool | None = None
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """The content of a page, from top to bottom; parts without content are left out.
+
+    ``headline`` is the one sentence that says what came out; ``warnings`` are what a reader must know before
+    believing it.
+    """
+
+    title: str
+    headline: str
+    warnings: list[str] = field(default_factory=list)
+    figures_of_merit: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    slices_title: str = "Slices"
+    slices_note: str = ""
+    slices: list[SliceCard] = field(default_factory=list)
+    facts: list[Table] = field(default_factory=list)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the page."""
+    environment = Environment(
+        loader=PackageLoader("groundglass.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters.update(png=_png_address, jpeg=_jpeg_address)
+    template = environment.get_template("report.html.jinja")
+    write_text(path, template.render(report=report, version=__version__, research_use=RESEARCH_USE))
+
+
+def _png_address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _jpeg_address(image: Image.Image) -> str:
+    small = image.copy()
+    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,181 @@
+"""From a trained module to a bundle: the ONNX graph, calibration and threshold, the facts."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from groundglass import __version__
+from groundglass.data.registry import DATASETS
+from groundglass.data.splits import groups
+from groundglass.detect.bundle import Bundle
+from groundglass.detect.engine import Engine
+from groundglass.detect.facts import BundleFacts, Part, TrainingFacts
+from groundglass.detect.findings import labelled_predictions
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.calibration import apply_temperature, fit_temperature
+from groundglass.evaluate.metrics import evaluate
+from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.evaluate.predictions import write_predictions
+from groundglass.evaluate.summary import summary_rows
+from groundglass.labels import POSITIVE
+from groundglass.preprocess import Preprocessing
+from groundglass.train.loop import PartData
+from groundglass.train.models import Classifier
+from groundglass.train.module import ClassifierModule
+from groundglass.train.recipe import Recipe, dump_recipe
+from groundglass.train.run import Run
+
+OPSET = 17
+TOLERANCE = 1e-4
+"""Largest difference in the logit between torch and the exported graph, relative where the logit passes 1."""
+
+
+class _Explained(nn.Module):
+    """The classifier as the bundle's graph has it: logits and evidence."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.explain(images)
+
+
+def export_graph(model: Classifier, shape: tuple[int, int, int]) -> bytes:
+    """The ONNX graph of a classifier, from ``images`` to ``logits`` and ``evidence``, for any batch size.
+
+    Parameters
+    ----------
+    model
+        The classifier.
+    shape
+        Channels, height and width of its input.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The TorchScript exporter is enough for convolutional networks, and needs no further package.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            _Explained(model).eval(),
+            (torch.zeros(1, *shape),),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits", "evidence"],
+            dynamic_axes={name: {0: "batch"} for name in ("images", "logits", "evidence")},
+        )
+    graph = buffer.getvalue()
+    onnx.checker.check_model(onnx.load_from_string(graph))
+    return graph
+
+
+def export_bundle(
+    run: Run, recipe: Recipe, module: ClassifierModule, manifest: pd.DataFrame, validation: PartData
+) -> Bundle:
+    """Write the bundle of a run, and the run's predictions on its validation part.
+
+    Temperature and threshold are chosen on the validation part, from the answers of the exported graph itself.
+
+    Raises
+    ------
+    GroundglassError
+        If the graph's logits differ from torch's by more than 1e-4 (relative beyond 1) on the validation part.
+    """
+    preprocessing = recipe.preprocessing
+    shape = (preprocessing.channels, *preprocessing.size)
+    logits = module.logits(validation.grey)
+    graph = export_graph(module.model, shape)
+    exported = np.array(
+        [out.logit for out in Engine(graph, shape).run(map(_one(preprocessing), validation.grey))]
+    )
+    difference = float(np.max(np.abs(exported - logits) / np.maximum(1.0, np.abs(logits))))
+    if difference > TOLERANCE:
+        raise GroundglassError(
+            f"{run.folder}: the exported graph differs from torch by {difference:.2g} in the logit"
+        )
+    temperature = fit_temperature(exported, validation.truth)
+    units = groups(validation.rows)
+    threshold = choose_threshold(
+        validation.truth,
+        apply_temperature(exported, temperature),
+        units,
+        criterion=recipe.operating_point.criterion,
+        target=recipe.operating_point.target,
+        seed=recipe.seed,
+    )
+    facts = BundleFacts(
+        name=recipe.name,
+        description=recipe.description,
+        groundglass=__version__,
+        graph_sha256=hashlib.sha256(graph).hexdigest(),
+        preprocessing=preprocessing,
+        temperature=temperature,
+        threshold=threshold,
+        chosen=_chosen(recipe, run, temperature, threshold),
+        training=_training_facts(recipe, run, manifest),
+        validation={},
+    )
+    predictions = labelled_predictions(validation.rows, [facts.answer(float(logit)) for logit in exported])
+    figures = dict(summary_rows(evaluate(predictions, seed=recipe.seed)))
+    write_predictions(predictions, run.predictions_file)
+    Bundle.save(
+        run.bundle_folder, facts.model_copy(update={"validation": figures}), graph, dump_recipe(recipe)
+    )
+    run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
+    return Bundle.load(run.bundle_folder)
+
+
+def _one(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    return lambda grey8: preprocessing.model_input(grey8[None])[0]
+
+
+def _chosen(recipe: Recipe, run: Run, temperature: float, threshold: float) -> tuple[str, ...]:
+    facts = run.facts()
+    point = recipe.operating_point
+    criterion = point.criterion + (f" {point.target:g}" if point.target is not None else "")
+    return (
+        f"Epoch {facts['best_epoch']} of {facts['epochs_run']}: the best by {recipe.training.best_by} "
+        "on the validation part.",
+        f"Temperature {temperature:.3f}: least negative log-likelihood on the validation part.",
+        f"Threshold {threshold:.3f} on the calibrated probability: {criterion} on the validation part.",
+    )
+
+
+def _training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
+    facts = run.facts()
+    known = DATASETS.get(recipe.data.dataset)
+    parts = {}
+    for part in ("train", "val", "test"):
+        rows = manifest[manifest["split"] == part]
+        patients = rows["patient"]
+        parts[part] = Part(
+            slices=len(rows),
+            positive=int((rows["label"] == POSITIVE).sum()),
+            patients=patients.nunique() if len(rows) and (patients != "").all() else None,
+        )
+    scheme = recipe.data.split + (
+        f", fold {recipe.data.fold} of {recipe.data.folds}" if recipe.data.folds else ""
+    )
+    return TrainingFacts(
+        dataset=known.name if known else Path(recipe.data.dataset).name,
+        sources=tuple(sorted(set(manifest["source"]) - {""})),
+        title=known.title if known else "a set of the user's own",
+        licence=known.licence if known else "not stated",
+        citation=known.citation if known else "none",
+        split=scheme,
+        parts=parts,
+        fingerprint=facts["fingerprint"],
+        seed=recipe.seed,
+        best_epoch=facts["best_epoch"],
+        versions=facts["versions"],
+    )

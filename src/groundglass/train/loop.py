@@ -1,0 +1,201 @@
+"""The training loop: from a recipe and a manifest to a run's folder with its best checkpoint."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import groundglass.train.torchvision_ops  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from numpy.typing import NDArray
+
+from groundglass.errors import GroundglassError
+from groundglass.labels import POSITIVE
+from groundglass.train.callbacks import AtomicCheckpointIO, EpochLog
+from groundglass.train.module import ClassifierModule
+from groundglass.train.recipe import Recipe
+from groundglass.train.run import Run
+from groundglass.train.slices import Slices, decode, make_loader
+
+
+@dataclass(frozen=True)
+class PartData:
+    """The decoded slices of one part.
+
+    Attributes
+    ----------
+    rows
+        The manifest's rows.
+    grey
+        uint8, shape (slices, height, width).
+    truth
+        bool, shape (slices,).
+    """
+
+    rows: pd.DataFrame
+    grey: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+
+
+def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progress: bool = False) -> PartData:
+    """Decode one part (``train``, ``val`` or ``test``) of a manifest.
+
+    Raises
+    ------
+    GroundglassError
+        If the part lacks one of the two classes, or a slice cannot be read.
+    """
+    rows = manifest[manifest["split"] == part].reset_index(drop=True)
+    truth = (rows["label"] == POSITIVE).to_numpy(copy=True)
+    if truth.all() or not truth.any():
+        raise GroundglassError(
+            f"the {part} part holds {int(truth.sum())} '{POSITIVE}' slices and {int((~truth).sum())} others; "
+            "both are needed"
+        )
+    paths = [Path(path) for path in rows["path"]]
+    return PartData(rows, decode(paths, recipe.preprocessing, show_progress=show_progress), truth)
+
+
+def train_run(
+    recipe: Recipe,
+    manifest: pd.DataFrame,
+    run: Run,
+    *,
+    resume_from: Path | None = None,
+    show_progress: bool = False,
+    tell: Callable[[str], None] = print,
+) -> ClassifierModule:
+    """Train by a recipe and keep the best epoch.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    manifest
+        Labelled slices with their split, as groundglass.data gives them.
+    run
+        The run's folder, which has been started.
+    resume_from
+        A checkpoint of the same run to go on from; the result is that of an uninterrupted run.
+    show_progress
+        Draw progress bars.
+    tell
+        Receives one line of text an epoch.
+
+    Returns
+    -------
+    The module with the best epoch's weights.
+    """
+    quieten()
+    train = load_part(manifest, "train", recipe, show_progress=show_progress)
+    validation = load_part(manifest, "val", recipe, show_progress=show_progress)
+    pl.seed_everything(recipe.seed, verbose=False)
+    positives = int(train.truth.sum())
+    module = ClassifierModule(recipe, positives, len(train.truth) - positives)
+    best = ModelCheckpoint(
+        run.checkpoints,
+        filename="best",
+        monitor=recipe.training.best_by,
+        mode="min" if recipe.training.best_by == "val_loss" else "max",
+        enable_version_counter=False,
+    )
+    trainer = _trainer(recipe, run, best, show_progress, tell)
+    started = time.monotonic()
+    trainer.fit(
+        module,
+        make_loader(Slices(train.grey, train.truth), recipe.training.batch_size, seed=recipe.seed),
+        make_loader(Slices(validation.grey, validation.truth), recipe.training.batch_size),
+        ckpt_path=str(resume_from) if resume_from else None,
+        weights_only=False,
+    )
+    if trainer.interrupted:
+        raise GroundglassError(f"{run.folder}: stopped; --resume goes on from the last finished epoch")
+    run.update(
+        state="trained",
+        epochs_run=trainer.current_epoch,
+        seconds=round(time.monotonic() - started, 1),
+        precision=str(trainer.precision),
+    )
+    return best_module(recipe, run)
+
+
+def best_module(recipe: Recipe, run: Run) -> ClassifierModule:
+    """The module with the weights of a run's best epoch, whose number goes into ``run.json``.
+
+    Raises
+    ------
+    GroundglassError
+        If the run has no checkpoint.
+    """
+    path = run.checkpoints / "best.ckpt"
+    if not path.exists():
+        raise GroundglassError(f"{run.folder}: has no checkpoint; train it first, or --resume it")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    # The weights come from the checkpoint, so the pretrained ones need not be had any more.
+    bare = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
+    module = ClassifierModule(bare, positives=1, negatives=1)
+    module.load_state_dict(checkpoint["state_dict"])
+    run.update(best_epoch=int(checkpoint["epoch"]) + 1)
+    return module.eval()
+
+
+def _trainer(
+    recipe: Recipe, run: Run, best: ModelCheckpoint, show_progress: bool, tell: Callable[[str], None]
+) -> pl.Trainer:
+    spec = recipe.training
+    # Deterministic algorithms also fill fresh memory with NaN, a help in debugging that costs much time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    last = ModelCheckpoint(run.checkpoints, filename="last", enable_version_counter=False)
+    callbacks: list[pl.Callback] = [EpochLog(run.log_file, tell), best, last]
+    if spec.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=spec.ema))
+    if spec.early_stopping is not None:
+        stop = spec.early_stopping
+        mode = "min" if stop.monitor == "val_loss" else "max"
+        callbacks.append(EarlyStopping(stop.monitor, patience=stop.patience, mode=mode))
+    if show_progress:
+        callbacks.append(RichProgressBar(leave=False))
+    options: dict[str, Any] = {
+        "max_epochs": spec.epochs,
+        "precision": lightning_precision(spec.precision),
+        "gradient_clip_val": recipe.optimiser.clip_norm,
+    }
+    return pl.Trainer(
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run.folder,
+        deterministic="warn",
+        **options,
+    )
+
+
+def lightning_precision(wanted: str) -> str:
+    """Lightning's name of a precision; ``auto`` takes bf16 where the device computes in it at full speed."""
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and fast) else "32-true"
+
+
+def quieten() -> None:
+    """Silence Lightning's advice and remarks on what is meant so here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # The loader has no workers on purpose: slices lie decoded in memory.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")

@@ -1,0 +1,123 @@
+"""The Lightning module: one training step, one validation step, optimiser and schedule of a recipe."""
+
+import math
+from typing import Any
+
+import groundglass.train.torchvision_ops  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import binary_accuracy, binary_auroc
+
+from groundglass.train.augment import Augment
+from groundglass.train.losses import BinaryLoss
+from groundglass.train.models import Classifier, build_model
+from groundglass.train.recipe import Recipe
+
+OPTIMISERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+WITH_MOMENTUM = ("sgd", "rmsprop")
+
+
+class ClassifierModule(pl.LightningModule):
+    """A classifier with its recipe's loss, augmentation, optimiser and schedule.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    positives, negatives
+        Number of slices of each class in the training part, for class weights.
+    """
+
+    def __init__(self, recipe: Recipe, positives: int, negatives: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        preprocessing = recipe.preprocessing
+        self.model: Classifier = build_model(recipe.model, preprocessing.channels, preprocessing.size)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.model.freeze_backbone:
+            self.model.backbone.requires_grad_(False)
+        self.augment = Augment(recipe.augmentation)
+        self.loss = BinaryLoss(recipe.loss, positives, negatives)
+        self._logits: list[Tensor] = []
+        self._truth: list[Tensor] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Keep a frozen backbone's batch normalisation as it is."""
+        if self.recipe.model.freeze_backbone:
+            self.model.backbone.eval()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch of cached 8-bit grey, augmented.
+
+        Augmentation and dropout are seeded by epoch and step, so that a resumed run draws what it would have
+        drawn uninterrupted.
+        """
+        grey8, truth = batch
+        torch.manual_seed(self.recipe.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
+        images = self._images(self.augment(grey8.to(torch.float32) / 255))
+        loss: Tensor = self.loss(self.model(images).float(), truth)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(truth))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""
+        grey8, truth = batch
+        with torch.autocast(grey8.device.type, enabled=False):
+            logits = self.model(self._images(grey8.to(torch.float32) / 255))
+        self._logits.append(logits)
+        self._truth.append(truth)
+
+    def _images(self, grey: Tensor) -> Tensor:
+        images = self.recipe.preprocessing.normalise(grey)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics of the whole validation part at once."""
+        logits, truth = torch.cat(self._logits), torch.cat(self._truth)
+        self._logits.clear()
+        self._truth.clear()
+        self.log("val_loss", self.loss(logits, truth))
+        self.log("val_auc", binary_auroc(torch.sigmoid(logits), truth.long()))
+        self.log("val_accuracy", binary_accuracy(torch.sigmoid(logits), truth.long()))
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser, with a learning rate of its own for the backbone, and its schedule."""
+        spec = self.recipe.optimiser
+        options: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay}
+        if spec.name in WITH_MOMENTUM:
+            options["momentum"] = spec.momentum
+        groups = [{"params": list(self.model.head.parameters()), "lr": spec.lr}]
+        if not self.recipe.model.freeze_backbone:
+            backbone = list(self.model.backbone.parameters())
+            groups.append({"params": backbone, "lr": spec.lr * spec.backbone_factor})
+        optimiser = OPTIMISERS[spec.name](groups, **options)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = self.recipe.schedule
+        warmup = round(schedule.warmup_epochs * total / self.recipe.training.epochs)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if schedule.name == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+    @torch.no_grad()
+    def logits(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
+        """Logits, float32, shape (slices,), of 8-bit grey, shape (slices, height, width), in eval mode."""
+        self.eval()
+        parts = torch.from_numpy(grey8).to(self.device).split(batch_size)
+        logits = [self.model(self._images(part.to(torch.float32) / 255)).cpu() for part in parts]
+        return torch.cat(logits).numpy()

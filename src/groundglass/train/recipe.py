@@ -1,0 +1,248 @@
+"""Recipe: everything that a training run depends on, as validated YAML."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from groundglass.errors import GroundglassError
+from groundglass.preprocess import Preprocessing
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RecipeError(GroundglassError):
+    """A recipe with an unknown key or a value out of range; the message names each."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Part):
+    """Which scans, and which of them train, choose and test.
+
+    ``dataset`` is a registered name, a manifest CSV or a folder of one subfolder per class. ``fractions`` are
+    of training, validation and test, by default the dataset's own. With ``folds``, number ``fold`` of them is
+    the validation part, and the test part is the same for all.
+    """
+
+    dataset: str
+    split: Literal["official", "grouped", "blocks", "random"] = "official"
+    fractions: tuple[float, float, float] | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] = 0
+
+
+class Augmentation(_Part):
+    """Random changes that a CT slice can meet without changing its label; 0 switches one off.
+
+    ``rotation`` and ``shear`` in degrees; ``shift`` and ``zoom`` as shares. ``gamma``, ``brightness`` and
+    ``contrast``, as the largest relative change either way, stand for window and level. ``blur``, as the
+    largest sigma in pixels, ``resolution``, as the largest factor by which a slice is shrunk and enlarged again
+    (1 switches it off), and ``noise``, as the standard deviation of grey, stand for kernel, small figures and
+    dose. ``jitter``, as the standard deviation in pixels by which each point is displaced, destroys fine
+    texture, and with it the traces of a file's history. ``erase`` is the largest share of area hidden.
+    """
+
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift: Share = 0.0
+    zoom: Share = 0.0
+    shear: Annotated[float, Field(ge=0, le=45)] = 0.0
+    gamma: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    blur: Annotated[float, Field(ge=0, le=5)] = 0.0
+    resolution: Annotated[float, Field(ge=1, le=8)] = 1.0
+    jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
+    noise: Share = 0.0
+    erase: Share = 0.0
+
+
+class Model(_Part):
+    """The network: ``small-cnn``, or ``timm/NAME`` for any timm backbone with a feature map.
+
+    ``weights`` is ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or the
+    path of a safetensors file. ``filters``, ``kernel`` and ``pool`` shape the small CNN. With ``hidden`` the
+    feature map goes flattened through a dense layer of that width, without through global average pooling.
+    """
+
+    name: str = "small-cnn"
+    weights: str = "none"
+    freeze_backbone: bool = False
+    dropout: Share = 0.0
+    filters: tuple[Count, ...] = (32, 64, 64)
+    kernel: Annotated[int, Field(ge=1, le=11)] = 3
+    pool: Annotated[int, Field(ge=2, le=8)] = 2
+    hidden: Count | None = None
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "Model":
+        if not self.name.startswith("timm/") and self.weights != "none":
+            raise ValueError(f"{self.name} has no weights to load: set model.weights to none")
+        return self
+
+
+class Loss(_Part):
+    """Binary cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``."""
+
+    name: Literal["bce", "focal"] = "bce"
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: Share = 0.0
+
+
+class Optimiser(_Part):
+    """The optimiser; ``backbone_factor`` scales the learning rate of a pretrained backbone."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Share = 0.0
+    backbone_factor: Positive = 1.0
+    clip_norm: Positive | None = None
+
+
+class Schedule(_Part):
+    """The learning rate over the run: constant or half a cosine to zero, after a linear warm-up."""
+
+    name: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Stop(_Part):
+    """Stop when ``monitor`` has not become better for ``patience`` epochs."""
+
+    monitor: Literal["val_auc", "val_loss", "val_accuracy"] = "val_loss"
+    patience: Count = 10
+
+
+class Training(_Part):
+    """Length of the run, and how the epoch to keep is chosen on the validation part.
+
+    ``precision`` ``auto`` is bf16 autocast where the processor computes in bf16, else 32 bits. ``ema`` is the
+    decay of an exponential moving average of the weights, which is then what is validated and kept.
+    """
+
+    epochs: Count = 15
+    batch_size: Count = 16
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    best_by: Literal["val_auc", "val_loss", "val_accuracy"] = "val_auc"
+    early_stopping: Stop | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class OperatingPoint(_Part):
+    """How the threshold on the calibrated probability is chosen on the validation part."""
+
+    criterion: Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"] = "balanced_accuracy"
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Recipe(_Part):
+    """Everything that a training run depends on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    operating_point: OperatingPoint = OperatingPoint()
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    overrides
+        ``key=value`` pairs with dotted keys, such as ``training.epochs=3``; values are read as YAML.
+
+    Raises
+    ------
+    RecipeError
+        If the file is missing or no YAML mapping, a key is unknown (the nearest valid one is named) or a value
+        does not fit.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: there is no such recipe") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from error
+    return parse_recipe(text, overrides, origin=str(path))
+
+
+def parse_recipe(text: str, overrides: tuple[str, ...] = (), *, origin: str = "recipe.yaml") -> Recipe:
+    """Validate a recipe's YAML text, as :func:`load_recipe` does; ``origin`` names it in errors."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{origin}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _set(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}:\n" + "\n".join(f"  {line}" for line in _explain(error))) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _set(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {override}: write it as key=value, such as training.epochs=3")
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {override}: {parent} is a value and has no keys below it")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value cannot be read as YAML") from error
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        *parents, last = [str(part) for part in problem["loc"]] or [""]
+        key = ".".join([*parents, last])
+        if problem["type"] == "extra_forbidden":
+            valid = _keys_at(parents)
+            near = difflib.get_close_matches(last, valid, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
+            lines.append(f"{key}: unknown key; {hint}")
+        else:
+            lines.append(f"{key}: {problem['msg']} (got {problem['input']!r})")
+    return lines
+
+
+def _keys_at(parents: list[str]) -> list[str]:
+    model: Any = Recipe
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        candidates = (annotation, *get_args(annotation))
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

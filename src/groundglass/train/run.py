@@ -1,0 +1,138 @@
+"""A run's folder: what lies in it, and whether it can be started, resumed or used.
+
+``recipe.yaml`` the whole recipe; ``run.json`` versions, data fingerprint, seed, state; ``manifest.csv`` the data
+with the split that was used; ``log.csv`` one row an epoch; ``checkpoints/`` best and last; ``predictions.csv`` of
+the validation part; ``bundle/`` the detector; ``report.html``.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from groundglass import __version__
+from groundglass.errors import GroundglassError
+from groundglass.files import write_json, write_text
+from groundglass.train.recipe import Recipe, dump_recipe, load_recipe
+
+LIBRARIES = ("torch", "lightning", "timm", "kornia", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training run."""
+
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe as it was run."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def facts_file(self) -> Path:
+        """Versions, fingerprint, seed and state."""
+        return self.folder / "run.json"
+
+    @property
+    def manifest_file(self) -> Path:
+        """The data, with the split that was used."""
+        return self.folder / "manifest.csv"
+
+    @property
+    def log_file(self) -> Path:
+        """One row an epoch."""
+        return self.folder / "log.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``best.ckpt`` and ``last.ckpt``."""
+        return self.folder / "checkpoints"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Predictions on the validation part."""
+        return self.folder / "predictions.csv"
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The exported detector."""
+        return self.folder / "bundle"
+
+    @property
+    def report_file(self) -> Path:
+        """The report of the run."""
+        return self.folder / "report.html"
+
+    @classmethod
+    def is_run(cls, folder: Path) -> bool:
+        """Whether ``folder`` is that of a run."""
+        return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
+
+    def recipe(self) -> Recipe:
+        """The recipe as it was run; raises GroundglassError as :meth:`facts` does."""
+        self.facts()
+        return load_recipe(self.recipe_file)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of ``run.json``; raises GroundglassError where the folder is no run's."""
+        try:
+            content: dict[str, Any] = json.loads(self.facts_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise GroundglassError(f"{self.folder}: is no run's folder ({error})") from error
+        return content
+
+    def update(self, **facts: Any) -> None:
+        """Change entries of ``run.json``."""
+        write_json(self.facts_file, {**self.facts(), **facts})
+
+    def start(self, recipe: Recipe, fingerprint: str, *, overwrite: bool) -> None:
+        """Make the folder of a new run.
+
+        Raises
+        ------
+        GroundglassError
+            If the folder holds a run already, and ``overwrite`` is not given, or something else.
+        """
+        if self.folder.exists() and any(self.folder.iterdir()):
+            if not self.is_run(self.folder):
+                raise GroundglassError(
+                    f"{self.folder}: holds files that are no run; choose another folder with -o"
+                )
+            if not overwrite:
+                state = self.facts()["state"]
+                raise GroundglassError(
+                    f"{self.folder}: holds a run already ({state}); "
+                    "--resume continues it, --overwrite starts anew, -o names another folder"
+                )
+            shutil.rmtree(self.folder)
+        write_text(self.recipe_file, dump_recipe(recipe))
+        facts = {"state": "started", "seed": recipe.seed, "fingerprint": fingerprint, "versions": versions()}
+        write_json(self.facts_file, {**facts, "command": sys.argv[1:]})
+
+    def check_resumable(self, recipe: Recipe, fingerprint: str) -> Path:
+        """The checkpoint to go on from.
+
+        Raises
+        ------
+        GroundglassError
+            If there is no run or checkpoint, or the recipe or the data are not those of the run.
+        """
+        facts = self.facts()
+        if dump_recipe(self.recipe()) != dump_recipe(recipe):
+            raise GroundglassError(f"{self.folder}: was started with another recipe; resume with that one")
+        if facts["fingerprint"] != fingerprint:
+            raise GroundglassError(f"{self.folder}: the data has changed since the run was started")
+        return self.checkpoints / "last.ckpt"
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that bears on a result, and the processor's kind."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {"groundglass": __version__, "python": platform.python_version(), **libraries, "machine": machine}

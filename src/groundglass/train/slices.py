@@ -1,0 +1,165 @@
+"""Decoded slices in memory: read once, cached on disk, served in batches."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.files import replacing
+from groundglass.preprocess import Preprocessing
+from groundglass.scan.reader import read_scan
+
+CACHE_VARIABLE = "GROUNDGLASS_CACHE"
+READERS = 2
+
+
+def decode(
+    paths: Sequence[Path], preprocessing: Preprocessing, *, show_progress: bool = False
+) -> NDArray[np.uint8]:
+    """Decode slices to 8-bit grey, or take them from the cache of an earlier call.
+
+    The cache lies in the folder GROUNDGLASS_CACHE, by default the user's cache folder; a changed file, other
+    preprocessing or another version of Groundglass makes a new entry.
+
+    Returns
+    -------
+    uint8, shape (slices, height, width), in the order of ``paths``.
+
+    Raises
+    ------
+    GroundglassError
+        If any file cannot be read; the message names the first five.
+    """
+    entry = _cache_folder() / f"{_key(paths, preprocessing)}.npy"
+    if entry.exists():
+        try:
+            return np.load(entry)
+        except (ValueError, OSError):
+            entry.unlink(missing_ok=True)
+    grey, failures = _read_all(paths, preprocessing, show_progress)
+    if failures:
+        listed = "\n".join(f"  {failure}" for failure in failures[:5])
+        more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
+        raise GroundglassError(f"{len(failures)} of {len(paths)} slices cannot be read:\n{listed}{more}")
+    with replacing(entry, "wb") as handle:
+        np.save(handle, grey)
+    return grey
+
+
+def _read_all(
+    paths: Sequence[Path], preprocessing: Preprocessing, show_progress: bool
+) -> tuple[NDArray[np.uint8], list[ScanError]]:
+    def read(path: Path) -> NDArray[np.uint8] | ScanError:
+        try:
+            return preprocessing.grey8(read_scan(path))
+        except ScanError as error:
+            return error
+
+    grey = np.zeros((len(paths), *preprocessing.size), dtype=np.uint8)
+    failures: list[ScanError] = []
+    with ThreadPoolExecutor(READERS) as pool:
+        results = track(
+            pool.map(read, paths),
+            "Decoding slices",
+            total=len(paths),
+            disable=not show_progress,
+            transient=True,
+        )
+        for row, result in enumerate(results):
+            if isinstance(result, ScanError):
+                failures.append(result)
+            else:
+                grey[row] = result
+    return grey, failures
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get(CACHE_VARIABLE)
+    return (Path(named).expanduser() if named else user_cache_path("groundglass")) / "slices"
+
+
+def _key(paths: Sequence[Path], preprocessing: Preprocessing) -> str:
+    from groundglass import __version__
+
+    digest = hashlib.sha256(f"{__version__} {preprocessing.model_dump_json()}".encode())
+    for path in paths:
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise GroundglassError(f"{path}: cannot be read ({error.strerror})") from error
+        digest.update(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+class Slices(Dataset[tuple[Tensor, Tensor]]):
+    """Decoded slices and their truth, indexed by a whole batch at a time.
+
+    Parameters
+    ----------
+    grey
+        uint8, shape (slices, height, width).
+    truth
+        bool, shape (slices,): whether a slice is positive.
+    """
+
+    def __init__(self, grey: NDArray[np.uint8], truth: NDArray[np.bool_]) -> None:
+        self.grey = torch.from_numpy(grey)
+        self.truth = torch.from_numpy(truth)
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        return self.grey[rows], self.truth[rows]
+
+
+class Batches(Sampler[list[int]]):
+    """Batches of row numbers; shuffled anew each epoch from the seed and the epoch's number alone.
+
+    That makes an epoch the same whether the run reached it in one go or was resumed there. An incomplete last
+    batch of one slice is joined to the one before, since batch normalisation cannot train on one.
+    """
+
+    def __init__(self, count: int, size: int, *, seed: int | None = None) -> None:
+        self.count = count
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def _starts(self) -> list[int]:
+        starts = list(range(0, self.count, self.size))
+        if self.count - starts[-1] == 1 and len(starts) > 1:
+            starts.pop()
+        return starts
+
+    def __len__(self) -> int:
+        return len(self._starts())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.count)
+        if self.seed is not None:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        starts = self._starts()
+        for start, stop in zip(starts, [*starts[1:], self.count], strict=True):
+            yield order[start:stop].tolist()
+
+
+def make_loader(
+    slices: Slices, batch_size: int, *, seed: int | None = None
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """A loader over slices in memory: in order, or shuffled where a seed is given."""
+    return DataLoader(slices, batch_size=None, sampler=Batches(len(slices), batch_size, seed=seed))

@@ -1,0 +1,26 @@
+"""Makes torchvision import beside a CPU build of torch.
+
+torchvision's wheel on PyPI is a CUDA build. Beside the CPU build of torch its compiled operators do not load,
+and its import stops at ``operator torchvision::nms does not exist``, since it registers a fake kernel for them.
+timm, kornia and Lightning import torchvision, though nothing here calls those operators. Naming their schemas
+is enough. Where torchvision imports by itself, this does nothing. Import it before timm, kornia or Lightning.
+"""
+
+import sys
+
+import torch
+
+_SCHEMAS = ("nms", "qnms")
+
+try:
+    import torchvision
+except RuntimeError as error:
+    if "torchvision::nms" not in str(error):
+        raise
+    for _module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[_module]
+    for _name in _SCHEMAS:
+        torch.library.define(
+            f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+    import torchvision  # noqa: F401

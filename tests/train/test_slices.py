@@ -1,0 +1,98 @@
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundglass.errors import GroundglassError
+from groundglass.preprocess import Preprocessing
+from groundglass.scan.reader import find_scans, read_scan
+from groundglass.train.augment import Augment
+from groundglass.train.recipe import Augmentation
+from groundglass.train.slices import Batches, Slices, decode, make_loader
+
+PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
+
+
+def test_training_and_prediction_see_equal_arrays(class_folder: Path) -> None:
+    """Without augmentation, what training feeds to a model is bit by bit what prediction feeds to it."""
+    files = find_scans([class_folder])[:9]
+    grey = decode(files, PREPROCESSING)
+    loader = make_loader(Slices(grey, np.zeros(9, dtype=bool)), batch_size=4)
+    batches = [PREPROCESSING.normalise(batch.to(torch.float32) / 255) for batch, _ in loader]
+    trained_on = torch.cat(batches).numpy()
+    predicted_on = np.stack([PREPROCESSING(read_scan(file)) for file in files])
+    np.testing.assert_array_equal(trained_on, predicted_on)
+
+
+def test_the_cache_is_used_until_a_file_changes(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDGLASS_CACHE", str(tmp_path / "cache"))
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file, source in zip(files, find_scans([class_folder]), strict=False):
+        file.write_bytes(source.read_bytes())
+    first = decode(files, PREPROCESSING)
+    with monkeypatch.context() as patch:
+        patch.setattr("groundglass.train.slices.read_scan", None)
+        np.testing.assert_array_equal(decode(files, PREPROCESSING), first)
+    files[1].write_bytes(find_scans([class_folder])[-1].read_bytes())
+    assert (decode(files, PREPROCESSING)[1] != first[1]).any()
+    for entry in (tmp_path / "cache").rglob("*.npy"):
+        entry.write_bytes(b"damaged")
+    np.testing.assert_array_equal(decode(files, PREPROCESSING)[0], first[0])
+
+
+def test_files_that_cannot_be_read_are_named(class_folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(GroundglassError, match=r"1 of 2 slices cannot be read:\n.*bad\.png"):
+        decode([find_scans([class_folder])[0], bad], PREPROCESSING)
+
+
+@given(st.integers(2, 100), st.integers(2, 20), st.integers(0, 50))
+def test_an_epoch_has_each_slice_once_in_an_order_of_its_own(count: int, size: int, epoch: int) -> None:
+    batches = Batches(count, size, seed=1)
+    batches.set_epoch(epoch)
+    drawn = list(batches)
+    assert sorted(chain.from_iterable(drawn)) == list(range(count))
+    assert len(drawn) == len(batches)
+    assert all(len(batch) >= 2 for batch in drawn)
+    assert list(batches) == drawn
+    batches.set_epoch(epoch + 1)
+    if count > 20:
+        assert list(batches) != drawn
+
+
+def test_augmentation_keeps_range_and_is_repeatable() -> None:
+    spec = Augmentation(
+        flip=0.5, rotation=20, shift=0.1, zoom=0.2, shear=5, gamma=0.3, brightness=0.2, contrast=0.2, blur=1,
+        resolution=3, jitter=1, noise=0.1, erase=0.2,
+    )  # fmt: skip
+    grey = torch.rand(6, 40, 32)
+    augment = Augment(spec)
+
+    def draw() -> torch.Tensor:
+        torch.manual_seed(5)
+        return augment(grey)
+
+    first = draw()
+    assert first.shape == grey.shape
+    assert 0 <= first.min() <= first.max() <= 1
+    assert not torch.equal(first, grey)
+    torch.testing.assert_close(draw(), first, rtol=0, atol=0)
+    assert torch.equal(Augment(Augmentation())(grey), grey)
+
+
+def test_augmentation_keeps_its_precision_in_a_bf16_training_step() -> None:
+    augment, grey = Augment(Augmentation(rotation=20, zoom=0.2)), torch.rand(4, 64, 64)
+
+    def draw(autocast: bool) -> torch.Tensor:
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return augment(grey)
+
+    torch.testing.assert_close(draw(True), draw(False), rtol=0, atol=0)
