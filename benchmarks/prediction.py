@@ -1,0 +1,208 @@
+"""Speed of prediction: a folder of slices, the start-up for one, and the engines that could run the graph.
+
+Everything that is compared runs in the same call, in turn. See benchmarks/README.md.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import Cost, Row, machine, parser, prepare_slices, run_command, show, spread
+from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin, untrained_bundle
+from groundglass.detect.bundle import Bundle, BundleError
+from groundglass.detect.detector import Detector
+from groundglass.jobs.predict import predict
+from groundglass.scan.reader import read_scan
+
+GROUNDGLASS = Path(sys.executable).with_name("groundglass")
+ENGINE_SLICES = 256
+PAUSE = 0.2
+"""Seconds between engines, so that one's idle threads have stopped spinning before the next begins."""
+
+
+def in_turn(tasks: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[Any]]:
+    """Results of each task: all once to warm up, which is not kept, then all again and again."""
+    results: dict[str, list[Any]] = {name: [] for name in tasks}
+    for repetition in range(repetitions + 1):
+        print(f"round {repetition} of {repetitions}", file=sys.stderr)
+        for name, task in tasks.items():
+            result = task()
+            if repetition:
+                results[name].append(result)
+            time.sleep(PAUSE)
+    return results
+
+
+def commands(tasks: dict[str, Sequence[str | Path]], repetitions: int) -> dict[str, list[Cost]]:
+    return in_turn({name: partial(run_command, command) for name, command in tasks.items()}, repetitions)
+
+
+def timed(task: Callable[[], Any]) -> Callable[[], float]:
+    """Make a task return the seconds that it took."""
+
+    def run() -> float:
+        started = time.perf_counter()
+        task()
+        return time.perf_counter() - started
+
+    return run
+
+
+def start_up(one: Path, choice: list[str], out: Path, repetitions: int) -> list[Row]:
+    """Rows: what it takes from process start to exit."""
+    whole: list[str | Path] = [GROUNDGLASS, "predict", one, *choice]
+    tasks: dict[str, Sequence[str | Path]] = {
+        "predict, 1 PNG": whole,
+        "predict, 1 PNG, -o (table, heatmap, report)": [*whole, "-o", out],
+        "bare": [sys.executable, "-c", "pass"],
+        "import": [sys.executable, "-c", "import groundglass"],
+    }
+    costs = commands(tasks, repetitions)
+    extra = [
+        Cost(after.wall - before.wall, after.cpu - before.cpu)
+        for before, after in zip(costs.pop("bare"), costs.pop("import"), strict=True)
+    ]
+    costs["import groundglass, beyond bare Python"] = extra
+    targets = {"predict, 1 PNG": "1.5", "import groundglass, beyond bare Python": "0.2"}
+    return [
+        (
+            name,
+            spread([c.cpu for c in some], ".2f"),
+            targets.get(name, ""),
+            spread([c.wall for c in some], ".2f"),
+        )
+        for name, some in costs.items()
+    ]
+
+
+def folder_rows(
+    files: list[Path], bundle: Bundle, choice: list[str], out: Path, repetitions: int
+) -> list[Row]:
+    """Rows: slices a second by the whole command, and by a detector that is loaded and warm."""
+    whole: list[str | Path] = [GROUNDGLASS, "predict", files[0].parents[1], *choice]
+    costs = commands(
+        {
+            "command, printing only": whole,
+            "command, -o --no-heatmaps": [*whole, "-o", out, "--no-heatmaps"],
+            "command, -o with heatmaps": [*whole, "-o", out],
+        },
+        repetitions,
+    )
+    detector = Detector(bundle)
+    warm = in_turn(
+        {
+            "warm, detection alone": timed(lambda: list(detector.predict_files(files))),
+            "warm, table and report": timed(lambda: predict(files, out, detector=detector, heatmaps=False)),
+            "warm, table, report, heatmaps": timed(lambda: predict(files, out, detector=detector)),
+        },
+        repetitions,
+    )
+    rows: list[Row] = [
+        (
+            name,
+            spread([len(files) / c.wall for c in some]),
+            spread([c.wall for c in some], ".2f"),
+            spread([c.cpu for c in some], ".2f"),
+        )
+        for name, some in costs.items()
+    ]
+    for name, seconds in warm.items():
+        rows.append((name, spread([len(files) / s for s in seconds]), spread(seconds, ".2f"), ""))
+    return rows
+
+
+def engine_rows(
+    bundle: Bundle, images: Floats, engines: dict[str, Answer], repetitions: int, *, same_weights: bool
+) -> list[Row]:
+    """Rows: slices a second, the ratio to Groundglass' engine pair by pair, and how the answers differ."""
+    answers = {name: run(images) for name, run in engines.items()}
+    reference = TORCH if TORCH in engines and same_weights else OURS
+    expected = [bundle.facts.answer(float(logit)) for logit in answers[reference]]
+    print(f"Differences are from: {reference}")
+    tasks = {name: timed(partial(run, images)) for name, run in engines.items()}
+    seconds = in_turn(tasks, repetitions)
+    rows: list[Row] = []
+    for name, times in seconds.items():
+        differences = ("other weights", "other weights")
+        if same_weights or not name.startswith("torch"):
+            given = [bundle.facts.answer(float(logit)) for logit in answers[name]]
+            pairs = list(zip(given, expected, strict=True))
+            largest = max(abs(a.probability - b.probability) for a, b in pairs)
+            differences = (f"{largest:.1e}", str(sum(a.verdict != b.verdict for a, b in pairs)))
+        ratio = statistics.median(b / a for a, b in zip(times, seconds[OURS], strict=True))
+        rows.append((name, spread([len(images) / t for t in times]), f"{ratio:.2f}", *differences))
+    return rows
+
+
+def inputs(bundle: Bundle, files: list[Path]) -> Floats:
+    """Model inputs of slices, a whole number of batches."""
+    count = max(BATCH, len(files) // BATCH * BATCH)
+    chosen = [files[number % len(files)] for number in range(count)]
+    return np.stack([bundle.facts.preprocessing(read_scan(file)) for file in chosen])
+
+
+def open_bundle(args: argparse.Namespace, folder: Path) -> tuple[Bundle, list[str], Any | None, bool]:
+    """The bundle, the command's option for it, the network in torch, and whether that has the same weights."""
+    named = args.bundle or (str(args.run / "bundle") if args.run else None)
+    try:
+        bundle = Bundle.load(named)
+    except BundleError as error:
+        if named is not None:
+            sys.exit(str(error))
+        print("There is no default bundle: random weights are measured, whose answers mean nothing.")
+        bundle, model = untrained_bundle(folder)
+        return bundle, ["--bundle", str(folder)], model, True
+    return bundle, ["--bundle", named] if named else [], torch_twin(bundle, args.run), args.run is not None
+
+
+def main() -> None:
+    options = parser(__doc__ or "", slices=500, repetitions=7)
+    options.add_argument("--bundle", help="a bundle's name, folder or zip [the default bundle]")
+    options.add_argument(
+        "--run",
+        type=Path,
+        help="the folder of the run that the bundle was exported from: torch with its weights",
+    )
+    args = options.parse_args()
+    print(*machine(), sep="\n")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        bundle, choice, model, same_weights = open_bundle(args, work / "untrained")
+        files, about = prepare_slices(args.data, args.slices, work / "slices")
+        png = next(file for file in files if file.suffix == ".png")
+        print(f"{about}; bundle {bundle.facts.name}; {args.repetitions} repetitions of each, in turn")
+        starting = start_up(png, choice, work / "one", args.repetitions)
+        folder = folder_rows(files, bundle, choice, work / "out", args.repetitions)
+        images = inputs(bundle, files[:: max(1, len(files) // ENGINE_SLICES)][:ENGINE_SLICES])
+        engines = all_engines(bundle, model)
+        compared = engine_rows(bundle, images, engines, args.repetitions, same_weights=same_weights)
+    show(
+        "Start-up: median (least to largest)",
+        ("process start to exit", "user + system, s", "target, s", "wall, s"),
+        starting,
+        markdown=args.markdown,
+    )
+    show(
+        f"A folder of {len(files)} slices: median (least to largest)",
+        ("folder", "slices/s", "wall, s", "user + system, s"),
+        folder,
+        markdown=args.markdown,
+    )
+    show(
+        f"Engines on {len(images)} prepared slices: median (least to largest)",
+        ("engine", "slices/s", "ratio", "largest difference in probability", "changed verdicts"),
+        compared,
+        markdown=args.markdown,
+    )
+
+
+if __name__ == "__main__":
+    main()
