@@ -43,7 +43,7 @@ description: A tiny network for tests.
 seed: 3
 data: {{dataset: "{dataset}", split: random, fractions: [0.5, 0.25, 0.25]}}
 preprocessing: {{size: [32, 32], channels: 1}}
-augmentation: {{flip: 0.5, rotation: 5, noise: 0.02}}
+augmentation: {{flip: 0.5, rotation: 5, noise: 0.02, mixup: 0.2}}
 model: {{name: small-cnn, filters: [8, 8], dropout: 0.1}}
 optimiser: {{name: adam, lr: 0.01}}
 training: {{epochs: 4, batch_size: 8, precision: "32", best_by: val_loss, ema: 0.5}}

@@ -70,7 +70,7 @@ def test_an_epoch_has_each_slice_once_in_an_order_of_its_own(count: int, size: i
 def test_augmentation_keeps_range_and_is_repeatable() -> None:
     spec = Augmentation(
         flip=0.5, rotation=20, shift=0.1, zoom=0.2, shear=5, gamma=0.3, brightness=0.2, contrast=0.2, blur=1,
-        resolution=3, jitter=1, noise=0.1, erase=0.2,
+        resolution=3, noise=0.1, erase=0.2,
     )  # fmt: skip
     grey = torch.rand(6, 40, 32)
     augment = Augment(spec)

@@ -54,28 +54,6 @@ class RandomResolution(nn.Module):
         return changed
 
 
-class RandomJitter(nn.Module):
-    """Displaces every sampling point at random, by ``sigma`` pixels: contours stay, fine texture goes.
-
-    Fine texture is where a file's history shows (JPEG, resizing, the printer of a figure), and that tells the
-    label of a dataset that was put together from several sources.
-    """
-
-    def __init__(self, sigma: float) -> None:
-        super().__init__()
-        self.sigma = sigma
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images of shape (batch, 1, height, width), jittered."""
-        count, _, height, width = images.shape
-        still = F.affine_grid(
-            torch.eye(2, 3).expand(count, 2, 3), [count, 1, height, width], align_corners=False
-        )
-        pixel = torch.tensor([2 / width, 2 / height])
-        moved = still + torch.randn_like(still) * self.sigma * pixel
-        return F.grid_sample(images, moved, padding_mode="border", align_corners=False)
-
-
 def _steps(spec: Augmentation) -> list[nn.Module]:
     steps: list[nn.Module] = []
     if spec.flip:
@@ -100,8 +78,6 @@ def _steps(spec: Augmentation) -> list[nn.Module]:
         steps.append(K.RandomGaussianBlur((7, 7), (0.1, spec.blur), p=0.3))
     if spec.resolution > 1:
         steps.append(RandomResolution(spec.resolution))
-    if spec.jitter:
-        steps.append(RandomJitter(spec.jitter))
     if spec.noise:
         steps.append(K.RandomGaussianNoise(0.0, spec.noise, p=0.3))
     if spec.erase:

@@ -64,10 +64,20 @@ class ClassifierModule(pl.LightningModule):
         """
         grey8, truth = batch
         torch.manual_seed(self.recipe.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
-        images = self._images(self.augment(grey8.to(torch.float32) / 255))
-        loss: Tensor = self.loss(self.model(images).float(), truth)
+        loss = self._mixed_loss(self.augment(grey8.to(torch.float32) / 255), truth)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(truth))
         return loss
+
+    def _mixed_loss(self, grey: Tensor, truth: Tensor) -> Tensor:
+        alpha = self.recipe.augmentation.mixup
+        if not alpha:
+            plain: Tensor = self.loss(self.model(self._images(grey)).float(), truth)
+            return plain
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+        other = torch.randperm(len(grey), device=grey.device)
+        logits = self.model(self._images(share * grey + (1 - share) * grey[other])).float()
+        mixed: Tensor = share * self.loss(logits, truth) + (1 - share) * self.loss(logits, truth[other])
+        return mixed
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""

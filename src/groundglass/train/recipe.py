@@ -45,8 +45,8 @@ class Augmentation(_Part):
     ``contrast``, as the largest relative change either way, stand for window and level. ``blur``, as the
     largest sigma in pixels, ``resolution``, as the largest factor by which a slice is shrunk and enlarged again
     (1 switches it off), and ``noise``, as the standard deviation of grey, stand for kernel, small figures and
-    dose. ``jitter``, as the standard deviation in pixels by which each point is displaced, destroys fine
-    texture, and with it the traces of a file's history. ``erase`` is the largest share of area hidden.
+    dose. ``erase`` is the largest share of area hidden.
+    ``mixup`` is the alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels.
     """
 
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -59,9 +59,9 @@ class Augmentation(_Part):
     contrast: Share = 0.0
     blur: Annotated[float, Field(ge=0, le=5)] = 0.0
     resolution: Annotated[float, Field(ge=1, le=8)] = 1.0
-    jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
     noise: Share = 0.0
     erase: Share = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
 class Model(_Part):

@@ -1,0 +1,81 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from groundglass.detect.bundle import DEFAULT, Bundle, BundleError, shipped_bundles
+from groundglass.detect.facts import EvaluationFacts
+from groundglass.detect.model_card import RESEARCH_USE
+
+
+@pytest.fixture
+def copy(bundle_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+
+
+def test_a_folder_and_its_zip_are_the_same_bundle(copy: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(copy)
+    bundle.write_zip(tmp_path / "a.zip")
+    bundle.write_zip(tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    zipped = Bundle.load(tmp_path / "a.zip")
+    assert (zipped.facts, zipped.graph, zipped.recipe) == (bundle.facts, bundle.graph, bundle.recipe)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "recipe.yaml"])
+def test_a_missing_or_damaged_file_is_said(copy: Path, name: str) -> None:
+    content = (copy / name).read_bytes()
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match="no complete bundle"):
+        Bundle.load(copy)
+    if name != "recipe.yaml":
+        (copy / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(BundleError, match=r"does not fit|damaged"):
+            Bundle.load(copy)
+
+
+def test_a_newer_format_is_refused(copy: Path) -> None:
+    facts = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**facts, "format": 2}))
+    with pytest.raises(BundleError, match=r"does not fit this version \(format"):
+        Bundle.load(copy)
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(BundleError, match=DEFAULT):
+        Bundle.load("no-such-bundle")
+
+
+def test_no_zip_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"no zip")
+    with pytest.raises(BundleError, match="no complete bundle"):
+        Bundle.load(tmp_path / "x.zip")
+
+
+def test_figures_are_entered_once_for_each_set(copy: Path) -> None:
+    bundle = Bundle.load(copy)
+    facts = {
+        "dataset": "elsewhere",
+        "part": "all",
+        "external": True,
+        "fingerprint": "f",
+        "date": "2020-01-01",
+    }
+    for value in ("0.51", "0.52"):
+        bundle.record(EvaluationFacts(**facts, slices=9, figures={"ROC AUC": value}))
+    assert [e.figures["ROC AUC"] for e in Bundle.load(copy).facts.evaluations] == ["0.52"]
+    card = (copy / "MODEL_CARD.md").read_text()
+    assert "external: another source" in card
+    assert "0.52" in card
+    assert RESEARCH_USE in card
+
+
+def test_the_shipped_bundles_are_whole_small_and_tested() -> None:
+    assert DEFAULT in shipped_bundles()
+    for folder in shipped_bundles().values():
+        facts = Bundle.load(folder).facts
+        assert facts.name == folder.name
+        assert facts.evaluations, "a shipped bundle states its test figures"
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
+        assert facts.training.dataset in (folder / "MODEL_CARD.md").read_text()
