@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -184,6 +184,8 @@ def test_what_is_no_slice_is_refused_by_name(tmp_path: Path, name: str) -> None:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=300)
 @given(st.integers(0, 400), st.integers(0, 255), st.sampled_from(["png", "jpg", "bmp", "webp", "tif"]))
 def test_damage_gives_a_scan_or_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int, ending: str

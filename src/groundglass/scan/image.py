@@ -12,9 +12,6 @@ A picture with colour in over a quarter of its area, a flat one, one under 32 pi
 64 megapixels, one with several pages, and a file that is truncated or no picture are refused by name.
 """
 
-import struct
-import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +51,7 @@ def read_image(path: Path) -> Scan:
         If the file is missing, truncated, no picture, too small, too large, flat, coloured or has pages.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns between one and two times its limit; our own limit is checked below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-        with image:
+        with Image.open(path, formats=FORMATS) as image:
             _check_header(path, image)
             image.load()
             pixels = _grey(path, ImageOps.exif_transpose(image))
@@ -70,10 +63,11 @@ def read_image(path: Path) -> Scan:
         raise _unidentified(path) from error
     except FileNotFoundError as error:
         raise ScanError(path, "there is no such file") from error
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, MemoryError) as error:
-        raise ScanError(
-            path, f"cannot be decoded ({error})", "the file is truncated or damaged, get it anew"
-        ) from error
+    except PermissionError as error:
+        raise ScanError(path, "may not be read", "change its permissions") from error
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
+        remedy = "the file is truncated or damaged, get it anew"
+        raise ScanError(path, f"cannot be decoded ({error})", remedy) from error
     if float(pixels.min()) == float(pixels.max()):
         raise ScanError(path, "every pixel has the same grey", "this holds no slice")
     return Scan(pixels, is_hu=False, scan_id=path.stem, source=path, warnings=_doubts(image.mode, pixels))
