@@ -152,6 +152,17 @@ def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_p
     assert tested == {Path(path).parts[-2:] for path in manifest[manifest["split"] == "test"]["path"]}
 
 
+def test_predictions_are_judged_from_their_file_alone(trained: Path, tmp_path: Path) -> None:
+    """The figures are the same, whether the detector or only its predictions are there."""
+    groundglass("evaluate", trained, trained / "manifest.csv", "--part", "val", "-o", tmp_path / "a")
+    groundglass("evaluate", tmp_path / "a" / "predictions.csv", "-o", tmp_path / "b")
+    whole, alone = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab")
+    assert alone["slices"] == whole["slices"]
+    assert (tmp_path / "b" / "figures" / "roc.png").is_file()
+    done = groundglass("evaluate", trained, code=1)
+    assert "on which dataset?" in done.stderr
+
+
 def test_training_on_a_random_split_warns_in_one_line(recipe_file: Path, tmp_path: Path) -> None:
     done = groundglass("train", recipe_file, "--set", "training.epochs=1", "-o", tmp_path / "run")
     first, *others = done.stderr.splitlines()

@@ -4,12 +4,15 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from groundglass import __version__, cli_data
 from groundglass.errors import GroundglassError
+
+if TYPE_CHECKING:
+    from groundglass.jobs.judge import Judgement
 
 FAILED = 1
 SOME_FAILED = 3
@@ -51,6 +54,18 @@ def _list_failures(failures: list[Any]) -> None:
     for failure in failures:
         remedy = f"; {failure.remedy}" if failure.remedy else ""
         _say(f"not read: {failure.path}: {failure.problem}{remedy}")
+
+
+def _print_judgement(judgement: "Judgement", folder: Path) -> None:
+    from groundglass.evaluate.summary import summary_rows
+
+    for result in filter(None, (judgement.slices, judgement.patients)):
+        rows = [tuple(row) for row in summary_rows(result)]
+        title = f"Per {result.unit} ({result.count}), positive class covid"
+        _table(title, ("figure", "value (95% interval)"), rows)
+        for note in result.notes:
+            _say(f"note: {note}")
+    typer.echo(f"Report: {folder / 'report.html'}")
 
 
 @app.command(
@@ -116,15 +131,18 @@ def train(
 
 @app.command(
     epilog="Examples:  groundglass evaluate runs/covid-ct-lite0 covid-ct   |   "
-    "groundglass evaluate covid-ct-lite0 sarscov2-ct -o external"
+    "groundglass evaluate covid-ct-lite0 sarscov2-ct -o external   |   groundglass evaluate predictions.csv"
 )
 def evaluate(
     detector: Annotated[
-        str, typer.Argument(help="A run's folder, a bundle's folder or zip, or a shipped bundle.")
+        str,
+        typer.Argument(
+            help="A run's folder, a bundle's folder or zip, a shipped bundle; or a labelled predictions.csv."
+        ),
     ],
     dataset: Annotated[
-        str, typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders.")
-    ],
+        str | None, typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write [evaluations/...].")
     ] = None,
@@ -135,12 +153,18 @@ def evaluate(
 ) -> None:
     """Judge a detector on labelled slices, with intervals, figures and a report.
 
-    On the detector's own dataset the test part is taken; another dataset is external validation and taken whole.
+    On the detector's own dataset the test part is taken; another dataset is external validation, taken whole.
     """
-    from groundglass.evaluate.summary import summary_rows
     from groundglass.jobs.evaluate import choose_rows, evaluate_detector, kind_of
+    from groundglass.jobs.judge import evaluate_file
     from groundglass.jobs.open import open_detector
 
+    if dataset is None:
+        if not detector.lower().endswith(".csv"):
+            raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
+        folder = output or Path("evaluations") / Path(detector).stem
+        _print_judgement(evaluate_file(Path(detector), folder), folder)
+        return
     opened = open_detector(detector)
     labelled = choose_rows(opened.bundle.facts, opened.bundle.recipe, dataset, part)
     folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
@@ -148,16 +172,7 @@ def evaluate(
     for warning in labelled.warnings:
         _say(f"warning: {warning}")
     outcome = evaluate_detector(opened, labelled, folder, record=record)
-    for result in filter(None, (outcome.slices, outcome.patients)):
-        rows = [tuple(row) for row in summary_rows(result)]
-        _table(
-            f"Per {result.unit} ({result.count}), positive class covid",
-            ("figure", "value (95% interval)"),
-            rows,
-        )
-        for note in result.notes:
-            _say(f"note: {note}")
-    typer.echo(f"Report: {folder / 'report.html'}")
+    _print_judgement(outcome.judgement, folder)
     _list_failures(outcome.failures)
     if outcome.failures:
         raise typer.Exit(SOME_FAILED)

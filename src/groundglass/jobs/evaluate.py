@@ -14,22 +14,15 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.facts import Answer, BundleFacts, EvaluationFacts
 from groundglass.detect.findings import Failure, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.evaluate import figures
-from groundglass.evaluate.evaluation import METRICS, Evaluation
-from groundglass.evaluate.metrics import evaluate, evaluate_patients
-from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import summary_rows
-from groundglass.files import write_bytes, write_json
 from groundglass.jobs.cards import slice_cards
 from groundglass.jobs.divide import divided_manifest
+from groundglass.jobs.judge import Judgement, judge, write_judgement
 from groundglass.jobs.progress import track
-from groundglass.labels import POSITIVE
 from groundglass.report.facts import dataset_table, detector_table
-from groundglass.report.page import Picture, Report, Table, write_report
+from groundglass.report.page import Report, Table, write_report
 from groundglass.train.recipe import parse_recipe
-
-WRONG_SHOWN = 18
-RIGHT_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -60,11 +53,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an evaluation: per slice, per patient where patients are known, and what was not read."""
+    """What came of an evaluation: what was judged on, the judgement, and what was not read."""
 
     labelled: Labelled
-    slices: Evaluation
-    patients: Evaluation | None
+    judgement: Judgement
     failures: list[Failure]
 
 
@@ -129,46 +121,12 @@ def evaluate_detector(
     """
     predictions_file = folder / "predictions.csv"
     failures = _predict(detector, labelled, predictions_file)
-    predictions = read_predictions(predictions_file)
-    slices = evaluate(predictions)
-    has_patients = (predictions["patient"] != "").any()
-    patients = evaluate_patients(predictions, detector.bundle.facts.threshold) if has_patients else None
-    outcome = Outcome(labelled, slices, patients, failures)
-    pictures = draw_figures(predictions, slices, detector.bundle.facts.threshold)
-    for name, picture in pictures.items():
-        write_bytes(folder / "figures" / f"{name}.png", picture.png)
-    write_json(folder / "metrics.json", _document(detector, outcome))
-    write_report(_report(detector, outcome, predictions, list(pictures.values())), folder / "report.html")
+    outcome = Outcome(labelled, judge(predictions_file, detector.bundle.facts.threshold), failures)
+    write_judgement(outcome.judgement, folder, _document(detector, outcome))
+    write_report(_report(detector, outcome), folder / "report.html")
     if record:
         detector.bundle.record(_facts_of(outcome))
     return outcome
-
-
-def draw_figures(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> dict[str, Picture]:
-    """The figures of an evaluation, by file name; curves over both classes only where there are both."""
-    drawn = {
-        "calibration": ("Calibration of the probability", figures.calibration(predictions, evaluation)),
-        "confusion": ("Confusion matrix", figures.confusion_matrix(predictions, evaluation)),
-        "scores": ("Probabilities by class", figures.scores(predictions, evaluation, threshold)),
-    }
-    if evaluation.metrics["roc_auc"].value is not None:
-        drawn = {
-            "roc": ("ROC curve, with the 95% band", figures.roc(predictions, evaluation)),
-            "precision-recall": ("Precision and recall", figures.precision_recall(predictions, evaluation)),
-            **drawn,
-        }
-    return {name: Picture(caption, figures.to_png(figure)) for name, (caption, figure) in drawn.items()}
-
-
-def telling_slices(predictions: pd.DataFrame, threshold: float) -> list[Path]:
-    """The surest errors first, then the surest right answers of each class."""
-    positive = predictions["label"] == POSITIVE
-    sureness = (predictions["probability"] - threshold).abs()
-    ranked = predictions.assign(wrong=(predictions["verdict"] == POSITIVE) != positive, sureness=sureness)
-    ranked = ranked.sort_values("sureness", ascending=False)
-    wrong = ranked[ranked["wrong"]].head(WRONG_SHOWN)
-    right = ranked[~ranked["wrong"]].groupby("label", sort=False).head(RIGHT_SHOWN)
-    return [Path(path) for path in pd.concat([wrong, right])["path"]]
 
 
 def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure]:
@@ -200,9 +158,6 @@ def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
         "external": labelled.external,
         "fingerprint": labelled.fingerprint,
         "warnings": list(labelled.warnings),
-        "positive_class": POSITIVE,
-        "slices": outcome.slices.to_dict(),
-        "patients": outcome.patients.to_dict() if outcome.patients else None,
         "failures": [vars(failure) for failure in outcome.failures],
     }
 
@@ -215,8 +170,8 @@ def _facts_of(outcome: Outcome) -> EvaluationFacts:
         external=labelled.external,
         fingerprint=labelled.fingerprint,
         date=date.today().isoformat(),
-        slices=outcome.slices.count,
-        figures=dict(summary_rows(outcome.slices)),
+        slices=outcome.judgement.slices.count,
+        figures=dict(summary_rows(outcome.judgement.slices)),
     )
 
 
@@ -227,42 +182,22 @@ def kind_of(labelled: Labelled) -> str:
     return f"The {labelled.part} part of the dataset that the detector was trained on."
 
 
-def metric_table(slices: Evaluation, patients: Evaluation | None) -> Table:
-    """Figures with their intervals, per slice and per patient side by side, and what each means."""
-    evaluations = [slices] if patients is None else [slices, patients]
-    meaning = {metric.title: metric.meaning for metric in METRICS.values()}
-    rows = []
-    for cells in zip(*map(summary_rows, evaluations), strict=True):
-        name = cells[0][0] if len({title for title, _ in cells}) == 1 else "Count"
-        rows.append((name, *[value for _, value in cells], meaning.get(name, "")))
-    notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
-    note = "In brackets the interval. The positive class is COVID-19. " + " ".join(notes)
-    columns = [f"per {evaluation.unit}" for evaluation in evaluations]
-    return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
-
-
-def _report(
-    detector: Detector, outcome: Outcome, predictions: pd.DataFrame, pictures: list[Picture]
-) -> Report:
-    labelled, facts = outcome.labelled, detector.bundle.facts
-    shown = telling_slices(predictions, facts.threshold)
-    labels = dict(zip(map(Path, predictions["path"]), predictions["label"], strict=True))
-    figures_by_name = dict(summary_rows(outcome.slices))
+def _report(detector: Detector, outcome: Outcome) -> Report:
+    labelled, judgement, facts = outcome.labelled, outcome.judgement, detector.bundle.facts
     tables = [detector_table(facts)]
     if (about := dataset_table(labelled.name)) is not None:
         tables.insert(0, about)
     if outcome.failures:
         rows = [(Path(f.path).name, f.problem) for f in outcome.failures]
         tables.append(Table("Not read", ("file", "reason"), rows))
-    auc = figures_by_name[METRICS["roc_auc"].title]
     return Report(
         title=f"{facts.name} on {labelled.name}, {labelled.part}",
-        headline=f"ROC AUC {auc} on {outcome.slices.count} slices. {kind_of(labelled)}",
+        headline=f"{judgement.headline()} {kind_of(labelled)}",
         warnings=list(labelled.warnings),
-        figures_of_merit=[metric_table(outcome.slices, outcome.patients)],
-        pictures=pictures,
+        figures_of_merit=[judgement.table()],
+        pictures=list(judgement.pictures.values()),
         slices_title="Telling slices: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
-        slices=slice_cards(detector, shown, labels),
+        slices=slice_cards(detector, judgement.telling_slices(), judgement.labels()),
         facts=tables,
     )

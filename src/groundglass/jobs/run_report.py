@@ -1,16 +1,12 @@
 """The report of a training run: its curves, and how it does on its validation part."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from groundglass.detect.detector import Detector
 from groundglass.evaluate import figures
-from groundglass.evaluate.metrics import evaluate, evaluate_patients
-from groundglass.evaluate.predictions import read_predictions
 from groundglass.files import write_bytes
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.evaluate import draw_figures, metric_table, telling_slices
+from groundglass.jobs.judge import judge
 from groundglass.report.facts import dataset_table, detector_table
 from groundglass.report.page import Picture, Report, Table, write_report
 from groundglass.train.run import Run
@@ -21,11 +17,7 @@ def write_run_report(run: Run, detector: Detector) -> None:
     recipe, facts = run.recipe(), detector.bundle.facts
     curves = figures.to_png(figures.curves(pd.read_csv(run.log_file), recipe.training.best_by))
     write_bytes(run.folder / "curves.png", curves)
-    predictions = read_predictions(run.predictions_file)
-    slices = evaluate(predictions)
-    known = (predictions["patient"] != "").any()
-    patients = evaluate_patients(predictions, facts.threshold) if known else None
-    labels = dict(zip(map(Path, predictions["path"]), predictions["label"], strict=True))
+    judgement = judge(run.predictions_file, facts.threshold)
     tables = [detector_table(facts), Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])]
     if (about := dataset_table(facts.training.dataset)) is not None:
         tables.insert(0, about)
@@ -36,14 +28,14 @@ def write_run_report(run: Run, detector: Detector) -> None:
             "These figures are of the validation part, on which epoch, calibration and threshold were chosen: "
             "they are too good. Only the test part or another hospital tells how good the detector is."
         ],
-        figures_of_merit=[metric_table(slices, patients)],
+        figures_of_merit=[judgement.table()],
         pictures=[
             Picture("Training curves; the best epoch is marked", curves),
-            *draw_figures(predictions, slices, facts.threshold).values(),
+            *judgement.pictures.values(),
         ],
         slices_title="Telling slices of the validation part: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
-        slices=slice_cards(detector, telling_slices(predictions, facts.threshold), labels),
+        slices=slice_cards(detector, judgement.telling_slices(), judgement.labels()),
         facts=tables,
     )
     write_report(report, run.report_file)
