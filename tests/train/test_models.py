@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from groundglass.errors import GroundglassError
-from groundglass.train.models import build_model
+from groundglass.train.models import GreyConv2d, build_model
 from groundglass.train.recipe import Model
 
 SMALL = Model(name="small-cnn", filters=(4, 6), dropout=0.2)
@@ -65,3 +65,15 @@ def test_weights_are_looked_for_in_the_folder_then_downloaded(
     torch.testing.assert_close(
         loaded.state_dict()["conv_stem.weight"], source.state_dict()["conv_stem.weight"]
     )
+
+
+def test_a_convolution_over_equal_channels_is_a_convolution() -> None:
+    torch.manual_seed(0)
+    plain, folded = torch.nn.Conv2d(3, 5, 2), GreyConv2d(3, 5, 2)
+    folded.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 1, 16, 16).expand(-1, 3, -1, -1)
+    outputs = [layer(images) for layer in (plain, folded)]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(plain.weight.grad, folded.weight.grad)

@@ -150,18 +150,32 @@ def _feature_shape(
     return int(features.shape[1]), int(features.shape[2]), int(features.shape[3])
 
 
+class GreyConv2d(nn.Conv2d):
+    """A convolution over channels that all hold the same grey, computed once for all of them.
+
+    Preprocessing repeats the grey for each channel, so the sum over channels can be taken of the weights: the
+    same output and the same gradients as nn.Conv2d gives, at the cost of one channel.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps of images whose channels are equal; only the first is looked at."""
+        return self._conv_forward(images[:, :1], self.weight.sum(dim=1, keepdim=True), self.bias)
+
+
 @register("small-cnn")
 def _small_cnn(spec: Model, channels: int) -> nn.Module:
     layers: list[nn.Module] = []
     for filters in spec.filters:
+        convolution = nn.Conv2d if layers else GreyConv2d
         # Pooling before ReLU gives the same output as after it, at a fraction of the memory traffic.
-        layers += [nn.Conv2d(channels, filters, spec.kernel), nn.MaxPool2d(spec.pool), nn.ReLU()]
+        layers += [convolution(channels, filters, spec.kernel), nn.MaxPool2d(spec.pool), nn.ReLU()]
         channels = filters
     return nn.Sequential(*layers)
 
 
 @register("timm")
 def _timm(spec: Model, channels: int) -> nn.Module:
+    import groundglass.train.torchvision_ops  # noqa: F401
 
     # isort: split
     import timm
