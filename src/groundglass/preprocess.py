@@ -102,23 +102,28 @@ class Preprocessing(BaseModel):
         return canvas
 
     def normalise(self, grey: Array) -> Array:
-        """Turn grey into model input; the same arithmetic for numpy arrays and torch tensors.
+        """Normalise grey; the same arithmetic for numpy arrays and torch tensors.
 
         Parameters
         ----------
         grey
-            float32 in [0, 1], shape (batch, height, width).
+            float32 in [0, 1], any shape.
+
+        Returns
+        -------
+        float32 of the same shape. A model's input repeats it for each of its channels.
+        """
+        return (grey - self.mean) / self.std
+
+    def model_input(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn cached 8-bit grey, shape (batch, height, width), into model input, without augmentation.
 
         Returns
         -------
         float32, shape (batch, channels, height, width).
         """
-        normalised = (grey - self.mean) / self.std
-        return normalised[:, None][:, [0] * self.channels]
-
-    def model_input(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn cached 8-bit grey, shape (batch, height, width), into model input, without augmentation."""
-        return self.normalise(grey8.astype(np.float32) / np.float32(255))
+        normalised = self.normalise(grey8.astype(np.float32) / np.float32(255))
+        return np.repeat(normalised[:, None], self.channels, axis=1)
 
     def __call__(self, scan: Scan) -> NDArray[np.float32]:
         """The whole path for one slice: float32, shape (channels, height, width)."""

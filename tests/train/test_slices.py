@@ -11,7 +11,8 @@ from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.reader import find_scans, read_scan
 from groundglass.train.augment import Augment
-from groundglass.train.recipe import Augmentation
+from groundglass.train.module import ClassifierModule
+from groundglass.train.recipe import Augmentation, Data, Recipe
 from groundglass.train.slices import Batches, Slices, decode, make_loader
 
 PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
@@ -22,8 +23,8 @@ def test_training_and_prediction_see_equal_arrays(class_folder: Path) -> None:
     files = find_scans([class_folder])[:9]
     grey = decode(files, PREPROCESSING)
     loader = make_loader(Slices(grey, np.zeros(9, dtype=bool)), batch_size=4)
-    batches = [PREPROCESSING.normalise(batch.to(torch.float32) / 255) for batch, _ in loader]
-    trained_on = torch.cat(batches).numpy()
+    module = ClassifierModule(Recipe(name="x", data=Data(dataset="x"), preprocessing=PREPROCESSING), 1, 1)
+    trained_on = torch.cat([module.images(batch.to(torch.float32) / 255) for batch, _ in loader]).numpy()
     predicted_on = np.stack([PREPROCESSING(read_scan(file)) for file in files])
     np.testing.assert_array_equal(trained_on, predicted_on)
 

@@ -71,11 +71,11 @@ class ClassifierModule(pl.LightningModule):
     def _mixed_loss(self, grey: Tensor, truth: Tensor) -> Tensor:
         alpha = self.recipe.augmentation.mixup
         if not alpha:
-            plain: Tensor = self.loss(self.model(self._images(grey)).float(), truth)
+            plain: Tensor = self.loss(self.model(self.images(grey)).float(), truth)
             return plain
         share = float(torch.distributions.Beta(alpha, alpha).sample())
         other = torch.randperm(len(grey), device=grey.device)
-        logits = self.model(self._images(share * grey + (1 - share) * grey[other])).float()
+        logits = self.model(self.images(share * grey + (1 - share) * grey[other])).float()
         mixed: Tensor = share * self.loss(logits, truth) + (1 - share) * self.loss(logits, truth[other])
         return mixed
 
@@ -83,12 +83,14 @@ class ClassifierModule(pl.LightningModule):
         """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""
         grey8, truth = batch
         with torch.autocast(grey8.device.type, enabled=False):
-            logits = self.model(self._images(grey8.to(torch.float32) / 255))
+            logits = self.model(self.images(grey8.to(torch.float32) / 255))
         self._logits.append(logits)
         self._truth.append(truth)
 
-    def _images(self, grey: Tensor) -> Tensor:
-        images = self.recipe.preprocessing.normalise(grey)
+    def images(self, grey: Tensor) -> Tensor:
+        """Model input, shape (batch, channels, height, width), of grey in [0, 1], (batch, height, width)."""
+        preprocessing = self.recipe.preprocessing
+        images = preprocessing.normalise(grey)[:, None].expand(-1, preprocessing.channels, -1, -1)
         return images.contiguous(memory_format=torch.channels_last)
 
     def on_validation_epoch_end(self) -> None:
@@ -129,5 +131,5 @@ class ClassifierModule(pl.LightningModule):
         """Logits, float32, shape (slices,), of 8-bit grey, shape (slices, height, width), in eval mode."""
         self.eval()
         parts = torch.from_numpy(grey8).to(self.device).split(batch_size)
-        logits = [self.model(self._images(part.to(torch.float32) / 255)).cpu() for part in parts]
+        logits = [self.model(self.images(part.to(torch.float32) / 255)).cpu() for part in parts]
         return torch.cat(logits).numpy()
