@@ -1,22 +1,20 @@
-"""The manifest of a recipe: its dataset, divided as it says."""
+"""Dividing a dataset as a recipe says."""
 
 import pandas as pd
 
-from groundglass.data.datasets import load_dataset
 from groundglass.data.splits import split
 from groundglass.train.recipe import Recipe
 
 
-def divided_manifest(recipe: Recipe, dataset: str | None = None) -> pd.DataFrame:
-    """The recipe's dataset, or the same set under another name or path, with its split filled.
+def divide(manifest: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """The manifest with its split filled as the recipe says.
 
     Raises
     ------
     GroundglassError
-        If the dataset is not here, or cannot be divided so.
+        If it cannot be divided so.
     """
     data = recipe.data
-    manifest = load_dataset(dataset or data.dataset)
     return split(
         manifest, data.split, seed=recipe.seed, fractions=data.fractions, folds=data.folds, fold=data.fold
     )

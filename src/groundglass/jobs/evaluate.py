@@ -17,7 +17,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import summary_rows
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.divide import divided_manifest
+from groundglass.jobs.divide import divide
 from groundglass.jobs.judge import Judgement, judge, write_judgement
 from groundglass.jobs.progress import track
 from groundglass.report.facts import dataset_table, detector_table
@@ -78,7 +78,7 @@ def choose_rows(facts: BundleFacts, recipe: str, dataset: str, part: str | None)
     external = not sources & set(facts.training.sources) and name != facts.training.dataset
     warnings = []
     if not external:
-        manifest = divided_manifest(parse_recipe(recipe), dataset)
+        manifest = divide(manifest, parse_recipe(recipe))
         if part is None:
             part = "test" if (manifest["split"] == "test").any() else "val"
     print_of_data = fingerprint(manifest)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import MissingExtraError
-from groundglass.jobs.divide import divided_manifest
+from groundglass.jobs.divide import divide
 from groundglass.train.recipe import Recipe, load_recipe
 from groundglass.train.run import Run
 
@@ -48,7 +49,7 @@ def train(
     recipe = load_recipe(recipe_file, overrides)
     _need_training_libraries()
     run = Run(folder or Path("runs") / recipe.name)
-    manifest = divided_manifest(recipe)
+    manifest = divide(load_dataset(recipe.data.dataset), recipe)
     print_of_data = fingerprint(manifest)
     checkpoint = None
     if resume:
