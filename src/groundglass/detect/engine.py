@@ -43,14 +43,19 @@ class Engine:
     def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Output]:
         """Outputs in the order of ``inputs``, each float32 of shape (channels, height, width)."""
         busy: deque[ov.InferRequest] = deque()
-        for one in inputs:
-            if not self._idle:
+        try:
+            for one in inputs:
+                if not self._idle:
+                    yield self._finish(busy.popleft())
+                request = self._idle.popleft()
+                request.start_async({0: one[None]})
+                busy.append(request)
+            while busy:
                 yield self._finish(busy.popleft())
-            request = self._idle.popleft()
-            request.start_async({0: one[None]})
-            busy.append(request)
-        while busy:
-            yield self._finish(busy.popleft())
+        finally:
+            # Whoever stops early leaves requests under way; they must come back.
+            for request in busy:
+                self._finish(request)
 
     def _finish(self, request: ov.InferRequest) -> Output:
         request.wait()

@@ -1,14 +1,15 @@
 """``groundglass predict``: answer for files, and write what was found."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.detector import AHEAD, Detector, SliceFinding
 from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
@@ -71,7 +72,7 @@ def predict(
     rows: list[Row] = []
     failures: list[Failure] = []
     with ThreadPoolExecutor(2) as pool:
-        drawn = []
+        drawn: deque[Future[None]] = deque()
         for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
             if isinstance(finding, ScanError):
                 failures.append(Failure(str(path), finding.problem, finding.remedy))
@@ -79,6 +80,9 @@ def predict(
             picture = names.get(path, "")
             if picture and folder:
                 drawn.append(pool.submit(_draw, detector, finding, folder / picture))
+                # Drawing is slower than answering: waiting for it keeps few slices in memory.
+                if len(drawn) > AHEAD:
+                    drawn.popleft().result()
             rows.append(_row(path, finding, picture))
         for job in drawn:
             job.result()
