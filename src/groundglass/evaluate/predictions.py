@@ -1,6 +1,5 @@
 """predictions.csv: one row a slice, the one input of evaluation."""
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.tables import as_text, read_text_table, refuse_rows
 from groundglass.files import replacing
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
@@ -34,29 +34,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         If the file is missing, empty or no CSV, lacks a column, or a value does not fit; rows are named by
         their line in the file.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            # index_col=False: otherwise rows that are longer than the header shift all columns in silence.
-            frame = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-                encoding="utf-8-sig",
-            )
-    except FileNotFoundError as error:
-        raise GroundglassError(f"{path}: there is no such file") from error
-    except pd.errors.EmptyDataError as error:
-        raise GroundglassError(f"{path}: the file is empty") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise GroundglassError(f"{path}: cannot be read as CSV ({error})") from error
-    except OSError as error:
-        raise GroundglassError(f"{path}: cannot be read ({error.strerror or error})") from error
-    frame.index += 2
-    written = (frame.fillna("") != "").any(axis=1)
-    return check_predictions(frame[written], str(path)).reset_index(drop=True)
+    return check_predictions(read_text_table(path), str(path)).reset_index(drop=True)
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
@@ -99,28 +77,16 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
         if name in NUMBERS:
             checked[name] = pd.to_numeric(checked[name], errors="coerce").astype(float)
             outside = ~checked[name].between(0, 1)
-            _refuse(source, frame, name, outside, "is no number in [0, 1]")
+            refuse_rows(source, frame, name, outside, "is no number in [0, 1]")
         else:
-            texts = checked[name].astype(object)
-            checked[name] = texts.where(texts.notna(), "").astype(str).str.strip()
-    _refuse(source, frame, "path", checked["path"] == "", "is blank")
+            checked[name] = as_text(checked[name])
+    refuse_rows(source, frame, "path", checked["path"] == "", "is blank")
     known = ", ".join(repr(verdict) for verdict in VERDICTS)
-    _refuse(source, frame, "verdict", ~checked["verdict"].isin(VERDICTS), f"is none of {known}")
+    refuse_rows(source, frame, "verdict", ~checked["verdict"].isin(VERDICTS), f"is none of {known}")
     # Any other spelling would count as a negative.
     misspelt = (checked["label"].str.casefold() == POSITIVE.casefold()) & (checked["label"] != POSITIVE)
-    _refuse(source, frame, "label", misspelt, f"must be written {POSITIVE!r}")
+    refuse_rows(source, frame, "label", misspelt, f"must be written {POSITIVE!r}")
     return checked
-
-
-def _refuse(source: str, frame: pd.DataFrame, column: str, wrong: "pd.Series[bool]", problem: str) -> None:
-    if not wrong.any():
-        return
-    rows = frame.index[wrong]
-    named = ", ".join(str(row) for row in rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-    value = frame[column][wrong].iloc[0]
-    raise GroundglassError(
-        f"{source}: {column} {problem} in row{'s' if len(rows) > 1 else ''} {named} (got {value!r})"
-    )
 
 
 def truth_of(predictions: pd.DataFrame) -> NDArray[np.bool_]:

@@ -1,0 +1,381 @@
+"""Metrics of how far predicted masks of lungs and lesions overlap the true ones, by case.
+
+A case is a patient or a volume. Its slices are alike, so they are summed up to the case first, and the intervals
+resample whole cases. Which metric fits what: Maier-Hein et al. 2024, Metrics reloaded,
+doi 10.1038/s41592-023-02151-z; their definitions: Taha & Hanbury 2015, doi 10.1186/s12880-015-0068-x.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.evaluation import Estimate, Metric
+from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
+from groundglass.evaluate.metrics import FEW_UNITS, TOLERATED_UNDEFINED
+from groundglass.evaluate.overlap_table import STRUCTURES, check_overlaps
+from groundglass.evaluate.weighted import Floats, ratio
+
+
+@dataclass(frozen=True)
+class OverlapMetric(Metric):
+    """A metric that is shown times ``scale`` with ``unit`` behind it."""
+
+    digits: int = 3
+    scale: float = 1.0
+    unit: str = ""
+
+
+def _mask_metrics(word: str) -> dict[str, OverlapMetric]:
+    return {
+        "dice": OverlapMetric(
+            f"{word} Dice, mean over cases",
+            "2 x common / (true + predicted) pixels of a case, its slices taken together as one volume; 1 where "
+            "both masks of the case are empty",
+        ),
+        "pooled_dice": OverlapMetric(
+            f"{word} Dice, all slices pooled",
+            "2 x common / (true + predicted) pixels of all slices; large structures weigh most",
+            "all masks are empty",
+        ),
+        "slice_dice": OverlapMetric(
+            f"{word} Dice, mean over slices",
+            "a slice where both masks are empty counts as 1, so it rises with the share of such slices",
+        ),
+        "hd95": OverlapMetric(
+            f"{word} HD95, mean over cases",
+            "95th percentile of the distance between the outlines in a slice, in pixels of the slice; "
+            "mean over a case's slices in which neither mask is empty",
+            "no slice has both masks",
+            digits=1,
+            unit=" px",
+        ),
+        "sensitivity": OverlapMetric(
+            f"{word} sensitivity, mean over cases",
+            "share of a case's true pixels that are found",
+            "no true pixels",
+        ),
+        "precision": OverlapMetric(
+            f"{word} precision, mean over cases",
+            "share of a case's predicted pixels that are true",
+            "no predicted pixels",
+        ),
+    }
+
+
+def _share_metric(name: str, meaning: str) -> OverlapMetric:
+    undefined = "no case has lungs in both masks"
+    return OverlapMetric(
+        f"lesion share, {name}", meaning, undefined, digits=1, scale=100, unit=" percentage points"
+    )
+
+
+OVERLAP_METRICS = {
+    "lungs": _mask_metrics("lung"),
+    "lesions": _mask_metrics("lesion"),
+    "lesion_share": {
+        "mean_absolute_error": _share_metric(
+            "mean absolute error", "distance of predicted and true lesion pixels / lung pixels of a case"
+        ),
+        "bias": _share_metric(
+            "bias", "mean of predicted minus true lesion pixels / lung pixels of a case; above 0 is too much"
+        ),
+    },
+}
+"""By part and name, in the order of display. The main figure is ``dice``."""
+
+Key = tuple[str, str]
+"""Part and metric."""
+
+
+class Overlap(BaseModel):
+    """Metrics by their name in ``OVERLAP_METRICS``, and how many cases and slices they are of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cases: int
+    slices: int
+    metrics: dict[str, Estimate]
+
+
+class OverlapEvaluation(BaseModel):
+    """What ``masks.csv`` says of a segmentation.
+
+    Attributes
+    ----------
+    cases, slices
+        In the whole table; cases are what was resampled for the intervals.
+    resamples, confidence, seed
+        Of the bootstrap.
+    parts
+        ``lungs``, ``lesions`` and ``lesion_share``, those that the table has. The lesion share is a fraction of
+        the lungs, of the slices that have both structures.
+    notes
+        Sentences that a reader of the numbers must know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cases: int
+    slices: int
+    resamples: int
+    confidence: float
+    seed: int
+    parts: dict[str, Overlap]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``OverlapEvaluation.model_validate`` reads them back."""
+        return self.model_dump(mode="json")
+
+
+def by_case(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sum slices up to cases.
+
+    Returns
+    -------
+    A row a case and structure, in order of first appearance: ``case, structure``; ``slices``; ``true_px``,
+    ``predicted_px``, ``common_px``, sums over the slices; ``dice``, of these sums, 1 where both masks are
+    empty; ``slice_dice``, mean over the slices; ``hd95``, mean over the ``hd95_slices`` in which neither mask
+    is empty, in pixels of the slice; ``sensitivity`` and ``precision``. NaN where undefined.
+
+    Raises
+    ------
+    GroundglassError
+        As :func:`check_overlaps`.
+    """
+    checked = check_overlaps(frame)
+    grouped = checked.assign(slice_dice=_dice(checked)).groupby(["case", "structure"], sort=False)
+    cases = grouped.agg(
+        slices=("path", "size"),
+        true_px=("true_px", "sum"),
+        predicted_px=("predicted_px", "sum"),
+        common_px=("common_px", "sum"),
+        slice_dice=("slice_dice", "mean"),
+        hd95=("hd95", "mean"),
+        hd95_slices=("hd95", "count"),
+    ).reset_index()
+    cases.insert(6, "dice", _dice(cases))
+    for name, whole in (("sensitivity", "true_px"), ("precision", "predicted_px")):
+        cases[name] = cases["common_px"] / cases[whole].where(cases[whole] > 0)
+    return cases
+
+
+def _dice(counts: pd.DataFrame) -> Floats:
+    """Dice of each row; 1 where both masks are empty, since they agree."""
+    both = (counts["true_px"] + counts["predicted_px"]).to_numpy(dtype=float)
+    return ratio(2 * counts["common_px"].to_numpy(dtype=float), both, empty=1.0)
+
+
+def lesion_shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """The lesions' share of the lungs, by case.
+
+    Returns
+    -------
+    A row a case, in order of first appearance, of the slices that have both structures: ``case``; ``slices``;
+    ``true_share`` and ``predicted_share``, lesion pixels / lung pixels, NaN where the lung mask is empty.
+
+    Raises
+    ------
+    GroundglassError
+        As :func:`check_overlaps`.
+    """
+    checked = check_overlaps(frame)
+    lungs, lesions = (checked[checked["structure"] == name] for name in ("lungs", "lesions"))
+    paired = lungs.merge(lesions, on=["case", "path"], suffixes=("_lungs", "_lesions"))
+    sums = paired.groupby("case", sort=False)
+    shares = sums.agg(slices=("path", "size"))
+    for kind in ("true", "predicted"):
+        lung = sums[f"{kind}_px_lungs"].sum()
+        shares[f"{kind}_share"] = sums[f"{kind}_px_lesions"].sum() / lung.where(lung > 0)
+    return shares.reset_index()
+
+
+def evaluate_overlap(
+    frame: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> OverlapEvaluation:
+    """Compute every metric with its interval, percentiles of a bootstrap over cases.
+
+    Parameters
+    ----------
+    frame
+        As :func:`groundglass.evaluate.overlap_table.read_overlaps` gives it.
+    resamples, confidence, seed
+        Of the bootstrap; equal seeds give equal intervals.
+
+    Raises
+    ------
+    GroundglassError
+        As :func:`check_overlaps`, or if ``resamples`` or ``confidence`` does not fit.
+    """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+    checked = check_overlaps(frame)
+    table, shares = by_case(checked), lesion_shares(checked)
+    names = pd.Index(checked["case"].unique())
+    tables = {name: table[table["structure"] == name] for name in STRUCTURES} | {"lesion_share": shares}
+    tables = {name: rows for name, rows in tables.items() if len(rows)}
+    fractions = {
+        (part, metric): fraction
+        for part, rows in tables.items()
+        for metric, fraction in _fractions(part, rows.set_index("case").reindex(names)).items()
+    }
+    estimates, undefined = _estimates(fractions, resamples, confidence, seed)
+    return OverlapEvaluation(
+        cases=len(names),
+        slices=checked["path"].nunique(),
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        parts={
+            part: Overlap(
+                cases=len(rows),
+                slices=int(rows["slices"].sum()),
+                metrics={metric: estimates[part, metric] for metric in OVERLAP_METRICS[part]},
+            )
+            for part, rows in tables.items()
+        },
+        notes=(
+            *_notes_on_cases(tables, len(names)),
+            *(note for name in STRUCTURES for note in _notes_on_structure(name, checked, table)),
+            *_notes_on_shares(table, shares),
+            *_notes_on_metrics(estimates, undefined),
+        ),
+    )
+
+
+def _fractions(part: str, of: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
+    """Each case's numerator and denominator, of which a metric is sum over sum; 0 and 0 where it has none."""
+    if part == "lesion_share":
+        error = of["predicted_share"] - of["true_share"]
+        return {"mean_absolute_error": _of_mean(error.abs()), "bias": _of_mean(error)}
+    sums = {
+        "pooled_dice": (2 * of["common_px"], of["true_px"] + of["predicted_px"]),
+        "slice_dice": (of["slice_dice"] * of["slices"], of["slices"]),
+    }
+    means = {name: _of_mean(of[name]) for name in ("dice", "hd95", "sensitivity", "precision")}
+    return means | {name: (_filled(top), _filled(bottom)) for name, (top, bottom) in sums.items()}
+
+
+def _of_mean(values: "pd.Series[float]") -> tuple[Floats, Floats]:
+    return _filled(values), _filled(values.notna())
+
+
+def _filled(values: "pd.Series[Any]") -> Floats:
+    return values.fillna(0).to_numpy(dtype=np.float64)
+
+
+def _estimates(
+    fractions: dict[Key, tuple[Floats, Floats]], resamples: int, confidence: float, seed: int
+) -> tuple[dict[Key, Estimate], dict[Key, float]]:
+    """Estimates, and the share of the resamples that leaves each undefined."""
+    top, bottom = (np.column_stack(columns) for columns in zip(*fractions.values(), strict=True))
+    values = ratio(top.sum(axis=0), bottom.sum(axis=0))
+    cases = np.arange(len(top))
+    drawn = [ratio(w @ top, w @ bottom) for w in bootstrap_weights(cases, resamples, seed)]
+    resampled = np.concatenate(drawn)
+    estimates = {}
+    for column, key in enumerate(fractions):
+        value = None if np.isnan(values[column]) else float(values[column])
+        # One case can only be drawn as it is, and an interval of no width would feign certainty.
+        several = np.count_nonzero(bottom[:, column]) > 1
+        interval = percentile_interval(resampled[:, column], confidence) if several else None
+        low, high = interval or (None, None)
+        estimates[key] = Estimate(value=value, low=low, high=high)
+    return estimates, dict(zip(fractions, np.isnan(resampled).mean(axis=0).tolist(), strict=True))
+
+
+def _notes_on_cases(tables: dict[str, pd.DataFrame], cases: int) -> list[str]:
+    if cases == 1:
+        return ["All slices are of one case: no interval can be given."]
+    if cases < FEW_UNITS:
+        return [f"Only {cases} cases: intervals from so few are rough."]
+    return [
+        f"Only {_count(len(tables[name]), 'case')} with masks of {name}: intervals from so few are rough."
+        for name in STRUCTURES
+        if name in tables and len(tables[name]) < FEW_UNITS
+    ]
+
+
+def _notes_on_structure(name: str, checked: pd.DataFrame, table: pd.DataFrame) -> list[str]:
+    """What the means of a structure leave out, or count by rule."""
+    slices, cases = checked[checked["structure"] == name], table[table["structure"] == name]
+    true, predicted = slices["true_px"] > 0, slices["predicted_px"] > 0
+    reasons = {
+        f"without {name} in either mask": ~true & ~predicted,
+        "where all are missed": true & ~predicted,
+        "where there are none to find": ~true & predicted,
+    }
+    told = ", ".join(f"{which.sum()} {reason}" for reason, which in reasons.items() if which.any())
+    of_all = f"of {_count(len(cases), 'case')}"
+    absent, silent = (int((cases[column] == 0).sum()) for column in ("true_px", "predicted_px"))
+    notes = {
+        f"HD95 of {name} leaves out {slices['hd95'].isna().sum()} of {_count(len(slices), 'slice')}: {told}.": told,
+        f"{absent} {of_all} have no true {name}: their Dice is 1 where none are predicted, else 0, and they are "
+        "left out of sensitivity.": absent,
+        f"{silent} {of_all} have no predicted {name} and are left out of precision.": silent,
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def _notes_on_shares(table: pd.DataFrame, shares: pd.DataFrame) -> list[str]:
+    if shares.empty:
+        return []
+    cases = table["case"].nunique() - len(shares.dropna())
+    slices = int(table["slices"].sum()) - 2 * int(shares["slices"].sum())
+    notes = {
+        f"The lesion share leaves out {_count(slices, 'slice')} with one structure only.": slices,
+        f"The lesion share leaves out {_count(cases, 'case')} without lungs to compare with.": cases,
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def _notes_on_metrics(estimates: dict[Key, Estimate], undefined: dict[Key, float]) -> list[str]:
+    notes = []
+    for (part, name), estimate in estimates.items():
+        metric, share = OVERLAP_METRICS[part][name], undefined[part, name]
+        if estimate.value is None:
+            notes.append(f"{metric.title} is undefined: {metric.undefined}.")
+        elif estimate.low is not None and share > TOLERATED_UNDEFINED:
+            notes.append(
+                f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
+            )
+    return notes
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def overlap_rows(evaluation: OverlapEvaluation) -> list[tuple[str, str]]:
+    """Name and value of every metric, such as ("lung Dice, mean over cases", "0.974 (0.968 to 0.980)").
+
+    In brackets stands the bootstrap interval. The first row counts cases and slices, the last names the
+    intervals' basis.
+    """
+    drawn = f"{evaluation.resamples} bootstrap resamples of {evaluation.cases} cases"
+    return [
+        ("cases and slices", f"{evaluation.cases}, {evaluation.slices}"),
+        *(
+            (OVERLAP_METRICS[part][name].title, _shown(estimate, OVERLAP_METRICS[part][name]))
+            for part, overlap in evaluation.parts.items()
+            for name, estimate in overlap.metrics.items()
+        ),
+        ("intervals", f"{evaluation.confidence:.0%}, {drawn}" if evaluation.cases > 1 else "none"),
+    ]
+
+
+def _shown(estimate: Estimate, metric: OverlapMetric) -> str:
+    """A value with its unit and interval; "undefined" where there is no value."""
+    if estimate.value is None:
+        return "undefined"
+    # z: a small negative bias is 0.0, not -0.0.
+    value, *interval = (
+        f"{number * metric.scale:z.{metric.digits}f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+        if number is not None
+    )
+    return f"{value}{metric.unit}" + (f" ({' to '.join(interval)})" if interval else "")
