@@ -1,0 +1,1 @@
+"""Training of lung and lesion segmentation, and the measuring of its masks. Needs the extra ``train``."""
