@@ -63,3 +63,114 @@ def test_unknown_settings_and_volumes_are_refused() -> None:
         Preprocessing.model_validate({"sise": [224, 224]})
     with pytest.raises(ValueError, match="volume"):
         Preprocessing().grey8(scan_of(np.zeros((2, 8, 8))))
+
+
+def test_cropping_takes_the_lungs_and_their_margin() -> None:
+    pixels = np.random.default_rng(0).random((60, 80))
+    lungs = np.zeros((60, 80), dtype=bool)
+    lungs[20:41, 30:51] = True
+    preprocessing = Preprocessing(size=(32, 32), lungs="crop", margin=0.2)
+    region = preprocessing.region(60, 80, lungs)
+    assert (region.top, region.left, region.height, region.width) == (15, 25, 31, 31)
+    cut = scan_of(pixels[15:46, 25:56])
+    np.testing.assert_array_equal(
+        preprocessing.grey8(scan_of(pixels), lungs), Preprocessing(size=(32, 32)).grey8(cut)
+    )
+    wide = preprocessing.model_copy(update={"margin": 1.0}).region(60, 80, lungs)
+    assert (wide.top, wide.left, wide.height, wide.width) == (0, 9, 60, 63)
+
+
+def test_what_lies_outside_the_lungs_is_masked() -> None:
+    pixels = np.random.default_rng(0).random((32, 32))
+    lungs = pixels > 0.5
+    preprocessing = Preprocessing(size=(32, 32), lungs="mask", outside=0.2)
+    masked = preprocessing.grey8(scan_of(pixels), lungs)
+    assert (masked[~lungs] == 51).all()
+    np.testing.assert_array_equal(masked[lungs], np.rint(pixels[lungs].astype(np.float32) * 255))
+    hu = preprocessing.grey8(scan_of(pixels * 1000 - 1000, is_hu=True), lungs)
+    assert (hu[~lungs] == 51).all()
+
+
+@pytest.mark.parametrize("lungs", ["crop", "mask"])
+def test_a_slice_without_lungs_is_left_as_it_is(lungs: str) -> None:
+    scan = scan_of(np.random.default_rng(0).random((50, 70)))
+    preprocessing = Preprocessing(size=(32, 48), lungs=lungs, outside=1.0)
+    np.testing.assert_array_equal(
+        preprocessing.grey8(scan, np.zeros((50, 70), dtype=bool)), Preprocessing(size=(32, 48)).grey8(scan)
+    )
+
+
+@pytest.mark.parametrize("lungs", ["crop", "mask"])
+def test_lungs_that_are_needed_and_not_given_are_refused(lungs: str) -> None:
+    preprocessing, scan = Preprocessing(size=(32, 32), lungs=lungs), scan_of(np.ones((50, 70)))
+    for mask in (None, np.ones((70, 50), dtype=bool), np.ones((2, 50, 70), dtype=bool)):
+        with pytest.raises(ValueError, match=r"mask of the lungs of shape \(50, 70\)"):
+            preprocessing(scan, mask)
+    Preprocessing(size=(32, 32))(
+        scan, np.ones((70, 50), dtype=bool)
+    )  # a mask that is not needed is not looked at
+
+
+@given(st.integers(32, 90), st.integers(32, 90), st.floats(0, 1), st.data())
+def test_the_region_lies_within_the_slice_and_holds_the_lungs(
+    height: int, width: int, margin: float, data: st.DataObject
+) -> None:
+    lungs = np.zeros((height, width), dtype=bool)
+    for _ in range(data.draw(st.integers(1, 3))):
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        lungs[top : top + data.draw(st.integers(1, 40)), left : left + data.draw(st.integers(1, 40))] = True
+    preprocessing = Preprocessing(size=(48, 32), lungs="crop", margin=margin, clahe=2.0)
+    region = preprocessing.region(height, width, lungs)
+    assert 0 <= region.top < region.top + region.height <= height
+    assert 0 <= region.left < region.left + region.width <= width
+    assert lungs[region.slices].sum() == lungs.sum()
+    pixels = np.arange(height * width).reshape(height, width) / (height * width)
+    assert preprocessing.grey8(scan_of(pixels), lungs).shape == (48, 32)
+
+
+def soft_picture(height: int, width: int) -> np.ndarray:
+    """A faint texture between 0.4 and 0.5."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return 0.45 + 0.05 * np.sin(rows / 3) * np.cos(columns / 5)
+
+
+def test_equalising_widens_contrast_and_leaves_the_padding() -> None:
+    scan = scan_of(soft_picture(40, 80))
+    plain, equal = (
+        Preprocessing(size=(64, 64), pad_value=1.0, clahe=clahe).grey8(scan) for clahe in (None, 4.0)
+    )
+    assert equal[16:48].std() > 2 * plain[16:48].std()
+    assert (equal[:16] == 255).all()
+    assert (equal[48:] == 255).all()
+    # The padding is no part of what is equalised.
+    black = Preprocessing(size=(64, 64), pad_value=0.0, clahe=4.0).grey8(scan)
+    np.testing.assert_array_equal(black[16:48], equal[16:48])
+    np.testing.assert_array_equal(Preprocessing(size=(32, 64), clahe=4.0).grey8(scan), equal[16:48])
+
+
+def test_equalising_takes_away_the_window() -> None:
+    """What was shown through another window comes out alike; without equalising it does not."""
+    picture = np.random.default_rng(0).random((256, 256))
+    shown = scan_of(picture), scan_of(0.3 + 0.5 * picture)
+
+    def distance(clahe: float | None) -> float:
+        one, other = (Preprocessing(size=(256, 256), clahe=clahe).grey8(scan).astype(float) for scan in shown)
+        return float(np.abs(one - other).mean())
+
+    assert distance(40.0) < 0.25 * distance(None)
+
+
+def test_equalising_is_the_same_each_time_and_in_a_saved_preprocessing() -> None:
+    preprocessing, scan = Preprocessing(size=(48, 64), clahe=2.0), scan_of(soft_picture(50, 70))
+    again = Preprocessing.model_validate_json(preprocessing.model_dump_json())
+    np.testing.assert_array_equal(preprocessing.grey8(scan), again.grey8(scan))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"clahe": 0}, {"clahe": 41}, {"margin": -0.1}, {"margin": 1.1}, {"outside": 2}, {"lungs": "box"}],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Preprocessing.model_validate(wrong)

@@ -16,6 +16,7 @@ _HOME = {
     "Scan": "groundglass.scan.scan",
     "ScanError": "groundglass.errors",
     "make_phantom": "groundglass.scan.phantom",
+    "Segmenter": "groundglass.segment.segmenter",
     "read_scan": "groundglass.scan.reader",
 }
 __all__ = ["__version__", *_HOME]

@@ -4,19 +4,16 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass import __version__, cli_data
+from groundglass import __version__, cli_data, cli_segment
+from groundglass.cli_output import FAILED, PRINTED, end, say, table
 from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
     from groundglass.jobs.judge import Judgement
-
-FAILED = 1
-SOME_FAILED = 3
-"""Exit code where the work was done, but some files could not be read; 1 is for no result, 2 for wrong usage."""
 
 app = typer.Typer(
     name="groundglass",
@@ -36,35 +33,15 @@ BundleOption = Annotated[
 ]
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*header, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _list_failures(failures: list[Any]) -> None:
-    for failure in failures:
-        remedy = f"; {failure.remedy}" if failure.remedy else ""
-        _say(f"not read: {failure.path}: {failure.problem}{remedy}")
-
-
 def _print_judgement(judgement: "Judgement", folder: Path) -> None:
     from groundglass.evaluate.summary import summary_rows
 
     for result in filter(None, (judgement.slices, judgement.patients)):
-        rows = [tuple(row) for row in summary_rows(result)]
+        rows = summary_rows(result)
         title = f"Per {result.unit} ({result.count}), positive class covid"
-        _table(title, ("figure", "value (95% interval)"), rows)
+        table(title, ("figure", "value (95% interval)"), rows)
         for note in result.notes:
-            _say(f"note: {note}")
+            say(f"note: {note}")
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
@@ -81,31 +58,34 @@ def predict(
     ] = None,
     bundle: BundleOption = None,
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each slice (with -o).")] = True,
+    lungs: Annotated[
+        bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say how likely COVID-19 is on slices.
 
     Prints one line a slice; with -o also writes a table, the findings, heatmaps and a report.
     """
-    from groundglass.jobs.open import open_detector
+    from groundglass.detect.detector import Detector
     from groundglass.jobs.predict import predict as run
     from groundglass.scan.reader import find_scans
 
     files = find_scans(paths)
-    prediction = run(files, output, detector=open_detector(bundle), heatmaps=heatmaps)
+    prediction = run(files, output, detector=Detector.load(bundle, lungs=lungs), heatmaps=heatmaps)
     if as_json:
         typer.echo(json.dumps(prediction.document, indent=2, ensure_ascii=False))
     else:
-        for row in prediction.rows[:20] if output else prediction.rows:
-            typer.echo(f"{row.verdict:10} {row.probability:6.3f}  {row.path}")
-        if output and len(prediction.rows) > 20:
-            typer.echo(f"... and {len(prediction.rows) - 20} more in {output / 'predictions.csv'}")
+        for row in prediction.rows[:PRINTED] if output else prediction.rows:
+            share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
+            reason = f": {row.reason}" if row.reason else ""
+            typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{reason}")
+        if output and len(prediction.rows) > PRINTED:
+            typer.echo(f"... and {len(prediction.rows) - PRINTED} more in {output / 'predictions.csv'}")
         if output:
             typer.echo(f"Report: {output / 'report.html'}")
-        _say("Research use only; no medical device.")
-    _list_failures(prediction.failures)
-    if prediction.failures:
-        raise typer.Exit(SOME_FAILED if prediction.rows else FAILED)
+        say("Research use only; no medical device.")
+    end(prediction.failures, any_read=bool(prediction.rows))
 
 
 @app.command(
@@ -125,7 +105,7 @@ def train(
     """Train a model by a recipe, choose on its validation part, and export a bundle."""
     from groundglass.jobs.train import train as run
 
-    finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=_say)
+    finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=say)
     typer.echo(f"Run: {finished.folder}\nBundle: {finished.bundle_folder}\nReport: {finished.report_file}")
 
 
@@ -151,13 +131,16 @@ def evaluate(
         bool, typer.Option("--record", help="Enter the figures into the bundle and its model card.")
     ] = False,
 ) -> None:
-    """Judge a detector on labelled slices, with intervals, figures and a report.
+    """Judge a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
     On the detector's own dataset the test part is taken; another dataset is external validation, taken whole.
     """
+    from groundglass.bundle.store import kind_of_bundle
+    from groundglass.detect.detector import Detector
     from groundglass.jobs.evaluate import choose_rows, evaluate_detector, kind_of
+    from groundglass.jobs.evaluate_segmenter import evaluate_segmenter
     from groundglass.jobs.judge import evaluate_file
-    from groundglass.jobs.open import open_detector
+    from groundglass.segment.segmenter import Segmenter
 
     if dataset is None:
         if not detector.lower().endswith(".csv"):
@@ -165,17 +148,23 @@ def evaluate(
         folder = output or Path("evaluations") / Path(detector).stem
         _print_judgement(evaluate_file(Path(detector), folder), folder)
         return
-    opened = open_detector(detector)
+    segments = kind_of_bundle(detector) == "segmenter"
+    opened = Segmenter.load(detector) if segments else Detector.load(detector)
     labelled = choose_rows(opened.bundle.facts, opened.bundle.recipe, dataset, part)
     folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
-    _say(kind_of(labelled))
+    say(kind_of(labelled))
     for warning in labelled.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
+    if isinstance(opened, Segmenter):
+        judged = evaluate_segmenter(opened, labelled, folder, record=record)
+        table("Masks against the truth", ("figure", "value (95% interval)"), judged.rows)
+        for note in judged.notes:
+            say(f"note: {note}")
+        typer.echo(f"Report: {folder / 'report.html'}")
+        return
     outcome = evaluate_detector(opened, labelled, folder, record=record)
     _print_judgement(outcome.judgement, folder)
-    _list_failures(outcome.failures)
-    if outcome.failures:
-        raise typer.Exit(SOME_FAILED)
+    end(outcome.failures, any_read=True)
 
 
 @app.command(epilog="Example:  groundglass bundle runs/covid-ct-lite0 -o detector.zip")
@@ -198,7 +187,10 @@ def demo(
     """Run the shipped detector on covid-ct's test part, or on phantoms, and write the report."""
     from groundglass.jobs.demo import demo as run
 
-    typer.echo(f"Report: {run(output, _say)}")
+    typer.echo(f"Report: {run(output, say)}")
+
+
+cli_segment.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -212,14 +204,14 @@ def _version(
 
 def main() -> None:
     """Run the command; a user's mistake becomes one line and exit code 1, a warning one line."""
-    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
     except GroundglassError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        _say("stopped")
+        say("stopped")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(FAILED)

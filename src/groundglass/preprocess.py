@@ -6,6 +6,7 @@ it; prediction takes the same array without augmentation; both end in :meth:`Pre
 
 from typing import Annotated, Any, Literal, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,7 +30,7 @@ class Window(BaseModel):
 
 
 class Box(BaseModel):
-    """Where a slice lies within the model's input, in pixels: rows top to bottom, columns left to right."""
+    """A rectangle in pixels: rows top to bottom, columns left to right."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,6 +38,11 @@ class Box(BaseModel):
     left: int
     height: int
     width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rectangle as an index into an array (height, width)."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 class Preprocessing(BaseModel):
@@ -52,6 +58,18 @@ class Preprocessing(BaseModel):
         Grey of the padding, in [0, 1].
     window
         Applied to scans in HU.
+    clahe
+        Clip limit of contrast-limited adaptive histogram equalisation over 8 x 8 tiles (Zuiderveld 1994,
+        Graphics Gems IV), which takes away most of the difference between windows; None leaves it out.
+    lungs
+        ``crop`` keeps the lungs' bounding box, ``mask`` sets all outside the lungs to ``outside``; both need the
+        lungs' mask of each slice.
+    margin
+        What ``crop`` adds on each side, as a share of the bounding box's longer side.
+    outside
+        Grey outside the lungs, in [0, 1].
+    segmenter
+        Who finds the lungs: a shipped segmenter's name, or the path of a segmenter's bundle or run.
     channels
         1, or 3 for models that were made for colour: the grey is repeated.
     mean, std
@@ -64,6 +82,11 @@ class Preprocessing(BaseModel):
     resize: Literal["pad", "stretch"] = "pad"
     pad_value: Unit = 0.0
     window: Window = Window()
+    clahe: Annotated[float, Field(gt=0, le=40)] | None = None
+    lungs: Literal["none", "crop", "mask"] = "none"
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    outside: Unit = 0.0
+    segmenter: str = "lungs-lite0"
     channels: Literal[1, 3] = 3
     mean: float = 0.5
     std: Annotated[float, Field(gt=0)] = 0.5
@@ -79,12 +102,36 @@ class Preprocessing(BaseModel):
         top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
         return Box(top=top, left=left, height=inner_rows, width=inner_columns)
 
-    def grey8(self, scan: Scan) -> NDArray[np.uint8]:
-        """Window, resize (bilinear with antialiasing) and round a slice to 8-bit grey.
+    def region(self, height: int, width: int, lungs: NDArray[np.bool_] | None = None) -> Box:
+        """The part of a slice that the model sees: the whole, or with ``crop`` the lungs and their margin.
 
-        Returns
-        -------
-        uint8, shape ``size``.
+        Parameters
+        ----------
+        height, width
+            Size of the slice in pixels.
+        lungs
+            bool, shape (height, width); where it is empty, the whole slice is taken.
+
+        Raises
+        ------
+        ValueError
+            If ``lungs`` are needed and not given, or have another shape than the slice.
+        """
+        whole = Box(top=0, left=0, height=height, width=width)
+        if self.lungs == "none":
+            return whole
+        if lungs is None or lungs.shape != (height, width):
+            raise ValueError(f"this preprocessing needs a mask of the lungs of shape {(height, width)}")
+        if self.lungs == "mask" or not lungs.any():
+            return whole
+        rows, columns = (np.flatnonzero(lungs.any(axis=axis)) for axis in (1, 0))
+        margin = round(self.margin * max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1)
+        top, left = max(0, int(rows[0]) - margin), max(0, int(columns[0]) - margin)
+        bottom, right = min(height, int(rows[-1]) + 1 + margin), min(width, int(columns[-1]) + 1 + margin)
+        return Box(top=top, left=left, height=bottom - top, width=right - left)
+
+    def grey(self, scan: Scan) -> NDArray[np.float32]:
+        """A slice at its own size in grey, HU seen through the window: float32 in [0, 1].
 
         Raises
         ------
@@ -93,12 +140,55 @@ class Preprocessing(BaseModel):
         """
         if scan.is_volume:
             raise ValueError("a volume goes through preprocessing slice by slice")
-        grey = apply_window(scan.pixels, self.window.level, self.window.width) if scan.is_hu else scan.pixels
-        box = self.box(*grey.shape)
+        return apply_window(scan.pixels, self.window.level, self.window.width) if scan.is_hu else scan.pixels
+
+    def grey8(self, scan: Scan, lungs: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+        """Window, crop or mask, resize, equalise and round a slice to 8-bit grey.
+
+        Parameters
+        ----------
+        scan
+            The slice.
+        lungs
+            bool, the slice's shape: where the lungs are; needed with ``lungs`` ``crop`` or ``mask``. Where no
+            lungs were found, the slice is left as it is.
+
+        Returns
+        -------
+        uint8, shape ``size``.
+
+        Raises
+        ------
+        ValueError
+            If ``scan`` is a volume, or the lungs are needed and not given.
+        """
+        grey = self.grey(scan)
+        height, width = grey.shape
+        region = self.region(height, width, lungs)
+        if self.lungs == "mask" and lungs is not None and lungs.any():
+            grey = np.where(lungs, grey, np.float32(self.outside))
+        return self.place(grey[region.slices])
+
+    def place(self, grey: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Resize grey (bilinear with antialiasing), round and equalise it, and pad it to the input's size.
+
+        Parameters
+        ----------
+        grey
+            float32 in [0, 1], any shape (height, width).
+
+        Returns
+        -------
+        uint8, shape ``size``.
+        """
+        height, width = grey.shape
+        box = self.box(height, width)
         inner = Image.fromarray(grey).resize((box.width, box.height), Image.Resampling.BILINEAR)
+        rounded = np.rint(np.asarray(inner) * np.float32(255)).clip(0, 255).astype(np.uint8)
+        if self.clahe is not None:
+            rounded = cv2.createCLAHE(self.clahe, (8, 8)).apply(rounded).astype(np.uint8, copy=False)
         canvas = np.full(self.size, round(self.pad_value * 255), dtype=np.uint8)
-        rounded = np.rint(np.asarray(inner) * np.float32(255)).clip(0, 255)
-        canvas[box.top : box.top + box.height, box.left : box.left + box.width] = rounded.astype(np.uint8)
+        canvas[box.slices] = rounded
         return canvas
 
     def normalise(self, grey: Array) -> Array:
@@ -125,6 +215,6 @@ class Preprocessing(BaseModel):
         normalised = self.normalise(grey8.astype(np.float32) / np.float32(255))
         return np.repeat(normalised[:, None], self.channels, axis=1)
 
-    def __call__(self, scan: Scan) -> NDArray[np.float32]:
+    def __call__(self, scan: Scan, lungs: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """The whole path for one slice: float32, shape (channels, height, width)."""
-        return self.model_input(self.grey8(scan)[None])[0]
+        return self.model_input(self.grey8(scan, lungs)[None])[0]

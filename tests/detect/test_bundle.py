@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.detect.bundle import DEFAULT, Bundle, BundleError, shipped_bundles
-from groundglass.detect.facts import EvaluationFacts
-from groundglass.detect.model_card import RESEARCH_USE
+from groundglass.bundle.card import RESEARCH_USE
+from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.store import BundleError, shipped_bundles
+from groundglass.detect.bundle import Bundle
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def copy(bundle_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_and_its_zip_are_the_same_bundle(copy: Path, tmp_path: Path) -> None:
     bundle = Bundle.load(copy)
-    bundle.write_zip(tmp_path / "a.zip")
-    bundle.write_zip(tmp_path / "b.zip")
+    bundle.write(tmp_path / "a.zip")
+    bundle.write(tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     zipped = Bundle.load(tmp_path / "a.zip")
     assert (zipped.facts, zipped.graph, zipped.recipe) == (bundle.facts, bundle.graph, bundle.recipe)
@@ -43,7 +44,7 @@ def test_a_newer_format_is_refused(copy: Path) -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(BundleError, match=DEFAULT):
+    with pytest.raises(BundleError, match=Bundle.default):
         Bundle.load("no-such-bundle")
 
 
@@ -72,8 +73,8 @@ def test_figures_are_entered_once_for_each_set(copy: Path) -> None:
 
 
 def test_the_shipped_bundles_are_whole_small_and_tested() -> None:
-    assert DEFAULT in shipped_bundles()
-    for folder in shipped_bundles().values():
+    assert Bundle.default in shipped_bundles()
+    for folder in shipped_bundles("detector").values():
         facts = Bundle.load(folder).facts
         assert facts.name == folder.name
         assert facts.evaluations, "a shipped bundle states its test figures"

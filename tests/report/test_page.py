@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from groundglass.detect.model_card import RESEARCH_USE
+from groundglass.bundle.card import RESEARCH_USE
 from groundglass.report.page import Picture, Report, SliceCard, Table, write_report
 
 NASTY = "<script>alert(1)</script> & 'quotes'"
@@ -34,7 +34,16 @@ def page(tmp_path: Path) -> str:
         warnings=["a warning"],
         figures_of_merit=[Table("Per slice", ("figure", "value"), [("ROC AUC", NASTY)], "a note")],
         pictures=[Picture("a curve", b"\x89PNG")],
-        slices=[SliceCard("a.png", "covid", 0.876, (image, image.convert("RGB")), "not covid", False)],
+        slices=[
+            SliceCard(
+                "a.png",
+                "covid",
+                "probability of COVID-19 0.88",
+                (image, image.convert("RGB")),
+                "not covid",
+                False,
+            )
+        ],
         facts=[Table("The data", (), [("Licence", "CC BY 4.0")])],
     )
     write_report(report, tmp_path / "report.html")

@@ -12,7 +12,8 @@ from groundglass.preprocess import Preprocessing
 from groundglass.scan.reader import find_scans, read_scan
 from groundglass.train.augment import Augment
 from groundglass.train.module import ClassifierModule
-from groundglass.train.recipe import Augmentation, Data, Recipe
+from groundglass.train.parts import Data
+from groundglass.train.recipe import Augmentation, Recipe
 from groundglass.train.slices import Batches, Slices, decode, make_loader
 
 PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
@@ -38,7 +39,7 @@ def test_the_cache_is_used_until_a_file_changes(
         file.write_bytes(source.read_bytes())
     first = decode(files, PREPROCESSING)
     with monkeypatch.context() as patch:
-        patch.setattr("groundglass.train.slices.read_scan", None)
+        patch.setattr("groundglass.segment.reading.read_scan", None)
         np.testing.assert_array_equal(decode(files, PREPROCESSING), first)
     files[1].write_bytes(find_scans([class_folder])[-1].read_bytes())
     assert (decode(files, PREPROCESSING)[1] != first[1]).any()

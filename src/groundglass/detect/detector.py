@@ -2,22 +2,22 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundglass.bundle.engine import Engine
 from groundglass.detect.bundle import Bundle
-from groundglass.detect.engine import Engine
 from groundglass.errors import ScanError
-from groundglass.scan.reader import read_scan
+from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.preprocess import Box
 from groundglass.scan.scan import Scan
-
-READERS = 2
-AHEAD = 8
-"""Slices that are read before the engine asks for them: enough to keep it busy, few enough to stay small."""
+from groundglass.segment.masks import Segmentation
+from groundglass.segment.reading import answer_files
+from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.shares import shares
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,15 @@ class SliceFinding:
     probability
         The same after calibration.
     verdict
-        ``covid`` or ``not covid``.
+        ``covid`` or ``not covid``; ``not a chest CT`` where lungs were looked for and not found.
     evidence
         float32, shape (rows, columns): what each place of the model's input adds to the logit.
     scan
         The slice.
+    region
+        The part of the slice that the model saw.
+    segmentation
+        Lungs and lesions; None where they were not looked for.
     """
 
     score: float
@@ -43,6 +47,20 @@ class SliceFinding:
     verdict: str
     evidence: NDArray[np.float32]
     scan: Scan
+    region: Box
+    segmentation: Segmentation | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is ``not a chest CT``; else empty."""
+        return self.segmentation.problem if self.segmentation is not None else ""
+
+    @property
+    def lesion_share(self) -> float | None:
+        """The share of the lungs that is lesion, in [0, 1]; None where no lungs were looked for or found."""
+        if self.segmentation is None or not self.segmentation.found:
+            return None
+        return shares(self.segmentation).both.lesion_share
 
 
 class Detector:
@@ -52,6 +70,9 @@ class Detector:
     ----------
     bundle
         The bundle.
+    segmenter
+        Who finds lungs and lesions, for the lesion share and the verdict ``not a chest CT``; None leaves them
+        out. A bundle that looks at lungs alone brings its own.
 
     Examples
     --------
@@ -59,15 +80,30 @@ class Detector:
     >>> detector.predict(read_scan("slice.png")).probability     # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:
         self.bundle = bundle
+        self.segmenter = segmenter if bundle.segmenter is None else Segmenter(bundle.segmenter)
         preprocessing = bundle.facts.preprocessing
         self._engine = Engine(bundle.graph, (preprocessing.channels, *preprocessing.size))
 
     @classmethod
-    def load(cls, name_or_path: str | Path | None = None) -> "Detector":
-        """Load a bundle by name or path, by default the default one; raises BundleError as Bundle.load does."""
-        return cls(Bundle.load(name_or_path))
+    def load(cls, name_or_path: str | Path | None = None, *, lungs: bool = True) -> "Detector":
+        """Load a bundle by name or path, by default the default one.
+
+        Parameters
+        ----------
+        name_or_path
+            A shipped bundle's name, a folder or a zip.
+        lungs
+            Look for lungs and lesions with the shipped segmenter, if the bundle brings none.
+
+        Raises
+        ------
+        BundleError
+            As Bundle.load does.
+        """
+        bundle = Bundle.load(name_or_path)
+        return cls(bundle, Segmenter.load() if lungs and bundle.segmenter is None else None)
 
     def predict(self, scan: Scan) -> SliceFinding:
         """The finding for one slice; raises ValueError for a volume."""
@@ -75,57 +111,33 @@ class Detector:
 
     def predict_scans(self, scans: Iterable[Scan]) -> Iterator[SliceFinding]:
         """Findings for slices, in their order."""
-        waiting: deque[Scan] = deque()
+        preprocessing = self.bundle.facts.preprocessing
+        waiting: deque[tuple[Scan, Box, Segmentation | None]] = deque()
 
         def inputs() -> Iterator[NDArray[np.float32]]:
-            for scan in scans:
-                prepared = self.bundle.facts.preprocessing(scan)
-                waiting.append(scan)
+            for scan, segmentation in self._segmented(scans):
+                lungs = segmentation.trusted_lungs if segmentation is not None else None
+                prepared = preprocessing(scan, lungs)
+                height, width = scan.pixels.shape
+                region = preprocessing.region(height, width, lungs)
+                waiting.append((scan, region, segmentation))
                 yield prepared
 
-        for output in self._engine.run(inputs()):
-            answer = self.bundle.facts.answer(output.logit)
-            yield SliceFinding(*answer, output.evidence, waiting.popleft())
+        for logits, evidence in self._engine.run(inputs()):
+            score, probability, verdict = self.bundle.facts.answer(float(logits))
+            scan, region, segmentation = waiting.popleft()
+            if segmentation is not None and not segmentation.found:
+                verdict = NOT_A_CHEST_CT
+            yield SliceFinding(score, probability, verdict, evidence, scan, region, segmentation)
+
+    def _segmented(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation | None]]:
+        if self.segmenter is None:
+            return ((scan, None) for scan in scans)
+        return iter(self.segmenter.segment_scans(scans))
 
     def predict_files(self, paths: Sequence[Path]) -> Iterator[tuple[Path, SliceFinding | ScanError]]:
         """Findings for files, in their order; a file that cannot be read gives its error, and the others go on.
 
         Reading runs ahead in threads of its own while the engine computes.
         """
-        outcomes: deque[tuple[Path, ScanError | None]] = deque()
-
-        def scans() -> Iterator[Scan]:
-            for path, read in _read_ahead(paths):
-                if isinstance(read, ScanError):
-                    outcomes.append((path, read))
-                else:
-                    outcomes.append((path, None))
-                    yield read
-
-        def failures() -> Iterator[tuple[Path, ScanError]]:
-            while outcomes and (error := outcomes[0][1]) is not None:
-                yield outcomes.popleft()[0], error
-
-        for finding in self.predict_scans(scans()):
-            yield from failures()
-            yield outcomes.popleft()[0], finding
-            yield from failures()
-        yield from failures()
-
-
-def _read_ahead(paths: Sequence[Path]) -> Iterator[tuple[Path, Scan | ScanError]]:
-    def read(path: Path) -> Scan | ScanError:
-        try:
-            return read_scan(path)
-        except ScanError as error:
-            return error
-
-    with ThreadPoolExecutor(READERS) as pool:
-        ahead: deque[tuple[Path, Future[Scan | ScanError]]] = deque()
-        for path in paths:
-            ahead.append((path, pool.submit(read, path)))
-            if len(ahead) > AHEAD:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
+        return answer_files(paths, self.predict_scans)

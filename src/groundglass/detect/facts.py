@@ -3,10 +3,10 @@
 import math
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from groundglass.bundle.facts import Facts
 from groundglass.labels import NEGATIVE, POSITIVE
-from groundglass.preprocess import Preprocessing
 
 
 class Answer(NamedTuple):
@@ -17,65 +17,17 @@ class Answer(NamedTuple):
     verdict: str
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Part):
-    """Counts of one part of the data."""
-
-    slices: int
-    positive: int
-    patients: int | None = None
-
-
-class TrainingFacts(_Part):
-    """What a bundle was trained and chosen on."""
-
-    dataset: str
-    sources: tuple[str, ...]
-    title: str
-    licence: str
-    citation: str
-    split: str
-    parts: dict[str, Part]
-    fingerprint: str
-    seed: int
-    best_epoch: int
-    versions: dict[str, str]
-
-
-class EvaluationFacts(_Part):
-    """One evaluation that was entered into the bundle: where, on what, and the figures with their intervals."""
-
-    dataset: str
-    part: str
-    external: bool
-    fingerprint: str
-    date: str
-    slices: int
-    figures: dict[str, str]
-
-
-class BundleFacts(_Part):
-    """The content of ``bundle.json``.
+class BundleFacts(Facts):
+    """The content of a detector's ``bundle.json``.
 
     ``probability = sigmoid(logit / temperature)``; the verdict is ``covid`` from ``threshold`` on.
-    ``chosen`` says in words what was chosen on which part of the data.
+    ``segmenter_sha256`` is that of the graph of the segmenter that it was trained with, "" for none.
     """
 
-    format: Literal[1] = 1
-    name: str
-    description: str
-    groundglass: str
-    graph_sha256: str
-    preprocessing: Preprocessing
+    kind: Literal["detector"] = "detector"
     temperature: Annotated[float, Field(gt=0)]
     threshold: Annotated[float, Field(ge=0, le=1)]
-    chosen: tuple[str, ...]
-    training: TrainingFacts
-    validation: dict[str, str]
-    evaluations: tuple[EvaluationFacts, ...] = ()
+    segmenter_sha256: str = ""
 
     def answer(self, logit: float) -> Answer:
         """Score, calibrated probability and verdict of a logit."""

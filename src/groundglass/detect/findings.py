@@ -8,27 +8,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundglass import __version__
+from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.facts import Answer, BundleFacts
-from groundglass.detect.model_card import RESEARCH_USE
 from groundglass.files import write_text
-from groundglass.labels import POSITIVE
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("path", "patient", "score", "probability", "verdict", "heatmap", "warnings")
+COLUMNS = (
+    "path",
+    "patient",
+    "score",
+    "probability",
+    "verdict",
+    "lesion_share",
+    "reason",
+    "heatmap",
+    "warnings",
+)
+NUMBERS = ("score", "probability", "lesion_share")
 DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Row:
-    """One slice's answer as it is written; ``heatmap`` is relative to the findings' folder, "" for none."""
+    """One slice's answer as it is written.
+
+    ``lesion_share`` is that of the lungs, in [0, 1], None where no lungs were looked for or found; ``reason`` is
+    why a picture is no chest CT; ``heatmap`` is relative to the findings' folder, "" for none.
+    """
 
     path: str
     patient: str
     score: float
     probability: float
     verdict: str
+    lesion_share: float | None = None
+    reason: str = ""
     heatmap: str = ""
     warnings: str = ""
 
@@ -48,9 +65,13 @@ def write_predictions_csv(path: Path, rows: Iterable[Row]) -> None:
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        numbers = {"score": f"{row.score:.{DIGITS}f}", "probability": f"{row.probability:.{DIGITS}f}"}
+        numbers = {name: _digits(getattr(row, name)) for name in NUMBERS}
         writer.writerow({**asdict(row), **numbers})
     write_text(path, buffer.getvalue())
+
+
+def _digits(number: float | None) -> str:
+    return "" if number is None else f"{number:.{DIGITS}f}"
 
 
 def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequence[Failure]) -> dict[str, Any]:
@@ -69,17 +90,23 @@ def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequenc
         "summary": {
             "slices": len(rows),
             "covid": sum(row.verdict == POSITIVE for row in rows),
+            "not_a_chest_ct": sum(row.verdict == NOT_A_CHEST_CT for row in rows),
             "failed": len(failures),
         },
         "slices": [
-            {**asdict(row), "score": round(row.score, DIGITS), "probability": round(row.probability, DIGITS)}
-            for row in rows
+            {**asdict(row), **{name: _rounded(getattr(row, name)) for name in NUMBERS}} for row in rows
         ],
         "failures": [asdict(failure) for failure in failures],
     }
 
 
-def labelled_predictions(rows: "pd.DataFrame", answers: Sequence[Answer]) -> "pd.DataFrame":
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, DIGITS)
+
+
+def labelled_predictions(
+    rows: "pd.DataFrame", answers: Sequence[Answer], lesion_shares: Sequence[float | None] | None = None
+) -> "pd.DataFrame":
     """Answers beside the labels that they are to be judged by: the input of groundglass.evaluate.
 
     Parameters
@@ -88,10 +115,13 @@ def labelled_predictions(rows: "pd.DataFrame", answers: Sequence[Answer]) -> "pd
         Manifest rows.
     answers
         One for each row, in order.
+    lesion_shares
+        One for each row, where lungs were looked for.
 
     Returns
     -------
-    Columns ``path, patient, group, label, score, probability, verdict, split, source``.
+    Columns ``path, patient, group, label, score, probability, verdict, split, source``, and ``lesion_share``
+    where it is given.
     """
     from groundglass.data.splits import groups
 
@@ -101,4 +131,6 @@ def labelled_predictions(rows: "pd.DataFrame", answers: Sequence[Answer]) -> "pd
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
     for name in Answer._fields:
         frame[name] = [getattr(answer, name) for answer in answers]
+    if lesion_shares is not None:
+        frame["lesion_share"] = [_digits(share) for share in lesion_shares]
     return frame

@@ -5,7 +5,6 @@ from PIL import Image
 
 from groundglass.detect.detector import SliceFinding
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.windowing import apply_window
 
 _ANCHORS = np.array(
     [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
@@ -25,10 +24,7 @@ _OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).toli
 
 def grey_image(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
     """The slice as 8-bit grey, HU seen through the bundle's window."""
-    scan = finding.scan
-    window = preprocessing.window
-    grey = apply_window(scan.pixels, window.level, window.width) if scan.is_hu else scan.pixels
-    return Image.fromarray(np.rint(grey * 255).astype(np.uint8))
+    return Image.fromarray(np.rint(preprocessing.grey(finding.scan) * 255).astype(np.uint8))
 
 
 def heatmap(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
@@ -46,6 +42,9 @@ def _strength(finding: SliceFinding, preprocessing: Preprocessing, size: tuple[i
     rows, columns = preprocessing.size
     whole = Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC)
     scaled = np.clip(np.asarray(whole) * np.float32(255 / FULL_SCALE), 0, 255)
-    box = preprocessing.box(size[1], size[0])
-    inner = scaled[box.top : box.top + box.height, box.left : box.left + box.width]
-    return Image.fromarray(np.rint(inner).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    region = finding.region
+    inner = np.rint(scaled[preprocessing.box(region.height, region.width).slices]).astype(np.uint8)
+    seen = Image.fromarray(inner).resize((region.width, region.height), Image.Resampling.BILINEAR)
+    strength = Image.new("L", size)
+    strength.paste(seen, (region.left, region.top))
+    return strength

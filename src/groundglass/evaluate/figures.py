@@ -36,9 +36,8 @@ COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
 GRID = np.linspace(0, 1, 101)
 """Shares of false positives at which the band of the ROC curve is computed."""
-LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auc", "val_accuracy", "lr")
+LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "lr")
 Place = Literal["best", "lower left", "lower right", "upper left"]
-BestBy = Literal["val_auc", "val_loss", "val_accuracy"]
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
@@ -212,16 +211,16 @@ def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float |
     return figure
 
 
-def curves(log: pd.DataFrame, best_by: BestBy = "val_auc") -> Figure:
+def curves(log: pd.DataFrame, best_by: str = "val_auc") -> Figure:
     """Loss, validation metrics and learning rate by epoch, the best epoch marked.
 
     Parameters
     ----------
     log
-        A run's log.csv: ``epoch, train_loss, val_loss, val_auc, val_accuracy, lr``. Several rows an epoch are
-        joined, as a logger leaves them that writes training and validation apart.
+        A run's log.csv: ``epoch, train_loss, val_loss, lr`` and further metrics as ``val_...``. Several rows an
+        epoch are joined, as a logger leaves them that writes training and validation apart.
     best_by
-        What the epoch to keep was chosen by.
+        What the epoch to keep was chosen by, a column; another word marks none.
 
     Raises
     ------
@@ -231,10 +230,12 @@ def curves(log: pd.DataFrame, best_by: BestBy = "val_auc") -> Figure:
     epochs = _epochs(log, "log.csv")
     figure = Figure(figsize=(SIZE[0], 6.0), layout="constrained", facecolor="white")
     panels = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1))
-    shown = (("train_loss", "val_loss"), ("val_auc", "val_accuracy"), ("lr",))
+    metrics = tuple(name for name in epochs.columns if name.startswith("val_") and name != "val_loss")
+    shown = (("train_loss", "val_loss"), metrics, ("lr",))
     for axes, columns, label in zip(panels, shown, ("loss", "validation", "learning\nrate"), strict=True):
-        for column, colour, style in zip(columns, (BLUE, VERMILLION), ("-", "--"), strict=False):
+        for column, colour, style in zip(columns, COLOURS, STYLES, strict=False):
             name = column.replace("train_", "training ").replace("val_", "validation ").replace("auc", "AUC")
+            name = name.replace("_", " ").replace("dice", "Dice")
             axes.plot(epochs.index, epochs[column], style, marker=".", color=colour, label=name)
         axes.set_ylabel(label)
         _letters(axes)
@@ -251,7 +252,7 @@ def curves(log: pd.DataFrame, best_by: BestBy = "val_auc") -> Figure:
     return figure
 
 
-def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: BestBy = "val_auc") -> Figure:
+def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: str = "val_auc") -> Figure:
     """Validation loss and accuracy of several models by epoch, each model's best epoch marked with a dot.
 
     Parameters
@@ -295,7 +296,9 @@ def _epochs(log: pd.DataFrame, name: str) -> pd.DataFrame:
     return log.groupby("epoch").last()
 
 
-def _best_epoch(epochs: pd.DataFrame, best_by: BestBy) -> int | None:
+def _best_epoch(epochs: pd.DataFrame, best_by: str) -> int | None:
+    if best_by not in epochs:
+        return None
     known = epochs[best_by].dropna()
     if known.empty:
         return None

@@ -3,11 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from groundglass.detect.detector import Detector
+import numpy as np
+from PIL import Image
+
+from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.report.page import SliceCard
+from groundglass.segment.overlay import overlay
+from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.shares import shares
 
 
 def slice_cards(
@@ -29,11 +35,40 @@ def slice_cards(
             SliceCard(
                 name=path.name,
                 verdict=finding.verdict,
-                probability=finding.probability,
+                answer=_answer(finding),
                 images=(grey_image(finding, preprocessing), heatmap(finding, preprocessing)),
                 truth=label,
                 right=(finding.verdict == POSITIVE) == (label == POSITIVE) if label and decided else None,
-                note="; ".join(finding.scan.warnings),
+                note="; ".join(filter(None, (finding.reason, *finding.scan.warnings))),
+            )
+        )
+    return cards
+
+
+def _answer(finding: SliceFinding) -> str:
+    answer = f"probability of COVID-19 {finding.probability:.2f}"
+    share = finding.lesion_share
+    return answer if share is None else f"{answer}, lesions {share:.1%} of the lungs"
+
+
+def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
+    """Segment slices, and draw each beside its masks; a file that cannot be read is left out."""
+    preprocessing = segmenter.bundle.facts.preprocessing
+    cards = []
+    for path, answer in segmenter.segment_files(paths):
+        if isinstance(answer, ScanError):
+            continue
+        scan, segmentation = answer
+        grey8 = np.rint(preprocessing.grey(scan) * 255).astype(np.uint8)
+        share = shares(segmentation).both.lesion_share
+        cards.append(
+            SliceCard(
+                name=path.name,
+                verdict=NOT_A_CHEST_CT if segmentation.problem else "lungs found",
+                answer="" if share is None or segmentation.problem else f"lesions {share:.1%} of the lungs",
+                images=(Image.fromarray(grey8), overlay(grey8, segmentation)),
+                note="; ".join(filter(None, (segmentation.problem, *scan.warnings))),
+                drawn="lungs and lesions drawn over the slice",
             )
         )
     return cards

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from groundglass.data.datasets import get, locate
+from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.jobs.evaluate import choose_rows, evaluate_detector
-from groundglass.jobs.open import open_detector
 from groundglass.jobs.predict import predict
 from groundglass.scan.phantom import write_phantom_set
 
@@ -28,7 +28,7 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
     -------
     The report.
     """
-    detector = open_detector(None)
+    detector = Detector.load()
     if _have_real_slices(tell):
         bundle = detector.bundle
         labelled = choose_rows(bundle.facts, bundle.recipe, DATASET, "test")

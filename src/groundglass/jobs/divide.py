@@ -3,10 +3,10 @@
 import pandas as pd
 
 from groundglass.data.splits import split
-from groundglass.train.recipe import Recipe
+from groundglass.train.parts import CommonRecipe
 
 
-def divide(manifest: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+def divide(manifest: pd.DataFrame, recipe: CommonRecipe) -> pd.DataFrame:
     """The manifest with its split filled as the recipe says.
 
     Raises

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from groundglass.bundle.facts import EvaluationFacts, Facts
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
-from groundglass.detect.facts import Answer, BundleFacts, EvaluationFacts
+from groundglass.detect.facts import Answer
 from groundglass.detect.findings import Failure, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluate.predictions import write_predictions
@@ -20,7 +21,7 @@ from groundglass.jobs.cards import slice_cards
 from groundglass.jobs.divide import divide
 from groundglass.jobs.judge import Judgement, judge, write_judgement
 from groundglass.jobs.progress import track
-from groundglass.report.facts import dataset_table, detector_table
+from groundglass.report.facts import bundle_table, dataset_table
 from groundglass.report.page import Report, Table, write_report
 from groundglass.train.recipe import parse_recipe
 
@@ -60,7 +61,7 @@ class Outcome:
     failures: list[Failure]
 
 
-def choose_rows(facts: BundleFacts, recipe: str, dataset: str, part: str | None) -> Labelled:
+def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> Labelled:
     """The rows of ``dataset`` that a bundle is judged on.
 
     A set from other sources than the bundle's training data is an external one and taken whole, unless
@@ -75,7 +76,8 @@ def choose_rows(facts: BundleFacts, recipe: str, dataset: str, part: str | None)
     manifest = load_dataset(dataset)
     name = dataset if dataset in DATASETS else Path(dataset).stem
     sources = set(manifest["source"]) - {""}
-    external = not sources & set(facts.training.sources) and name != facts.training.dataset
+    own = name if name in DATASETS else Path(dataset).name
+    external = not sources & set(facts.training.sources) and own != facts.training.dataset
     warnings = []
     if not external:
         manifest = divide(manifest, parse_recipe(recipe))
@@ -132,6 +134,7 @@ def evaluate_detector(
 def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure]:
     rows = labelled.rows
     answers: list[Answer] = []
+    shares: list[float | None] = []
     failures: list[Failure] = []
     read = []
     findings = detector.predict_files([Path(p) for p in rows["path"]])
@@ -141,11 +144,13 @@ def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure
         else:
             read.append(number)
             answers.append(Answer(finding.score, finding.probability, finding.verdict))
+            shares.append(finding.lesion_share)
     if not answers:
         raise GroundglassError(
             f"{labelled.name}: none of its {len(rows)} slices could be read; {failures[0].problem}"
         )
-    write_predictions(labelled_predictions(rows.iloc[read], answers), path)
+    looked = shares if detector.segmenter is not None else None
+    write_predictions(labelled_predictions(rows.iloc[read], answers, looked), path)
     return failures
 
 
@@ -179,12 +184,12 @@ def kind_of(labelled: Labelled) -> str:
     """What sort of test this is, in words."""
     if labelled.external:
         return "External validation: no source of these slices was trained on."
-    return f"The {labelled.part} part of the dataset that the detector was trained on."
+    return f"The {labelled.part} part of the dataset that it was trained on."
 
 
 def _report(detector: Detector, outcome: Outcome) -> Report:
     labelled, judgement, facts = outcome.labelled, outcome.judgement, detector.bundle.facts
-    tables = [detector_table(facts)]
+    tables = [bundle_table(facts)]
     if (about := dataset_table(labelled.name)) is not None:
         tables.insert(0, about)
     if outcome.failures:

@@ -9,16 +9,18 @@ from typing import Any
 
 from PIL import Image
 
-from groundglass.detect.detector import AHEAD, Detector, SliceFinding
+from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
 from groundglass.files import replacing, write_json
 from groundglass.jobs.cards import slice_cards
+from groundglass.jobs.names import unique_names
 from groundglass.jobs.progress import track
-from groundglass.labels import POSITIVE
-from groundglass.report.facts import detector_table
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
+from groundglass.report.facts import bundle_table
 from groundglass.report.page import Report, Table, write_report
+from groundglass.segment.reading import AHEAD
 
 SHOWN = 60
 """Slices that the report shows with their pictures."""
@@ -68,7 +70,7 @@ def predict(
     -------
     The answers; a file that cannot be read is listed in ``failures``, and the others go on.
     """
-    names = _picture_names(files) if heatmaps and folder else {}
+    names = unique_names(files) if heatmaps and folder else {}
     rows: list[Row] = []
     failures: list[Failure] = []
     with ThreadPoolExecutor(2) as pool:
@@ -77,7 +79,7 @@ def predict(
             if isinstance(finding, ScanError):
                 failures.append(Failure(str(path), finding.problem, finding.remedy))
                 continue
-            picture = names.get(path, "")
+            picture = f"heatmaps/{names[path]}.png" if names else ""
             if picture and folder:
                 drawn.append(pool.submit(_draw, detector, finding, folder / picture))
                 # Drawing is slower than answering: waiting for it keeps few slices in memory.
@@ -104,23 +106,11 @@ def _row(path: Path, finding: SliceFinding, picture: str) -> Row:
         score=finding.score,
         probability=finding.probability,
         verdict=finding.verdict,
+        lesion_share=finding.lesion_share,
+        reason=finding.reason,
         heatmap=picture,
         warnings="; ".join(scan.warnings),
     )
-
-
-def _picture_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name in ``heatmaps/`` for each file; the second ``slice`` of two folders becomes ``slice-2``."""
-    taken: set[str] = set()
-    names = {}
-    for path in files:
-        name, number = path.stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.lower())
-        names[path] = f"heatmaps/{name}.png"
-    return names
 
 
 def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
@@ -134,26 +124,43 @@ def _report(
 ) -> Report:
     facts = detector.bundle.facts
     positive = sum(row.verdict == POSITIVE for row in rows)
+    strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
     ranked = sorted(rows, key=lambda row: -row.probability)
-    listed = [(Path(r.path).name, f"{r.probability:.3f}", r.verdict) for r in ranked[:LISTED]]
+    listed = [(Path(r.path).name, f"{r.probability:.3f}", r.verdict, _share(r)) for r in ranked[:LISTED]]
     more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
-    tables = [Table("All slices, most probable first", ("slice", "probability", "verdict"), listed, more)]
+    tables = [
+        Table(
+            "All slices, most probable first",
+            ("slice", "probability", "verdict", "lesions in the lungs"),
+            listed,
+            more,
+        )
+    ]
     if failures:
         tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
     shown = [Path(row.path) for row in ranked[:SHOWN]] if heatmaps else []
     return Report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid (probability of {facts.threshold:.2f} or more)."
+        + (f" {strange} are no chest CT with lungs." if strange else "")
         + (f" {len(failures)} files could not be read." if failures else ""),
-        warnings=[
-            "Each slice is answered by itself, whoever it is of; a picture that is no chest CT slice gets an "
-            "answer too.",
-        ],
+        warnings=[_warning(detector)],
         slices_title="The most probable slices",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
         slices=slice_cards(detector, shown),
-        facts=[*tables, detector_table(facts)],
+        facts=[*tables, bundle_table(facts)],
     )
+
+
+def _warning(detector: Detector) -> str:
+    alone = "Each slice is answered by itself, whoever it is of"
+    if detector.segmenter is None:
+        return f"{alone}; a picture that is no chest CT slice gets an answer too."
+    return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
+
+
+def _share(row: Row) -> str:
+    return row.reason or ("" if row.lesion_share is None else f"{row.lesion_share:.1%}")
 
 
 def _reasons(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:

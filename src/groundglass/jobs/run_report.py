@@ -2,25 +2,30 @@
 
 import pandas as pd
 
+from groundglass.bundle.facts import Facts
 from groundglass.detect.detector import Detector
 from groundglass.evaluate import figures
+from groundglass.evaluate.overlap import by_case, evaluate_overlap
+from groundglass.evaluate.overlap_table import read_overlaps
 from groundglass.files import write_bytes
-from groundglass.jobs.cards import slice_cards
+from groundglass.jobs.cards import mask_cards, slice_cards
 from groundglass.jobs.judge import judge
-from groundglass.report.facts import dataset_table, detector_table
+from groundglass.jobs.mask_report import overlap_tables, worst_slices
+from groundglass.report.facts import bundle_table, dataset_table
 from groundglass.report.page import Picture, Report, Table, write_report
+from groundglass.segment.bundle import SegmenterBundle
+from groundglass.segment.segmenter import Segmenter
+from groundglass.train.recipe import Recipe
 from groundglass.train.run import Run
+from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
-def write_run_report(run: Run, detector: Detector) -> None:
+def write_run_report(run: Run, recipe: Recipe, detector: Detector) -> None:
     """Write ``curves.png`` and ``report.html`` into a finished run's folder."""
-    recipe, facts = run.recipe(), detector.bundle.facts
+    facts = detector.bundle.facts
     curves = figures.to_png(figures.curves(pd.read_csv(run.log_file), recipe.training.best_by))
     write_bytes(run.folder / "curves.png", curves)
     judgement = judge(run.predictions_file, facts.threshold)
-    tables = [detector_table(facts), Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])]
-    if (about := dataset_table(facts.training.dataset)) is not None:
-        tables.insert(0, about)
     report = Report(
         title=f"Training run {recipe.name}",
         headline=f"Best epoch {facts.training.best_epoch} by {recipe.training.best_by}, on the validation part.",
@@ -36,6 +41,36 @@ def write_run_report(run: Run, detector: Detector) -> None:
         slices_title="Telling slices of the validation part: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
         slices=slice_cards(detector, judgement.telling_slices(), judgement.labels()),
-        facts=tables,
+        facts=_tables(run, facts),
     )
     write_report(report, run.report_file)
+
+
+def write_segmenter_report(run: Run, recipe: SegmentationRecipe, bundle: SegmenterBundle) -> None:
+    """Write ``curves.png`` and ``report.html`` into the folder of a segmenter's finished run."""
+    facts = bundle.facts
+    curves = figures.to_png(figures.curves(pd.read_csv(run.log_file), recipe.training.best_by))
+    write_bytes(run.folder / "curves.png", curves)
+    table = read_overlaps(run.folder / "masks.csv")
+    marked = "; the epoch that was kept is marked" if recipe.training.best_by != "last" else ""
+    report = Report(
+        title=f"Training run {recipe.name}",
+        headline=f"Epoch {facts.training.best_epoch} of {recipe.training.epochs}, judged on the validation part.",
+        warnings=[
+            "These figures are of the validation part, on which epoch and threshold were chosen: they are too good."
+        ],
+        figures_of_merit=overlap_tables(evaluate_overlap(table), by_case(table)),
+        pictures=[Picture(f"Training curves{marked}", curves)],
+        slices_title="The slices with the least lesion Dice",
+        slices_note="Left the slice, right the contours of the lungs and the lesions in colour.",
+        slices=mask_cards(Segmenter(bundle), worst_slices(table)),
+        facts=_tables(run, facts),
+    )
+    write_report(report, run.report_file)
+
+
+def _tables(run: Run, facts: Facts) -> list[Table]:
+    tables = [bundle_table(facts), Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])]
+    if (about := dataset_table(facts.training.dataset)) is not None:
+        tables.insert(0, about)
+    return tables

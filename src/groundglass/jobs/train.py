@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
+
+import pandas as pd
 
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.errors import MissingExtraError
 from groundglass.jobs.divide import divide
-from groundglass.train.recipe import Recipe, load_recipe
+from groundglass.jobs.libraries import need_training_libraries
+from groundglass.segment.bundle import SegmenterBundle
+from groundglass.train.recipe import AnyRecipe, Recipe, load_recipe
 from groundglass.train.run import Run
+from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
 def train(
@@ -47,7 +50,7 @@ def train(
         If the recipe, the data or the folder do not serve; see the parts.
     """
     recipe = load_recipe(recipe_file, overrides)
-    _need_training_libraries()
+    need_training_libraries()
     run = Run(folder or Path("runs") / recipe.name)
     manifest = divide(load_dataset(recipe.data.dataset), recipe)
     print_of_data = fingerprint(manifest)
@@ -71,39 +74,51 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
     output
         A folder, or a file ending in ``.zip``; by default ``bundle`` in the run's folder.
     """
-    _need_training_libraries()
-    from groundglass.train.export import export_bundle
-    from groundglass.train.loop import best_module, load_part
-
+    need_training_libraries()
     run = Run(folder)
     recipe = run.recipe()
-    manifest = read_manifest(run.manifest_file)
-    validation = load_part(manifest, "val", recipe, show_progress=sys.stderr.isatty())
-    bundle = export_bundle(run, recipe, best_module(recipe, run), manifest, validation)
+    bundle = _export(recipe, run, read_manifest(run.manifest_file))
     if output is None:
         return run.bundle_folder
-    if output.suffix == ".zip":
-        bundle.write_zip(output)
-    else:
-        Bundle.save(output, bundle.facts, bundle.graph, bundle.recipe)
+    bundle.write(output)
     return output
 
 
-def _train(recipe: Recipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
-    from groundglass.jobs.run_report import write_run_report
-    from groundglass.train.export import export_bundle
-    from groundglass.train.loop import load_part, train_run
+def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
+    from groundglass.jobs.run_report import write_run_report, write_segmenter_report
+    from groundglass.train.loop import train_run
+    from groundglass.train.segmentation.loop import train_segmenter
 
     manifest = read_manifest(run.manifest_file)
     show = sys.stderr.isatty()
-    module = train_run(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
-    validation = load_part(manifest, "val", recipe)
-    bundle = export_bundle(run, recipe, module, manifest, validation)
-    write_run_report(run, Detector(bundle))
+    if isinstance(recipe, SegmentationRecipe):
+        train_segmenter(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
+        write_segmenter_report(run, recipe, _export_segmenter(recipe, run, manifest))
+    else:
+        train_run(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
+        write_run_report(run, recipe, Detector(_export_detector(recipe, run, manifest)))
     run.update(state="finished")
 
 
-def _need_training_libraries() -> None:
-    for name in ("torch", "lightning", "timm", "kornia", "onnx"):
-        if find_spec(name) is None:
-            raise MissingExtraError("train", name)
+def _export(recipe: AnyRecipe, run: Run, manifest: pd.DataFrame) -> Bundle | SegmenterBundle:
+    if isinstance(recipe, SegmentationRecipe):
+        return _export_segmenter(recipe, run, manifest)
+    return _export_detector(recipe, run, manifest)
+
+
+def _export_detector(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> Bundle:
+    from groundglass.train.export import export_bundle
+    from groundglass.train.loop import best_module, load_part
+
+    validation = load_part(manifest, "val", recipe, show_progress=sys.stderr.isatty())
+    return export_bundle(run, recipe, best_module(recipe, run), manifest, validation)
+
+
+def _export_segmenter(recipe: SegmentationRecipe, run: Run, manifest: pd.DataFrame) -> SegmenterBundle:
+    from groundglass.train.segmentation.export import export_segmenter
+    from groundglass.train.segmentation.loop import best_segmenter
+    from groundglass.train.segmentation.slices import load_masked_part
+
+    show = sys.stderr.isatty()
+    validation = load_masked_part(manifest, "val", recipe.preprocessing, show_progress=show)
+    return export_segmenter(run, recipe, best_segmenter(recipe, run), manifest, validation)

@@ -1,15 +1,15 @@
 """Tables of facts that every kind of report shows."""
 
+from groundglass.bundle.facts import Facts
 from groundglass.data.registry import DATASETS
-from groundglass.detect.facts import BundleFacts
 from groundglass.report.page import Table
 
 
-def detector_table(facts: BundleFacts) -> Table:
-    """The detector: what it is, what it was trained on, and what was chosen on what."""
+def bundle_table(facts: Facts) -> Table:
+    """The detector or segmenter: what it is, what it was trained on, and what was chosen on what."""
     training = facts.training
     parts = "; ".join(
-        f"{name} {part.slices} slices ({part.positive} COVID-19)" for name, part in training.parts.items()
+        f"{name} {part.slices} slices ({part.positive} positive)" for name, part in training.parts.items()
     )
     rows = [
         ("Bundle", facts.name),
@@ -23,7 +23,7 @@ def detector_table(facts: BundleFacts) -> Table:
         ("Graph (SHA-256)", facts.graph_sha256),
         *[("Chosen", line) for line in facts.chosen],
     ]
-    return Table("The detector", (), rows)
+    return Table(f"The {facts.kind}", (), rows)
 
 
 def dataset_table(name: str) -> Table | None:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from groundglass import __version__
-from groundglass.detect.model_card import RESEARCH_USE
+from groundglass.bundle.card import RESEARCH_USE
 from groundglass.files import write_text
 
 PICTURE_SIDE = 320
@@ -37,19 +37,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class SliceCard:
-    """A slice beside its heatmap, with the answer.
+    """A slice beside its heatmap or its masks, with the answer.
 
-    ``truth`` is the label, "" where it is not known; ``right`` whether the verdict is that label, None where
-    that cannot be said.
+    ``answer`` says in words what was found, beside the ``verdict``; ``truth`` is the label, "" where it is not
+    known; ``right`` whether the verdict is that label, None where that cannot be said; ``drawn`` what the second
+    picture shows, for who cannot see it.
     """
 
     name: str
     verdict: str
-    probability: float
+    answer: str
     images: tuple[Image.Image, ...]
     truth: str = ""
     right: bool | None = None
     note: str = ""
+    drawn: str = "heatmap over the slice"
 
 
 @dataclass

@@ -13,8 +13,6 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from groundglass.files import write_text
 
-LOGGED = ("train_loss", "val_loss", "val_auc", "val_accuracy")
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and then moves it there, so that a kill leaves the one before."""
@@ -36,18 +34,21 @@ class EpochLog(pl.Callback):
     ----------
     path
         Where to write the log.
+    names
+        The metrics that are logged.
     tell
         Called with one line of text after each epoch.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, names: tuple[str, ...], tell: Callable[[str], None]) -> None:
         self.path = path
+        self.names = names
         self.tell = tell
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; the validation of the epoch has run by now."""
-        measured = {name: float(trainer.callback_metrics[name]) for name in LOGGED}
+        measured = {name: float(trainer.callback_metrics[name]) for name in self.names}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": trainer.current_epoch + 1, **measured, "lr": rate})
         write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False, float_format="%.6g"))

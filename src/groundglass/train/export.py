@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from groundglass import __version__
+from groundglass.bundle.engine import Engine
+from groundglass.bundle.facts import Part, TrainingFacts
 from groundglass.data.registry import DATASETS
 from groundglass.data.splits import groups
 from groundglass.detect.bundle import Bundle
-from groundglass.detect.engine import Engine
-from groundglass.detect.facts import BundleFacts, Part, TrainingFacts
+from groundglass.detect.facts import BundleFacts
 from groundglass.detect.findings import labelled_predictions
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.calibration import apply_temperature, fit_temperature
@@ -28,9 +29,12 @@ from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import summary_rows
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
+from groundglass.segment.bundle import SegmenterBundle
+from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.loop import PartData
 from groundglass.train.models import Classifier
 from groundglass.train.module import ClassifierModule
+from groundglass.train.parts import CommonRecipe
 from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
@@ -60,19 +64,34 @@ def export_graph(model: Classifier, shape: tuple[int, int, int]) -> bytes:
     shape
         Channels, height and width of its input.
     """
+    return onnx_graph(_Explained(model), shape, ["logits", "evidence"])
+
+
+def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]) -> bytes:
+    """The ONNX graph of a network, from ``images`` to ``outputs``, for any batch size.
+
+    Parameters
+    ----------
+    model
+        The network.
+    shape
+        Channels, height and width of its input.
+    outputs
+        Names of its outputs, in their order.
+    """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The TorchScript exporter is enough for convolutional networks, and needs no further package.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            _Explained(model).eval(),
+            model.eval(),
             (torch.zeros(1, *shape),),
             buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["logits", "evidence"],
-            dynamic_axes={name: {0: "batch"} for name in ("images", "logits", "evidence")},
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in ("images", *outputs)},
         )
     graph = buffer.getvalue()
     onnx.checker.check_model(onnx.load_from_string(graph))
@@ -91,12 +110,14 @@ def export_bundle(
     GroundglassError
         If the graph's logits differ from torch's by more than 1e-4 (relative beyond 1) on the validation part.
     """
-    preprocessing = recipe.preprocessing
+    segmenter = segmenter_for(recipe.preprocessing)
+    inner = segmenter.bundle if segmenter is not None else None
+    preprocessing = _portable(recipe.preprocessing, inner)
     shape = (preprocessing.channels, *preprocessing.size)
     logits = module.logits(validation.grey)
     graph = export_graph(module.model, shape)
     exported = np.array(
-        [out.logit for out in Engine(graph, shape).run(map(_one(preprocessing), validation.grey))]
+        [float(logit) for logit, _ in Engine(graph, shape).run(map(_one(preprocessing), validation.grey))]
     )
     difference = float(np.max(np.abs(exported - logits) / np.maximum(1.0, np.abs(logits))))
     if difference > TOLERANCE:
@@ -121,18 +142,28 @@ def export_bundle(
         preprocessing=preprocessing,
         temperature=temperature,
         threshold=threshold,
+        segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
         chosen=_chosen(recipe, run, temperature, threshold),
-        training=_training_facts(recipe, run, manifest),
+        training=training_facts(recipe, run, manifest),
         validation={},
     )
     predictions = labelled_predictions(validation.rows, [facts.answer(float(logit)) for logit in exported])
     figures = dict(summary_rows(evaluate(predictions, seed=recipe.seed)))
     write_predictions(predictions, run.predictions_file)
-    Bundle.save(
-        run.bundle_folder, facts.model_copy(update={"validation": figures}), graph, dump_recipe(recipe)
-    )
+    facts = facts.model_copy(update={"validation": figures})
+    bundle = Bundle(facts, graph, dump_recipe(recipe), run.bundle_folder, inner)
+    bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
-    return Bundle.load(run.bundle_folder)
+    return bundle
+
+
+def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -> Preprocessing:
+    """Preprocessing that names its segmenter, not where it lay; one that is not shipped by its hash too."""
+    if segmenter is None:
+        return preprocessing
+    name, sha256 = segmenter.facts.name, segmenter.facts.graph_sha256
+    shipped = SegmenterBundle.is_shipped(name) and SegmenterBundle.load(name).facts.graph_sha256 == sha256
+    return preprocessing.model_copy(update={"segmenter": name if shipped else f"{name}-{sha256[:8]}"})
 
 
 def _one(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -140,18 +171,23 @@ def _one(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[
 
 
 def _chosen(recipe: Recipe, run: Run, temperature: float, threshold: float) -> tuple[str, ...]:
-    facts = run.facts()
     point = recipe.operating_point
     criterion = point.criterion + (f" {point.target:g}" if point.target is not None else "")
     return (
-        f"Epoch {facts['best_epoch']} of {facts['epochs_run']}: the best by {recipe.training.best_by} "
+        f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: the best by {recipe.training.best_by} "
         "on the validation part.",
         f"Temperature {temperature:.3f}: least negative log-likelihood on the validation part.",
         f"Threshold {threshold:.3f} on the calibrated probability: {criterion} on the validation part.",
     )
 
 
-def _training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
+def epochs_run(run: Run) -> int:
+    """Epochs that were trained, also of a run that was stopped: each is a line of the log."""
+    return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
+
+
+def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
+    """What a run was trained on, for its bundle's facts."""
     facts = run.facts()
     known = DATASETS.get(recipe.data.dataset)
     parts = {}

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import groundglass.train.torchvision_ops  # noqa: F401
 
@@ -17,14 +17,20 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from groundglass.errors import GroundglassError
 from groundglass.labels import POSITIVE
+from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.callbacks import AtomicCheckpointIO, EpochLog
 from groundglass.train.module import ClassifierModule
+from groundglass.train.parts import CommonRecipe, Length
 from groundglass.train.recipe import Recipe
 from groundglass.train.run import Run
 from groundglass.train.slices import Slices, decode, make_loader
+
+LOGGED = ("train_loss", "val_loss", "val_auc", "val_accuracy")
+"""What a classifier's log has of each epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progres
             "both are needed"
         )
     paths = [Path(path) for path in rows["path"]]
-    return PartData(rows, decode(paths, recipe.preprocessing, show_progress=show_progress), truth)
+    segmenter = segmenter_for(recipe.preprocessing)
+    return PartData(rows, decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress), truth)
 
 
 def train_run(
@@ -108,22 +115,19 @@ def train_run(
         mode="min" if recipe.training.best_by == "val_loss" else "max",
         enable_version_counter=False,
     )
-    trainer = _trainer(recipe, run, best, show_progress, tell)
-    started = time.monotonic()
-    trainer.fit(
+    callbacks: list[pl.Callback] = [EpochLog(run.log_file, LOGGED, tell), best]
+    if recipe.training.early_stopping is not None:
+        stop = recipe.training.early_stopping
+        mode = "min" if stop.monitor == "val_loss" else "max"
+        callbacks.append(EarlyStopping(stop.monitor, patience=stop.patience, mode=mode))
+    trainer = make_trainer(recipe, recipe.training, run, callbacks, show_progress)
+    fit(
+        trainer,
         module,
         make_loader(Slices(train.grey, train.truth), recipe.training.batch_size, seed=recipe.seed),
         make_loader(Slices(validation.grey, validation.truth), recipe.training.batch_size),
-        ckpt_path=str(resume_from) if resume_from else None,
-        weights_only=False,
-    )
-    if trainer.interrupted:
-        raise GroundglassError(f"{run.folder}: stopped; --resume goes on from the last finished epoch")
-    run.update(
-        state="trained",
-        epochs_run=trainer.current_epoch,
-        seconds=round(time.monotonic() - started, 1),
-        precision=str(trainer.precision),
+        run,
+        resume_from,
     )
     return best_module(recipe, run)
 
@@ -136,32 +140,79 @@ def best_module(recipe: Recipe, run: Run) -> ClassifierModule:
     GroundglassError
         If the run has no checkpoint.
     """
-    path = run.checkpoints / "best.ckpt"
-    if not path.exists():
-        raise GroundglassError(f"{run.folder}: has no checkpoint; train it first, or --resume it")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    weights = best_weights(run)
     # The weights come from the checkpoint, so the pretrained ones need not be had any more.
     bare = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
     module = ClassifierModule(bare, positives=1, negatives=1)
-    module.load_state_dict(checkpoint["state_dict"])
-    run.update(best_epoch=int(checkpoint["epoch"]) + 1)
+    module.load_state_dict(weights)
     return module.eval()
 
 
-def _trainer(
-    recipe: Recipe, run: Run, best: ModelCheckpoint, show_progress: bool, tell: Callable[[str], None]
+def best_weights(run: Run, name: Literal["best", "last"] = "best") -> dict[str, Any]:
+    """The weights of the epoch that a run keeps, whose number goes into ``run.json``; GroundglassError if none."""
+    path = run.checkpoints / f"{name}.ckpt"
+    if not path.exists():
+        raise GroundglassError(f"{run.folder}: has no checkpoint; train it first, or --resume it")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    run.update(best_epoch=int(checkpoint["epoch"]) + 1)
+    weights: dict[str, Any] = checkpoint["state_dict"]
+    return weights
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    train: DataLoader[Any],
+    validation: DataLoader[Any],
+    run: Run,
+    resume_from: Path | None,
+) -> None:
+    """Fit, or go on from a checkpoint, and enter into ``run.json`` how long it took.
+
+    Raises
+    ------
+    GroundglassError
+        If it was stopped from the keyboard, or there is no checkpoint to go on from.
+    """
+    if resume_from is not None and not resume_from.exists():
+        raise GroundglassError(
+            f"{run.folder}: was stopped before its first epoch was finished; --overwrite starts anew"
+        )
+    started = time.monotonic()
+    checkpoint = str(resume_from) if resume_from else None
+    trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=False)
+    if trainer.interrupted:
+        raise GroundglassError(f"{run.folder}: stopped; --resume goes on from the last finished epoch")
+    run.update(
+        state="trained",
+        epochs_run=trainer.current_epoch,
+        seconds=round(time.monotonic() - started, 1),
+        precision=str(trainer.precision),
+    )
+
+
+def make_trainer(
+    recipe: CommonRecipe, spec: Length, run: Run, callbacks: list[pl.Callback], show_progress: bool
 ) -> pl.Trainer:
-    spec = recipe.training
+    """Lightning's trainer for a recipe: it keeps the last epoch, and the average of the weights where asked for.
+
+    Parameters
+    ----------
+    recipe, spec
+        The recipe and its length.
+    run
+        The run's folder.
+    callbacks
+        What else is done around the epochs; among them what keeps the best one.
+    show_progress
+        Draw progress bars.
+    """
     # Deterministic algorithms also fill fresh memory with NaN, a help in debugging that costs much time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     last = ModelCheckpoint(run.checkpoints, filename="last", enable_version_counter=False)
-    callbacks: list[pl.Callback] = [EpochLog(run.log_file, tell), best, last]
+    callbacks = [*callbacks, last]
     if spec.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=spec.ema))
-    if spec.early_stopping is not None:
-        stop = spec.early_stopping
-        mode = "min" if stop.monitor == "val_loss" else "max"
-        callbacks.append(EarlyStopping(stop.monitor, patience=stop.patience, mode=mode))
     if show_progress:
         callbacks.append(RichProgressBar(leave=False))
     options: dict[str, Any] = {

@@ -175,19 +175,38 @@ def _small_cnn(spec: Model, channels: int) -> nn.Module:
 
 @register("timm")
 def _timm(spec: Model, channels: int) -> nn.Module:
+    return timm_backbone(spec.name.removeprefix("timm/"), spec.weights, channels)
+
+
+def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
+    """A timm model without its classifier.
+
+    Parameters
+    ----------
+    name
+        timm's name of it.
+    weights
+        ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or a safetensors file.
+    channels
+        Of the input.
+
+    Raises
+    ------
+    GroundglassError
+        If timm has no such model, or the weights cannot be had.
+    """
     import groundglass.train.torchvision_ops  # noqa: F401
 
     # isort: split
     import timm
 
-    name = spec.name.removeprefix("timm/")
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:5]) or "see timm.list_models()"
-        raise GroundglassError(f"model.name {spec.name}: timm has no such model; near it: {near}")
+        raise GroundglassError(f"timm/{name}: timm has no such model; near it: {near}")
     options: dict[str, Any] = {"num_classes": 0, "global_pool": "", "in_chans": channels}
-    if spec.weights == "none":
+    if weights == "none":
         return timm.create_model(name, **options)
-    file = _weights_file(name, spec.weights)
+    file = _weights_file(name, weights)
     if file is not None:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **options)
     try:

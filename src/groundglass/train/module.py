@@ -1,6 +1,5 @@
 """The Lightning module: one training step, one validation step, optimiser and schedule of a recipe."""
 
-import math
 from typing import Any
 
 import groundglass.train.torchvision_ops  # noqa: F401
@@ -13,18 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 
+from groundglass.preprocess import Preprocessing
 from groundglass.train.augment import Augment
 from groundglass.train.losses import BinaryLoss
 from groundglass.train.models import Classifier, build_model
+from groundglass.train.optimisers import optimiser_and_schedule
 from groundglass.train.recipe import Recipe
 
-OPTIMISERS: dict[str, Any] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-}
-WITH_MOMENTUM = ("sgd", "rmsprop")
+
+def model_images(grey: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Model input, shape (batch, channels, height, width), of grey in [0, 1], (batch, height, width)."""
+    images = preprocessing.normalise(grey)[:, None].expand(-1, preprocessing.channels, -1, -1)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 class ClassifierModule(pl.LightningModule):
@@ -89,9 +88,7 @@ class ClassifierModule(pl.LightningModule):
 
     def images(self, grey: Tensor) -> Tensor:
         """Model input, shape (batch, channels, height, width), of grey in [0, 1], (batch, height, width)."""
-        preprocessing = self.recipe.preprocessing
-        images = preprocessing.normalise(grey)[:, None].expand(-1, preprocessing.channels, -1, -1)
-        return images.contiguous(memory_format=torch.channels_last)
+        return model_images(grey, self.recipe.preprocessing)
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation part at once."""
@@ -105,26 +102,11 @@ class ClassifierModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser, with a learning rate of its own for the backbone, and its schedule."""
         spec = self.recipe.optimiser
-        options: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay}
-        if spec.name in WITH_MOMENTUM:
-            options["momentum"] = spec.momentum
         groups = [{"params": list(self.model.head.parameters()), "lr": spec.lr}]
         if not self.recipe.model.freeze_backbone:
             backbone = list(self.model.backbone.parameters())
             groups.append({"params": backbone, "lr": spec.lr * spec.backbone_factor})
-        optimiser = OPTIMISERS[spec.name](groups, **options)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _rate(self, step: int) -> float:
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = self.recipe.schedule
-        warmup = round(schedule.warmup_epochs * total / self.recipe.training.epochs)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if schedule.name == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        return optimiser_and_schedule(self, self.recipe, self.recipe.training.epochs, groups)
 
     @torch.no_grad()
     def logits(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:

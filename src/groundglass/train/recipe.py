@@ -5,40 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from groundglass.errors import GroundglassError
-from groundglass.preprocess import Preprocessing
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from groundglass.train.parts import CommonRecipe, Count, Length, RecipeError, RecipePart, Share
+from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
-class RecipeError(GroundglassError):
-    """A recipe with an unknown key or a value out of range; the message names each."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Part):
-    """Which scans, and which of them train, choose and test.
-
-    ``dataset`` is a registered name, a manifest CSV or a folder of one subfolder per class. ``fractions`` are
-    of training, validation and test, by default the dataset's own. With ``folds``, number ``fold`` of them is
-    the validation part, and the test part is the same for all.
-    """
-
-    dataset: str
-    split: Literal["official", "grouped", "blocks", "random"] = "official"
-    fractions: tuple[float, float, float] | None = None
-    folds: Annotated[int, Field(ge=2)] | None = None
-    fold: Annotated[int, Field(ge=0)] = 0
-
-
-class Augmentation(_Part):
+class Augmentation(RecipePart):
     """Random changes that a CT slice can meet without changing its label; 0 switches one off.
 
     ``rotation`` and ``shear`` in degrees; ``shift`` and ``zoom`` as shares. ``gamma``, ``brightness`` and
@@ -64,7 +37,7 @@ class Augmentation(_Part):
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
-class Model(_Part):
+class Model(RecipePart):
     """The network: ``small-cnn``, or ``timm/NAME`` for any timm backbone with a feature map.
 
     ``weights`` is ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or the
@@ -88,7 +61,7 @@ class Model(_Part):
         return self
 
 
-class Loss(_Part):
+class Loss(RecipePart):
     """Binary cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``."""
 
     name: Literal["bce", "focal"] = "bce"
@@ -98,71 +71,46 @@ class Loss(_Part):
     label_smoothing: Share = 0.0
 
 
-class Optimiser(_Part):
-    """The optimiser; ``backbone_factor`` scales the learning rate of a pretrained backbone."""
-
-    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
-    lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Share = 0.0
-    backbone_factor: Positive = 1.0
-    clip_norm: Positive | None = None
-
-
-class Schedule(_Part):
-    """The learning rate over the run: constant or half a cosine to zero, after a linear warm-up."""
-
-    name: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-
-
-class Stop(_Part):
+class Stop(RecipePart):
     """Stop when ``monitor`` has not become better for ``patience`` epochs."""
 
     monitor: Literal["val_auc", "val_loss", "val_accuracy"] = "val_loss"
     patience: Count = 10
 
 
-class Training(_Part):
-    """Length of the run, and how the epoch to keep is chosen on the validation part.
+class Training(Length):
+    """Length of the run, and how the epoch to keep is chosen on the validation part."""
 
-    ``precision`` ``auto`` is bf16 autocast where the processor computes in bf16, else 32 bits. ``ema`` is the
-    decay of an exponential moving average of the weights, which is then what is validated and kept.
-    """
-
-    epochs: Count = 15
-    batch_size: Count = 16
-    precision: Literal["auto", "32", "bf16"] = "auto"
     best_by: Literal["val_auc", "val_loss", "val_accuracy"] = "val_auc"
     early_stopping: Stop | None = None
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-class OperatingPoint(_Part):
+class OperatingPoint(RecipePart):
     """How the threshold on the calibrated probability is chosen on the validation part."""
 
     criterion: Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"] = "balanced_accuracy"
     target: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-class Recipe(_Part):
-    """Everything that a training run depends on."""
+class Recipe(CommonRecipe):
+    """Everything that the training of a detector depends on."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
-    data: Data
-    preprocessing: Preprocessing = Preprocessing()
+    task: Literal["classification"] = "classification"
     augmentation: Augmentation = Augmentation()
     model: Model = Model()
     loss: Loss = Loss()
-    optimiser: Optimiser = Optimiser()
-    schedule: Schedule = Schedule()
     training: Training = Training()
     operating_point: OperatingPoint = OperatingPoint()
 
 
-def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+AnyRecipe = Recipe | SegmentationRecipe
+TASKS: dict[str, type[Recipe] | type[SegmentationRecipe]] = {
+    "classification": Recipe,
+    "segmentation": SegmentationRecipe,
+}
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> AnyRecipe:
     """Read and validate a recipe.
 
     Parameters
@@ -187,7 +135,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return parse_recipe(text, overrides, origin=str(path))
 
 
-def parse_recipe(text: str, overrides: tuple[str, ...] = (), *, origin: str = "recipe.yaml") -> Recipe:
+def parse_recipe(text: str, overrides: tuple[str, ...] = (), *, origin: str = "recipe.yaml") -> AnyRecipe:
     """Validate a recipe's YAML text, as :func:`load_recipe` does; ``origin`` names it in errors."""
     try:
         content = yaml.safe_load(text)
@@ -197,13 +145,17 @@ def parse_recipe(text: str, overrides: tuple[str, ...] = (), *, origin: str = "r
         raise RecipeError(f"{origin}: a recipe is a mapping of keys to values")
     for override in overrides:
         _set(content, override)
+    task = content.get("task", "classification")
+    if not isinstance(task, str) or task not in TASKS:
+        raise RecipeError(f"{origin}: task {task!r}: unknown; there are {', '.join(TASKS)}")
     try:
-        return Recipe.model_validate(content)
+        return TASKS[task].model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{origin}:\n" + "\n".join(f"  {line}" for line in _explain(error))) from error
+        lines = "\n".join(f"  {line}" for line in _explain(error, TASKS[task]))
+        raise RecipeError(f"{origin}:\n{lines}") from error
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: CommonRecipe) -> str:
     """The whole recipe as YAML, defaults included."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -224,23 +176,25 @@ def _set(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: the value cannot be read as YAML") from error
 
 
-def _explain(error: ValidationError) -> list[str]:
+def _explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     lines = []
     for problem in error.errors():
         *parents, last = [str(part) for part in problem["loc"]] or [""]
         key = ".".join([*parents, last])
         if problem["type"] == "extra_forbidden":
-            valid = _keys_at(parents)
+            valid = _keys_at(parents, root)
             near = difflib.get_close_matches(last, valid, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
             lines.append(f"{key}: unknown key; {hint}")
         else:
-            lines.append(f"{key}: {problem['msg']} (got {problem['input']!r})")
+            # What a part as a whole gets wrong is said in the message; all of its values would bury it.
+            got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+            lines.append(f"{key or 'recipe'}: {problem['msg']}{got}")
     return lines
 
 
-def _keys_at(parents: list[str]) -> list[str]:
-    model: Any = Recipe
+def _keys_at(parents: list[str], root: type[BaseModel]) -> list[str]:
+    model: Any = root
     for parent in parents:
         annotation = model.model_fields[parent].annotation
         candidates = (annotation, *get_args(annotation))

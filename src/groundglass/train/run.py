@@ -18,9 +18,19 @@ from typing import Any
 from groundglass import __version__
 from groundglass.errors import GroundglassError
 from groundglass.files import write_json, write_text
-from groundglass.train.recipe import Recipe, dump_recipe, load_recipe
+from groundglass.train.parts import CommonRecipe
+from groundglass.train.recipe import AnyRecipe, dump_recipe, load_recipe
 
-LIBRARIES = ("torch", "lightning", "timm", "kornia", "numpy", "pillow")
+LIBRARIES = (
+    "torch",
+    "lightning",
+    "timm",
+    "kornia",
+    "segmentation-models-pytorch",
+    "opencv-python-headless",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Run:
         """Whether ``folder`` is that of a run."""
         return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> AnyRecipe:
         """The recipe as it was run; raises GroundglassError as :meth:`facts` does."""
         self.facts()
         return load_recipe(self.recipe_file)
@@ -91,7 +101,7 @@ class Run:
         """Change entries of ``run.json``."""
         write_json(self.facts_file, {**self.facts(), **facts})
 
-    def start(self, recipe: Recipe, fingerprint: str, *, overwrite: bool) -> None:
+    def start(self, recipe: CommonRecipe, fingerprint: str, *, overwrite: bool) -> None:
         """Make the folder of a new run.
 
         Raises
@@ -115,7 +125,7 @@ class Run:
         facts = {"state": "started", "seed": recipe.seed, "fingerprint": fingerprint, "versions": versions()}
         write_json(self.facts_file, {**facts, "command": sys.argv[1:]})
 
-    def check_resumable(self, recipe: Recipe, fingerprint: str) -> Path:
+    def check_resumable(self, recipe: CommonRecipe, fingerprint: str) -> Path:
         """The checkpoint to go on from.
 
         Raises

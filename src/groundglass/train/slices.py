@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +16,35 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import replacing
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.reader import read_scan
+from groundglass.scan.scan import Scan
+from groundglass.segment.reading import answer_files
+from groundglass.segment.segmenter import Segmenter
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
-READERS = 2
 
 
 def decode(
-    paths: Sequence[Path], preprocessing: Preprocessing, *, show_progress: bool = False
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    segmenter: Segmenter | None = None,
+    *,
+    show_progress: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode slices to 8-bit grey, or take them from the cache of an earlier call.
 
     The cache lies in the folder GROUNDGLASS_CACHE, by default the user's cache folder; a changed file, other
-    preprocessing or another version of Groundglass makes a new entry.
+    preprocessing, another segmenter or another version of Groundglass makes a new entry.
+
+    Parameters
+    ----------
+    paths
+        The slices.
+    preprocessing
+        What they go through.
+    segmenter
+        Finds the lungs, where the preprocessing needs them; a slice on which it finds none is left as it is.
+    show_progress
+        Draw a progress bar.
 
     Returns
     -------
@@ -40,13 +55,13 @@ def decode(
     GroundglassError
         If any file cannot be read; the message names the first five.
     """
-    entry = _cache_folder() / f"{_key(paths, preprocessing)}.npy"
+    entry = _cache_folder() / f"{_key(paths, preprocessing, segmenter)}.npy"
     if entry.exists():
         try:
             return np.load(entry)
         except (ValueError, OSError):
             entry.unlink(missing_ok=True)
-    grey, failures = _read_all(paths, preprocessing, show_progress)
+    grey, failures = _read_all(paths, preprocessing, segmenter, show_progress)
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures[:5])
         more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
@@ -57,29 +72,28 @@ def decode(
 
 
 def _read_all(
-    paths: Sequence[Path], preprocessing: Preprocessing, show_progress: bool
+    paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segmenter | None, show_progress: bool
 ) -> tuple[NDArray[np.uint8], list[ScanError]]:
-    def read(path: Path) -> NDArray[np.uint8] | ScanError:
-        try:
-            return preprocessing.grey8(read_scan(path))
-        except ScanError as error:
-            return error
+    def prepare(scans: Iterable[Scan]) -> Iterator[NDArray[np.uint8]]:
+        if segmenter is None:
+            return (preprocessing.grey8(scan) for scan in scans)
+        found = segmenter.segment_scans(scans)
+        return (preprocessing.grey8(scan, segmentation.trusted_lungs) for scan, segmentation in found)
 
     grey = np.zeros((len(paths), *preprocessing.size), dtype=np.uint8)
     failures: list[ScanError] = []
-    with ThreadPoolExecutor(READERS) as pool:
-        results = track(
-            pool.map(read, paths),
-            "Decoding slices",
-            total=len(paths),
-            disable=not show_progress,
-            transient=True,
-        )
-        for row, result in enumerate(results):
-            if isinstance(result, ScanError):
-                failures.append(result)
-            else:
-                grey[row] = result
+    results = track(
+        answer_files(paths, prepare),
+        "Decoding slices",
+        total=len(paths),
+        disable=not show_progress,
+        transient=True,
+    )
+    for row, (_, result) in enumerate(results):
+        if isinstance(result, ScanError):
+            failures.append(result)
+        else:
+            grey[row] = result
     return grey, failures
 
 
@@ -88,16 +102,19 @@ def _cache_folder() -> Path:
     return (Path(named).expanduser() if named else user_cache_path("groundglass")) / "slices"
 
 
-def _key(paths: Sequence[Path], preprocessing: Preprocessing) -> str:
+def _key(paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segmenter | None) -> str:
     from groundglass import __version__
 
     digest = hashlib.sha256(f"{__version__} {preprocessing.model_dump_json()}".encode())
+    if segmenter is not None:
+        facts = segmenter.bundle.facts
+        digest.update(f"{facts.graph_sha256} {facts.post_processing.model_dump_json()}".encode())
     for path in paths:
         try:
-            facts = path.stat()
+            state = path.stat()
         except OSError as error:
             raise GroundglassError(f"{path}: cannot be read ({error.strerror})") from error
-        digest.update(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
 

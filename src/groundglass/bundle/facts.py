@@ -1,0 +1,68 @@
+"""The facts that travel with every trained network, as they stand in ``bundle.json``."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from groundglass.preprocess import Preprocessing
+
+
+class FactsPart(BaseModel):
+    """A part of the facts; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(FactsPart):
+    """Counts of one part of the data."""
+
+    slices: int
+    positive: int
+    patients: int | None = None
+
+
+class TrainingFacts(FactsPart):
+    """What a bundle was trained and chosen on."""
+
+    dataset: str
+    sources: tuple[str, ...]
+    title: str
+    licence: str
+    citation: str
+    split: str
+    parts: dict[str, Part]
+    fingerprint: str
+    seed: int
+    best_epoch: int
+    versions: dict[str, str]
+
+
+class EvaluationFacts(FactsPart):
+    """One evaluation that was entered into the bundle: where, on what, and the figures with their intervals."""
+
+    dataset: str
+    part: str
+    external: bool
+    fingerprint: str
+    date: str
+    slices: int
+    figures: dict[str, str]
+
+
+class Facts(FactsPart):
+    """What stands in every ``bundle.json``, whatever the network answers.
+
+    ``chosen`` says in words what was chosen on which part of the data.
+    """
+
+    format: Literal[1] = 1
+    kind: str
+    name: str
+    description: str
+    groundglass: str
+    graph_sha256: str
+    preprocessing: Preprocessing
+    chosen: tuple[str, ...]
+    training: TrainingFacts
+    validation: dict[str, str]
+    evaluations: tuple[EvaluationFacts, ...] = ()

@@ -1,0 +1,1 @@
+"""Lungs and lesions: from a network's probabilities to masks, shares and pictures of them."""

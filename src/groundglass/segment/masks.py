@@ -1,0 +1,394 @@
+"""From a network's probabilities to the masks of the right lung, the left lung and the lesions."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+RIGHT, LEFT = 1, 2
+"""Labels of the lungs, those of groundglass.scan.phantom; the patient's right lies at the picture's left."""
+BRIDGE = 0.5
+"""Lungs touch where the lung tissue thins to at most this share of the height that it has on either side."""
+WIDE = 0.6
+"""Only a component that is wider than this share of all lungs together can be two lungs that touch."""
+SLIVER = 0.05
+"""A piece cut off by the midline that is smaller than this share of its component is no lung of its own."""
+BODY_COLUMN = 0.1
+"""A column belongs to the body if it holds at least this share of the tallest column's bright pixels, which a
+line of text or the edge of a table does not."""
+RING = 0.1
+"""Least area of the ring around the lungs, as a share of their own; lungs cut by two borders still have it."""
+
+Mask = NDArray[np.uint8]
+Labels = Any
+"""Whole numbers of 16 or 32 bits, shape (height, width)."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PostProcessing(BaseModel):
+    """The numbers of :func:`segmentation`; they are stored with the network that they suit.
+
+    Attributes
+    ----------
+    lung_threshold, lesion_threshold
+        Probability from which a pixel is lung, or lesion.
+    component_of_largest, component_of_picture
+        Smallest component of the lungs, as a share of the largest component and of the picture.
+    hole_of_lungs
+        Largest hole that is filled, as a share of the lungs' area: vessels are smaller, and the dome of the
+        diaphragm is larger.
+    lesion_hole_of_lungs
+        Largest hole that is looked through for lesions, as a share of the lungs' area: the mediastinum between
+        lungs that touch in front and behind is larger.
+    border_radius
+        Radius of the closing that finds notches at a lung's border, as a share of both lungs' width.
+    border_lesion
+        Lesion probability from which a pixel of a notch or of a larger hole is given back to the lung.
+    smallest_lesion
+        Smallest lesion, in pixels.
+    least_lungs
+        Least share of the picture that lungs take.
+    least_quality
+        Least expected Dice of the lungs.
+    least_darkness
+        How much darker than their surroundings the lungs must be, in grey of [0, 1].
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lung_threshold: Share = 0.5
+    lesion_threshold: Share = 0.5
+    component_of_largest: Share = 0.05
+    component_of_picture: Share = 0.0005
+    hole_of_lungs: Share = 0.01
+    lesion_hole_of_lungs: Share = 0.15
+    border_radius: Share = 0.04
+    border_lesion: Share = 0.2
+    smallest_lesion: Annotated[int, Field(ge=1)] = 4
+    least_lungs: Share = 0.003
+    least_quality: Share = 0.6
+    least_darkness: Annotated[float, Field(ge=-1, le=1)] = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The lungs and lesions of one slice.
+
+    Attributes
+    ----------
+    lungs
+        uint8, shape (height, width): 0 outside, 1 in the right lung, 2 in the left; vessels and lesions within
+        a lung are lung.
+    lesions
+        bool, shape (height, width); they always lie within the lungs.
+    quality
+        Expected Dice of the lungs, in [0, 1].
+    problem
+        Why this is no chest CT with lungs, in words with the figures; "" where it is one.
+    """
+
+    lungs: Mask
+    lesions: NDArray[np.bool_]
+    quality: float
+    problem: str = ""
+
+    @property
+    def trusted_lungs(self) -> NDArray[np.bool_]:
+        """Where the lungs are, bool, shape (height, width); nowhere, if there is a problem."""
+        return (self.lungs > 0) & self.found
+
+    @property
+    def trusted_lesions(self) -> NDArray[np.bool_]:
+        """Where the lesions are, bool, shape (height, width); nowhere, if there is a problem."""
+        return self.lesions & self.found
+
+    @property
+    def found(self) -> bool:
+        """Whether lungs were found that can be relied on."""
+        return not self.problem
+
+
+def segmentation(
+    lung_probability: NDArray[np.float32],
+    lesion_probability: NDArray[np.float32],
+    grey: NDArray[np.float32],
+    rules: PostProcessing | None = None,
+) -> Segmentation:
+    """Turn a network's probabilities into lungs and lesions, and judge whether lungs they are.
+
+    Lesions that touch a lung are joined to it, since a consolidation at the pleura is what lung segmentation
+    loses first. Small components are dropped; small holes are filled; right and left are told apart; notches in
+    each lung's border and larger holes are given back where a lesion is possible.
+
+    The quality is the Dice coefficient that the probabilities let expect [1]_, a pixel being lung at least as
+    probably as it is lesion.
+
+    Parameters
+    ----------
+    lung_probability, lesion_probability
+        float32 in [0, 1], shape (height, width), finite; a lesion counts as lung, too.
+    grey
+        float32 in [0, 1], the same shape: the slice as the network saw it.
+    rules
+        None takes the defaults.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    .. [1] B. L. C. Borges, B. M. Pacheco, D. Silva: Soft Dice Confidence: A Near-Optimal Confidence Estimator
+       for Selective Prediction in Semantic Segmentation. arXiv:2402.10665.
+    """
+    rules = rules or PostProcessing()
+    if not lung_probability.shape == lesion_probability.shape == grey.shape or grey.ndim != 2:
+        raise ValueError(
+            "probabilities and grey must be pictures of one shape; "
+            f"got {lung_probability.shape}, {lesion_probability.shape} and {grey.shape}"
+        )
+    likely_lesions = _mask(lesion_probability >= rules.lesion_threshold)
+    lungs = _joined(_mask(lung_probability >= rules.lung_threshold), likely_lesions)
+    lungs = _without_small(lungs, rules)
+    lungs = _filled(lungs, rules.hole_of_lungs * cv2.countNonZero(lungs))
+    sides = _sides(lungs, _body_middle(grey))
+    sides = _with_gaps(sides, _mask(lesion_probability >= rules.border_lesion), rules)
+    lungs = _mask(sides > 0)
+    lesions = _without_specks(likely_lesions & lungs, rules.smallest_lesion)
+    quality = _expected_dice(np.maximum(lung_probability, lesion_probability), lungs)
+    return Segmentation(sides, lesions.astype(np.bool_), quality, _problem(lungs, quality, grey, rules))
+
+
+def resize(segmentation: Segmentation, shape: tuple[int, int]) -> Segmentation:
+    """Bring a segmentation to another size, usually the slice's own, with smooth borders.
+
+    Parameters
+    ----------
+    segmentation
+        Of a slice without padding.
+    shape
+        (height, width) in pixels.
+    """
+    rows, columns = segmentation.lungs.shape
+    if (rows, columns) == tuple(shape):
+        return segmentation
+    shrinks = shape[0] <= rows and shape[1] <= columns
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+
+    def scaled(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        resized = cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=method)
+        return np.asarray(resized, dtype=np.float32)
+
+    right, left = scaled(segmentation.lungs == RIGHT), scaled(segmentation.lungs == LEFT)
+    # The sum is the union's own: where the lungs touch, neither need reach one half.
+    side = np.uint8(RIGHT) + np.uint8(LEFT - RIGHT) * _mask(left > right)
+    sides = side * _mask(right + left >= 0.5)
+    lesions = (scaled(segmentation.lesions) >= 0.5) & (sides > 0)
+    return replace(segmentation, lungs=sides, lesions=lesions)
+
+
+def _mask(condition: NDArray[np.bool_]) -> Mask:
+    return np.ascontiguousarray(condition).view(np.uint8)
+
+
+def _components(mask: Mask, connectivity: int = 8) -> tuple[Labels, NDArray[Any], NDArray[Any]]:
+    """Labels, (label, [left, top, width, height, area]) and (label, [x, y] of the centroid); 0 is outside."""
+    # At most half of the pixels are components, and 16 bits take half the time.
+    depth = cv2.CV_16U if mask.size < 2**17 else cv2.CV_32S
+    _, labels, stats, centroids = cv2.connectedComponentsWithStats(
+        mask, connectivity=connectivity, ltype=depth
+    )
+    return labels, stats, centroids
+
+
+def _kept(labels: Labels, keep: NDArray[np.bool_]) -> Mask:
+    """The components whose label is to be kept; the outside, label 0, never is."""
+    keep[0] = False
+    if len(keep) > 256:
+        return np.asarray(keep.view(np.uint8).take(labels), dtype=np.uint8)
+    # The same, in a quarter of the time.
+    table = np.zeros(256, dtype=np.uint8)
+    table[: len(keep)] = keep
+    return np.asarray(cv2.LUT(labels.astype(np.uint8), table), dtype=np.uint8)
+
+
+def _joined(mask: Mask, extra: Mask) -> Mask:
+    """``mask`` with those components of ``extra`` that touch it, corners included."""
+    if not (extra > mask).any():
+        return mask
+    count, labels = cv2.connectedComponents(mask | extra, connectivity=8)
+    touches = np.bincount(np.multiply(labels, mask, dtype=np.intp).ravel(), minlength=count) > 0
+    return _kept(labels, touches)
+
+
+def _without_small(lungs: Mask, rules: PostProcessing) -> Mask:
+    labels, stats, _ = _components(lungs)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    if len(areas) == 1:
+        return lungs
+    least = max(rules.component_of_largest * areas[1:].max(), rules.component_of_picture * lungs.size)
+    return _kept(labels, areas >= least)
+
+
+def _without_specks(lesions: Mask, smallest: int) -> Mask:
+    if not lesions.any():
+        return lesions
+    labels, stats, _ = _components(lesions)
+    return _kept(labels, stats[:, cv2.CC_STAT_AREA] >= smallest)
+
+
+def _filled(mask: Mask, largest: float) -> Mask:
+    """``mask`` with its holes of at most ``largest`` pixels; what reaches the picture's edge is no hole."""
+    labels, stats, _ = _components(1 - mask, connectivity=4)
+    left, top, width, height, area = stats.T
+    inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    holes = inside & (area <= largest)
+    return mask | _kept(labels, holes) if holes[1:].any() else mask
+
+
+def _body_middle(grey: NDArray[np.float32]) -> float:
+    """The horizontal middle of the body, which is brighter than the air around it in every window."""
+    grey8 = cv2.convertScaleAbs(grey, alpha=255)
+    _, bright = cv2.threshold(grey8, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    heights = _heights(np.asarray(bright, dtype=np.uint8))
+    columns = np.flatnonzero(heights >= max(1.0, BODY_COLUMN * heights.max()))
+    return float(columns[0] + columns[-1] + 1) / 2 if columns.size else grey.shape[1] / 2
+
+
+def _heights(mask: Mask) -> NDArray[np.int32]:
+    """Number of pixels set in each column."""
+    return np.asarray(cv2.reduce(mask, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S), dtype=np.int32)[0]
+
+
+def _sides(lungs: Mask, body_middle: float) -> Mask:
+    """The lungs labelled right and left, cut apart where they touch.
+
+    The midline is the column where the lungs are thinnest. A component belongs to the side on which it mostly
+    lies; one that is wide enough for both lungs is cut there. Where no thin place is seen, there is but one
+    lung, and the middle of the body tells its side.
+    """
+    labels, stats, centroids = _components(lungs)
+    cut = _cut(lungs, body_middle)
+    middle = body_middle if cut is None else cut
+    side_of = np.where(centroids[:, 0] + 0.5 < middle, RIGHT, LEFT).astype(np.uint8)
+    side_of[0] = 0
+    sides = side_of[labels]
+    if cut is not None:
+        wide = WIDE * cv2.boundingRect(lungs)[2]
+        for label, (left, top, width, height, _) in enumerate(stats.tolist()):
+            if label and width > wide and left < cut < left + width:
+                box = np.s_[top : top + height, left : left + width]
+                component = labels[box] == label
+                np.copyto(sides[box], _divided(_mask(component), cut - left), where=component)
+    return sides
+
+
+def _cut(lungs: Mask, body_middle: float) -> int | None:
+    """The first column of the left lung, or None where no thin place between two lungs is seen.
+
+    A place between two columns is as thick as the number of rows in which lung crosses it. Of the places in the
+    middle third of the lungs' width it is the thinnest, then the nearest to the middle, then the one that makes
+    the lungs more alike, so that a mirrored picture is cut at the same place.
+    """
+    heights = _heights(lungs)
+    columns = np.flatnonzero(heights)
+    if not columns.size or not columns[0] < body_middle < columns[-1] + 1:
+        return None
+    start, stop = int(columns[0]), int(columns[-1]) + 1
+    third = (stop - start) / 3
+    places = np.arange(int(np.ceil(start + third)), int(stop - third) + 1)
+    if not places.size or places[0] <= start or places[-1] >= stop:
+        return None
+    crossing = lungs[:, places[0] - 1 : places[-1]] & lungs[:, places[0] : places[-1] + 1]
+    thickness = _heights(np.ascontiguousarray(crossing))
+    distance = np.abs(2 * places - start - stop)
+    left_of = np.cumsum(heights)[places - 1]
+    imbalance = np.abs(2 * left_of - heights.sum())
+    best = int(np.lexsort((imbalance, distance, thickness))[0])
+    place = int(places[best])
+    thin = thickness[best] <= BRIDGE * min(heights[:place].max(), heights[place:].max())
+    return place if thin else None
+
+
+def _divided(component: Mask, cut: int) -> Mask:
+    """A component labelled right before column ``cut`` and left from there on.
+
+    A lung may reach past the midline behind the heart or in front of the aorta: slivers that are cut off by it
+    stay with the other side.
+    """
+    small = SLIVER * cv2.countNonZero(component)
+    halves = []
+    for half, side, other in ((component[:, :cut], RIGHT, LEFT), (component[:, cut:], LEFT, RIGHT)):
+        labels, stats, _ = _components(np.ascontiguousarray(half))
+        side_of = np.where(stats[:, cv2.CC_STAT_AREA] < small, other, side).astype(np.uint8)
+        halves.append(side_of[labels])
+    return np.concatenate(halves, axis=1) * component
+
+
+def _with_gaps(sides: Mask, lesion_possible: Mask, rules: PostProcessing) -> Mask:
+    """Each lung with what its border's notches and its larger holes hold of a possible lesion.
+
+    Each lung is closed alone, lest the closing bridge the two; a pixel that both would take goes to neither.
+    """
+    area, (_, _, width, _) = cv2.countNonZero(sides), cv2.boundingRect(sides)
+    radius = max(1, round(rules.border_radius * width))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    claims = np.zeros_like(sides)
+    for side in (RIGHT, LEFT):
+        whole = _mask(sides == side)
+        box = _box(whole, radius + 1)
+        lung, free = whole[box], _mask(sides[box] == 0)
+        gaps = lesion_possible[box] & free
+        if lung.any() and gaps.any():
+            filled = _filled(lung, rules.lesion_hole_of_lungs * area)
+            gaps &= np.asarray(cv2.morphologyEx(filled, cv2.MORPH_CLOSE, kernel), dtype=np.uint8)
+        if lung.any() and gaps.any():
+            healed = _filled(_joined(lung, gaps), rules.hole_of_lungs * area)
+            claims[box] |= (healed & free) * np.uint8(side)
+    claims[claims == RIGHT | LEFT] = 0
+    return sides | claims
+
+
+def _box(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """The rows and columns that hold what is set in ``mask``, with a margin."""
+    left, top, width, height = cv2.boundingRect(mask)
+    rows = slice(max(0, top - margin), top + height + margin)
+    return rows, slice(max(0, left - margin), left + width + margin)
+
+
+def _expected_dice(probability: NDArray[np.float32], lungs: Mask) -> float:
+    expected, found = float(probability.sum(dtype=np.float64)), cv2.countNonZero(lungs)
+    overlap = float(cv2.mean(probability, lungs)[0]) * found
+    return min(1.0, 2 * overlap / (expected + found)) if found else 0.0
+
+
+def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: PostProcessing) -> str:
+    share = cv2.countNonZero(lungs) / lungs.size
+    if share == 0 or share < rules.least_lungs:
+        return f"no lungs found: {share:.2%} of the picture (at least {rules.least_lungs:.2%} is needed)"
+    if quality < rules.least_quality:
+        return (
+            f"no lungs told with certainty: an expected Dice of {quality:.3f} "
+            f"(at least {rules.least_quality:.3f} is needed)"
+        )
+    darkness = _darkness(lungs, grey, rules.border_radius)
+    if darkness < rules.least_darkness:
+        return (
+            f"no lungs found: what has their shape is darker than its surroundings by {darkness:.3f} of the "
+            f"grey scale (at least {rules.least_darkness:.3f} is needed)"
+        )
+    return ""
+
+
+def _darkness(lungs: Mask, grey: NDArray[np.float32], radius_share: float) -> float:
+    """Mean grey of a ring around the lungs less that of the lungs; 0 where they leave no room for it."""
+    _, _, width, _ = cv2.boundingRect(lungs)
+    side = 2 * max(1, round(radius_share * width)) + 1
+    ring = np.asarray(cv2.dilate(lungs, np.ones((side, side), np.uint8)), dtype=np.uint8) - lungs
+    if cv2.countNonZero(ring) < RING * cv2.countNonZero(lungs):
+        return 0.0
+    return float(cv2.mean(grey, ring)[0] - cv2.mean(grey, lungs)[0])

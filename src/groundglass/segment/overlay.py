@@ -1,0 +1,109 @@
+"""Pictures of segmentations, for people to look through: one slice, or a sheet of many."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from groundglass.segment.masks import LEFT, RIGHT, Segmentation
+
+# Of the palette by M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind can tell apart.
+RIGHT_COLOUR = (86, 180, 233)
+"""Sky blue."""
+LEFT_COLOUR = (240, 228, 66)
+"""Yellow."""
+LESION_COLOUR = (213, 94, 0)
+"""Vermillion."""
+LESION_OPACITY = 0.45
+THIN = 300
+"""Longer side of a picture, in pixels, up to which contours are one pixel wide."""
+FONT_SIZE = 12
+CAPTION = 18
+"""Height of a caption in pixels."""
+CAPTION_COLOUR = (230, 230, 230)
+
+
+def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation) -> Image.Image:
+    """A slice with the contours of its lungs and its lesions in colour.
+
+    Parameters
+    ----------
+    grey8
+        uint8, shape (height, width).
+    segmentation
+        Of the same shape, see :func:`groundglass.segment.masks.resize`.
+
+    Returns
+    -------
+    The picture in RGB: the right lung outlined in sky blue, the left one in yellow, lesions filled in vermillion
+    that lets the slice through.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if grey8.shape != segmentation.lungs.shape:
+        raise ValueError(
+            f"a slice of {grey8.shape} and a segmentation of {segmentation.lungs.shape} differ in shape"
+        )
+    rgb = np.repeat(grey8[..., None], 3, axis=2)
+    tint = rgb[segmentation.lesions] * (1 - LESION_OPACITY) + np.array(LESION_COLOUR) * LESION_OPACITY
+    rgb[segmentation.lesions] = np.rint(tint).astype(np.uint8)
+    width = max(1, round(max(grey8.shape) / THIN))
+    for side, colour in ((RIGHT, RIGHT_COLOUR), (LEFT, LEFT_COLOUR)):
+        lung = (segmentation.lungs == side).astype(np.uint8)
+        contours, _ = cv2.findContours(lung, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(rgb, contours, -1, colour, thickness=width)
+    return Image.fromarray(rgb)
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[Image.Image, str]], columns: int = 10, tile: int = 256
+) -> Image.Image:
+    """Many pictures side by side on black, each with its number, from 1 on, and its name under it.
+
+    Parameters
+    ----------
+    pictures
+        Each with its name; a long name loses its middle.
+    columns
+        Pictures in a row.
+    tile
+        Side in pixels of the square into which each picture is fitted.
+
+    Raises
+    ------
+    ValueError
+        If there is no picture, or ``columns`` or ``tile`` is not positive.
+    """
+    if not pictures or columns < 1 or tile < 1:
+        raise ValueError("a contact sheet needs a picture, and at least one column and one pixel for each")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * tile, rows * (tile + CAPTION)))
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(FONT_SIZE)
+    for index, (picture, name) in enumerate(pictures):
+        left, top = index % columns * tile, index // columns * (tile + CAPTION)
+        scale = tile / max(picture.size)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        fitted = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+        sheet.paste(fitted, (left + (tile - size[0]) // 2, top + (tile - size[1]) // 2))
+        caption = _shortened(f"{index + 1} {name}", tile - 4, font)
+        draw.text((left + 2, top + tile + 1), caption, fill=CAPTION_COLOUR, font=font)
+    return sheet
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """``text`` with as much of its middle left out as it takes to fit into ``width`` pixels."""
+    # The built-in font draws Latin letters only.
+    text = text.encode("ascii", "replace").decode("ascii")
+    short = text
+    for kept in range(len(text) - 1, 0, -1):
+        if font.getlength(short) <= width:
+            break
+        short = text[: (kept + 1) // 2] + "..." + text[len(text) - kept // 2 :]
+    return short

@@ -1,0 +1,158 @@
+"""How much of each lung is diseased: areas and shares of a segmentation, and a table of them."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass.files import write_text
+from groundglass.segment.masks import LEFT, RIGHT, Segmentation
+
+COLUMNS = (
+    "path",
+    "name",
+    "lungs_px",
+    "right_lung_px",
+    "left_lung_px",
+    "lesions_px",
+    "right_lesions_px",
+    "left_lesions_px",
+    "lesion_share",
+    "right_lesion_share",
+    "left_lesion_share",
+    "lungs_mm2",
+    "lesions_mm2",
+    "quality",
+    "problem",
+    "warnings",
+)
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Area:
+    """Lung and lesion of one lung or of both.
+
+    Attributes
+    ----------
+    lung_px, lesions_px
+        Areas in pixels.
+    lung_mm2, lesions_mm2
+        Areas in mm²; None where the pixel spacing is not known.
+    """
+
+    lung_px: int
+    lesions_px: int
+    lung_mm2: float | None = None
+    lesions_mm2: float | None = None
+
+    @property
+    def lesion_share(self) -> float | None:
+        """The share of the lung that is lesion, in [0, 1]; None where there is no lung."""
+        return self.lesions_px / self.lung_px if self.lung_px else None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Lung and lesion areas of a slice: of the right lung, the left lung and both."""
+
+    right: Area
+    left: Area
+    both: Area
+
+
+@dataclass(frozen=True)
+class ShareRow:
+    """One slice as it is written.
+
+    ``name`` is that of its masks, ``NAME_lungs.png`` and ``NAME_lesions.png``; ``quality`` and ``problem`` are
+    those of its segmentation.
+    """
+
+    path: str
+    name: str
+    shares: Shares
+    quality: float
+    problem: str = ""
+    warnings: str = ""
+
+
+def shares(segmentation: Segmentation, spacing: tuple[float, ...] | None = None) -> Shares:
+    """Measure a segmentation.
+
+    Parameters
+    ----------
+    segmentation
+        At the slice's own size if ``spacing`` is given.
+    spacing
+        Distance of neighbouring rows and of neighbouring columns in mm, as in ``Scan.spacing`` of a slice; None
+        where it is not known.
+
+    Raises
+    ------
+    ValueError
+        If ``spacing`` is not two positive lengths.
+    """
+    if spacing is not None and (len(spacing) != 2 or not all(mm > 0 for mm in spacing)):
+        raise ValueError(f"a slice's spacing is two positive lengths in mm, got {spacing}")
+    pixel_mm2 = None if spacing is None else spacing[0] * spacing[1]
+    lungs, lesions = segmentation.lungs, segmentation.lesions
+    return Shares(
+        right=_area(lungs == RIGHT, lesions, pixel_mm2),
+        left=_area(lungs == LEFT, lesions, pixel_mm2),
+        both=_area(lungs > 0, lesions, pixel_mm2),
+    )
+
+
+def _area(lung: NDArray[np.bool_], lesions: NDArray[np.bool_], pixel_mm2: float | None) -> Area:
+    pixels = int(np.count_nonzero(lung)), int(np.count_nonzero(lung & lesions))
+    return Area(*pixels) if pixel_mm2 is None else Area(*pixels, *(count * pixel_mm2 for count in pixels))
+
+
+def write_shares_csv(path: Path, rows: Iterable[ShareRow]) -> None:
+    """Write ``shares.csv``, one row a slice; what is not known is blank.
+
+    Where a slice has a problem its areas are blank, too: what was measured is no lung.
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        figures = {} if row.problem else _figures(row.shares)
+        quality = f"{row.quality:.{DIGITS}f}"
+        writer.writerow(
+            {
+                **figures,
+                "path": row.path,
+                "name": row.name,
+                "quality": quality,
+                "problem": row.problem,
+                "warnings": row.warnings,
+            }
+        )
+    write_text(path, buffer.getvalue())
+
+
+def _figures(measured: Shares) -> dict[str, str | int]:
+    right, left, both = measured.right, measured.left, measured.both
+    return {
+        "lungs_px": both.lung_px,
+        "right_lung_px": right.lung_px,
+        "left_lung_px": left.lung_px,
+        "lesions_px": both.lesions_px,
+        "right_lesions_px": right.lesions_px,
+        "left_lesions_px": left.lesions_px,
+        "lesion_share": _number(both.lesion_share, DIGITS),
+        "right_lesion_share": _number(right.lesion_share, DIGITS),
+        "left_lesion_share": _number(left.lesion_share, DIGITS),
+        "lungs_mm2": _number(both.lung_mm2, 1),
+        "lesions_mm2": _number(both.lesions_mm2, 1),
+    }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

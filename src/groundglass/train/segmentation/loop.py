@@ -1,0 +1,109 @@
+"""The training loop of a segmenter: from a recipe and a manifest with masks to a run's folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import groundglass.train.torchvision_ops  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from groundglass.errors import GroundglassError
+from groundglass.train.callbacks import EpochLog
+from groundglass.train.loop import best_weights, fit, make_trainer, quieten
+from groundglass.train.run import Run
+from groundglass.train.segmentation.module import SegmenterModule
+from groundglass.train.segmentation.recipe import SegmentationRecipe
+from groundglass.train.segmentation.slices import MaskedPart, case_codes, load_masked_part, make_masked_loader
+
+LOGGED = ("train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice")
+"""What a segmenter's log has of each epoch."""
+
+
+def train_segmenter(
+    recipe: SegmentationRecipe,
+    manifest: pd.DataFrame,
+    run: Run,
+    *,
+    resume_from: Path | None = None,
+    show_progress: bool = False,
+    tell: Callable[[str], None] = print,
+) -> SegmenterModule:
+    """Train by a recipe and keep the best epoch; parameters as of :func:`groundglass.train.loop.train_run`.
+
+    Returns
+    -------
+    The module with the best epoch's weights.
+    """
+    quieten()
+    plain = recipe.preprocessing.model_copy(update={"clahe": None})
+    train = load_masked_part(manifest, "train", plain, show_progress=show_progress)
+    validation = load_masked_part(manifest, "val", recipe.preprocessing, show_progress=show_progress)
+    pl.seed_everything(recipe.seed, verbose=False)
+    module = _new_segmenter(recipe, validation)
+    trainer = make_trainer(
+        recipe,
+        recipe.training,
+        run,
+        [EpochLog(run.log_file, LOGGED, tell), *_best(recipe, run)],
+        show_progress,
+    )
+    size = recipe.training.batch_size
+    fit(
+        trainer,
+        module,
+        make_masked_loader(train, size, seed=recipe.seed),
+        make_masked_loader(validation, size),
+        run,
+        resume_from,
+    )
+    return best_segmenter(recipe, run)
+
+
+def _new_segmenter(recipe: SegmentationRecipe, validation: MaskedPart) -> SegmenterModule:
+    cases = case_codes(validation.rows)
+    if recipe.training.start_from is None:
+        return SegmenterModule(recipe, cases)
+    earlier = Run(Path(recipe.training.start_from))
+    first = earlier.recipe()
+    if not isinstance(first, SegmentationRecipe):
+        raise GroundglassError(f"{earlier.folder}: is no run of a segmenter to start from")
+    module = SegmenterModule(_without_pretrained(recipe), cases)
+    try:
+        module.load_state_dict(_kept_weights(first, earlier))
+    except RuntimeError as error:
+        raise GroundglassError(
+            f"training.start_from {earlier.folder}: its network is another one: {error}"
+        ) from error
+    return module
+
+
+def _without_pretrained(recipe: SegmentationRecipe) -> SegmentationRecipe:
+    """The recipe for weights that come from a checkpoint, so that the pretrained ones need not be had."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
+
+
+def _kept_weights(recipe: SegmentationRecipe, run: Run) -> dict[str, Any]:
+    return best_weights(run, "last" if recipe.training.best_by == "last" else "best")
+
+
+def best_segmenter(recipe: SegmentationRecipe, run: Run) -> SegmenterModule:
+    """The module with the weights of a run's best epoch; GroundglassError where the run has no checkpoint."""
+    module = SegmenterModule(_without_pretrained(recipe), np.zeros(0, dtype=np.intp))
+    module.load_state_dict(_kept_weights(recipe, run))
+    return module.eval()
+
+
+def _best(recipe: SegmentationRecipe, run: Run) -> list[pl.Callback]:
+    """What keeps the best epoch; the last one is kept in any case."""
+    by = recipe.training.best_by
+    if by == "last":
+        return []
+    mode = "min" if by == "val_loss" else "max"
+    return [
+        ModelCheckpoint(run.checkpoints, filename="best", monitor=by, mode=mode, enable_version_counter=False)
+    ]
