@@ -9,8 +9,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from groundglass.bundle.engine import Engine
 from groundglass.detect.bundle import Bundle
-from groundglass.detect.engine import Engine
 
 Floats = NDArray[np.float32]
 Answer = Callable[[Floats], Floats]
@@ -23,7 +23,7 @@ BATCH = 16
 def ours(graph: bytes, shape: tuple[int, int, int]) -> Answer:
     """The package's own engine."""
     engine = Engine(graph, shape)
-    return lambda images: np.array([output.logit for output in engine.run(images)], dtype=np.float32)
+    return lambda images: np.array([logit for logit, _ in engine.run(images)], dtype=np.float32)
 
 
 def openvino(graph: bytes, shape: tuple[int, int, int], batch: int, **options: str) -> Answer:
@@ -129,7 +129,8 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
     import torch
 
     from groundglass import __version__
-    from groundglass.detect.facts import BundleFacts, TrainingFacts
+    from groundglass.bundle.facts import TrainingFacts
+    from groundglass.detect.facts import BundleFacts
     from groundglass.train.export import export_graph
     from groundglass.train.models import build_model
     from groundglass.train.recipe import Data, Model, Recipe, dump_recipe
@@ -166,5 +167,5 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
         training=training,
         validation={},
     )
-    Bundle.save(folder, facts, graph, dump_recipe(recipe))
+    Bundle(facts, graph, dump_recipe(recipe), folder).write(folder)
     return Bundle.load(folder), model

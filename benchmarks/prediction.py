@@ -17,7 +17,8 @@ import numpy as np
 
 from common import Cost, Row, machine, parser, prepare_slices, run_command, show, spread
 from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin, untrained_bundle
-from groundglass.detect.bundle import Bundle, BundleError
+from groundglass.bundle.store import BundleError
+from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.jobs.predict import predict
 from groundglass.scan.reader import read_scan
