@@ -10,7 +10,8 @@ from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
-from groundglass.report.page import SliceCard
+from groundglass.report.page import PICTURE_SIDE, SliceCard
+from groundglass.segment.masks import resize
 from groundglass.segment.overlay import overlay
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import shares
@@ -59,14 +60,18 @@ def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
         if isinstance(answer, ScanError):
             continue
         scan, segmentation = answer
-        grey8 = np.rint(preprocessing.grey(scan) * 255).astype(np.uint8)
+        picture = Image.fromarray(np.rint(preprocessing.grey(scan) * 255).astype(np.uint8))
+        # At the size at which a report shows it: contours stay visible, and memory small.
+        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        grey8 = np.asarray(picture)
+        drawn = overlay(grey8, resize(segmentation, grey8.shape), line=2)
         share = shares(segmentation).both.lesion_share
         cards.append(
             SliceCard(
                 name=path.name,
                 verdict=NOT_A_CHEST_CT if segmentation.problem else "lungs found",
                 answer="" if share is None or segmentation.problem else f"lesions {share:.1%} of the lungs",
-                images=(Image.fromarray(grey8), overlay(grey8, segmentation)),
+                images=(picture, drawn),
                 note="; ".join(filter(None, (segmentation.problem, *scan.warnings))),
                 drawn="lungs and lesions drawn over the slice",
             )

@@ -25,7 +25,7 @@ CAPTION = 18
 CAPTION_COLOUR = (230, 230, 230)
 
 
-def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation) -> Image.Image:
+def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | None = None) -> Image.Image:
     """A slice with the contours of its lungs and its lesions in colour.
 
     Parameters
@@ -34,6 +34,8 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation) -> Image.Image
         uint8, shape (height, width).
     segmentation
         Of the same shape, see :func:`groundglass.segment.masks.resize`.
+    line
+        Width of the contours in pixels; by default it grows with the picture.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation) -> Image.Image
     rgb = np.repeat(grey8[..., None], 3, axis=2)
     tint = rgb[segmentation.lesions] * (1 - LESION_OPACITY) + np.array(LESION_COLOUR) * LESION_OPACITY
     rgb[segmentation.lesions] = np.rint(tint).astype(np.uint8)
-    width = max(1, round(max(grey8.shape) / THIN))
+    width = line or max(1, round(max(grey8.shape) / THIN))
     for side, colour in ((RIGHT, RIGHT_COLOUR), (LEFT, LEFT_COLOUR)):
         lung = (segmentation.lungs == side).astype(np.uint8)
         contours, _ = cv2.findContours(lung, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
