@@ -35,6 +35,7 @@ SHIPPED := src/groundglass/bundle/shipped
 bundles: segmenter detector
 
 segmenter: $(VENV)/.installed-dev
+	$(BIN)/groundglass train recipes/lungs-lite0-first.yaml --overwrite
 	$(BIN)/groundglass train recipes/lungs-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/lungs-lite0 -o $(SHIPPED)/lungs-lite0
 	$(BIN)/groundglass evaluate lungs-lite0 covid19-ct-seg --record -o evaluations/covid19-ct-seg
