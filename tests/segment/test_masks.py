@@ -272,3 +272,16 @@ def test_noise_never_passes_for_a_chest(seed: int, level: float, shape: tuple[in
     rng = np.random.default_rng(seed)
     lung, lesion, grey = (rng.random(shape, dtype=np.float32) for _ in range(3))
     assert not segmentation(lung * np.float32(level), lesion * np.float32(level), grey).found
+
+
+def test_small_lungs_are_allowed_a_lower_quality() -> None:
+    lung = np.where(ellipse(128, 128, 14, 14) > 0, 0.75, 0.0).astype(np.float32)
+    grey = np.where(lung > 0, 0.2, 0.7).astype(np.float32)
+    strict = PostProcessing(least_quality=0.9)
+    problem = segmentation(lung, np.zeros_like(lung), grey, strict).problem
+    assert problem.startswith("no lungs told with certainty")
+    lenient = strict.model_copy(update={"small_lungs_allowance": 5.0})
+    assert segmentation(lung, np.zeros_like(lung), grey, lenient).found
+    large = np.where(ellipse(128, 128, 60, 60) > 0, 0.75, 0.0).astype(np.float32)
+    grey = np.where(large > 0, 0.2, 0.7).astype(np.float32)
+    assert not segmentation(large, np.zeros_like(large), grey, lenient).found

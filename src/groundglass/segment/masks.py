@@ -53,6 +53,9 @@ class PostProcessing(BaseModel):
         Least share of the picture that lungs take.
     least_quality
         Least expected Dice of the lungs.
+    small_lungs, small_lungs_allowance
+        Share of the picture under which lungs may have a lower quality, since their border weighs more: by the
+        allowance times what they lack of that share.
     least_darkness
         How much darker than their surroundings the lungs must be, in grey of [0, 1].
     """
@@ -70,6 +73,8 @@ class PostProcessing(BaseModel):
     smallest_lesion: Annotated[int, Field(ge=1)] = 4
     least_lungs: Share = 0.003
     least_quality: Share = 0.6
+    small_lungs: Share = 0.04
+    small_lungs_allowance: Annotated[float, Field(ge=0)] = 0.0
     least_darkness: Annotated[float, Field(ge=-1, le=1)] = 0.03
 
 
@@ -370,11 +375,9 @@ def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: Post
     share = cv2.countNonZero(lungs) / lungs.size
     if share == 0 or share < rules.least_lungs:
         return f"no lungs found: {share:.2%} of the picture (at least {rules.least_lungs:.2%} is needed)"
-    if quality < rules.least_quality:
-        return (
-            f"no lungs told with certainty: an expected Dice of {quality:.3f} "
-            f"(at least {rules.least_quality:.3f} is needed)"
-        )
+    needed = rules.least_quality - rules.small_lungs_allowance * max(0.0, rules.small_lungs - share)
+    if quality < needed:
+        return f"no lungs told with certainty: an expected Dice of {quality:.3f} (at least {needed:.3f} is needed)"
     darkness = _darkness(lungs, grey, rules.border_radius)
     if darkness < rules.least_darkness:
         return (
