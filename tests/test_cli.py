@@ -146,6 +146,9 @@ def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_p
     assert "The test part of the dataset that it was trained on" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["part"], metrics["external"], metrics["slices"]["count"]) == ("test", False, 12)
+    groundglass("evaluate", trained, class_folder, "--no-lungs", "-o", tmp_path / "without")
+    assert "lesion_share" in pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert "lesion_share" not in pd.read_csv(tmp_path / "without" / "predictions.csv")
     assert {"roc.png", "calibration.png"} <= {file.name for file in (tmp_path / "out" / "figures").iterdir()}
     manifest = pd.read_csv(trained / "manifest.csv")
     tested = {Path(path).parts[-2:] for path in pd.read_csv(tmp_path / "out" / "predictions.csv")["path"]}

@@ -31,6 +31,9 @@ BundleOption = Annotated[
         "--bundle", "-b", help="A shipped bundle's name, a bundle's folder or zip, or a run's folder."
     ),
 ]
+LungsOption = Annotated[
+    bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
+]
 
 
 def _print_judgement(judgement: "Judgement", folder: Path) -> None:
@@ -58,9 +61,7 @@ def predict(
     ] = None,
     bundle: BundleOption = None,
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each slice (with -o).")] = True,
-    lungs: Annotated[
-        bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
-    ] = True,
+    lungs: LungsOption = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say how likely COVID-19 is on slices.
@@ -130,6 +131,7 @@ def evaluate(
     record: Annotated[
         bool, typer.Option("--record", help="Enter the figures into the bundle and its model card.")
     ] = False,
+    lungs: LungsOption = True,
 ) -> None:
     """Judge a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
@@ -149,7 +151,7 @@ def evaluate(
         _print_judgement(evaluate_file(Path(detector), folder), folder)
         return
     segments = kind_of_bundle(detector) == "segmenter"
-    opened = Segmenter.load(detector) if segments else Detector.load(detector)
+    opened = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
     labelled = choose_rows(opened.bundle.facts, opened.bundle.recipe, dataset, part)
     folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
     say(kind_of(labelled))
