@@ -142,6 +142,10 @@ class Preprocessing(BaseModel):
             raise ValueError("a volume goes through preprocessing slice by slice")
         return apply_window(scan.pixels, self.window.level, self.window.width) if scan.is_hu else scan.pixels
 
+    def picture(self, scan: Scan) -> NDArray[np.uint8]:
+        """A slice at its own size as 8-bit grey, to be drawn on; errors as :meth:`grey`."""
+        return np.rint(self.grey(scan) * 255).astype(np.uint8)
+
     def grey8(self, scan: Scan, lungs: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Window, crop or mask, resize, equalise and round a slice to 8-bit grey.
 

@@ -24,7 +24,7 @@ _OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).toli
 
 def grey_image(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
     """The slice as 8-bit grey, HU seen through the bundle's window."""
-    return Image.fromarray(np.rint(preprocessing.grey(finding.scan) * 255).astype(np.uint8))
+    return Image.fromarray(preprocessing.picture(finding.scan))
 
 
 def heatmap(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:

@@ -60,7 +60,7 @@ def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
         if isinstance(answer, ScanError):
             continue
         scan, segmentation = answer
-        picture = Image.fromarray(np.rint(preprocessing.grey(scan) * 255).astype(np.uint8))
+        picture = Image.fromarray(preprocessing.picture(scan))
         # At the size at which a report shows it: contours stay visible, and memory small.
         picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
         grey8 = np.asarray(picture)

@@ -9,7 +9,7 @@ from typing import Any
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.overlap import by_case, evaluate_overlap, overlap_rows
-from groundglass.evaluate.overlap_table import read_overlaps, write_overlaps
+from groundglass.evaluate.overlap_table import STRUCTURES, read_overlaps, write_overlaps
 from groundglass.files import write_json
 from groundglass.jobs.cards import mask_cards
 from groundglass.jobs.evaluate import Labelled, kind_of
@@ -19,8 +19,6 @@ from groundglass.jobs.progress import track
 from groundglass.report.facts import bundle_table, dataset_table
 from groundglass.report.page import Report, Table, write_report
 from groundglass.segment.segmenter import Segmenter
-
-STRUCTURES = ("lungs", "lesions")
 
 
 @dataclass(frozen=True)

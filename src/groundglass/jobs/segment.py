@@ -126,8 +126,7 @@ def _write_masks(
     for picture, mask in ((lungs, masks.trusted_lungs), (lesions, masks.trusted_lesions)):
         _write_png(folder / picture, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
     if preprocessing is not None:
-        grey8 = np.rint(preprocessing.grey(scan) * 255).astype(np.uint8)
-        _write_png(folder / drawn, overlay(grey8, masks))
+        _write_png(folder / drawn, overlay(preprocessing.picture(scan), masks))
 
 
 def _write_png(path: Path, image: Image.Image) -> None:

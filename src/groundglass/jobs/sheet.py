@@ -147,7 +147,7 @@ def _segmented(
 
 def _tile(scan: Scan, masks: Segmentation, preprocessing: Preprocessing) -> Image.Image:
     """The overlay, no larger than the sheet shows it: a sheet of many large slices stays small in memory."""
-    drawn = overlay(np.rint(preprocessing.grey(scan) * 255).astype(np.uint8), masks)
+    drawn = overlay(preprocessing.picture(scan), masks)
     drawn.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
     return drawn
 

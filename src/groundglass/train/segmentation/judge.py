@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.evaluate.overlap_table import STRUCTURES
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.segmentation.hausdorff import overlap_row
-from groundglass.train.segmentation.slices import STRUCTURES, read_truth
+from groundglass.train.segmentation.slices import read_truth
 
 Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 
