@@ -1,4 +1,4 @@
-"""The engine that runs a bundle's graph: OpenVINO on the processor."""
+"""The engine that runs a bundle's graph on the processor: OpenVINO, or ONNX Runtime where the graph needs it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 Precision = Literal["f32", "bf16"]
 Outputs = tuple[NDArray[np.float32], ...]
 
+CLASSICAL = b"ai.onnx.ml"
+"""The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that has any states this
+name in clear among its operator sets; looking for it costs less than reading the graph in vain, and OpenVINO's
+error would not tell it from a damaged graph. Weights that spelt it by chance would only change the runtime."""
+
 
 class Engine:
-    """Runs an ONNX graph on one slice at a time, several in flight.
+    """Runs an ONNX graph on one slice at a time.
 
     A slice is never batched with others, so it gets the same answer alone and in a folder. In ``f32`` it also
-    gets the same on another machine, up to rounding; ``bf16`` is faster where the processor computes in it, and
-    is f32 where it does not. With one slice to a request and a stream to a core this is the fastest setting
-    that was measured (benchmarks/README.md).
+    gets the same on another machine, up to rounding; ``bf16`` is faster where OpenVINO runs the graph and the
+    processor computes in it, and is f32 elsewhere.
 
     Parameters
     ----------
@@ -31,15 +35,7 @@ class Engine:
     """
 
     def __init__(self, graph: bytes, shape: tuple[int, int, int], precision: Precision = "f32") -> None:
-        core = ov.Core()
-        model = core.read_model(graph, b"")
-        model.reshape([1, *shape])
-        supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        hint = precision if precision == "f32" or "BF16" in supported else "f32"
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
-        self._compiled = core.compile_model(model, "CPU", options)
-        streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))
+        self._runtime = _OnnxRuntime(graph) if CLASSICAL in graph else _OpenVino(graph, shape, precision)
 
     def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
         """The graph's outputs for each input, in their order.
@@ -53,6 +49,44 @@ class Engine:
         ------
         One float32 array for each output of the graph, without the batch axis.
         """
+        return self._runtime.run(inputs)
+
+
+class _OnnxRuntime:
+    """One slice after the other, each on all cores."""
+
+    def __init__(self, graph: bytes) -> None:
+        # Only here: whoever runs networks alone is spared the time of its import.
+        import onnxruntime
+
+        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
+        for one in inputs:
+            outputs = self._session.run(None, {self._input: one[None]})
+            yield tuple(output[0].astype(np.float32, copy=False) for output in outputs)
+
+
+class _OpenVino:
+    """Several slices in flight.
+
+    With one slice to a request and a stream to a core this is the fastest setting that was measured
+    (benchmarks/README.md).
+    """
+
+    def __init__(self, graph: bytes, shape: tuple[int, int, int], precision: Precision) -> None:
+        core = ov.Core()
+        model = core.read_model(graph, b"")
+        model.reshape([1, *shape])
+        supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint = precision if precision == "f32" or "BF16" in supported else "f32"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        self._compiled = core.compile_model(model, "CPU", options)
+        streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))
+
+    def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
         busy: deque[ov.InferRequest] = deque()
         try:
             for one in inputs:
