@@ -12,8 +12,10 @@ import groundglass.train.torchvision_ops  # noqa: F401
 
 # isort: split
 import lightning.pytorch as pl
+import numpy as np
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.profilers import SimpleProfiler
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common import MAX_EPOCHS, Pacer
@@ -31,8 +33,8 @@ LOADING = "[_TrainingEpochLoop].train_dataloader_next"
 class TimedModule(ClassifierModule):
     """Adds up what lies between a batch and the network's first layer: augmentation and normalisation."""
 
-    def __init__(self, recipe: Recipe, positives: int, negatives: int) -> None:
-        super().__init__(recipe, positives, negatives)
+    def __init__(self, recipe: Recipe, counts: NDArray[np.intp]) -> None:
+        super().__init__(recipe, counts)
         self.preparing: float = 0.0
         self.started: float = 0.0
         self.model.register_forward_pre_hook(self._prepared)
@@ -81,9 +83,9 @@ def main() -> None:
     recipe = load_recipe(args.recipe, tuple(args.set))
     pl.seed_everything(recipe.seed, verbose=False)
     manifest = import_path(args.data)
-    truth = (manifest["label"] == POSITIVE).to_numpy(copy=True)
+    target = (manifest["label"] == POSITIVE).to_numpy().astype(np.int64)
     grey, decoding, reading = timed_decoding([Path(path) for path in manifest["path"]], recipe.preprocessing)
-    module = TimedModule(recipe, int(truth.sum()), int((~truth).sum()))
+    module = TimedModule(recipe, np.bincount(target, minlength=2))
     profiler = SimpleProfiler()
     average: list[pl.Callback] = (
         [EMAWeightAveraging(decay=recipe.training.ema)] if recipe.training.ema is not None else []
@@ -102,13 +104,13 @@ def main() -> None:
         deterministic="warn",
     )
     pacer.facts = {
-        "slices": len(truth),
+        "slices": len(target),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "precision": str(trainer.precision),
         "decoding": decoding,
         "reading": reading,
     }
-    trainer.fit(module, make_loader(Slices(grey, truth), recipe.training.batch_size, seed=recipe.seed))
+    trainer.fit(module, make_loader(Slices(grey, target), recipe.training.batch_size, seed=recipe.seed))
 
 
 if __name__ == "__main__":

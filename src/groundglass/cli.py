@@ -11,6 +11,7 @@ import typer
 from groundglass import __version__, cli_data, cli_segment
 from groundglass.cli_output import FAILED, PRINTED, end, say, table
 from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
     from groundglass.jobs.judge import Judgement
@@ -44,6 +45,11 @@ def _print_judgement(judgement: "Judgement", folder: Path) -> None:
         title = f"Per {result.unit} ({result.count}), positive class covid"
         table(title, ("figure", "value (95% interval)"), rows)
         for note in result.notes:
+            say(f"note: {note}")
+    if judgement.classes is not None:
+        for shown in judgement.tables()[1:]:
+            table(shown.title, shown.header, [tuple(row) for row in shown.rows])
+        for note in judgement.classes.notes:
             say(f"note: {note}")
     typer.echo(f"Report: {folder / 'report.html'}")
 
@@ -80,7 +86,8 @@ def predict(
         for row in prediction.rows[:PRINTED] if output else prediction.rows:
             share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
             reason = f": {row.reason}" if row.reason else ""
-            typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{reason}")
+            answered = f" ({row.answered})" if row.answered and row.verdict == NEGATIVE else ""
+            typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{answered}{reason}")
         if output and len(prediction.rows) > PRINTED:
             typer.echo(f"... and {len(prediction.rows) - PRINTED} more in {output / 'predictions.csv'}")
         if output:

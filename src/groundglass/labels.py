@@ -1,7 +1,11 @@
-"""The names of the two classes, as they stand in manifests, predictions and verdicts."""
+"""The names of the two classes, as they stand in manifests, predictions and verdicts, and of their columns."""
 
 POSITIVE = "covid"
 """The positive class is COVID-19 everywhere."""
 NEGATIVE = "not covid"
 UNCERTAIN = "uncertain"
 NOT_A_CHEST_CT = "not a chest CT"
+CLASS = "class"
+"""Column of predictions: the answered class of a detector of several."""
+CLASS_PREFIX = "probability_"
+"""With the class's name behind it, column of predictions: the probability of each of several classes."""

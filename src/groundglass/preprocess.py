@@ -54,6 +54,8 @@ class Preprocessing(BaseModel):
         Height and width of the input, in pixels.
     resize
         ``pad`` keeps the aspect ratio and centres the slice on ``pad_value``; ``stretch`` fills the input.
+    interpolation
+        ``bilinear`` with antialiasing, or ``nearest`` neighbour, as Keras' image generators have it.
     pad_value
         Grey of the padding, in [0, 1].
     window
@@ -80,6 +82,7 @@ class Preprocessing(BaseModel):
 
     size: tuple[Side, Side] = (224, 224)
     resize: Literal["pad", "stretch"] = "pad"
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
     pad_value: Unit = 0.0
     window: Window = Window()
     clahe: Annotated[float, Field(gt=0, le=40)] | None = None
@@ -174,7 +177,7 @@ class Preprocessing(BaseModel):
         return self.place(grey[region.slices])
 
     def place(self, grey: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Resize grey (bilinear with antialiasing), round and equalise it, and pad it to the input's size.
+        """Resize grey, round and equalise it, and pad it to the input's size.
 
         Parameters
         ----------
@@ -187,7 +190,8 @@ class Preprocessing(BaseModel):
         """
         height, width = grey.shape
         box = self.box(height, width)
-        inner = Image.fromarray(grey).resize((box.width, box.height), Image.Resampling.BILINEAR)
+        way = Image.Resampling[self.interpolation.upper()]
+        inner = Image.fromarray(grey).resize((box.width, box.height), way)
         rounded = np.rint(np.asarray(inner) * np.float32(255)).clip(0, 255).astype(np.uint8)
         if self.clahe is not None:
             rounded = cv2.createCLAHE(self.clahe, (8, 8)).apply(rounded).astype(np.uint8, copy=False)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
 
 from groundglass.evaluate.calibration import (
@@ -40,12 +40,32 @@ def test_a_model_that_is_always_wrong_is_believed_as_little_as_possible():
 
 @pytest.mark.parametrize(("logits", "truth"), [([1.0, 2.0], [True]), ([np.inf], [True]), ([[1.0]], [[True]])])
 def test_logits_that_do_not_fit_are_refused(logits, truth):
-    with pytest.raises(ValueError, match=r"one shape|not finite"):
+    with pytest.raises(ValueError, match=r"the same slices|not finite"):
         fit_temperature(logits, truth)
 
 
 def test_temperature_keeps_the_order_and_the_shape():
-    assert apply_temperature([[0.0, 2.0]], 2) == pytest.approx(np.array([[0.5, expit(1.0)]]))
+    assert apply_temperature([0.0, 2.0], 2) == pytest.approx(np.array([0.5, expit(1.0)]))
+
+
+def test_a_known_temperature_of_several_classes_is_found_again():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, size=(20_000, 4))
+    probability = softmax(logits, axis=1)
+    truth = (probability.cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
+    assert fit_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
+    assert apply_temperature(logits * 3, 3) == pytest.approx(probability)
+
+
+def test_two_logits_are_calibrated_as_their_difference():
+    generator = np.random.default_rng(1)
+    logits, truth = generator.normal(size=(50, 2)), generator.random(50) < 0.5
+    both = fit_temperature(logits, truth)
+    assert both == pytest.approx(fit_temperature(logits[:, 1] - logits[:, 0], truth))
+
+
+def test_several_classes_that_are_all_right_leave_the_temperature_at_one():
+    assert fit_temperature([[3.0, 1.0, 0.0], [0.0, 0.1, 0.2]], [0, 2]) == 1
 
 
 def test_bins_hold_their_lower_edge_and_the_last_its_upper():

@@ -10,6 +10,7 @@ from PIL import Image
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import figures
 from groundglass.evaluate.metrics import evaluate
+from groundglass.evaluate.style import to_png
 from groundglass.labels import NOT_A_CHEST_CT
 
 DRAWN = {
@@ -40,7 +41,7 @@ def texts(figure: Figure) -> str:
 
 
 def check(figure: Figure, height: float) -> None:
-    picture = Image.open(BytesIO(figures.to_png(figure, dpi=50)))
+    picture = Image.open(BytesIO(to_png(figure, dpi=50)))
     assert picture.size == (300, round(50 * height))
     assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     assert len(np.unique(np.asarray(picture.convert("L")))) > 10
@@ -133,7 +134,8 @@ def test_training_and_validation_may_lie_in_rows_of_their_own(log):
 
 
 def test_models_are_compared_by_name_up_to_many(log):
-    figure = figures.curves_compared({f"model {number}": log.head(4 - number % 3) for number in range(9)})
+    logs = {f"model {number}": log.head(4 - number % 3) for number in range(9)}
+    figure = figures.curves_compared(logs, dict.fromkeys(logs, "val_auc"))
     written = texts(figure)
     assert all(f"model {number}" in written for number in range(9))
     looks = {
@@ -151,6 +153,6 @@ def test_logs_that_do_not_fit_are_refused(log):
     with pytest.raises(GroundglassError, match="no column lr"):
         figures.curves(log.drop(columns=["val_auc", "lr"]))
     with pytest.raises(GroundglassError, match="resnet: the training log has no column lr"):
-        figures.curves_compared({"resnet": log.drop(columns="lr")})
+        figures.curves_compared({"resnet": log.drop(columns="lr")}, {"resnet": "val_auc"})
     with pytest.raises(GroundglassError, match="no training log"):
-        figures.curves_compared({})
+        figures.curves_compared({}, {})

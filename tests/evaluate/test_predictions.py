@@ -6,6 +6,9 @@ import pytest
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.predictions import (
     COLUMNS,
+    check_predictions,
+    class_column,
+    classes_of,
     read_predictions,
     truth_of,
     unit_codes,
@@ -14,6 +17,7 @@ from groundglass.evaluate.predictions import (
 
 HEADER = "path,patient,group,label,score,probability,verdict\n"
 GOOD = "a.png,007,,covid,0.9,0.8,covid\n"
+CLASSES = "path,score,probability,verdict,class,probability_covid,probability_viral pneumonia\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -119,3 +123,69 @@ def test_the_truth_of_unlabelled_slices_is_not_guessed(table):
 
 def test_blank_names_are_units_of_their_own():
     assert unit_codes(["a", "", "b", "a", "", "0"]).tolist() == [0, 1, 2, 0, 3, 4]
+
+
+def test_classes_are_written_and_read_back(tmp_path, table):
+    frame = table([True, False], [0.9, 0.1]).assign(
+        **{
+            "probability_viral pneumonia": [0.1, 0.9],
+            "class": ["covid", " viral pneumonia"],
+            "note": ["1", ""],
+        },
+        probability_covid=["0.9", 0.1000000004],
+    )
+    write_predictions(frame, tmp_path / "predictions.csv")
+    assert "0.900000,viral pneumonia,,0.100000\n" in (tmp_path / "predictions.csv").read_text()
+    back = read_predictions(tmp_path / "predictions.csv")
+    assert classes_of(back) == ("viral pneumonia", "covid")
+    assert [class_column(name) for name in classes_of(back)] == [
+        "probability_viral pneumonia",
+        "probability_covid",
+    ]
+    assert back["probability_covid"].tolist() == [0.9, 0.1]
+    assert back["probability_viral pneumonia"].dtype == back["probability_covid"].dtype == float
+    assert back["class"].tolist() == ["covid", "viral pneumonia"]
+    assert back["note"].tolist() == ["1", ""]
+    assert list(back.columns) == list(frame.columns)
+
+
+def test_a_column_class_alone_is_another_column(table):
+    frame = table([True, False], [0.9, 0.1]).assign(**{"class": ["a", "b"]})
+    assert classes_of(frame) == ()
+    assert check_predictions(frame)["class"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,score,probability,verdict,class,probability_covid\na.png,1,1,covid,covid,1\n",
+            "has class probabilities of covid alone; add the column probability_NAME of every class",
+        ),
+        (
+            "path,score,probability,verdict,class,probability_a,probability_b\na.png,1,1,covid,a,1,0\n",
+            "has class probabilities of a, b alone; add the column probability_NAME of every class, covid among",
+        ),
+        (CLASSES.replace("class,", "") + "a.png,1,1,covid,1,0\n", "but no column class"),
+        (
+            CLASSES + "a.png,1,1,covid,covid,1,0\na.png,1,1,covid,flu,1,0\n",
+            "class is none of 'covid', 'viral ",
+        ),
+        (CLASSES + "a.png,1,1,covid,covid,1,0\na.png,1,1,covid,flu,1,0\n", "in row 3 (got 'flu')"),
+        (CLASSES + "a.png,1,1,covid,,1,0\n", "class is none of"),
+        (
+            CLASSES + "a.png,1,1,covid,covid,1.5,0\n",
+            "probability_covid is no number in [0, 1] in row 2 (got '1.5')",
+        ),
+        (
+            CLASSES + "a.png,1,1,covid,covid,1\n",
+            "probability_viral pneumonia is no number in [0, 1] in row 2",
+        ),
+    ],
+)
+def test_faults_of_classes_are_named(tmp_path, text, message):
+    path = written(tmp_path, text)
+    with pytest.raises(GroundglassError) as error:
+        read_predictions(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from groundglass.errors import GroundglassError
-from groundglass.train.models import GreyConv2d, build_model
-from groundglass.train.recipe import Model
+from groundglass.jobs.train import finish_training, train
+from groundglass.train.heads import ConvolutionalHead, DenseHead, PoolHead
+from groundglass.train.models import GreyConv2d, build_model, timm_backbone, with_substitute
+from groundglass.train.recipe import CnnHead, Model, Recipe, load_recipe
 
 SMALL = Model(name="small-cnn", filters=(4, 6), dropout=0.2)
 DENSE = Model(name="small-cnn", filters=(4, 6), hidden=5, dropout=0.2)
@@ -40,14 +42,44 @@ def test_pooled_evidence_and_bias_sum_up_to_the_logit() -> None:
         (Model(name="small-cnn", filters=(4,) * 6), (32, 32), "cannot take an input"),
         (Model(name="timm/vit_tiny_patch16_224"), (224, 224), "no feature map"),
         (Model(name="timm/resnet18", weights="gone.safetensors"), (64, 64), "no such file"),
+        (
+            Model(name="small-cnn", filters=(4,), hidden=5, cnn_head=CnnHead(pool=6)),
+            (32, 24),
+            "model.name small-cnn: the feature map of 15 x 11 is too small for cnn_head",
+        ),
     ],
-    ids=["name", "timm name", "input too small", "no feature map", "weights"],
+    ids=["name", "timm name", "input too small", "no feature map", "weights", "map too small"],
 )
 def test_models_that_cannot_be_built_say_why(spec: Model, size: tuple[int, int], hint: str) -> None:
     with pytest.raises(GroundglassError, match=hint):
         build_model(spec, 3, size)
 
 
+@pytest.mark.parametrize(
+    ("spec", "head"),
+    [
+        (SMALL, PoolHead),
+        (DENSE, DenseHead),
+        (DENSE.model_copy(update={"cnn_head": CnnHead(filters=4, pool=1)}), ConvolutionalHead),
+    ],
+    ids=["pooled", "dense", "convolutional"],
+)
+def test_several_classes_get_a_logit_each(spec: Model, head: type[torch.nn.Module]) -> None:
+    images = torch.rand(3, 1, 64, 64)
+    assert build_model(spec, 1, (64, 64)).eval()(images).shape == (3,)
+    several = build_model(spec, 1, (64, 64), ("normal", "covid", "viral pneumonia")).eval()
+    assert isinstance(several.head, head)
+    assert several(images).shape == (3, 3)
+    assert several.head.contrast.tolist() == [-0.5, 1, -0.5]
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("offline")
 def test_weights_are_looked_for_in_the_folder_then_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,8 +88,6 @@ def test_weights_are_looked_for_in_the_folder_then_downloaded(
     spec = Model(name="timm/mobilenetv3_small_050", weights="imagenet")
     source = build_model(TIMM, 3, (64, 64)).backbone
     monkeypatch.setenv("GROUNDGLASS_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(GroundglassError, match=r"could not be downloaded.*GROUNDGLASS_WEIGHTS"):
         build_model(spec, 3, (64, 64))
     save_file(source.state_dict(), tmp_path / "mobilenetv3_small_050.test.safetensors")
@@ -65,6 +95,46 @@ def test_weights_are_looked_for_in_the_folder_then_downloaded(
     torch.testing.assert_close(
         loaded.state_dict()["conv_stem.weight"], source.state_dict()["conv_stem.weight"]
     )
+
+
+@pytest.fixture
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None) -> Path:
+    """A folder with weights for test_efficientnet, and no others to be had."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    backbone = timm_backbone("test_efficientnet", "none", 3)
+    save_file(backbone.state_dict(), folder / "test_efficientnet.test.safetensors")
+    monkeypatch.setenv("GROUNDGLASS_WEIGHTS", str(folder))
+    return folder
+
+
+def test_a_substitute_stands_in_where_weights_cannot_be_had(weights_folder: Path) -> None:
+    wanted, other = "timm/test_resnet", "timm/resnet18"
+    assert with_substitute(wanted, "imagenet", other) == other
+    assert with_substitute(wanted, "imagenet", None) == wanted
+    assert with_substitute(wanted, "none", other) == wanted
+    assert with_substitute(wanted, str(weights_folder / "gone.safetensors"), other) == wanted
+    assert with_substitute("timm/test_efficientnet", "imagenet", other) == "timm/test_efficientnet"
+    file = weights_folder / "test_efficientnet.test.safetensors"
+    assert with_substitute("timm/test_efficientnet", str(file), other) == "timm/test_efficientnet"
+
+
+@pytest.mark.usefixtures("weights_folder")
+@pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
+def test_a_run_says_what_stood_in_and_its_recipe_has_that_name(recipe_file: Path, tmp_path: Path) -> None:
+    model = "{name: timm/test_resnet, weights: imagenet, substitute: timm/test_efficientnet}"
+    overrides = (f"model={model}", "preprocessing.channels=3", "training.epochs=1")
+    told: list[str] = []
+    run = train(recipe_file, overrides, tmp_path / "run", tell=told.append)
+    assert told[0] == (
+        "timm/test_resnet: its weights cannot be had here; timm/test_efficientnet stands in, as the recipe says"
+    )
+    trained = run.recipe()
+    assert isinstance(trained, Recipe)
+    assert (trained.model.name, trained.model.substitute) == ("timm/test_efficientnet", None)
+    assert not finish_training(load_recipe(recipe_file, overrides), run)
 
 
 def test_a_convolution_over_equal_channels_is_a_convolution() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.train.recipe import RecipeError, dump_recipe, load_recipe, parse_recipe
+from groundglass.train.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
 
 MINIMAL = "name: x\ndata: {dataset: covid-ct}\n"
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -28,11 +28,43 @@ def test_defaults_fill_a_minimal_recipe_and_survive_saving() -> None:
         ("training: {epochs: 0}", "training.epochs: .*greater than or equal to 1"),
         ("optimiser: {name: adamm}", "optimiser.name: .*'adamw'"),
         ("model: {name: small-cnn, weights: imagenet}", "no weights to load"),
+        ("model: {cnn_head: {pool: 2}}", "cnn_head ends in a dense layer: set model.hidden"),
+        ("model: {cnn_head: {pol: 2}}", "model.cnn_head.pol: unknown key; did you mean pool?"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, hint: str) -> None:
     with pytest.raises(RecipeError, match=hint):
         parse_recipe(MINIMAL + text)
+
+
+@pytest.mark.parametrize(
+    ("classes", "hint"),
+    [
+        ("[covid]", "data.classes: .*at least 2 items"),
+        ("[normal, viral pneumonia]", "data.classes: .*name each class once, and covid among them"),
+        ("[covid, normal, normal]", "data.classes: .*name each class once"),
+    ],
+    ids=["one", "without covid", "one twice"],
+)
+def test_classes_that_are_no_question_are_refused(classes: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=hint):
+        parse_recipe(MINIMAL, (f"data.classes={classes}",))
+
+
+def test_more_than_two_classes_get_a_probability_each() -> None:
+    several = ("normal", "covid", "viral pneumonia")
+    assert parse_recipe(MINIMAL, (f"data.classes=[{', '.join(several)}]",)).data.several == several
+    assert parse_recipe(MINIMAL, ("data.classes=[normal, covid]",)).data.several == ()
+    assert parse_recipe(MINIMAL).data.several == ()
+
+
+def test_alpha_is_for_the_yes_or_no_alone() -> None:
+    focal = "loss={name: focal, alpha: 0.25}"
+    with pytest.raises(RecipeError, match=r"loss\.alpha weighs covid .* use class_weights"):
+        parse_recipe(MINIMAL, (focal, "data.classes=[covid, normal, viral pneumonia]"))
+    recipe = parse_recipe(MINIMAL, (focal, "data.classes=[covid, normal]"))
+    assert isinstance(recipe, Recipe)
+    assert recipe.loss.alpha == 0.25
 
 
 def test_overrides_change_values_by_dotted_key() -> None:

@@ -118,7 +118,7 @@ def test_a_part_without_one_class_is_refused(recipe_file: Path, class_folder: Pa
     ]
     manifest = tmp_path / "one.csv"
     manifest.write_text("\n".join(["path,label,patient,split,source", *rows]))
-    with pytest.raises(GroundglassError, match="both are needed"):
+    with pytest.raises(GroundglassError, match="slices of each are needed"):
         quiet_train(recipe_file, tmp_path / "run", f"data.dataset={manifest}", "data.split=official")
 
 

@@ -23,8 +23,8 @@ def test_training_and_prediction_see_equal_arrays(class_folder: Path) -> None:
     """Without augmentation, what training feeds to a model is bit by bit what prediction feeds to it."""
     files = find_scans([class_folder])[:9]
     grey = decode(files, PREPROCESSING)
-    loader = make_loader(Slices(grey, np.zeros(9, dtype=bool)), batch_size=4)
-    module = ClassifierModule(Recipe(name="x", data=Data(dataset="x"), preprocessing=PREPROCESSING), 1, 1)
+    loader = make_loader(Slices(grey, np.zeros(9, dtype=np.int64)), batch_size=4)
+    module = ClassifierModule(Recipe(name="x", data=Data(dataset="x"), preprocessing=PREPROCESSING), [1, 1])
     trained_on = torch.cat([module.images(batch.to(torch.float32) / 255) for batch, _ in loader]).numpy()
     predicted_on = np.stack([PREPROCESSING(read_scan(file)) for file in files])
     np.testing.assert_array_equal(trained_on, predicted_on)
@@ -67,6 +67,30 @@ def test_an_epoch_has_each_slice_once_in_an_order_of_its_own(count: int, size: i
     batches.set_epoch(epoch + 1)
     if count > 20:
         assert list(batches) != drawn
+
+
+def test_an_epoch_of_so_many_steps_goes_round_in_ever_new_orders() -> None:
+    batches = Batches(10, 4, seed=1, steps=7)
+    drawn = list(batches)
+    assert len(drawn) == len(batches) == 7
+    assert [len(batch) for batch in drawn] == [4, 4, 2, 4, 4, 2, 4]
+    first, second = (sorted(chain.from_iterable(drawn[start : start + 3])) for start in (0, 3))
+    assert first == second == list(range(10))
+    assert drawn[:3] != drawn[3:6]
+    assert list(batches) == drawn
+    assert len(list(Batches(100, 4, seed=1, steps=2))) == 2
+
+
+def test_augmentation_can_fill_with_the_border_and_zoom_each_axis() -> None:
+    grey = torch.full((4, 32, 32), 0.5)
+    torch.manual_seed(0)
+    assert Augment(Augmentation(shift=0.3))(grey).min() == 0
+    torch.testing.assert_close(Augment(Augmentation(shift=0.3, fill="nearest"))(grey), grey)
+    ramp = torch.linspace(0, 1, 32).expand(4, 32, 32)
+    zoomed = Augment(Augmentation(zoom=0.2, zoom_axes=True, fill="nearest"))(ramp)
+    transposed = Augment(Augmentation(zoom=0.2, fill="nearest"))(ramp)
+    slopes = (zoomed[:, 16, 17] - zoomed[:, 16, 15], transposed[:, 16, 17] - transposed[:, 16, 15])
+    assert all(len(set(slope.tolist())) == 4 for slope in slopes)
 
 
 def test_augmentation_keeps_range_and_is_repeatable() -> None:

@@ -20,6 +20,7 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         What the intervals are over, and which class is positive.
     """
     training = facts.training
+    best = "" if training.best_epoch is None else f", best epoch {training.best_epoch}"
     lines = [
         f"# {facts.name}",
         "",
@@ -33,8 +34,8 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         "",
         "## What it was trained on",
         "",
-        f"{training.title} (`{training.dataset}`, split `{training.split}`), seed {training.seed},"
-        f" best epoch {training.best_epoch}. Licence of the data: {training.licence}",
+        f"{training.title} (`{training.dataset}`, split `{training.split}`), seed {training.seed}{best}."
+        f" Licence of the data: {training.licence}",
         f"Citation: {training.citation}",
         "",
         f"| part | slices | {positive} | patients |",

@@ -33,7 +33,7 @@ class TrainingFacts(FactsPart):
     parts: dict[str, Part]
     fingerprint: str
     seed: int
-    best_epoch: int
+    best_epoch: int | None = None
     versions: dict[str, str]
 
 

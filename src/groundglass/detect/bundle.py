@@ -1,8 +1,9 @@
 """The bundle of a detector.
 
-Its graph takes ``images``, float32 (batch, channels, height, width), and gives ``logits``, float32 (batch,), and
-``evidence``, float32 (batch, rows, columns): what each place of the slice adds to the logit. A detector that looks
-at the lungs alone holds their segmenter in the subfolder ``segmenter``, unless it is one that is shipped.
+Its graph takes ``images``, float32 (batch, channels, height, width), and gives ``logits``, float32 (batch,), or
+(batch, classes) where it knows several, and ``evidence``, float32 (batch, rows, columns): what each place of the
+slice adds to the logit of COVID-19. A detector that looks at the lungs alone holds their segmenter in the
+subfolder ``segmenter``, unless it is one that is shipped.
 """
 
 from dataclasses import dataclass

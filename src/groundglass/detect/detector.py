@@ -1,8 +1,8 @@
 """Detector: from scans to findings, by a bundle."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,10 @@ class SliceFinding:
         The part of the slice that the model saw.
     segmentation
         Lungs and lesions; None where they were not looked for.
+    probabilities
+        Of each of the bundle's several classes, calibrated; empty where the question is a yes or no.
+    answered
+        The answered class among them, "" for none.
     """
 
     score: float
@@ -49,6 +53,8 @@ class SliceFinding:
     scan: Scan
     region: Box
     segmentation: Segmentation | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    answered: str = ""
 
     @property
     def reason(self) -> str:
@@ -124,11 +130,31 @@ class Detector:
                 yield prepared
 
         for logits, evidence in self._engine.run(inputs()):
-            score, probability, verdict = self.bundle.facts.answer(float(logits))
             scan, region, segmentation = waiting.popleft()
-            if segmentation is not None and not segmentation.found:
-                verdict = NOT_A_CHEST_CT
-            yield SliceFinding(score, probability, verdict, evidence, scan, region, segmentation)
+            yield self._finding(logits, evidence, scan, region, segmentation)
+
+    def _finding(
+        self,
+        logits: NDArray[np.float32],
+        evidence: NDArray[np.float32],
+        scan: Scan,
+        region: Box,
+        segmentation: Segmentation | None,
+    ) -> SliceFinding:
+        facts = self.bundle.facts
+        answer = facts.answer(logits)
+        refused = segmentation is not None and not segmentation.found
+        return SliceFinding(
+            score=answer.score,
+            probability=answer.probability,
+            verdict=NOT_A_CHEST_CT if refused else answer.verdict,
+            evidence=evidence,
+            scan=scan,
+            region=region,
+            segmentation=segmentation,
+            probabilities=dict(zip(facts.classes, answer.probabilities, strict=True)),
+            answered=answer.answered,
+        )
 
     def _segmented(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation | None]]:
         if self.segmenter is None:

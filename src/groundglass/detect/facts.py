@@ -3,6 +3,8 @@
 import math
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from groundglass.bundle.facts import Facts
@@ -10,30 +12,63 @@ from groundglass.labels import NEGATIVE, POSITIVE
 
 
 class Answer(NamedTuple):
-    """What a bundle makes of a logit: raw score, calibrated probability (both in [0, 1]) and verdict."""
+    """What a bundle makes of its logits.
+
+    ``score``, raw, and ``probability``, calibrated, are of COVID-19, in [0, 1]. ``probabilities`` has one for
+    each of several classes, and ``answered`` is COVID-19 where that is the verdict, else the most probable of
+    the others; both are empty for a yes or no.
+    """
 
     score: float
     probability: float
     verdict: str
+    probabilities: tuple[float, ...] = ()
+    answered: str = ""
 
 
 class BundleFacts(Facts):
     """The content of a detector's ``bundle.json``.
 
-    ``probability = sigmoid(logit / temperature)``; the verdict is ``covid`` from ``threshold`` on.
-    ``segmenter_sha256`` is that of the graph of the segmenter that it was trained with, "" for none.
+    Attributes
+    ----------
+    classes
+        The classes of the logits, COVID-19 among them; empty for one logit, of COVID-19.
+    temperature
+        ``probability = sigmoid(logit / temperature)``, of several classes ``softmax(logits / temperature)``.
+    threshold
+        The verdict is ``covid`` from this probability of COVID-19 on.
+    segmenter_sha256
+        That of the graph of the segmenter that it was trained with, "" for none.
     """
 
     kind: Literal["detector"] = "detector"
+    classes: tuple[str, ...] = ()
     temperature: Annotated[float, Field(gt=0)]
     threshold: Annotated[float, Field(ge=0, le=1)]
     segmenter_sha256: str = ""
 
-    def answer(self, logit: float) -> Answer:
-        """Score, calibrated probability and verdict of a logit."""
-        probability = _sigmoid(logit / self.temperature)
-        return Answer(_sigmoid(logit), probability, POSITIVE if probability >= self.threshold else NEGATIVE)
+    def answer(self, logits: ArrayLike) -> Answer:
+        """Scores, calibrated probabilities and verdict of one slice's logit, or its logits, shape (classes,)."""
+        values = np.asarray(logits, dtype=float)
+        if not self.classes:
+            score, probability = _sigmoid(float(values)), _sigmoid(float(values) / self.temperature)
+            return Answer(score, probability, self._verdict(probability))
+        covid = self.classes.index(POSITIVE)
+        probabilities = _softmax(values / self.temperature)
+        probability, score = float(probabilities[covid]), float(_softmax(values)[covid])
+        verdict = self._verdict(probability)
+        others = np.where(np.arange(len(self.classes)) == covid, -1.0, probabilities)
+        answered = POSITIVE if verdict == POSITIVE else self.classes[int(others.argmax())]
+        return Answer(score, probability, verdict, tuple(probabilities.tolist()), answered)
+
+    def _verdict(self, probability: float) -> str:
+        return POSITIVE if probability >= self.threshold else NEGATIVE
 
 
 def _sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())

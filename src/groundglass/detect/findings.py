@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from groundglass import __version__
 from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.facts import Answer, BundleFacts
 from groundglass.files import write_text
-from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,8 @@ class Row:
     """One slice's answer as it is written.
 
     ``lesion_share`` is that of the lungs, in [0, 1], None where no lungs were looked for or found; ``reason`` is
-    why a picture is no chest CT; ``heatmap`` is relative to the findings' folder, "" for none.
+    why a picture is no chest CT; ``heatmap`` is relative to the findings' folder, "" for none. ``probabilities``
+    and ``answered`` are of a detector of several classes.
     """
 
     path: str
@@ -48,6 +49,17 @@ class Row:
     reason: str = ""
     heatmap: str = ""
     warnings: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    answered: str = ""
+
+    def numbers(self) -> dict[str, float | None]:
+        """All that is written with six digits."""
+        return {name: getattr(self, name) for name in NUMBERS} | by_class(self.probabilities)
+
+
+def by_class(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities of classes by the names of their columns."""
+    return {CLASS_PREFIX + name: value for name, value in probabilities.items()}
 
 
 @dataclass(frozen=True)
@@ -59,14 +71,15 @@ class Failure:
     remedy: str
 
 
-def write_predictions_csv(path: Path, rows: Iterable[Row]) -> None:
+def write_predictions_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write ``predictions.csv``, one row a slice, probabilities with six digits."""
+    several = (CLASS, *by_class(rows[0].probabilities)) if rows and rows[0].probabilities else ()
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, (*COLUMNS, *several), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        numbers = {name: _digits(getattr(row, name)) for name in NUMBERS}
-        writer.writerow({**asdict(row), **numbers})
+        numbers = {name: _digits(value) for name, value in row.numbers().items()}
+        writer.writerow({**asdict(row), CLASS: row.answered, **numbers})
     write_text(path, buffer.getvalue())
 
 
@@ -86,6 +99,7 @@ def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequenc
             "temperature": facts.temperature,
             "threshold": facts.threshold,
             "trained_on": facts.training.dataset,
+            **({"classes": list(facts.classes)} if facts.classes else {}),
         },
         "summary": {
             "slices": len(rows),
@@ -93,11 +107,18 @@ def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequenc
             "not_a_chest_ct": sum(row.verdict == NOT_A_CHEST_CT for row in rows),
             "failed": len(failures),
         },
-        "slices": [
-            {**asdict(row), **{name: _rounded(getattr(row, name)) for name in NUMBERS}} for row in rows
-        ],
+        "slices": [_slice(row) for row in rows],
         "failures": [asdict(failure) for failure in failures],
     }
+
+
+def _slice(row: Row) -> dict[str, Any]:
+    content = {name: getattr(row, name) for name in COLUMNS}
+    content |= {name: _rounded(content[name]) for name in NUMBERS}
+    if row.probabilities:
+        rounded = {name: _rounded(value) for name, value in row.probabilities.items()}
+        content |= {CLASS: row.answered, "probabilities": rounded}
+    return content
 
 
 def _rounded(number: float | None) -> float | None:
@@ -105,7 +126,10 @@ def _rounded(number: float | None) -> float | None:
 
 
 def labelled_predictions(
-    rows: "pd.DataFrame", answers: Sequence[Answer], lesion_shares: Sequence[float | None] | None = None
+    rows: "pd.DataFrame",
+    answers: Sequence[Answer],
+    classes: Sequence[str] = (),
+    lesion_shares: Sequence[float | None] | None = None,
 ) -> "pd.DataFrame":
     """Answers beside the labels that they are to be judged by: the input of groundglass.evaluate.
 
@@ -115,13 +139,15 @@ def labelled_predictions(
         Manifest rows.
     answers
         One for each row, in order.
+    classes
+        Those of the detector, where it knows several.
     lesion_shares
         One for each row, where lungs were looked for.
 
     Returns
     -------
-    Columns ``path, patient, group, label, score, probability, verdict, split, source``, and ``lesion_share``
-    where it is given.
+    Columns ``path, patient, group, label, score, probability, verdict, split, source``, ``lesion_share`` where
+    it is given, and ``class`` and ``probability_NAME`` of several classes.
     """
     from groundglass.data.splits import groups
 
@@ -129,8 +155,12 @@ def labelled_predictions(
     units = groups(rows)
     # A group of one file is no group: left blank, it is told apart from a patient who has one slice.
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
-    for name in Answer._fields:
+    for name in ("score", "probability", "verdict"):
         frame[name] = [getattr(answer, name) for answer in answers]
     if lesion_shares is not None:
         frame["lesion_share"] = [_digits(share) for share in lesion_shares]
+    if classes:
+        frame[CLASS] = [answer.answered for answer in answers]
+        for number, name in enumerate(classes):
+            frame[CLASS_PREFIX + name] = [answer.probabilities[number] for answer in answers]
     return frame

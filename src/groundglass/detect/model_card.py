@@ -13,6 +13,7 @@ def model_card(facts: BundleFacts) -> str:
         "",
         f"- Input: {describe_input(facts)}",
         f"- Calibration: temperature {facts.temperature:.3f}",
+        *([f"- Classes: {', '.join(facts.classes)}; each gets a probability"] if facts.classes else []),
         f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`",
     ]
     note = "95% intervals by bootstrap over patients. The positive class is COVID-19."

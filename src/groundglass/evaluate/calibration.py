@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 
 BINS = 10
 """Bins of equal width, [0, 0.1), [0.1, 0.2), ... [0.9, 1], for reliability and the calibration error."""
@@ -13,21 +13,21 @@ TEMPERATURES = (0.05, 20.0)
 
 
 def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
-    """Fit the temperature that minimises the negative log-likelihood of ``sigmoid(logits / temperature)``.
+    """Fit the temperature that minimises the negative log-likelihood of the calibrated probability.
 
     Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599.
 
     Parameters
     ----------
     logits
-        Of validation slices, shape (slices,).
+        Of validation slices, shape (slices,), or (slices, classes) for several classes.
     truth
-        Whether each is positive, shape (slices,).
+        Whether each is positive, or the number of its class, shape (slices,).
 
     Returns
     -------
-    The temperature, in ``TEMPERATURES``; 1 where the slices set no limit to it: there are none, or no logit
-    lies on the wrong side of 0, so that any sharpening raises the likelihood.
+    The temperature, in ``TEMPERATURES``; 1 where the slices set no limit to it: there are none, or none is
+    answered wrongly, so that any sharpening raises the likelihood.
 
     Raises
     ------
@@ -35,25 +35,31 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
         If the shapes differ or a logit is not finite.
     """
     logits = np.asarray(logits, dtype=float)
-    truth = np.asarray(truth, dtype=bool)
-    if logits.shape != truth.shape or logits.ndim != 1:
-        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must have one shape, (slices,)")
+    truth = np.asarray(truth, dtype=np.intp)
+    if logits.shape[:1] != truth.shape or logits.ndim > 2:
+        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must be of the same slices")
     if not np.isfinite(logits).all():
         raise ValueError("a logit is not finite")
-    signed = np.where(truth, logits, -logits)
-    if not (signed < 0).any():
+    if logits.ndim == 1:
+        logits = np.column_stack([np.zeros_like(logits), logits])
+    lead = logits - np.take_along_axis(logits, truth[:, None], axis=1)
+    if not (lead > 0).any():
         return 1.0
 
     def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -signed / np.exp(log_temperature)).mean())
+        return float(logsumexp(lead / np.exp(log_temperature), axis=1).mean())
 
     fitted = minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return float(np.exp(fitted.x))
 
 
 def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """The calibrated probability ``sigmoid(logits / temperature)``, in the shape of ``logits``."""
-    return np.asarray(expit(np.asarray(logits, dtype=float) / temperature))
+    """The calibrated probability, in the shape of ``logits``, as :func:`fit_temperature` takes them.
+
+    ``sigmoid(logits / temperature)``, and ``softmax`` over the classes where there are several.
+    """
+    scaled = np.asarray(logits, dtype=float) / temperature
+    return np.asarray(expit(scaled) if scaled.ndim < 2 else softmax(scaled, axis=1))
 
 
 def bin_of(probability: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:

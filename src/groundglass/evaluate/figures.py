@@ -1,18 +1,11 @@
-"""Figures of an evaluation and of training, each a matplotlib Figure, legible at the width of a phone.
-
-They are made with matplotlib's objects and never with pyplot, so nothing global is touched. The colours are of
-Okabe & Ito 2008, which people with any kind of colour blindness tell apart.
-"""
+"""Figures of an evaluation and of training, each a matplotlib Figure, legible at the width of a phone."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from itertools import cycle
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -23,29 +16,26 @@ from groundglass.evaluate.evaluation import METRICS, Evaluation
 from groundglass.evaluate.intervals import bootstrap_weights
 from groundglass.evaluate.metrics import resampling_groups
 from groundglass.evaluate.predictions import VERDICTS, check_predictions, truth_of, unit_codes
+from groundglass.evaluate.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    STYLES,
+    TEXT,
+    VERMILLION,
+    blank,
+    counts_table,
+    legend,
+    letters,
+    unit_square,
+)
 from groundglass.evaluate.summary import format_estimate
 from groundglass.evaluate.weighted import Floats, Ranking
 from groundglass.labels import NEGATIVE, POSITIVE
 
-SIZE = (6.0, 5.0)
-"""Width and height in inches."""
-TEXT, TITLE = 10, 12
-"""Sizes of letters, in points."""
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", ":", "-.")
 GRID = np.linspace(0, 1, 101)
 """Shares of false positives at which the band of the ROC curve is computed."""
 LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "lr")
-Place = Literal["best", "lower left", "lower right", "upper left"]
-
-
-def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file, ``dpi`` pixels an inch, on white."""
-    FigureCanvasAgg(figure)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
 
 
 def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
@@ -86,7 +76,7 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     if sensitivity is not None and specificity is not None:
         _operating_point(axes, 1 - specificity, sensitivity)
     axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
-    _legend(axes, "lower right")
+    legend(axes, "lower right")
     return figure
 
 
@@ -122,7 +112,7 @@ def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
         xlabel=f"recall (sensitivity, {POSITIVE} found)",
         ylabel=f"precision (PPV, {POSITIVE} verdicts being right)",
     )
-    _legend(axes, "lower left")
+    legend(axes, "lower left")
     return figure
 
 
@@ -140,14 +130,14 @@ def calibration(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     upper.plot(filled["mean_probability"], filled["share_positive"], "o-", color=BLUE, label="observed")
     upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share of {POSITIVE}")
     upper.set_title(numbers, fontsize=TEXT)
-    _legend(upper, "upper left")
+    legend(upper, "upper left")
     lower.bar(
         curve["low"], curve["count"], width=curve["high"] - curve["low"], align="edge", color=BLUE, ec="white"
     )
     lower.set(xlabel=f"predicted probability of {POSITIVE}", ylabel=f"{evaluation.unit}s")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    _letters(upper)
-    _letters(lower)
+    letters(upper)
+    letters(lower)
     return figure
 
 
@@ -163,25 +153,11 @@ def confusion_matrix(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
     counts = np.array(
         [[int((frame["verdict"][of] == name).sum()) for name in given] for of in (truth, ~truth)]
     )
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = _figure("Confusion matrix", evaluation)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (row, column), count in np.ndenumerate(counts):
-        share = shares[row, column]
-        axes.text(
-            column,
-            row,
-            f"{count}\n{share:.0%}",
-            ha="center",
-            va="center",
-            fontsize=TITLE + 2,
-            color="white" if share > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(given)), [name.replace(" a chest", " a\nchest") for name in given])
-    axes.set_yticks([0, 1], [POSITIVE, NEGATIVE])
+    names = [name.replace(" a chest", " a\nchest") for name in given]
+    counts_table(axes, counts, [POSITIVE, NEGATIVE], names)
     axes.set(xlabel=f"verdict (% of the {evaluation.unit}s of each label)", ylabel="label")
-    _letters(axes)
     return figure
 
 
@@ -206,8 +182,8 @@ def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float |
         axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.2f}")
     axes.set(xlim=(0, 1), xlabel=f"predicted probability of {POSITIVE}", ylabel=f"{evaluation.unit}s")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _letters(axes)
-    _legend(axes, "best")
+    letters(axes)
+    legend(axes, "best")
     return figure
 
 
@@ -228,7 +204,7 @@ def curves(log: pd.DataFrame, best_by: str = "val_auc") -> Figure:
         If a column is missing.
     """
     epochs = _epochs(log, "log.csv")
-    figure = Figure(figsize=(SIZE[0], 6.0), layout="constrained", facecolor="white")
+    figure = blank("Training", height=6.0)
     panels = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1))
     metrics = tuple(name for name in epochs.columns if name.startswith("val_") and name != "val_loss")
     shown = (("train_loss", "val_loss"), metrics, ("lr",))
@@ -238,21 +214,20 @@ def curves(log: pd.DataFrame, best_by: str = "val_auc") -> Figure:
             name = name.replace("_", " ").replace("dice", "Dice")
             axes.plot(epochs.index, epochs[column], style, marker=".", color=colour, label=name)
         axes.set_ylabel(label)
-        _letters(axes)
+        letters(axes)
     best = _best_epoch(epochs, best_by)
     if best is not None:
         for axes in panels:
             axes.axvline(best, color=GREY, linestyle=":", label=f"best epoch: {best}")
     for axes in panels[:2]:
-        _legend(axes, "best")
+        legend(axes, "best")
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[-1].yaxis.set_major_locator(MaxNLocator(2))
-    figure.suptitle("Training", fontsize=TITLE)
     return figure
 
 
-def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: str = "val_auc") -> Figure:
+def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: Mapping[str, str]) -> Figure:
     """Validation loss and accuracy of several models by epoch, each model's best epoch marked with a dot.
 
     Parameters
@@ -260,7 +235,7 @@ def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: str = "val_auc") 
     logs
         By the model's name, as :func:`curves` takes them.
     best_by
-        What the epochs to keep were chosen by.
+        What each model's epoch to keep was chosen by, by the model's name.
 
     Raises
     ------
@@ -269,11 +244,11 @@ def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: str = "val_auc") 
     """
     if not logs:
         raise GroundglassError("there is no training log to compare")
-    figure = Figure(figsize=(SIZE[0], 6.0), layout="constrained", facecolor="white")
+    figure = blank("Models compared", height=6.0)
     panels = figure.subplots(2, sharex=True)
     for (name, log), colour, style in zip(logs.items(), cycle(COLOURS), cycle(STYLES), strict=False):
         epochs = _epochs(log, name)
-        best = _best_epoch(epochs, best_by)
+        best = _best_epoch(epochs, best_by[name])
         for axes, column in zip(panels, ("val_loss", "val_accuracy"), strict=True):
             (line,) = axes.plot(epochs.index, epochs[column], style, color=colour)
             if best is not None:
@@ -281,11 +256,10 @@ def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: str = "val_auc") 
         line.set_label(name)
     for axes, label in zip(panels, ("validation loss", "validation accuracy"), strict=True):
         axes.set_ylabel(label)
-        _letters(axes)
+        letters(axes)
     panels[-1].set_xlabel("epoch (dot: the epoch kept)")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False)
-    figure.suptitle("Models compared", fontsize=TITLE)
     return figure
 
 
@@ -315,29 +289,13 @@ def _both_classes(predictions: pd.DataFrame) -> tuple[NDArray[np.bool_], Floats]
 
 
 def _figure(title: str, evaluation: Evaluation) -> Figure:
-    figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
     counted = f"{evaluation.positives} {POSITIVE} of {evaluation.count} {evaluation.unit}s"
-    figure.suptitle(f"{title}: {counted}", fontsize=TITLE)
-    return figure
+    return blank(f"{title}: {counted}")
 
 
 def _square(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
     figure = _figure(title, evaluation)
-    axes = figure.subplots()
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.grid(alpha=0.3)
-    _letters(axes)
-    return figure, axes
-
-
-def _letters(axes: Axes) -> None:
-    axes.tick_params(labelsize=TEXT)
-    axes.xaxis.label.set_fontsize(TEXT + 1)
-    axes.yaxis.label.set_fontsize(TEXT + 1)
-
-
-def _legend(axes: Axes, place: Place) -> None:
-    axes.legend(loc=place, fontsize=TEXT)
+    return figure, unit_square(figure)
 
 
 def _operating_point(axes: Axes, x: float, y: float) -> None:

@@ -1,11 +1,21 @@
 """From predictions to metrics with intervals, of slices and of patients."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.evaluation import METRICS, Confusion, Estimate, Evaluation, ResampledBy, Unit
+from groundglass.evaluate.evaluation import (
+    METRICS,
+    Confusion,
+    Estimate,
+    Evaluation,
+    Metric,
+    ResampledBy,
+    Unit,
+)
 from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
 from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
 from groundglass.evaluate.weighted import Floats, WeightedMetrics
@@ -45,18 +55,17 @@ def evaluate(
     GroundglassError
         If there is no row, a label is blank or a value does not fit.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+    check_bootstrap(resamples, confidence)
     frame = check_predictions(predictions)
     truth = truth_of(frame)
     groups = resampling_groups(frame)
     units = unit_codes(groups)
-    resampled_by = _resampled_by(frame, groups)
+    resampled_by = kind_of_units(frame, groups)
     probability = frame["probability"].to_numpy()
     computed = WeightedMetrics(truth, probability, frame["verdict"].to_numpy(dtype=object))
     once = np.ones((1, len(frame)))
     values = {name: float(value[0]) for name, value in computed(once).items()}
-    resampled = _resample(computed, units, resamples, seed)
+    resampled = resample(computed, units, resamples, seed)
     tp, fp, fn, tn = (int(number) for number in computed.confusion(once)[0])
     return Evaluation(
         unit=unit,
@@ -67,12 +76,12 @@ def evaluate(
         resamples=resamples,
         confidence=confidence,
         seed=seed,
-        metrics={name: _estimate(values[name], resampled[name], confidence) for name in METRICS},
+        metrics={name: estimate(values[name], resampled[name], confidence) for name in METRICS},
         confusion=Confusion(true_positive=tp, false_positive=fp, false_negative=fn, true_negative=tn),
         notes=(
-            *_notes_on_rows(frame, groups, unit),
-            *_notes_on_units(truth, units, resampled_by),
-            *_notes_on_metrics(values, resampled),
+            *notes_on_rows(frame, groups, unit),
+            *notes_on_units({POSITIVE: truth, NEGATIVE: ~truth}, units, resampled_by),
+            *notes_on_metrics(METRICS, values, resampled),
         ),
     )
 
@@ -151,36 +160,58 @@ def resampling_groups(predictions: pd.DataFrame) -> "pd.Series[str]":
     return predictions["group"].where(predictions["group"] != "", predictions["patient"])
 
 
-def _resampled_by(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
+def kind_of_units(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
+    """What the ``groups`` of :func:`resampling_groups` are."""
     if (groups == "").all():
         return "slice"
     return "patient" if (groups == frame["patient"]).all() and (groups != "").all() else "group"
 
 
-def _resample(
-    computed: WeightedMetrics, units: NDArray[np.intp], resamples: int, seed: int
+def check_bootstrap(resamples: int, confidence: float) -> None:
+    """Raise GroundglassError if no interval can be drawn from so few resamples or is of such confidence."""
+    if resamples < 1 or not 0 < confidence < 1:
+        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+
+
+def resample(
+    computed: Callable[[Floats], dict[str, Floats]], units: NDArray[np.intp], resamples: int, seed: int
 ) -> dict[str, Floats]:
+    """Metrics of each bootstrap resample; of none where all slices are of one unit.
+
+    Parameters
+    ----------
+    computed
+        From weights, shape (weightings, slices), to metrics by name, each of shape (weightings, ...).
+    units
+        The unit of each slice, numbered from 0, shape (slices,).
+    resamples, seed
+        Of the bootstrap.
+    """
     # A single group can only be drawn as it is, and an interval of no width would feign certainty.
     if not units.any():
-        return {name: np.empty(0) for name in METRICS}
+        return computed(np.empty((0, len(units))))
     chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in METRICS}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _estimate(value: float, resampled: Floats, confidence: float) -> Estimate:
+def estimate(value: float, resampled: Floats, confidence: float) -> Estimate:
+    """A metric and the interval of its resampled values, shape (resamples,); NaN is undefined."""
     if np.isnan(value):
         return Estimate(value=None)
     interval = percentile_interval(resampled, confidence)
     return Estimate(value=value, low=interval[0], high=interval[1]) if interval else Estimate(value=value)
 
 
-def _notes_on_rows(frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit) -> list[str]:
+def notes_on_rows(
+    frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit, needed: str = "a yes or no"
+) -> list[str]:
+    """Tell of rows that give no answer, which is ``needed``, and of rows without patient and group."""
     notes = []
     of_all = f"of {_count(len(frame), unit)}"
     verdicts = frame["verdict"].value_counts()
     silent = [f"{verdicts[name]} {name}" for name in (UNCERTAIN, NOT_A_CHEST_CT) if name in verdicts]
     if silent:
-        notes.append(f"{' and '.join(silent)} {of_all}: left out of what needs a yes or no.")
+        notes.append(f"{' and '.join(silent)} {of_all}: left out of what needs {needed}.")
     alone = int((groups == "").sum())
     if alone:
         notes.append(
@@ -190,12 +221,13 @@ def _notes_on_rows(frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit) ->
     return notes
 
 
-def _notes_on_units(
-    truth: NDArray[np.bool_], units: NDArray[np.intp], resampled_by: ResampledBy
+def notes_on_units(
+    labelled: Mapping[str, NDArray[np.bool_]], units: NDArray[np.intp], resampled_by: ResampledBy
 ) -> list[str]:
+    """Tell of labels that few units have; ``labelled`` says by label which slices have it, shape (slices,)."""
     if not units.any():
         return [f"All are of one {resampled_by}: no interval can be given."]
-    counts = {name: len(np.unique(units[of])) for name, of in ((POSITIVE, truth), (NEGATIVE, ~truth))}
+    counts = {name: len(np.unique(units[of])) for name, of in labelled.items()}
     return [
         f"Only {_count(count, resampled_by)} labelled {name}: intervals from so few are rough."
         for name, count in counts.items()
@@ -203,9 +235,12 @@ def _notes_on_units(
     ]
 
 
-def _notes_on_metrics(values: dict[str, float], resampled: dict[str, Floats]) -> list[str]:
+def notes_on_metrics(
+    metrics: Mapping[str, Metric], values: Mapping[str, float], resampled: Mapping[str, Floats]
+) -> list[str]:
+    """Tell which of the ``metrics`` are undefined (NaN), in their values or in many resamples."""
     notes = []
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
         if np.isnan(values[name]):
             notes.append(f"{metric.title} is undefined: {metric.undefined}.")
         elif len(resampled[name]):

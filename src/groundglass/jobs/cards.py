@@ -48,6 +48,8 @@ def slice_cards(
 
 def _answer(finding: SliceFinding) -> str:
     answer = f"probability of COVID-19 {finding.probability:.2f}"
+    if finding.answered not in ("", POSITIVE):
+        answer += f", of {finding.answered} {finding.probabilities[finding.answered]:.2f}"
     share = finding.lesion_share
     return answer if share is None else f"{answer}, lesions {share:.1%} of the lungs"
 

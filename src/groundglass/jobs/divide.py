@@ -1,20 +1,58 @@
-"""Dividing a dataset as a recipe says."""
+"""Choosing and dividing the scans of a dataset as a recipe says."""
 
+import numpy as np
 import pandas as pd
 
 from groundglass.data.splits import split
-from groundglass.train.parts import CommonRecipe
+from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.train.parts import Data
 
 
-def divide(manifest: pd.DataFrame, recipe: CommonRecipe) -> pd.DataFrame:
-    """The manifest with its split filled as the recipe says.
+def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
+    """The scans of a manifest that take part, with their split filled.
+
+    Parameters
+    ----------
+    manifest
+        All scans.
+    data
+        The recipe's data part.
+    seed
+        The recipe's seed, for where the data part has none of its own.
 
     Raises
     ------
     GroundglassError
-        If it cannot be divided so.
+        If a class has no scans or fewer than asked for, or they cannot be divided so.
     """
-    data = recipe.data
-    return split(
-        manifest, data.split, seed=recipe.seed, fractions=data.fractions, folds=data.folds, fold=data.fold
-    )
+    seed = seed if data.seed is None else data.seed
+    if data.classes is not None:
+        manifest = _of_classes(manifest, data.classes)
+    if data.per_class is not None:
+        manifest = _drawn(manifest, data.per_class, data.several, seed)
+    return split(manifest, data.split, seed=seed, fractions=data.fractions, folds=data.folds, fold=data.fold)
+
+
+def _of_classes(manifest: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    absent = [name for name in classes if not (manifest["label"] == name).any()]
+    if absent:
+        there = ", ".join(sorted(set(manifest["label"])))
+        raise GroundglassError(
+            f"data.classes: no scan is labelled {', '.join(absent)}; the labels here are {there}"
+        )
+    return manifest[manifest["label"].isin(classes)].reset_index(drop=True)
+
+
+def _drawn(manifest: pd.DataFrame, count: int, several: tuple[str, ...], seed: int) -> pd.DataFrame:
+    """``count`` scans of each class, drawn by the seed whatever the order of the rows."""
+    classes = manifest["label"]
+    if not several:
+        classes = classes.where(classes == POSITIVE, NEGATIVE)
+    generator = np.random.default_rng(seed)
+    kept: set[str] = set()
+    for name, rows in manifest.groupby(classes, sort=True):
+        if len(rows) < count:
+            raise GroundglassError(f"data.per_class {count}: there are only {len(rows)} scans of {name}")
+        kept.update(generator.choice(sorted(rows["path"]), count, replace=False))
+    return manifest[manifest["path"].isin(kept)].reset_index(drop=True)

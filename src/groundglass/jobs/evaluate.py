@@ -80,7 +80,8 @@ def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> La
     external = not sources & set(facts.training.sources) and own != facts.training.dataset
     warnings = []
     if not external:
-        manifest = divide(manifest, parse_recipe(recipe))
+        trained_by = parse_recipe(recipe)
+        manifest = divide(manifest, trained_by.data, trained_by.seed)
         if part is None:
             part = "test" if (manifest["split"] == "test").any() else "val"
     print_of_data = fingerprint(manifest)
@@ -122,7 +123,7 @@ def evaluate_detector(
         Enter the figures into the bundle and its model card.
     """
     predictions_file = folder / "predictions.csv"
-    failures = _predict(detector, labelled, predictions_file)
+    failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name)
     outcome = Outcome(labelled, judge(predictions_file, detector.bundle.facts.threshold), failures)
     write_judgement(outcome.judgement, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")
@@ -131,8 +132,18 @@ def evaluate_detector(
     return outcome
 
 
-def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure]:
-    rows = labelled.rows
+def predict_rows(detector: Detector, rows: pd.DataFrame, path: Path, name: str) -> list[Failure]:
+    """Answer for manifest rows of a dataset of this name, and write the predictions to ``path``.
+
+    Returns
+    -------
+    The files that could not be read.
+
+    Raises
+    ------
+    GroundglassError
+        If none could be.
+    """
     answers: list[Answer] = []
     shares: list[float | None] = []
     failures: list[Failure] = []
@@ -143,14 +154,16 @@ def _predict(detector: Detector, labelled: Labelled, path: Path) -> list[Failure
             failures.append(Failure(str(file), finding.problem, finding.remedy))
         else:
             read.append(number)
-            answers.append(Answer(finding.score, finding.probability, finding.verdict))
+            several = tuple(finding.probabilities.values())
+            answers.append(
+                Answer(finding.score, finding.probability, finding.verdict, several, finding.answered)
+            )
             shares.append(finding.lesion_share)
     if not answers:
-        raise GroundglassError(
-            f"{labelled.name}: none of its {len(rows)} slices could be read; {failures[0].problem}"
-        )
+        raise GroundglassError(f"{name}: none of its {len(rows)} slices could be read; {failures[0].problem}")
     looked = shares if detector.segmenter is not None else None
-    write_predictions(labelled_predictions(rows.iloc[read], answers, looked), path)
+    classes = detector.bundle.facts.classes
+    write_predictions(labelled_predictions(rows.iloc[read], answers, classes, looked), path)
     return failures
 
 
@@ -199,7 +212,7 @@ def _report(detector: Detector, outcome: Outcome) -> Report:
         title=f"{facts.name} on {labelled.name}, {labelled.part}",
         headline=f"{judgement.headline()} {kind_of(labelled)}",
         warnings=list(labelled.warnings),
-        figures_of_merit=[judgement.table()],
+        figures_of_merit=judgement.tables(),
         pictures=list(judgement.pictures.values()),
         slices_title="Telling slices: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",

@@ -7,9 +7,19 @@ from typing import Any
 import pandas as pd
 
 from groundglass.evaluate import figures
+from groundglass.evaluate.class_figures import class_confusion, class_roc
+from groundglass.evaluate.classes import (
+    CLASS_COLUMNS,
+    CLASS_METRICS,
+    ClassesEvaluation,
+    class_rows,
+    evaluate_classes,
+    macro_rows,
+)
 from groundglass.evaluate.evaluation import METRICS, Evaluation
 from groundglass.evaluate.metrics import evaluate, evaluate_patients
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluate.predictions import classes_of, read_predictions
+from groundglass.evaluate.style import to_png
 from groundglass.evaluate.summary import summary_rows
 from groundglass.files import write_bytes, write_json
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -31,6 +41,8 @@ class Judgement:
         Probability from which on the verdict is covid.
     slices, patients
         Figures per slice, and per patient where patients are known.
+    classes
+        Figures of each of several classes, where the detector knows several and the labels are among them.
     pictures
         Figures by file name.
     """
@@ -39,6 +51,7 @@ class Judgement:
     threshold: float
     slices: Evaluation
     patients: Evaluation | None
+    classes: ClassesEvaluation | None
     pictures: dict[str, Picture]
 
     def headline(self) -> str:
@@ -58,6 +71,16 @@ class Judgement:
         note = "In brackets the interval. The positive class is COVID-19. " + " ".join(notes)
         columns = [f"per {evaluation.unit}" for evaluation in evaluations]
         return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
+
+    def tables(self) -> list[Table]:
+        """All tables of figures: of COVID-19 against the rest, and of several classes."""
+        if self.classes is None:
+            return [self.table()]
+        meanings = [f"{metric.title}: {metric.meaning}." for metric in CLASS_METRICS.values()]
+        notes = " ".join((*meanings, *self.classes.notes))
+        together = Table("All classes together", ("figure", "value"), macro_rows(self.classes))
+        each = Table("Each class against the rest", CLASS_COLUMNS, class_rows(self.classes), notes)
+        return [self.table(), together, each]
 
     def labels(self) -> dict[Path, str]:
         """The label of each slice."""
@@ -87,7 +110,13 @@ def judge(path: Path, threshold: float | None = None) -> Judgement:
     slices = evaluate(predictions)
     known = (predictions["patient"] != "").any()
     patients = evaluate_patients(predictions, threshold) if known else None
-    return Judgement(predictions, threshold, slices, patients, _draw(predictions, slices, threshold))
+    several = set(classes_of(predictions))
+    labelled = several and set(predictions["label"]) <= several
+    classes = evaluate_classes(predictions) if labelled else None
+    pictures = _draw(predictions, slices, threshold)
+    if classes is not None:
+        pictures |= _draw_classes(predictions, classes)
+    return Judgement(predictions, threshold, slices, patients, classes, pictures)
 
 
 def write_judgement(judgement: Judgement, folder: Path, facts: dict[str, Any]) -> None:
@@ -99,6 +128,7 @@ def write_judgement(judgement: Judgement, folder: Path, facts: dict[str, Any]) -
         "threshold": judgement.threshold,
         "slices": judgement.slices.to_dict(),
         "patients": judgement.patients.to_dict() if judgement.patients else None,
+        **({"classes": judgement.classes.to_dict()} if judgement.classes else {}),
     }
     write_json(folder / "metrics.json", {**facts, **measured})
 
@@ -111,7 +141,7 @@ def evaluate_file(path: Path, folder: Path) -> Judgement:
         title=f"Predictions in {path.name}",
         headline=judgement.headline(),
         warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
-        figures_of_merit=[judgement.table()],
+        figures_of_merit=judgement.tables(),
         pictures=list(judgement.pictures.values()),
     )
     write_report(report, folder / "report.html")
@@ -137,4 +167,13 @@ def _draw(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -
             "precision-recall": ("Precision and recall", figures.precision_recall(predictions, evaluation)),
             **drawn,
         }
-    return {name: Picture(caption, figures.to_png(figure)) for name, (caption, figure) in drawn.items()}
+    return {name: Picture(caption, to_png(figure)) for name, (caption, figure) in drawn.items()}
+
+
+def _draw_classes(predictions: pd.DataFrame, classes: ClassesEvaluation) -> dict[str, Picture]:
+    confusion = to_png(class_confusion(predictions, classes))
+    drawn = {"class-confusion": Picture("Confusion matrix of the classes", confusion)}
+    if any(estimates["roc_auc"].value is not None for estimates in classes.per_class.values()):
+        curves = to_png(class_roc(predictions, classes))
+        drawn["class-roc"] = Picture("ROC curve of each class against the rest", curves)
+    return drawn

@@ -110,6 +110,8 @@ def _row(path: Path, finding: SliceFinding, picture: str) -> Row:
         reason=finding.reason,
         heatmap=picture,
         warnings="; ".join(scan.warnings),
+        probabilities=finding.probabilities,
+        answered=finding.answered,
     )
 
 
@@ -126,12 +128,16 @@ def _report(
     positive = sum(row.verdict == POSITIVE for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
     ranked = sorted(rows, key=lambda row: -row.probability)
-    listed = [(Path(r.path).name, f"{r.probability:.3f}", r.verdict, _share(r)) for r in ranked[:LISTED]]
+    several = [name for name in facts.classes if name != POSITIVE]
+    listed = [
+        (Path(row.path).name, *_probabilities(row, several), row.verdict, _share(row))
+        for row in ranked[:LISTED]
+    ]
     more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
     tables = [
         Table(
             "All slices, most probable first",
-            ("slice", "probability", "verdict", "lesions in the lungs"),
+            ("slice", "probability", *several, "verdict", "lesions in the lungs"),
             listed,
             more,
         )
@@ -157,6 +163,11 @@ def _warning(detector: Detector) -> str:
     if detector.segmenter is None:
         return f"{alone}; a picture that is no chest CT slice gets an answer too."
     return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
+
+
+def _probabilities(row: Row, others: Sequence[str]) -> list[str]:
+    """The probability of COVID-19, and those of the other classes of a detector of several."""
+    return [f"{row.probability:.3f}", *(f"{row.probabilities[name]:.3f}" for name in others)]
 
 
 def _share(row: Row) -> str:

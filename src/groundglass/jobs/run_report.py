@@ -7,6 +7,7 @@ from groundglass.detect.detector import Detector
 from groundglass.evaluate import figures
 from groundglass.evaluate.overlap import by_case, evaluate_overlap
 from groundglass.evaluate.overlap_table import read_overlaps
+from groundglass.evaluate.style import to_png
 from groundglass.files import write_bytes
 from groundglass.jobs.cards import mask_cards, slice_cards
 from groundglass.jobs.judge import judge
@@ -15,29 +16,35 @@ from groundglass.report.facts import bundle_table, dataset_table
 from groundglass.report.page import Picture, Report, Table, write_report
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.segmenter import Segmenter
+from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.recipe import Recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
-def write_run_report(run: Run, recipe: Recipe, detector: Detector) -> None:
-    """Write ``curves.png`` and ``report.html`` into a finished run's folder."""
+def write_run_report(run: Run, recipe: Recipe | FeaturesRecipe, detector: Detector) -> None:
+    """Write ``report.html`` into a finished run's folder, and ``curves.png`` where it went by epochs."""
     facts = detector.bundle.facts
-    curves = figures.to_png(figures.curves(pd.read_csv(run.log_file), recipe.training.best_by))
-    write_bytes(run.folder / "curves.png", curves)
     judgement = judge(run.predictions_file, facts.threshold)
+    if isinstance(recipe, Recipe):
+        headline = (
+            f"Best epoch {facts.training.best_epoch} by {recipe.training.best_by}, on the validation part."
+        )
+        how = [_curves(run, recipe.training.best_by, "Training curves; the best epoch is marked")]
+        tables = judgement.tables()
+    else:
+        headline = f"The classifier is {run.facts()['classifier']}, the best in cross-validation."
+        how = []
+        tables = [*judgement.tables(), _classifiers(run)]
     report = Report(
         title=f"Training run {recipe.name}",
-        headline=f"Best epoch {facts.training.best_epoch} by {recipe.training.best_by}, on the validation part.",
+        headline=headline,
         warnings=[
             "These figures are of the validation part, on which epoch, calibration and threshold were chosen: "
             "they are too good. Only the test part or another hospital tells how good the detector is."
         ],
-        figures_of_merit=[judgement.table()],
-        pictures=[
-            Picture("Training curves; the best epoch is marked", curves),
-            *judgement.pictures.values(),
-        ],
+        figures_of_merit=tables,
+        pictures=[*how, *judgement.pictures.values()],
         slices_title="Telling slices of the validation part: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
         slices=slice_cards(detector, judgement.telling_slices(), judgement.labels()),
@@ -46,11 +53,29 @@ def write_run_report(run: Run, recipe: Recipe, detector: Detector) -> None:
     write_report(report, run.report_file)
 
 
+def _curves(run: Run, best_by: str, caption: str) -> Picture:
+    """The training curves, which also become ``curves.png``."""
+    curves = to_png(figures.curves(pd.read_csv(run.log_file), best_by))
+    write_bytes(run.folder / "curves.png", curves)
+    return Picture(caption, curves)
+
+
+def _classifiers(run: Run) -> Table:
+    table = pd.read_csv(run.folder / "classifiers.csv")
+    rows = [
+        (str(row.name), str(row.parameters), f"{row.cv_auc:.3f} ({row.cv_auc_std:.3f})", f"{row.val_auc:.3f}")
+        for row in table.itertuples(index=False)
+    ]
+    header = ("classifier", "parameters", "AUC in cross-validation (deviation)", "validation AUC")
+    note = (
+        "Parameters and classifier were chosen by cross-validation on the training part, patients together."
+    )
+    return Table("The classifiers", header, rows, note)
+
+
 def write_segmenter_report(run: Run, recipe: SegmentationRecipe, bundle: SegmenterBundle) -> None:
     """Write ``curves.png`` and ``report.html`` into the folder of a segmenter's finished run."""
     facts = bundle.facts
-    curves = figures.to_png(figures.curves(pd.read_csv(run.log_file), recipe.training.best_by))
-    write_bytes(run.folder / "curves.png", curves)
     table = read_overlaps(run.folder / "masks.csv")
     marked = "; the epoch that was kept is marked" if recipe.training.best_by != "last" else ""
     report = Report(
@@ -60,7 +85,7 @@ def write_segmenter_report(run: Run, recipe: SegmentationRecipe, bundle: Segment
             "These figures are of the validation part, on which epoch and threshold were chosen: they are too good."
         ],
         figures_of_merit=overlap_tables(evaluate_overlap(table), by_case(table)),
-        pictures=[Picture(f"Training curves{marked}", curves)],
+        pictures=[_curves(run, recipe.training.best_by, f"Training curves{marked}")],
         slices_title="The slices with the least lesion Dice",
         slices_note="Left the slice, right the contours of the lungs and the lesions in colour.",
         slices=mask_cards(Segmenter(bundle), worst_slices(table)),

@@ -13,6 +13,7 @@ from groundglass.detect.detector import Detector
 from groundglass.jobs.divide import divide
 from groundglass.jobs.libraries import need_training_libraries
 from groundglass.segment.bundle import SegmenterBundle
+from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.recipe import AnyRecipe, Recipe, load_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
@@ -50,9 +51,23 @@ def train(
         If the recipe, the data or the folder do not serve; see the parts.
     """
     recipe = load_recipe(recipe_file, overrides)
-    need_training_libraries()
     run = Run(folder or Path("runs") / recipe.name)
-    manifest = divide(load_dataset(recipe.data.dataset), recipe)
+    train_recipe(recipe, run, resume=resume, overwrite=overwrite, tell=tell)
+    return run
+
+
+def train_recipe(
+    recipe: AnyRecipe,
+    run: Run,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Train by a recipe that was read, as :func:`train` does."""
+    need_training_libraries()
+    recipe = _for_this_machine(recipe, tell)
+    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
     print_of_data = fingerprint(manifest)
     checkpoint = None
     if resume:
@@ -61,7 +76,43 @@ def train(
         run.start(recipe, print_of_data, overwrite=overwrite)
         write_manifest(manifest, run.manifest_file)
     _train(recipe, run, checkpoint, tell)
-    return run
+
+
+def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
+    """Train by a recipe unless that was done, going on where it was stopped; returns whether anything was to do.
+
+    Raises
+    ------
+    GroundglassError
+        If the folder holds a run by another recipe or on other data, or training fails.
+    """
+    if not Run.is_run(run.folder):
+        train_recipe(recipe, run, tell=tell)
+        return True
+    if run.facts()["state"] == "finished":
+        need_training_libraries()
+        expected = _for_this_machine(recipe, lambda line: None)
+        run.check_resumable(
+            expected, fingerprint(divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed))
+        )
+        return False
+    begun = (run.checkpoints / "last.ckpt").exists()
+    train_recipe(recipe, run, resume=begun, overwrite=not begun, tell=tell)
+    return True
+
+
+def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyRecipe:
+    """The recipe with its model's substitute in place, where the weights cannot be had here."""
+    from groundglass.train.models import with_substitute
+
+    if isinstance(recipe, SegmentationRecipe) or recipe.model.substitute is None:
+        return recipe
+    wanted = recipe.model
+    name = with_substitute(wanted.name, wanted.weights, wanted.substitute)
+    if name != wanted.name:
+        tell(f"{wanted.name}: its weights cannot be had here; {name} stands in, as the recipe says")
+    model = wanted.model_copy(update={"name": name, "substitute": None})
+    return recipe.model_copy(update={"model": model})
 
 
 def bundle_run(folder: Path, output: Path | None) -> Path:
@@ -85,7 +136,7 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
 
 
 def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
-    from groundglass.jobs.run_report import write_run_report, write_segmenter_report
+    from groundglass.train.features.loop import train_features
     from groundglass.train.loop import train_run
     from groundglass.train.segmentation.loop import train_segmenter
 
@@ -93,9 +144,21 @@ def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[
     show = sys.stderr.isatty()
     if isinstance(recipe, SegmentationRecipe):
         train_segmenter(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
-        write_segmenter_report(run, recipe, _export_segmenter(recipe, run, manifest))
+    elif isinstance(recipe, FeaturesRecipe):
+        train_features(recipe, manifest, run, show_progress=show, tell=tell)
     else:
         train_run(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
+    _finish(recipe, run)
+
+
+def _finish(recipe: AnyRecipe, run: Run) -> None:
+    """Export and report on what was trained."""
+    from groundglass.jobs.run_report import write_run_report, write_segmenter_report
+
+    manifest = read_manifest(run.manifest_file)
+    if isinstance(recipe, SegmentationRecipe):
+        write_segmenter_report(run, recipe, _export_segmenter(recipe, run, manifest))
+    else:
         write_run_report(run, recipe, Detector(_export_detector(recipe, run, manifest)))
     run.update(state="finished")
 
@@ -106,11 +169,15 @@ def _export(recipe: AnyRecipe, run: Run, manifest: pd.DataFrame) -> Bundle | Seg
     return _export_detector(recipe, run, manifest)
 
 
-def _export_detector(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> Bundle:
+def _export_detector(recipe: Recipe | FeaturesRecipe, run: Run, manifest: pd.DataFrame) -> Bundle:
     from groundglass.train.export import export_bundle
+    from groundglass.train.features.export import export_features
+    from groundglass.train.features.loop import best_classifier
     from groundglass.train.loop import best_module, load_part
 
     validation = load_part(manifest, "val", recipe, show_progress=sys.stderr.isatty())
+    if isinstance(recipe, FeaturesRecipe):
+        return export_features(run, recipe, *best_classifier(recipe, run), manifest, validation)
     return export_bundle(run, recipe, best_module(recipe, run), manifest, validation)
 
 

@@ -59,12 +59,14 @@ def _steps(spec: Augmentation) -> list[nn.Module]:
     if spec.flip:
         steps.append(K.RandomHorizontalFlip(p=spec.flip))
     if spec.rotation or spec.shift or spec.zoom or spec.shear:
+        zoom = (1 - spec.zoom, 1 + spec.zoom)
         steps.append(
             K.RandomAffine(
                 degrees=spec.rotation,
                 translate=(spec.shift, spec.shift) if spec.shift else None,
-                scale=(1 - spec.zoom, 1 + spec.zoom) if spec.zoom else None,
+                scale=(zoom * 2 if spec.zoom_axes else zoom) if spec.zoom else None,
                 shear=(-spec.shear, spec.shear) if spec.shear else None,
+                padding_mode="border" if spec.fill == "nearest" else "zeros",
                 p=1.0,
             )
         )

@@ -1,5 +1,6 @@
 """What happens around the training loop: the log, and checkpoints that a kill cannot spoil."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class EpochLog(pl.Callback):
     """Keeps one row an epoch, writes ``log.csv`` anew after each, and tells of it.
 
-    The rows travel in the checkpoint, so a resumed run goes on with the log that it had at that point.
+    The rows travel in the checkpoint, so a resumed run goes on with the log that it had at that point; so does the
+    time that the epochs took.
 
     Parameters
     ----------
@@ -45,9 +47,16 @@ class EpochLog(pl.Callback):
         self.names = names
         self.tell = tell
         self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row; the validation of the epoch has run by now."""
+        self.seconds += time.monotonic() - self._started
         measured = {name: float(trainer.callback_metrics[name]) for name in self.names}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": trainer.current_epoch + 1, **measured, "lr": rate})
@@ -56,9 +65,10 @@ class EpochLog(pl.Callback):
         self.tell(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
+        """The rows and the time so far."""
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
+        self.seconds = state_dict["seconds"]

@@ -3,8 +3,8 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,13 +34,16 @@ from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.loop import PartData
 from groundglass.train.models import Classifier
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import CommonRecipe
+from groundglass.train.parts import CommonRecipe, DetectorRecipe, OperatingPoint
 from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
 OPSET = 17
 TOLERANCE = 1e-4
-"""Largest difference in the logit between torch and the exported graph, relative where the logit passes 1."""
+"""Largest difference in the logit between training and the exported graph, relative where the logit passes 1."""
+
+CHECKED, EVIDENCE_TOLERANCE = 4, 1e-3
+"""Slices whose evidence is compared, and the largest difference as a share of the greatest evidence."""
 
 
 class _Explained(nn.Module):
@@ -101,53 +104,96 @@ def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]
 def export_bundle(
     run: Run, recipe: Recipe, module: ClassifierModule, manifest: pd.DataFrame, validation: PartData
 ) -> Bundle:
-    """Write the bundle of a run, and the run's predictions on its validation part.
-
-    Temperature and threshold are chosen on the validation part, from the answers of the exported graph itself.
+    """Write the bundle of a network's run, and the run's predictions on its validation part.
 
     Raises
     ------
     GroundglassError
-        If the graph's logits differ from torch's by more than 1e-4 (relative beyond 1) on the validation part.
+        As :func:`finish_bundle`, and if the graph's evidence differs from torch's.
+    """
+    preprocessing = recipe.preprocessing
+    graph = export_graph(module.model, (preprocessing.channels, *preprocessing.size))
+    _check_evidence(run, module, graph, validation)
+    epoch = (
+        f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: the best by {recipe.training.best_by} "
+        "on the validation part."
+    )
+    return finish_bundle(run, recipe, graph, module.logits(validation.grey), manifest, validation, (epoch,))
+
+
+def _check_evidence(run: Run, module: ClassifierModule, graph: bytes, validation: PartData) -> None:
+    """Refuse a graph whose heatmaps are not the network's, as a few slices show."""
+    preprocessing = module.recipe.preprocessing
+    inputs = preprocessing.model_input(validation.grey[:CHECKED])
+    with torch.no_grad():
+        expected = module.model.eval().explain(torch.from_numpy(inputs))[1].numpy()
+    engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
+    found = np.stack([evidence for _, evidence in engine.run(inputs)])
+    difference = float(np.abs(found - expected).max() / max(1e-6, np.abs(expected).max()))
+    if difference > EVIDENCE_TOLERANCE:
+        raise GroundglassError(
+            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the evidence"
+        )
+
+
+def finish_bundle(
+    run: Run,
+    recipe: DetectorRecipe,
+    graph: bytes,
+    expected: NDArray[np.floating[Any]],
+    manifest: pd.DataFrame,
+    validation: PartData,
+    chosen: tuple[str, ...],
+) -> Bundle:
+    """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
+
+    Temperature and threshold are chosen on the validation part, from the answers of the graph itself.
+
+    Parameters
+    ----------
+    run, recipe, manifest
+        The run, its recipe and its data.
+    graph
+        From ``images`` to ``logits`` and ``evidence``.
+    expected
+        Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
+    validation
+        The validation part.
+    chosen
+        What was chosen before, and on what.
+
+    Raises
+    ------
+    GroundglassError
+        If the graph's logits differ from those expected by more than 1e-4 (relative beyond 1).
     """
     segmenter = segmenter_for(recipe.preprocessing)
     inner = segmenter.bundle if segmenter is not None else None
     preprocessing = _portable(recipe.preprocessing, inner)
-    shape = (preprocessing.channels, *preprocessing.size)
-    logits = module.logits(validation.grey)
-    graph = export_graph(module.model, shape)
-    exported = np.array(
-        [float(logit) for logit, _ in Engine(graph, shape).run(map(_one(preprocessing), validation.grey))]
-    )
-    difference = float(np.max(np.abs(exported - logits) / np.maximum(1.0, np.abs(logits))))
+    logits = _answered(graph, preprocessing, validation)
+    difference = float(np.max(np.abs(logits - expected) / np.maximum(1.0, np.abs(expected))))
     if difference > TOLERANCE:
         raise GroundglassError(
-            f"{run.folder}: the exported graph differs from torch by {difference:.2g} in the logit"
+            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the logit"
         )
-    temperature = fit_temperature(exported, validation.truth)
-    units = groups(validation.rows)
-    threshold = choose_threshold(
-        validation.truth,
-        apply_temperature(exported, temperature),
-        units,
-        criterion=recipe.operating_point.criterion,
-        target=recipe.operating_point.target,
-        seed=recipe.seed,
-    )
+    several = recipe.data.several
+    temperature = fit_temperature(logits, validation.target)
+    threshold = _threshold(recipe, apply_temperature(logits, temperature), validation)
     facts = BundleFacts(
         name=recipe.name,
         description=recipe.description,
         groundglass=__version__,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         preprocessing=preprocessing,
+        classes=several,
         temperature=temperature,
         threshold=threshold,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
-        chosen=_chosen(recipe, run, temperature, threshold),
+        chosen=(*chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
         validation={},
     )
-    predictions = labelled_predictions(validation.rows, [facts.answer(float(logit)) for logit in exported])
+    predictions = labelled_predictions(validation.rows, [facts.answer(one) for one in logits], several)
     figures = dict(summary_rows(evaluate(predictions, seed=recipe.seed)))
     write_predictions(predictions, run.predictions_file)
     facts = facts.model_copy(update={"validation": figures})
@@ -155,6 +201,26 @@ def export_bundle(
     bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
     return bundle
+
+
+def _answered(graph: bytes, preprocessing: Preprocessing, part: PartData) -> NDArray[np.float64]:
+    """Logits of a part's slices by the engine that will answer for users."""
+    engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
+    inputs = (preprocessing.model_input(grey8[None])[0] for grey8 in part.grey)
+    return np.array([logits for logits, _ in engine.run(inputs)], dtype=float)
+
+
+def _threshold(recipe: DetectorRecipe, probability: NDArray[np.float64], validation: PartData) -> float:
+    covid = validation.classes.index(POSITIVE)
+    point = recipe.operating_point
+    return choose_threshold(
+        validation.truth,
+        probability if probability.ndim == 1 else probability[:, covid],
+        groups(validation.rows),
+        criterion=point.criterion,
+        target=point.target,
+        seed=recipe.seed,
+    )
 
 
 def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -> Preprocessing:
@@ -166,16 +232,9 @@ def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -
     return preprocessing.model_copy(update={"segmenter": name if shipped else f"{name}-{sha256[:8]}"})
 
 
-def _one(preprocessing: Preprocessing) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    return lambda grey8: preprocessing.model_input(grey8[None])[0]
-
-
-def _chosen(recipe: Recipe, run: Run, temperature: float, threshold: float) -> tuple[str, ...]:
-    point = recipe.operating_point
+def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tuple[str, ...]:
     criterion = point.criterion + (f" {point.target:g}" if point.target is not None else "")
     return (
-        f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: the best by {recipe.training.best_by} "
-        "on the validation part.",
         f"Temperature {temperature:.3f}: least negative log-likelihood on the validation part.",
         f"Threshold {threshold:.3f} on the calibrated probability: {criterion} on the validation part.",
     )
@@ -212,6 +271,6 @@ def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> Tr
         parts=parts,
         fingerprint=facts["fingerprint"],
         seed=recipe.seed,
-        best_epoch=facts["best_epoch"],
+        best_epoch=facts.get("best_epoch"),
         versions=facts["versions"],
     )

@@ -1,7 +1,6 @@
 """The training loop: from a recipe and a manifest to a run's folder with its best checkpoint."""
 
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from groundglass.errors import GroundglassError
-from groundglass.labels import POSITIVE
+from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.callbacks import AtomicCheckpointIO, EpochLog
 from groundglass.train.module import ClassifierModule
@@ -43,33 +42,51 @@ class PartData:
         The manifest's rows.
     grey
         uint8, shape (slices, height, width).
-    truth
-        bool, shape (slices,).
+    target
+        int64, shape (slices,): the number of each slice's class among ``classes``.
+    classes
+        The others and covid, or the recipe's several classes.
     """
 
     rows: pd.DataFrame
     grey: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
+    target: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Whether each slice is labelled covid: bool, shape (slices,)."""
+        return self.target == self.classes.index(POSITIVE)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Slices of each class."""
+        return np.bincount(self.target, minlength=len(self.classes))
 
 
-def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progress: bool = False) -> PartData:
+def load_part(
+    manifest: pd.DataFrame, part: str, recipe: CommonRecipe, *, show_progress: bool = False
+) -> PartData:
     """Decode one part (``train``, ``val`` or ``test``) of a manifest.
 
     Raises
     ------
     GroundglassError
-        If the part lacks one of the two classes, or a slice cannot be read.
+        If the part lacks one of the classes, or a slice cannot be read.
     """
     rows = manifest[manifest["split"] == part].reset_index(drop=True)
-    truth = (rows["label"] == POSITIVE).to_numpy(copy=True)
-    if truth.all() or not truth.any():
-        raise GroundglassError(
-            f"the {part} part holds {int(truth.sum())} '{POSITIVE}' slices and {int((~truth).sum())} others; "
-            "both are needed"
-        )
+    several = recipe.data.several
+    labels = rows["label"] if several else rows["label"].where(rows["label"] == POSITIVE, NEGATIVE)
+    classes = several or (NEGATIVE, POSITIVE)
+    counts = labels.value_counts().reindex(classes, fill_value=0)
+    if (counts == 0).any():
+        listed = ", ".join(f"{number} '{name}'" for name, number in counts.items())
+        raise GroundglassError(f"the {part} part holds {listed}; slices of each are needed")
+    target = pd.Categorical(labels, categories=classes).codes.astype(np.int64)
     paths = [Path(path) for path in rows["path"]]
     segmenter = segmenter_for(recipe.preprocessing)
-    return PartData(rows, decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress), truth)
+    grey = decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress)
+    return PartData(rows, grey, target, classes)
 
 
 def train_run(
@@ -106,8 +123,8 @@ def train_run(
     train = load_part(manifest, "train", recipe, show_progress=show_progress)
     validation = load_part(manifest, "val", recipe, show_progress=show_progress)
     pl.seed_everything(recipe.seed, verbose=False)
-    positives = int(train.truth.sum())
-    module = ClassifierModule(recipe, positives, len(train.truth) - positives)
+    module = ClassifierModule(recipe, train.counts)
+    run.update(parameters=sum(weights.numel() for weights in module.model.parameters()))
     best = ModelCheckpoint(
         run.checkpoints,
         filename="best",
@@ -124,8 +141,13 @@ def train_run(
     fit(
         trainer,
         module,
-        make_loader(Slices(train.grey, train.truth), recipe.training.batch_size, seed=recipe.seed),
-        make_loader(Slices(validation.grey, validation.truth), recipe.training.batch_size),
+        make_loader(
+            Slices(train.grey, train.target),
+            recipe.training.batch_size,
+            seed=recipe.seed,
+            steps=recipe.training.steps,
+        ),
+        make_loader(Slices(validation.grey, validation.target), recipe.training.batch_size),
         run,
         resume_from,
     )
@@ -143,7 +165,7 @@ def best_module(recipe: Recipe, run: Run) -> ClassifierModule:
     weights = best_weights(run)
     # The weights come from the checkpoint, so the pretrained ones need not be had any more.
     bare = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
-    module = ClassifierModule(bare, positives=1, negatives=1)
+    module = ClassifierModule(bare, np.ones(max(2, len(recipe.data.several))))
     module.load_state_dict(weights)
     return module.eval()
 
@@ -178,15 +200,19 @@ def fit(
         raise GroundglassError(
             f"{run.folder}: was stopped before its first epoch was finished; --overwrite starts anew"
         )
-    started = time.monotonic()
     checkpoint = str(resume_from) if resume_from else None
-    trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=False)
-    if trainer.interrupted:
-        raise GroundglassError(f"{run.folder}: stopped; --resume goes on from the last finished epoch")
+    try:
+        trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=False)
+    except SystemExit as stopped:  # Lightning's answer to a stop from the keyboard
+        raise GroundglassError(
+            f"{run.folder}: stopped; train --resume, or the same comparison once more, goes on from the last "
+            "finished epoch"
+        ) from stopped
+    log = next(callback for callback in trainer.callbacks if isinstance(callback, EpochLog))  # type: ignore[attr-defined]
     run.update(
         state="trained",
         epochs_run=trainer.current_epoch,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(log.seconds, 1),
         precision=str(trainer.precision),
     )
 

@@ -1,10 +1,29 @@
-"""Losses on one logit for the positive class."""
+"""Losses on the logits of a classifier."""
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from groundglass.train.recipe import Loss
+
+
+def make_loss(spec: Loss, counts: ArrayLike) -> nn.Module:
+    """The loss of a recipe.
+
+    Parameters
+    ----------
+    spec
+        The recipe's loss part.
+    counts
+        Slices of each class in the training part: the others and covid for one logit, else a number a class.
+    """
+    numbers = torch.as_tensor(counts, dtype=torch.float32)
+    weights = torch.ones(len(numbers))
+    if spec.class_weights == "balanced":
+        # A class without slices has no say, and must not turn the others' weights into infinity.
+        weights = numbers.sum() / (len(numbers) * numbers.clamp(min=1))
+    return BinaryLoss(spec, weights) if len(numbers) == 2 else ClassLoss(spec, weights)
 
 
 class BinaryLoss(nn.Module):
@@ -17,19 +36,14 @@ class BinaryLoss(nn.Module):
     ----------
     spec
         The recipe's loss part.
-    positives, negatives
-        Number of slices of each class in the training part; ``balanced`` weighs a class by the inverse of its
-        frequency, such that the mean weight is 1.
+    weights
+        Of negatives and positives, shape (2,).
     """
 
-    def __init__(self, spec: Loss, positives: int, negatives: int) -> None:
+    def __init__(self, spec: Loss, weights: Tensor) -> None:
         super().__init__()
         self.gamma = spec.gamma if spec.name == "focal" else 0.0
         self.smoothing = spec.label_smoothing
-        weights = torch.ones(2)
-        if spec.class_weights == "balanced":
-            total = positives + negatives
-            weights = torch.tensor([total / (2 * negatives), total / (2 * positives)])
         if spec.name == "focal" and spec.alpha is not None:
             weights = weights * torch.tensor([1 - spec.alpha, spec.alpha])
         self.register_buffer("weights", weights, persistent=False)
@@ -43,3 +57,29 @@ class BinaryLoss(nn.Module):
             signed = torch.where(truth > 0.5, logits, -logits)
             loss = loss * torch.sigmoid(-signed) ** self.gamma
         return (loss * self.get_buffer("weights")[truth.long()]).mean()
+
+
+class ClassLoss(nn.Module):
+    """Cross-entropy of several classes or its focal loss, with optional class weights and label smoothing.
+
+    Parameters
+    ----------
+    spec
+        The recipe's loss part.
+    weights
+        Of the classes, shape (classes,).
+    """
+
+    def __init__(self, spec: Loss, weights: Tensor) -> None:
+        super().__init__()
+        self.gamma = spec.gamma if spec.name == "focal" else 0.0
+        self.smoothing = spec.label_smoothing
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Mean loss of logits, shape (batch, classes), and truth, the class's number, shape (batch,)."""
+        loss = F.cross_entropy(logits, truth, reduction="none", label_smoothing=self.smoothing)
+        if self.gamma:
+            likely = torch.softmax(logits, dim=1).gather(1, truth[:, None])[:, 0]
+            loss = loss * (1 - likely) ** self.gamma
+        return (loss * self.get_buffer("weights")[truth]).mean()

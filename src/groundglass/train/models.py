@@ -1,21 +1,21 @@
 """Models: a registry of networks that all split into a feature map and a head.
 
-The split is what lets every model show its evidence: how much each place of the feature map adds to the logit,
-computed in the forward direction, so that it becomes an output of the ONNX graph. For global average pooling
-and one linear layer this is the class activation map (Zhou et al. 2016, arXiv 1512.04150); for a dense layer
-between them it is HiResCAM (Draelos and Carin 2020, arXiv 2011.08891), gradient times feature, which for these
-heads has a closed form.
+The split is what lets every model show its evidence; see groundglass.train.heads.
 """
 
+import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from groundglass.errors import GroundglassError
+from groundglass.labels import POSITIVE
+from groundglass.train.heads import ConvolutionalHead, DenseHead, Head, PoolHead, Shape
 from groundglass.train.recipe import Model
 
 Builder = Callable[[Model, int], nn.Module]
@@ -37,57 +37,8 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return enter
 
 
-class Head(Protocol):
-    """From a feature map to one logit, and to the evidence for it."""
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Logits, shape (batch,)."""
-
-    def evidence(self, features: Tensor) -> Tensor:
-        """What each place adds to the logit, shape (batch, rows, columns)."""
-
-
-class PoolHead(nn.Module):
-    """Global average pooling, dropout and one linear layer."""
-
-    def __init__(self, features: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits, shape (batch,)."""
-        return self.linear(self.dropout(features.mean(dim=(2, 3)))).squeeze(1)
-
-    def evidence(self, features: Tensor) -> Tensor:
-        """Class activation map: its sum over all places plus the bias is the logit."""
-        rows, columns = features.shape[2:]
-        return torch.einsum("nfrc,f->nrc", features, self.linear.weight[0]) / (rows * columns)
-
-
-class DenseHead(nn.Module):
-    """Flattening, a dense layer with ReLU, dropout and one linear layer."""
-
-    def __init__(self, features: tuple[int, int, int], hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.shape = features
-        self.dense = nn.Linear(features[0] * features[1] * features[2], hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits, shape (batch,)."""
-        return self.linear(self.dropout(torch.relu(self.dense(features.flatten(1))))).squeeze(1)
-
-    def evidence(self, features: Tensor) -> Tensor:
-        """HiResCAM: the gradient of the logit by each feature, times the feature, summed over features."""
-        active = (self.dense(features.flatten(1)) > 0).to(features.dtype)
-        gradient = (active * self.linear.weight[0]) @ self.dense.weight
-        return (gradient.unflatten(1, self.shape) * features).sum(dim=1)
-
-
 class Classifier(nn.Module):
-    """A backbone and a head; the output is the logit of the positive class."""
+    """A backbone and a head; the output is the logit of COVID-19, or the logits of several classes."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -95,17 +46,19 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch,), of images of shape (batch, channels, height, width)."""
+        """Logits, shape (batch,) or (batch, classes), of images of shape (batch, channels, height, width)."""
         return self.head(self.backbone(images))
 
     def explain(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, shape (batch,), and evidence, shape (batch, rows, columns)."""
+        """Logits, shape (batch,) or (batch, classes), and evidence, shape (batch, rows, columns)."""
         features = self.backbone(images)
         head = cast(Head, self.head)
         return head(features), head.evidence(features)
 
 
-def build_model(spec: Model, channels: int, size: tuple[int, int]) -> Classifier:
+def build_model(
+    spec: Model, channels: int, size: tuple[int, int], classes: tuple[str, ...] = ()
+) -> Classifier:
     """Build the network of a recipe.
 
     Parameters
@@ -114,6 +67,8 @@ def build_model(spec: Model, channels: int, size: tuple[int, int]) -> Classifier
         The recipe's model part.
     channels, size
         Channels, and height and width in pixels, of the input.
+    classes
+        Names of the classes that get a logit each; none for the one logit of a yes or no.
 
     Raises
     ------
@@ -125,15 +80,35 @@ def build_model(spec: Model, channels: int, size: tuple[int, int]) -> Classifier
         known = ", ".join(sorted(set(_BUILDERS) - {"timm"}))
         raise GroundglassError(f"model.name {spec.name}: unknown; there are {known} and timm/NAME")
     backbone = _BUILDERS[family](spec, channels)
-    shape = _feature_shape(spec.name, backbone, channels, size)
-    if spec.hidden is not None:
-        return Classifier(backbone, DenseHead(shape, spec.hidden, spec.dropout))
-    return Classifier(backbone, PoolHead(shape[0], spec.dropout))
+    head = _head(spec, _feature_shape(spec.name, backbone, channels, size), classes)
+    if spec.init == "glorot":
+        head.apply(_glorot)
+        if spec.weights == "none":
+            backbone.apply(_glorot)
+    return Classifier(backbone, head)
 
 
-def _feature_shape(
-    name: str, backbone: nn.Module, channels: int, size: tuple[int, int]
-) -> tuple[int, int, int]:
+def _head(spec: Model, shape: Shape, classes: tuple[str, ...]) -> nn.Module:
+    outputs, covid = (len(classes), classes.index(POSITIVE)) if classes else (1, 0)
+    if spec.hidden is None:
+        return PoolHead(shape, spec.dropout, outputs, covid)
+    if spec.cnn_head is None:
+        return DenseHead(shape, spec.hidden, spec.dropout, outputs, covid)
+    try:
+        return ConvolutionalHead(shape, spec.cnn_head, spec.hidden, spec.dropout, outputs, covid)
+    except ValueError as error:
+        raise GroundglassError(f"model.name {spec.name}: {error}") from error
+
+
+def _glorot(layer: nn.Module) -> None:
+    """Glorot's uniform weights and biases of 0 (Glorot and Bengio 2010), as Keras draws them."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _feature_shape(name: str, backbone: nn.Module, channels: int, size: tuple[int, int]) -> Shape:
     training = backbone.training
     try:
         with torch.no_grad():
@@ -169,6 +144,8 @@ def _small_cnn(spec: Model, channels: int) -> nn.Module:
         convolution = nn.Conv2d if layers else GreyConv2d
         # Pooling before ReLU gives the same output as after it, at a fraction of the memory traffic.
         layers += [convolution(channels, filters, spec.kernel), nn.MaxPool2d(spec.pool), nn.ReLU()]
+        if spec.block_dropout:
+            layers.append(nn.Dropout(spec.block_dropout))
         channels = filters
     return nn.Sequential(*layers)
 
@@ -195,20 +172,25 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
     GroundglassError
         If timm has no such model, or the weights cannot be had.
     """
-    import groundglass.train.torchvision_ops  # noqa: F401
-
-    # isort: split
-    import timm
-
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:5]) or "see timm.list_models()"
-        raise GroundglassError(f"timm/{name}: timm has no such model; near it: {near}")
+    timm = _timm_with(name)
     options: dict[str, Any] = {"num_classes": 0, "global_pool": "", "in_chans": channels}
-    if weights == "none":
-        return timm.create_model(name, **options)
-    file = _weights_file(name, weights)
+    file = None if weights == "none" else _weights_file(name, weights)
     if file is not None:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **options)
+        options["pretrained_cfg_overlay"] = {"file": str(file)}
+    if weights == "none" or file is not None:
+        backbone = timm.create_model(name, pretrained=file is not None, **options)
+    else:
+        backbone = _download(timm, name, options)
+    if hasattr(backbone, "pre_logits"):
+        backbone.pre_logits = nn.Identity()  # the dense layers of VGG, which belong to its classifier
+    return backbone
+
+
+def _download(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
+    # The hub's client tells of each of its attempts; the error below says it once.
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
     try:
         return timm.create_model(name, pretrained=True, **options)
     except Exception as error:  # the hub client raises a dozen unrelated kinds when there is no network
@@ -217,6 +199,48 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
             f"{WEIGHTS_VARIABLE} names no folder with {name}*.safetensors; "
             "set it, or give model.weights the path of a file"
         ) from error
+    finally:
+        hub.setLevel(level)
+
+
+def with_substitute(name: str, weights: str, substitute: str | None) -> str:
+    """The backbone for this machine: ``substitute``, where there is one and ImageNet's weights cannot be had.
+
+    Where there is a network, looking for them downloads them.
+
+    Raises
+    ------
+    GroundglassError
+        If timm has no model ``name``.
+    """
+    if substitute is None or weights != "imagenet" or _can_be_had(name.removeprefix("timm/")):
+        return name
+    return substitute
+
+
+@cache
+def _can_be_had(name: str) -> bool:
+    timm = _timm_with(name)
+    if _weights_file(name, "imagenet") is not None:
+        return True
+    try:
+        _download(timm, name, {})
+    except GroundglassError:
+        return False
+    return True
+
+
+def _timm_with(name: str) -> Any:
+    """The library, once it is known to have a model of this name; GroundglassError where it has none."""
+    import groundglass.train.torchvision_ops  # noqa: F401
+
+    # isort: split
+    import timm
+
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:5]) or "see timm.list_models()"
+        raise GroundglassError(f"timm/{name}: timm has no such model; near it: {near}")
+    return timm
 
 
 def _weights_file(name: str, weights: str) -> Path | None:

@@ -8,13 +8,18 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import binary_accuracy, binary_auroc
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_auroc,
+    multiclass_accuracy,
+    multiclass_auroc,
+)
 
 from groundglass.preprocess import Preprocessing
 from groundglass.train.augment import Augment
-from groundglass.train.losses import BinaryLoss
+from groundglass.train.losses import make_loss
 from groundglass.train.models import Classifier, build_model
 from groundglass.train.optimisers import optimiser_and_schedule
 from groundglass.train.recipe import Recipe
@@ -33,20 +38,23 @@ class ClassifierModule(pl.LightningModule):
     ----------
     recipe
         The recipe.
-    positives, negatives
-        Number of slices of each class in the training part, for class weights.
+    counts
+        Number of slices of each class in the training part, for class weights: of the others and covid, or of
+        each of the recipe's several classes.
     """
 
-    def __init__(self, recipe: Recipe, positives: int, negatives: int) -> None:
+    def __init__(self, recipe: Recipe, counts: ArrayLike) -> None:
         super().__init__()
         self.recipe = recipe
         preprocessing = recipe.preprocessing
-        self.model: Classifier = build_model(recipe.model, preprocessing.channels, preprocessing.size)
+        self.model: Classifier = build_model(
+            recipe.model, preprocessing.channels, preprocessing.size, recipe.data.several
+        )
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.model.freeze_backbone:
             self.model.backbone.requires_grad_(False)
         self.augment = Augment(recipe.augmentation)
-        self.loss = BinaryLoss(recipe.loss, positives, negatives)
+        self.loss = make_loss(recipe.loss, counts)
         self._logits: list[Tensor] = []
         self._truth: list[Tensor] = []
 
@@ -96,8 +104,13 @@ class ClassifierModule(pl.LightningModule):
         self._logits.clear()
         self._truth.clear()
         self.log("val_loss", self.loss(logits, truth))
-        self.log("val_auc", binary_auroc(torch.sigmoid(logits), truth.long()))
-        self.log("val_accuracy", binary_accuracy(torch.sigmoid(logits), truth.long()))
+        if classes := len(self.recipe.data.several):
+            probability = torch.softmax(logits, dim=1)
+            self.log("val_auc", multiclass_auroc(probability, truth, classes, average="macro"))
+            self.log("val_accuracy", multiclass_accuracy(probability, truth, classes, average="micro"))
+        else:
+            self.log("val_auc", binary_auroc(torch.sigmoid(logits), truth))
+            self.log("val_accuracy", binary_accuracy(torch.sigmoid(logits), truth))
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser, with a learning rate of its own for the backbone, and its schedule."""
@@ -110,7 +123,7 @@ class ClassifierModule(pl.LightningModule):
 
     @torch.no_grad()
     def logits(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
-        """Logits, float32, shape (slices,), of 8-bit grey, shape (slices, height, width), in eval mode."""
+        """Logits, float32, shape (slices,) or (slices, classes), of 8-bit grey, (slices, height, width)."""
         self.eval()
         parts = torch.from_numpy(grey8).to(self.device).split(batch_size)
         logits = [self.model(self.images(part.to(torch.float32) / 255)).cpu() for part in parts]

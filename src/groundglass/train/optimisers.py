@@ -17,7 +17,6 @@ OPTIMISERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
-WITH_MOMENTUM = ("sgd", "rmsprop")
 
 
 def optimiser_and_schedule(
@@ -38,8 +37,12 @@ def optimiser_and_schedule(
     """
     spec = recipe.optimiser
     options: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay}
-    if spec.name in WITH_MOMENTUM:
+    if spec.name in ("sgd", "rmsprop"):
         options["momentum"] = spec.momentum
+    if spec.name == "rmsprop":
+        options["alpha"] = spec.smoothing
+    if spec.name != "sgd":
+        options["eps"] = spec.epsilon
     optimiser = OPTIMISERS[spec.name](groups, **options)
 
     def rate(step: int) -> float:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from groundglass.errors import GroundglassError
+from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -27,7 +28,12 @@ class Data(RecipePart):
 
     ``dataset`` is a registered name, a manifest CSV or a folder of one subfolder per class. ``fractions`` are
     of training, validation and test, by default the dataset's own. With ``folds``, number ``fold`` of them is
-    the validation part, and the test part is the same for all.
+    the validation part, and the test part is the same for all. ``seed`` is that of the split, by default the
+    recipe's, so that runs of several seeds can share a split.
+
+    ``classes`` are the labels that take part; scans with others are left out. Two of them are a yes or no, of
+    three and more each gets a probability of its own; without them it is covid against all other labels.
+    ``per_class`` draws so many scans of each class.
     """
 
     dataset: str
@@ -35,15 +41,36 @@ class Data(RecipePart):
     fractions: tuple[float, float, float] | None = None
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    per_class: Count | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_fit(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (POSITIVE not in classes or len(set(classes)) < len(classes)):
+            raise ValueError(f"name each class once, and {POSITIVE} among them")
+        return classes
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The classes that get a probability each; none where the question is a yes or no."""
+        return self.classes if self.classes is not None and len(self.classes) > 2 else ()
 
 
 class Optimiser(RecipePart):
-    """The optimiser; ``backbone_factor`` scales the learning rate of a pretrained backbone."""
+    """The optimiser; ``backbone_factor`` scales the learning rate of a pretrained backbone.
+
+    ``smoothing`` is the decay of RMSprop's mean of squared gradients, ``epsilon`` what is added to the divisor
+    of RMSprop and Adam. The defaults are torch's; Keras has 0.9 and 1e-7.
+    """
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Share = 0.0
+    smoothing: Share = 0.99
+    epsilon: Positive = 1e-8
     backbone_factor: Positive = 1.0
     clip_norm: Positive | None = None
 
@@ -68,6 +95,13 @@ class Length(RecipePart):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
+class OperatingPoint(RecipePart):
+    """How the threshold on the calibrated probability is chosen on the validation part."""
+
+    criterion: Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"] = "balanced_accuracy"
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
 class CommonRecipe(RecipePart):
     """What stands in every recipe, whatever the network answers."""
 
@@ -78,3 +112,9 @@ class CommonRecipe(RecipePart):
     preprocessing: Preprocessing = Preprocessing()
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
+
+
+class DetectorRecipe(CommonRecipe):
+    """What stands in every recipe of a detector, whatever it is made of."""
+
+    operating_point: OperatingPoint = OperatingPoint()

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from groundglass.train.parts import CommonRecipe, Count, Length, RecipeError, RecipePart, Share
+from groundglass.train.features.recipe import FeaturesRecipe
+from groundglass.train.parts import (
+    CommonRecipe,
+    Count,
+    DetectorRecipe,
+    Length,
+    RecipeError,
+    RecipePart,
+    Share,
+)
 from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
@@ -20,6 +29,8 @@ class Augmentation(RecipePart):
     (1 switches it off), and ``noise``, as the standard deviation of grey, stand for kernel, small figures and
     dose. ``erase`` is the largest share of area hidden.
     ``mixup`` is the alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels.
+    What a shift or rotation brings into view is black, or with ``fill`` ``nearest`` the border's grey, as in
+    Keras' image generator; with ``zoom_axes`` height and width are zoomed each by itself, as there.
     """
 
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -35,34 +46,60 @@ class Augmentation(RecipePart):
     noise: Share = 0.0
     erase: Share = 0.0
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    fill: Literal["black", "nearest"] = "black"
+    zoom_axes: bool = False
+
+
+class CnnHead(RecipePart):
+    """A head of two convolutions, after the project with BCD U-Net and EfficientNet.
+
+    Convolution 2 x 2 with stride 2, dropout, convolution 3 x 3, max-pooling of ``pool`` x ``pool``, dropout and a
+    dense layer of ``model.hidden``, without padding. ``activation`` follows each convolution and the dense layer.
+    """
+
+    filters: Count = 512
+    pool: Annotated[int, Field(ge=1, le=16)] = 6
+    activation: Literal["none", "relu"] = "none"
 
 
 class Model(RecipePart):
     """The network: ``small-cnn``, or ``timm/NAME`` for any timm backbone with a feature map.
 
     ``weights`` is ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or the
-    path of a safetensors file. ``filters``, ``kernel`` and ``pool`` shape the small CNN. With ``hidden`` the
-    feature map goes flattened through a dense layer of that width, without through global average pooling.
+    path of a safetensors file; where they cannot be had, the backbone ``substitute`` stands in, and the run says
+    so. ``filters``, ``kernel`` and ``pool`` shape the small CNN, ``block_dropout`` follows each of its
+    convolutions. With ``hidden`` the feature map goes flattened through a dense layer of that width, without
+    through global average pooling; with ``cnn_head`` through that. ``dropout`` is the head's. ``init`` ``glorot``
+    draws the weights that are not pretrained as Keras does (Glorot and Bengio 2010), else as torch does.
     """
 
     name: str = "small-cnn"
     weights: str = "none"
+    substitute: str | None = None
     freeze_backbone: bool = False
     dropout: Share = 0.0
     filters: tuple[Count, ...] = (32, 64, 64)
     kernel: Annotated[int, Field(ge=1, le=11)] = 3
     pool: Annotated[int, Field(ge=2, le=8)] = 2
+    block_dropout: Share = 0.0
     hidden: Count | None = None
+    cnn_head: CnnHead | None = None
+    init: Literal["torch", "glorot"] = "torch"
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "Model":
         if not self.name.startswith("timm/") and self.weights != "none":
             raise ValueError(f"{self.name} has no weights to load: set model.weights to none")
+        if self.cnn_head is not None and self.hidden is None:
+            raise ValueError("cnn_head ends in a dense layer: set model.hidden to its width")
         return self
 
 
 class Loss(RecipePart):
-    """Binary cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``."""
+    """Cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``.
+
+    ``alpha``, the weight of covid against 1 - ``alpha``, is for the yes or no only.
+    """
 
     name: Literal["bce", "focal"] = "bce"
     gamma: Annotated[float, Field(ge=0)] = 2.0
@@ -79,20 +116,19 @@ class Stop(RecipePart):
 
 
 class Training(Length):
-    """Length of the run, and how the epoch to keep is chosen on the validation part."""
+    """Length of the run, and how the epoch to keep is chosen on the validation part.
+
+    With ``steps`` an epoch has so many batches, whatever the number of slices: they are gone through again and
+    again, each time in another order.
+    """
+
+    steps: Count | None = None
 
     best_by: Literal["val_auc", "val_loss", "val_accuracy"] = "val_auc"
     early_stopping: Stop | None = None
 
 
-class OperatingPoint(RecipePart):
-    """How the threshold on the calibrated probability is chosen on the validation part."""
-
-    criterion: Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"] = "balanced_accuracy"
-    target: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-
-class Recipe(CommonRecipe):
+class Recipe(DetectorRecipe):
     """Everything that the training of a detector depends on."""
 
     task: Literal["classification"] = "classification"
@@ -100,12 +136,20 @@ class Recipe(CommonRecipe):
     model: Model = Model()
     loss: Loss = Loss()
     training: Training = Training()
-    operating_point: OperatingPoint = OperatingPoint()
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> "Recipe":
+        if self.data.several and self.loss.alpha is not None:
+            raise ValueError(
+                "loss.alpha weighs covid against the rest; with several classes use class_weights"
+            )
+        return self
 
 
-AnyRecipe = Recipe | SegmentationRecipe
-TASKS: dict[str, type[Recipe] | type[SegmentationRecipe]] = {
+AnyRecipe = Recipe | FeaturesRecipe | SegmentationRecipe
+TASKS: dict[str, type[Recipe] | type[FeaturesRecipe] | type[SegmentationRecipe]] = {
     "classification": Recipe,
+    "features": FeaturesRecipe,
     "segmentation": SegmentationRecipe,
 }
 

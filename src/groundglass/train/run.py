@@ -30,6 +30,8 @@ LIBRARIES = (
     "opencv-python-headless",
     "numpy",
     "pillow",
+    "scikit-learn",
+    "skl2onnx",
 )
 
 

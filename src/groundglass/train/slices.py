@@ -1,6 +1,7 @@
 """Decoded slices in memory: read once, cached on disk, served in batches."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -125,19 +126,19 @@ class Slices(Dataset[tuple[Tensor, Tensor]]):
     ----------
     grey
         uint8, shape (slices, height, width).
-    truth
-        bool, shape (slices,): whether a slice is positive.
+    target
+        int64, shape (slices,): the number of each slice's class, 1 for covid where there is one logit.
     """
 
-    def __init__(self, grey: NDArray[np.uint8], truth: NDArray[np.bool_]) -> None:
+    def __init__(self, grey: NDArray[np.uint8], target: NDArray[np.int64]) -> None:
         self.grey = torch.from_numpy(grey)
-        self.truth = torch.from_numpy(truth)
+        self.target = torch.from_numpy(target)
 
     def __len__(self) -> int:
-        return len(self.truth)
+        return len(self.target)
 
     def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        return self.grey[rows], self.truth[rows]
+        return self.grey[rows], self.target[rows]
 
 
 class Batches(Sampler[list[int]]):
@@ -145,10 +146,20 @@ class Batches(Sampler[list[int]]):
 
     That makes an epoch the same whether the run reached it in one go or was resumed there. An incomplete last
     batch of one slice is joined to the one before, since batch normalisation cannot train on one.
+
+    Parameters
+    ----------
+    count, size
+        Number of slices, and of those in a batch.
+    seed
+        Shuffle by it; in order where there is none.
+    steps
+        Batches of an epoch, which goes through the slices as often as these need; by default once.
     """
 
-    def __init__(self, count: int, size: int, *, seed: int | None = None) -> None:
+    def __init__(self, count: int, size: int, *, seed: int | None = None, steps: int | None = None) -> None:
         self.count = count
+        self.steps = steps
         self.size = size
         self.seed = seed
         self.epoch = 0
@@ -164,19 +175,27 @@ class Batches(Sampler[list[int]]):
         return starts
 
     def __len__(self) -> int:
-        return len(self._starts())
+        return len(self._starts()) if self.steps is None else self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A generator: the epoch is looked at with the first batch, when Lightning has set it also after a resume.
+        generator = None if self.seed is None else np.random.default_rng((self.seed, self.epoch))
+        rounds = itertools.count() if self.steps is not None else range(1)
+        yield from itertools.islice((rows for _ in rounds for rows in self._round(generator)), len(self))
+
+    def _round(self, generator: np.random.Generator | None) -> Iterator[list[int]]:
+        """The batches of once through all slices."""
         order = np.arange(self.count)
-        if self.seed is not None:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        if generator is not None:
+            generator.shuffle(order)
         starts = self._starts()
         for start, stop in zip(starts, [*starts[1:], self.count], strict=True):
             yield order[start:stop].tolist()
 
 
 def make_loader(
-    slices: Slices, batch_size: int, *, seed: int | None = None
+    slices: Slices, batch_size: int, *, seed: int | None = None, steps: int | None = None
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """A loader over slices in memory: in order, or shuffled where a seed is given."""
-    return DataLoader(slices, batch_size=None, sampler=Batches(len(slices), batch_size, seed=seed))
+    """A loader over slices in memory: in order, or shuffled where a seed is given; see :class:`Batches`."""
+    sampler = Batches(len(slices), batch_size, seed=seed, steps=steps)
+    return DataLoader(slices, batch_size=None, sampler=sampler)

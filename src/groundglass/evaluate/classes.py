@@ -1,0 +1,320 @@
+"""From predictions of several classes to metrics with intervals: of each class against the rest, and their means.
+
+The metrics of one class are those of the binary evaluation with that class as the positive one. A macro metric is
+their plain mean over the classes, so that a rare class weighs as much as a common one; macro F1 is the mean of the
+F1 (the averaged F1 of Opitz & Burst 2019, arXiv 1911.03347), and macro AUC the mean of the one-vs-rest AUC (Fawcett
+2006, doi 10.1016/j.patrec.2005.10.010, without weights).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.evaluation import Estimate, Metric, ResampledBy
+from groundglass.evaluate.metrics import (
+    check_bootstrap,
+    estimate,
+    kind_of_units,
+    notes_on_metrics,
+    notes_on_rows,
+    notes_on_units,
+    resample,
+    resampling_groups,
+)
+from groundglass.evaluate.predictions import (
+    check_predictions,
+    class_column,
+    classes_of,
+    labels_of,
+    unit_codes,
+)
+from groundglass.evaluate.summary import format_estimate
+from groundglass.evaluate.tables import refuse_rows
+from groundglass.evaluate.weighted import Floats, Ranking, ratio
+from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, UNCERTAIN
+
+CLASS_METRICS = {
+    "sensitivity": Metric(
+        "Sensitivity", "share of the class that is answered so", "no slice of the class answered"
+    ),
+    "specificity": Metric(
+        "Specificity", "share of the others that is answered otherwise", "nothing but the class answered"
+    ),
+    "ppv": Metric("PPV", "share of the answers of the class that are right", "no answer names the class"),
+    "f1": Metric(
+        "F1",
+        "harmonic mean of sensitivity and PPV",
+        "no slice of the class answered and no answer names the class",
+    ),
+    "roc_auc": Metric(
+        "One-vs-rest AUC",
+        "chance that a slice of the class is given a higher probability of it than another; 0.5 is chance",
+        "all slices or none are of the class",
+    ),
+}
+"""Of each class against the rest, by name, in the order of display."""
+MACRO_METRICS = {
+    "accuracy": Metric(
+        "Accuracy",
+        "share of the answers that name the right class; depends on how common each class is",
+        "nothing answered",
+    ),
+    "macro_sensitivity": Metric(
+        "Macro sensitivity (balanced accuracy)",
+        "mean of the classes' sensitivities; 1 over the number of classes is chance",
+        "a class has no sensitivity",
+    ),
+    "macro_ppv": Metric("Macro PPV", "mean of the classes' PPVs", "a class has no PPV"),
+    "macro_f1": Metric("Macro F1", "mean of the classes' F1", "a class has no F1"),
+    "macro_auc": Metric(
+        "Macro AUC", "mean of the classes' one-vs-rest AUCs; 0.5 is chance", "a class has no AUC"
+    ),
+}
+"""Of all classes together, by name, in the order of display."""
+MEAN_OF = {"macro_sensitivity": "sensitivity", "macro_ppv": "ppv", "macro_f1": "f1", "macro_auc": "roc_auc"}
+CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.values()))
+"""Above the rows of :func:`class_rows`."""
+
+
+class ClassesEvaluation(BaseModel):
+    """What ``predictions.csv`` says of a detector of several classes.
+
+    Attributes
+    ----------
+    classes
+        In the order of their columns.
+    count, counts
+        Slices in all, and of each class's label.
+    groups, resampled_by, resamples, confidence, seed
+        As in :class:`~groundglass.evaluate.evaluation.Evaluation`.
+    metrics
+        By their name in ``MACRO_METRICS``. A class without slices is left out of the means.
+    per_class
+        By class, and by their name in ``CLASS_METRICS``. All but the AUC are of the slices answered.
+    confusion
+        Slices answered: a row a label, a column an answer, both in the order of ``classes``.
+    notes
+        Sentences that a reader of the numbers must know.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[str, ...]
+    count: int
+    counts: dict[str, int]
+    groups: int
+    resampled_by: ResampledBy
+    resamples: int
+    confidence: float
+    seed: int
+    metrics: dict[str, Estimate]
+    per_class: dict[str, dict[str, Estimate]]
+    confusion: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``ClassesEvaluation.model_validate`` reads them back."""
+        return self.model_dump(mode="json")
+
+
+def evaluate_classes(
+    predictions: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> ClassesEvaluation:
+    """Compute every metric of several classes with its interval.
+
+    Accuracy, sensitivity and their like come from the column ``class`` of the slices answered, which are those
+    with a verdict of yes or no; AUC from the classes' probabilities of all slices. Intervals are as those of
+    :func:`~groundglass.evaluate.metrics.evaluate`; resamples that lack a class are left out of a macro metric's.
+
+    Parameters
+    ----------
+    predictions
+        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, with columns of classes.
+    resamples, confidence, seed
+        Of the bootstrap; equal seeds give equal intervals.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no row, there are no classes, a label is blank or no class, or a value does not fit.
+    """
+    check_bootstrap(resamples, confidence)
+    frame = check_classes(predictions)
+    classes = classes_of(frame)
+    labelled = labelled_masks(frame, classes)
+    groups = resampling_groups(frame)
+    units = unit_codes(groups)
+    resampled_by = kind_of_units(frame, groups)
+    computed = _weighted(frame, classes)
+    once = np.ones((1, len(frame)))
+    values = {name: value[0] for name, value in computed(once).items()}
+    resampled = resample(computed, units, resamples, seed)
+    by_class = {name: _of_class(number, values, resampled) for number, name in enumerate(classes)}
+    return ClassesEvaluation(
+        classes=classes,
+        count=len(frame),
+        counts={name: int(of.sum()) for name, of in labelled.items()},
+        groups=int(units.max()) + 1,
+        resampled_by=resampled_by,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        metrics=_estimates(MACRO_METRICS, values, resampled, confidence),
+        per_class={
+            name: _estimates(CLASS_METRICS, *of_class, confidence) for name, of_class in by_class.items()
+        },
+        confusion=tuple(tuple(map(int, row)) for row in computed.confusion(once)[0]),
+        notes=(
+            *notes_on_rows(frame, groups, "slice", needed="a class"),
+            *_notes_on_absent_classes(labelled),
+            *notes_on_units(labelled, units, resampled_by),
+            *notes_on_metrics(MACRO_METRICS, values, resampled),
+            *(
+                note
+                for name, of_class in by_class.items()
+                if labelled[name].any()
+                for note in notes_on_metrics(_metrics_named(name), *of_class)
+            ),
+        ),
+    )
+
+
+def class_rows(evaluation: ClassesEvaluation) -> list[tuple[str, ...]]:
+    """A row a class under ``CLASS_COLUMNS``: its name, its slices, and each metric with its interval in brackets.
+
+    What the metrics mean is in ``CLASS_METRICS``.
+    """
+    return [
+        (
+            name,
+            str(evaluation.counts[name]),
+            *(format_estimate(estimates[key], metric.digits) for key, metric in CLASS_METRICS.items()),
+        )
+        for name, estimates in evaluation.per_class.items()
+    ]
+
+
+def macro_rows(evaluation: ClassesEvaluation) -> list[tuple[str, str]]:
+    """Name and value of every metric of all classes together; what they mean is in ``MACRO_METRICS``."""
+    return [
+        (metric.title, format_estimate(evaluation.metrics[name], metric.digits))
+        for name, metric in MACRO_METRICS.items()
+    ]
+
+
+def check_classes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A checked copy of ``predictions``, which must have classes, and a class as the label of every slice.
+
+    Raises
+    ------
+    GroundglassError
+        As :func:`evaluate_classes`.
+    """
+    frame = check_predictions(predictions)
+    classes = classes_of(frame)
+    if not classes:
+        raise GroundglassError(
+            f"the predictions name no classes: to evaluate several, give the column {CLASS} and a column "
+            f"{CLASS_PREFIX}NAME for each class"
+        )
+    strange = ~labels_of(frame).isin(classes)
+    known = ", ".join(map(repr, classes))
+    remedy = "evaluate on a dataset with the labels that the detector knows, or rename its labels"
+    refuse_rows("predictions", frame, "label", strange, f"is none of the classes {known}", remedy)
+    return frame
+
+
+def labelled_masks(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """By class, which slices are labelled so: bool, shape (slices,)."""
+    return {name: (frame["label"] == name).to_numpy() for name in classes}
+
+
+class WeightedClassMetrics:
+    """Every metric of a table of predictions of several classes, for given weights of its slices.
+
+    Parameters
+    ----------
+    label
+        Number of each slice's class, from 0, shape (slices,).
+    answer
+        Number of the class answered, -1 where there is no answer, shape (slices,).
+    probability
+        Of each class, in [0, 1], shape (slices, classes).
+    """
+
+    def __init__(self, label: NDArray[np.intp], answer: NDArray[np.intp], probability: Floats) -> None:
+        self._numbers = np.arange(probability.shape[1])
+        self._present = np.isin(self._numbers, label)
+        self._rankings = [Ranking(label == number, probability[:, number]) for number in self._numbers]
+        of_label = label[:, None] == self._numbers
+        of_answer = answer[:, None] == self._numbers
+        self._cells = (of_label[:, :, None] & of_answer[:, None, :]).reshape(len(label), -1).astype(float)
+
+    def confusion(self, weights: Floats) -> Floats:
+        """Weights of the slices answered, by label and answer: (weightings, labels, answers)."""
+        classes = len(self._numbers)
+        return (weights @ self._cells).reshape(len(weights), classes, classes)
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        """Metrics by name, NaN where undefined: of each class (weightings, classes), of all (weightings,).
+
+        Parameters
+        ----------
+        weights
+            Shape (weightings, slices), not negative.
+        """
+        table = self.confusion(weights)
+        right = np.diagonal(table, axis1=1, axis2=2)
+        labelled, answered = table.sum(axis=2), table.sum(axis=1)
+        others = table.sum(axis=(1, 2))[:, None] - labelled
+        of_each = {
+            "sensitivity": ratio(right, labelled),
+            "specificity": ratio(others - (answered - right), others),
+            "ppv": ratio(right, answered),
+            "f1": ratio(2 * right, labelled + answered),
+            "roc_auc": np.column_stack([ranking.areas(weights)[0] for ranking in self._rankings]),
+        }
+        means = {name: of_each[of][:, self._present].mean(axis=1) for name, of in MEAN_OF.items()}
+        return {**of_each, "accuracy": ratio(right.sum(axis=1), labelled.sum(axis=1)), **means}
+
+
+def _weighted(frame: pd.DataFrame, classes: Sequence[str]) -> WeightedClassMetrics:
+    label, answer = (pd.Index(classes).get_indexer(pd.Index(frame[name])) for name in ("label", CLASS))
+    silent = frame["verdict"].isin((UNCERTAIN, NOT_A_CHEST_CT)).to_numpy()
+    probability = frame[[class_column(name) for name in classes]].to_numpy(dtype=float)
+    return WeightedClassMetrics(label, np.where(silent, -1, answer), probability)
+
+
+def _of_class(
+    number: int, values: dict[str, Floats], resampled: dict[str, Floats]
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """The values and the resampled values of one class."""
+    return (
+        {name: float(values[name][number]) for name in CLASS_METRICS},
+        {name: resampled[name][:, number] for name in CLASS_METRICS},
+    )
+
+
+def _estimates(
+    metrics: dict[str, Metric], values: dict[str, Any], resampled: dict[str, Floats], confidence: float
+) -> dict[str, Estimate]:
+    return {name: estimate(float(values[name]), resampled[name], confidence) for name in metrics}
+
+
+def _metrics_named(name: str) -> dict[str, Metric]:
+    """The metrics of a class, its name in their titles."""
+    return {key: replace(metric, title=f"{metric.title} of {name}") for key, metric in CLASS_METRICS.items()}
+
+
+def _notes_on_absent_classes(labelled: dict[str, NDArray[np.bool_]]) -> list[str]:
+    return [
+        f"No slice is labelled {name}: the class is left out of the macro figures."
+        for name, of in labelled.items()
+        if not of.any()
+    ]
