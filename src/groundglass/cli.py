@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass import __version__, cli_data, cli_segment
+from groundglass import __version__, cli_compare, cli_data, cli_segment
 from groundglass.cli_output import FAILED, PRINTED, end, say, table
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE
@@ -200,6 +200,7 @@ def demo(
 
 
 cli_segment.register(app)
+cli_compare.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,291 @@
+"""The members of a comparison: each system trained under the protocol, and its answers for the test slices."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast, get_args
+
+import pandas as pd
+
+from groundglass.data.datasets import load_dataset
+from groundglass.data.manifest import read_manifest
+from groundglass.data.registry import DATASETS, Scheme
+from groundglass.data.splits import LeakageWarning
+from groundglass.detect.bundle import Bundle
+from groundglass.detect.detector import Detector
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.comparison import ENSEMBLE
+from groundglass.evaluate.predictions import read_predictions
+from groundglass.jobs.divide import divide
+from groundglass.jobs.evaluate import predict_rows
+from groundglass.jobs.train import finish_training
+from groundglass.train.parts import Data
+from groundglass.train.recipe import AnyRecipe, load_recipe
+from groundglass.train.run import Run
+from groundglass.train.segmentation.recipe import SegmentationRecipe
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all systems of a comparison share.
+
+    Attributes
+    ----------
+    dataset
+        A dataset's name, a manifest CSV or a folder of one subfolder per class.
+    split
+        How it is divided; by default the dataset's own way.
+    split_seed
+        Of the split, one for all.
+    seeds
+        Of the trainings: each system is trained once for each.
+    folds
+        With folds, it is trained once for each fold and seed; the test part is the same for all.
+    changes
+        ``key=value`` pairs that change every recipe.
+    """
+
+    dataset: str
+    split: Scheme
+    split_seed: int
+    seeds: tuple[int, ...]
+    folds: int | None
+    changes: tuple[str, ...]
+
+    def judged_rows(self) -> tuple[str, pd.DataFrame]:
+        """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if it is none.
+
+        Raises
+        ------
+        GroundglassError
+            If there is neither, or the folds leave no part that is the same for all.
+        """
+        bare = Data(dataset=self.dataset, split=self.split, seed=self.split_seed, folds=self.folds)
+        manifest = divide(load_dataset(self.dataset), bare, self.split_seed)
+        for part in ("test",) if self.folds else ("test", "val"):
+            rows = manifest[manifest["split"] == part].reset_index(drop=True)
+            if len(rows):
+                return part, rows
+        raise GroundglassError(
+            f"{self.dataset}: has no part under the split {self.split} that all can be judged on; --split names "
+            "another, such as grouped or blocks, and folds need a test part"
+        )
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A system of a comparison: its name, its trained members, and whether they were given as finished runs."""
+
+    name: str
+    runs: tuple[Run, ...]
+    given: bool = False
+
+
+def entrants(
+    items: Sequence[Path],
+    protocol: Protocol,
+    folder: Path,
+    judged: Sequence[tuple[str, pd.DataFrame]],
+    tell: Callable[[str], None],
+) -> list[Entrant]:
+    """Train what is not trained yet.
+
+    Parameters
+    ----------
+    items
+        Recipe files, which are trained under the protocol, and folders of finished runs, which are taken as they
+        are.
+    folder
+        Where the runs of the recipes lie, ``NAME-seedN``.
+    judged
+        Parts and their manifest rows that all are to be judged on; finished runs must not have seen any.
+    tell
+        Receives lines of text on how it goes.
+
+    Raises
+    ------
+    GroundglassError
+        If two systems have one name, a recipe or run is a segmenter's, a run has no bundle or was trained or
+        chosen on slices that it is to be judged on, or a training fails.
+    """
+    # All is read and checked before any is trained: a mistake in the last one must not show after hours.
+    recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
+    names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
+    _check_names(names)
+    for item, recipe in recipes.items():
+        if isinstance(recipe, SegmentationRecipe):
+            raise GroundglassError(f"{item}: is the recipe of a segmenter; detectors are compared here")
+    runs = {item: _finished(item, judged) for item in items if item not in recipes}
+    return [
+        Entrant(name, (runs[item],), given=True)
+        if item in runs
+        else Entrant(name, _trained(recipes[item], protocol, folder, tell))
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise GroundglassError(
+            f"{', '.join(doubled)}: named twice; rename the recipe or the run's folder to tell them apart"
+        )
+    if ENSEMBLE in names:
+        raise GroundglassError(
+            f"{ENSEMBLE}: all systems together are called so; rename the recipe or the run"
+        )
+
+
+def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]]) -> Run:
+    # A bare name could be that of a shipped bundle, which would answer in the run's place.
+    run = Run(folder.absolute())
+    Bundle.load(run.folder)
+    for part, rows in judged:
+        check_unseen(run, part, rows)
+    return run
+
+
+def _trained(
+    recipe: AnyRecipe, protocol: Protocol, folder: Path, tell: Callable[[str], None]
+) -> tuple[Run, ...]:
+    runs = []
+    for seed in protocol.seeds:
+        for fold in range(protocol.folds or 1):
+            data = _data(recipe.data, protocol, fold)
+            name = f"{recipe.name}-seed{seed}" + (f"-fold{fold}" if protocol.folds else "")
+            run = Run(folder / name)
+            member = recipe.model_copy(update={"data": data, "seed": seed})
+            new = _finish(member, run, partial(_tell_of, name, tell))
+            tell(f"{name}: {'trained' if new else 'was trained already'}")
+            runs.append(run)
+    return tuple(runs)
+
+
+def _finish(member: AnyRecipe, run: Run, tell: Callable[[str], None]) -> bool:
+    begun = Run.is_run(run.folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakageWarning)  # said once, of the protocol
+            return finish_training(member, run, tell)
+    except GroundglassError as error:
+        if not begun:
+            raise
+        raise GroundglassError(
+            f"{error}; -o names another folder for the comparison, or delete {run.folder} to train it anew"
+        ) from error
+
+
+def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
+    tell(f"{name}  {line}")
+
+
+def _data(own: Data, protocol: Protocol, fold: int) -> Data:
+    """The protocol's data; a recipe of several classes keeps them where the dataset has no other labels."""
+    several: tuple[str, ...] = ()
+    if own.several and set(load_dataset(protocol.dataset)["label"]) == set(own.several):
+        several = own.several
+    return Data(
+        dataset=protocol.dataset,
+        split=protocol.split,
+        seed=protocol.split_seed,
+        folds=protocol.folds,
+        fold=fold if protocol.folds else 0,
+        classes=several or None,
+    )
+
+
+def check_unseen(run: Run, part: str, rows: pd.DataFrame) -> None:
+    """Refuse a run that was trained on slices of the ``part`` that it is to be judged on, or chosen on them.
+
+    A validation part is what runs were chosen on; it is refused only where they were trained on it.
+
+    Raises
+    ------
+    GroundglassError
+        If there are such slices.
+    """
+    judged = {Path(path).resolve() for path in rows["path"]}
+    refused = ("train",) if part == "val" else ("train", "val")
+    manifest = read_manifest(run.manifest_file)
+    used = manifest[manifest["split"].isin(refused)]["path"]
+    common = sum(Path(path).resolve() in judged for path in used)
+    if common:
+        raise GroundglassError(
+            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are judged "
+            "on; give its recipe in place of the run, to train it under the common split"
+        )
+
+
+def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """A member's predictions for slices, taken from ``folder`` where the same bundle answered before.
+
+    No lungs are looked for, unless the member needs them, so that every member answers every slice.
+
+    Raises
+    ------
+    GroundglassError
+        If the run has no bundle, or a slice cannot be read.
+    """
+    bundle = Bundle.load(run.folder)
+    facts = bundle.facts
+    key = hashlib.sha256(f"{facts.graph_sha256} {facts.temperature} {facts.threshold}".encode())
+    for column in ("path", "label", "patient"):
+        key.update("\n".join(rows[column]).encode())
+    file = folder / f"{run.folder.name}-on-{name}-{key.hexdigest()[:12]}.csv"
+    if not file.exists():
+        failures = predict_rows(Detector(bundle), rows, file, name)
+        if failures:
+            file.unlink()
+            raise GroundglassError(
+                f"{len(failures)} of {len(rows)} slices cannot be read, and all must answer the same: first "
+                f"{failures[0].path}: {failures[0].problem}"
+            )
+    return read_predictions(file)
+
+
+def make_protocol(
+    items: Sequence[Path],
+    dataset: str | None,
+    split: str | None,
+    *,
+    split_seed: int,
+    seeds: tuple[int, ...],
+    folds: int | None,
+    changes: tuple[str, ...],
+) -> Protocol:
+    """The protocol of a comparison; what is not named is the recipes' dataset, and that dataset's own split.
+
+    Raises
+    ------
+    GroundglassError
+        If the recipes name several datasets, there is no such split, or a change is of what the protocol rules.
+    """
+    ruled = [change for change in changes if change.split("=")[0].split(".")[0] in ("data", "seed", "name")]
+    if ruled:
+        raise GroundglassError(
+            f"--set {ruled[0]}: the protocol rules that; use --data, --split, --split-seed, --seeds and --folds"
+        )
+    if dataset is None:
+        named = sorted({_recipe_of(item, changes).data.dataset for item in items})
+        if len(named) > 1:
+            raise GroundglassError(f"the recipes are of {', '.join(named)}: --data names the one for all")
+        dataset = named[0]
+    if split is None:
+        split = _own_split(dataset)
+    if split not in get_args(Scheme):
+        raise GroundglassError(f"--split {split}: unknown; there are {', '.join(get_args(Scheme))}")
+    return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes)
+
+
+def _own_split(dataset: str) -> str:
+    """The dataset's own way of dividing it; where it is not a known one, its column split, else by patient."""
+    if dataset in DATASETS:
+        return DATASETS[dataset].default_split
+    return "official" if (load_dataset(dataset)["split"] != "").all() else "grouped"
+
+
+def _recipe_of(item: Path, changes: tuple[str, ...]) -> AnyRecipe:
+    return Run(item).recipe() if Run.is_run(item) else load_recipe(item, changes)
