@@ -110,12 +110,15 @@ def asked(
     return got[0]
 
 
-def test_every_option_reaches_the_comparison(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> None:
+def test_every_option_reaches_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, recipe_file: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copy(recipe_file, tmp_path / "b.yaml"))
     options = ["--data", "covid-ct", "--split", "grouped", "--seeds", 2, "--split-seed", 5, "--folds", 4]
     more = ["--set", "training.epochs=2", "--set", "optimiser.lr=0.1", "-o", "there"]
     externals = ["--external", "sarscov2-ct", "--external", "ccap"]
-    items, protocol, folder, external = asked(monkeypatch, recipe_file, "b.yaml", *options, *more, *externals)
-    assert items == [recipe_file, Path("b.yaml")]
+    items, protocol, folder, external = asked(monkeypatch, recipe_file, other, *options, *more, *externals)
+    assert items == [recipe_file, other]
     assert protocol == Protocol(
         "covid-ct", "grouped", 5, (0, 1), 4, ("training.epochs=2", "optimiser.lr=0.1")
     )

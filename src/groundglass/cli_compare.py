@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
         epilog="Examples:  groundglass compare recipes/saopaulo-cnn.yaml recipes/keras-cnn.yaml --data covid-ct   "
-        "|   groundglass compare recipes/*.yaml --data my.csv --split grouped --seeds 5 --external sarscov2-ct"
+        "|   groundglass compare recipes/*-cnn.yaml --data my.csv --split grouped --seeds 5 --external sarscov2-ct"
     )(compare)
 
 

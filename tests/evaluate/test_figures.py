@@ -142,7 +142,7 @@ def test_models_are_compared_by_name_up_to_many(log):
         (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines if len(line.get_xdata()) > 1
     }
     assert len(looks) == 9
-    check(figure, 6)
+    check(figure, 8)
 
 
 def test_a_run_without_validation_values_has_curves_and_no_best_epoch(log):

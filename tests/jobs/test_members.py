@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -403,3 +404,73 @@ def test_the_split_warns_and_the_trainings_do_not_say_it_again(
     with warnings.catch_warnings():
         warnings.simplefilter("error", LeakageWarning)
         train()
+
+
+def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_tears_them(
+    copy: Run, protocol: Protocol
+) -> None:
+    test = rows_of_test(protocol)
+    manifest = read_manifest(copy.manifest_file)
+    manifest.loc[manifest["split"] == "train", "patient"] = "p1"
+    write_manifest(manifest, copy.manifest_file)
+    check_unseen(copy, "test", test)
+    with pytest.raises(
+        GroundglassError, match="chosen on 8 of the 8 slices that all are judged on, or on their"
+    ):
+        check_unseen(copy, "test", test.assign(patient="p1"))
+    check_unseen(copy, "test", test.assign(patient="p1"), torn=True)
+
+
+def test_an_unfinished_run_is_refused(copy: Run, train: Train) -> None:
+    copy.update(state="trained")
+    with pytest.raises(GroundglassError, match="is not finished; train it to its end with --resume first"):
+        train([copy.folder])
+
+
+def test_two_classes_of_all_recipes_are_those_of_the_comparison(class_folder: Path, tmp_path: Path) -> None:
+    manifest = import_path(class_folder)
+    others = manifest[manifest["label"] == "normal"].index[:12]
+    manifest.loc[others, "label"] = "viral pneumonia"
+    write_manifest(manifest, tmp_path / "three.csv")
+    files = []
+    for name, classes in (("a", "[normal, covid]"), ("b", "[covid, normal]"), ("c", "null")):
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(f"name: {name}\ndata: {{dataset: {tmp_path}/three.csv, classes: {classes}}}\n")
+    alike = plain(files[:2])
+    assert alike.classes == ("covid", "normal")
+    assert set(alike.judged_rows()[1]["label"]) == {"covid", "normal"}
+    assert plain(files).classes == ()
+    assert set(plain(files).judged_rows()[1]["label"]) == {"covid", "normal", "viral pneumonia"}
+
+
+def test_what_a_recipe_needs_is_looked_for_before_another_is_trained(
+    recipe_file: Path, tmp_path: Path, train: Train, no_training: None
+) -> None:
+    lacking = tmp_path / "lacking.yaml"
+    text = recipe_file.read_text().replace("name: tiny", "name: lacking")
+    lacking.write_text(text.replace("channels: 1}", "channels: 1, lungs: mask, segmenter: runs/none}"))
+    with pytest.raises(GroundglassError, match="runs/none"):
+        train([recipe_file, lacking])
+    lacking.write_text(text.replace("name: small-cnn,", "name: timm/resnet18, weights: imagenet,"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with pytest.raises(
+        GroundglassError, match="timm/resnet18: its ImageNet weights can neither be downloaded"
+    ):
+        train([recipe_file, lacking])
+
+
+def test_a_run_on_a_substitute_is_known_again(
+    copy: Run, protocol: Protocol, train: Train, recipe_file: Path, tmp_path: Path, no_training: None
+) -> None:
+    """Whether the weights can be had now plays no part: nothing is asked for them."""
+    text = copy.recipe_file.read_text().replace("name: small-cnn", "name: timm/resnet18")
+    copy.recipe_file.write_text(text.replace("\n  weights: none", "\n  weights: imagenet"))
+    other = recipe_file.read_text().replace(
+        "name: small-cnn,", "name: timm/vgg16, weights: imagenet, substitute: timm/resnet18,"
+    )
+    asking = tmp_path / "asking.yaml"
+    asking.write_text(other)
+    assert train([asking])[0].runs[0].folder == copy.folder
+    asking.write_text(other.replace("timm/resnet18", "timm/resnet34"))
+    with pytest.raises(GroundglassError, match=r"another recipe.*delete .* to train it anew"):
+        train([asking])

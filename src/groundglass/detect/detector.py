@@ -43,7 +43,7 @@ class SliceFinding:
     probabilities
         Of each of the bundle's several classes, calibrated; empty where the question is a yes or no.
     answered
-        The answered class among them, "" for none.
+        The answered class among them, "" for none and for what is no chest CT.
     """
 
     score: float
@@ -153,7 +153,7 @@ class Detector:
             region=region,
             segmentation=segmentation,
             probabilities=dict(zip(facts.classes, answer.probabilities, strict=True)),
-            answered=answer.answered,
+            answered="" if refused else answer.answered,
         )
 
     def _segmented(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation | None]]:

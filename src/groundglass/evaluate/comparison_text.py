@@ -21,7 +21,7 @@ from groundglass.evaluate.evaluation import METRICS
 from groundglass.evaluate.paired import PairedTest
 from groundglass.evaluate.summary import format_estimate
 
-Extra = Mapping[str, Mapping[str, str]]
+Extra = Mapping[str, Mapping[str, object]]
 """By system and column: what else is known, such as its parameters and speed."""
 NOTHING_ELSE: Extra = MappingProxyType({})
 SHOWN = {"accuracy": "Accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity", "f1": "F1"}
@@ -51,7 +51,7 @@ def comparison_table(
     """
     columns = _extra_columns(comparison, extra)
     rows = [
-        (*_cells(standing), *(extra.get(standing.name, {}).get(column, "") for column in columns))
+        (*_cells(standing), *(str(extra.get(standing.name, {}).get(column, "")) for column in columns))
         for standing in comparison.standings
     ]
     return (*HEADER, *columns), rows

@@ -228,7 +228,7 @@ def curves(log: pd.DataFrame, best_by: str = "val_auc") -> Figure:
 
 
 def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: Mapping[str, str]) -> Figure:
-    """Validation loss and accuracy of several models by epoch, each model's best epoch marked with a dot.
+    """Training loss, validation loss and accuracy of several models by epoch, each best epoch marked with a dot.
 
     Parameters
     ----------
@@ -244,17 +244,17 @@ def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: Mapping[str, str]
     """
     if not logs:
         raise GroundglassError("there is no training log to compare")
-    figure = blank("Models compared", height=6.0)
-    panels = figure.subplots(2, sharex=True)
+    figure = blank("Models compared", height=8.0)
+    panels = figure.subplots(3, sharex=True)
     for (name, log), colour, style in zip(logs.items(), cycle(COLOURS), cycle(STYLES), strict=False):
         epochs = _epochs(log, name)
         best = _best_epoch(epochs, best_by[name])
-        for axes, column in zip(panels, ("val_loss", "val_accuracy"), strict=True):
+        for axes, column in zip(panels, ("train_loss", "val_loss", "val_accuracy"), strict=True):
             (line,) = axes.plot(epochs.index, epochs[column], style, color=colour)
             if best is not None:
                 axes.plot(best, epochs[column][best], "o", color=colour)
         line.set_label(name)
-    for axes, label in zip(panels, ("validation loss", "validation accuracy"), strict=True):
+    for axes, label in zip(panels, ("training loss", "validation loss", "validation accuracy"), strict=True):
         axes.set_ylabel(label)
         letters(axes)
     panels[-1].set_xlabel("epoch (dot: the epoch kept)")

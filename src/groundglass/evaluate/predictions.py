@@ -120,7 +120,8 @@ def _class_columns(frame: pd.DataFrame, source: str) -> "dict[str, pd.Series[Any
         )
     answers = as_text(frame[CLASS])
     known = ", ".join(map(repr, classes))
-    refuse_rows(source, frame, CLASS, ~answers.isin(classes), f"is none of {known}")
+    silent = (answers == "") & ~frame["verdict"].isin((POSITIVE, NEGATIVE))
+    refuse_rows(source, frame, CLASS, ~answers.isin(classes) & ~silent, f"is none of {known}")
     return {CLASS: answers, **{name: _shares(frame, name, source) for name in map(class_column, classes)}}
 
 

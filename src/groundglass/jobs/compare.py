@@ -163,7 +163,8 @@ def _name_of(dataset: str) -> str:
 def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.DataFrame]:
     """The rows of external datasets by their names."""
     found: dict[str, pd.DataFrame] = {}
-    own = load_dataset(trained_on) if datasets else pd.DataFrame()
+    own = load_dataset(trained_on) if datasets else pd.DataFrame({"path": [], "source": []})
+    seen = {Path(path).resolve() for path in own["path"]}
     for dataset in datasets:
         name, rows = _name_of(dataset), load_dataset(dataset)
         if name in found:
@@ -174,7 +175,7 @@ def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.Dat
                 f"{dataset}: comes from {', '.join(sorted(common))} as the training data does, and is no external "
                 "set"
             )
-        shared = rows["path"].isin(own["path"]).sum()
+        shared = sum(Path(path).resolve() in seen for path in rows["path"])
         if shared:
             raise GroundglassError(
                 f"{dataset}: {shared} of its {len(rows)} slices are of the training data; it is no external set"

@@ -11,6 +11,8 @@ from groundglass.detect.detector import Detector
 from groundglass.evaluate.comparison import Comparison
 from groundglass.evaluate.comparison_figures import agreement_figure, intervals_figure, roc_compared
 from groundglass.evaluate.comparison_text import (
+    NOTHING_ELSE,
+    Extra,
     comparison_frame,
     comparison_table,
     headline,
@@ -25,6 +27,10 @@ from groundglass.report.facts import dataset_table
 from groundglass.report.page import Picture, Report, Table, write_report
 from groundglass.train.recipe import Recipe
 
+HOW_TIMED = (
+    f"Time of one training on this machine; slices a second are of the median of {TIMED_ROUNDS} rounds over "
+    f"{TIMED_SLICES} slices that lie read in memory, the systems in turns."
+)
 SHOWN = 24
 """Slices that all get wrong, as many as the page shows; the CSV has them all."""
 
@@ -35,17 +41,15 @@ def write_comparison(outcome: Outcome, folder: Path) -> None:
     for name, picture in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", picture.png)
     tables = [_table(judged) for judged in outcome.judged]
-    costs = pd.DataFrame({name: asdict(cost) for name, cost in outcome.cost.items()}).T
+    costs = {name: asdict(cost) for name, cost in outcome.cost.items()}
     frames = [
-        comparison_frame(judged.comparison)
-        .assign(dataset=judged.name, part=judged.part)
-        .join(costs, on="system")
+        comparison_frame(judged.comparison, costs).assign(dataset=judged.name, part=judged.part)
         for judged in outcome.judged
     ]
     _write_csv(pd.concat(frames), folder / "comparison.csv")
     test = outcome.judged[0].comparison
     _write_csv(test.all_wrong, folder / "all-wrong.csv")
-    write_text(folder / "comparison.md", _markdown(outcome, tables, pictures))
+    write_text(folder / "comparison.md", _markdown(outcome, pictures))
     first = Detector(Bundle.load(_best_run(outcome)))
     labels = _labels(test)
     shown = f"The first {SHOWN}; all-wrong.csv has all. " if len(labels) > SHOWN else ""
@@ -86,30 +90,34 @@ def _protocol(outcome: Outcome) -> str:
     how = "" if len(given) == len(outcome.entrants) else f"; recipes were trained with {times}"
     if given:
         how += f"; finished runs were taken as they are: {', '.join(given)}"
+    strange = [
+        f"in {entrant.name} {facts['backbone']} stands in for {facts['stands_in_for']}"
+        for entrant in outcome.entrants
+        if "stands_in_for" in (facts := entrant.runs[0].facts())
+    ]
+    replaced = f" {'; '.join(strange).capitalize()}." if strange else ""
     changed = f" Every recipe was changed by {', '.join(protocol.changes)}." if protocol.changes else ""
     units = "" if test.resampled_by == "slice" else f" from {test.groups} {test.resampled_by}s"
+    classes = f", {' and '.join(protocol.classes)} alone" if protocol.classes else ""
     return (
-        f"One protocol for all: {outcome.judged[0].name}, split {protocol.split}{how}. Epoch, "
+        f"One protocol for all: {outcome.judged[0].name}{classes}, split {protocol.split} with seed "
+        f"{protocol.split_seed}{how}; it takes the place of each recipe's own data part. Epoch, "
         f"calibration and threshold were chosen on the validation part. The figures are of {test.count} slices"
         f"{units}: {outcome.judged[0].title}. No lungs were looked for, except by "
-        f"systems that need them.{changed}"
+        f"systems that need them.{replaced}{changed}"
     )
 
 
-def _table(judged: Judged) -> Table:
+def _table(judged: Judged, extra: Extra = NOTHING_ELSE) -> Table:
     comparison = judged.comparison
-    header, rows = comparison_table(comparison)
+    header, rows = comparison_table(comparison, extra)
     note = "In brackets 95% intervals; the positive class is COVID-19. " + " ".join(comparison.notes)
     return Table(f"{judged.title} ({comparison.count} slices)", header, rows, note)
 
 
 def _cost_table(outcome: Outcome) -> Table:
     rows = [(name, *cost.texts()) for name, cost in outcome.cost.items()]
-    note = (
-        f"Time of one training on this machine; slices a second are of the median of {TIMED_ROUNDS} rounds over "
-        f"{TIMED_SLICES} slices that lie read in memory, the systems in turns."
-    )
-    return Table("What they take", ("System", *Cost.TITLES), rows, note)
+    return Table("What they take", ("System", *Cost.TITLES), rows, HOW_TIMED)
 
 
 def _pictures(outcome: Outcome) -> dict[str, Picture]:
@@ -128,9 +136,7 @@ def _pictures(outcome: Outcome) -> dict[str, Picture]:
     if by_epochs:
         logs = {name: pd.read_csv(run.log_file) for name, (run, _) in by_epochs.items()}
         best_by = {name: recipe.training.best_by for name, (_, recipe) in by_epochs.items()}
-        caption = (
-            "Validation loss and accuracy in training, the first training of each; the kept epoch is marked"
-        )
+        caption = "Loss and accuracy by epoch, the first training of each; the kept epoch is marked"
         pictures["curves"] = Picture(caption, to_png(curves_compared(logs, best_by)))
     if len(outcome.entrants) > 1:
         agreement = agreement_figure(outcome.judged[0].comparison)
@@ -138,11 +144,13 @@ def _pictures(outcome: Outcome) -> dict[str, Picture]:
     return pictures
 
 
-def _markdown(outcome: Outcome, tables: list[Table], pictures: dict[str, Picture]) -> str:
+def _markdown(outcome: Outcome, pictures: dict[str, Picture]) -> str:
     test = outcome.judged[0].comparison
     parts = [f"# {_title(outcome)}\n", f"{headline(test)}\n", f"{_protocol(outcome)}\n", f"{RESEARCH_USE}\n"]
-    for table in (*tables, _cost_table(outcome)):
+    costs = {name: dict(zip(Cost.TITLES, cost.texts(), strict=True)) for name, cost in outcome.cost.items()}
+    for table in (_table(judged, {} if judged.external else costs) for judged in outcome.judged):
         parts += [f"## {table.title}\n", markdown_table(table.header, table.rows), f"{table.note}\n"]
+    parts.append(f"{HOW_TIMED}\n")
     parts += [f"![{picture.caption}](figures/{name}.png)\n" for name, picture in pictures.items()]
     wrong = [f"`{path.name}` ({label})" for path, label in _labels(test).items()]
     parts.append(f"## Slices that all get wrong: {len(wrong)} of {test.count}\n")

@@ -4,7 +4,16 @@ from importlib.util import find_spec
 
 from groundglass.errors import MissingExtraError
 
-TRAINING = ("torch", "lightning", "timm", "kornia", "segmentation_models_pytorch", "monai", "onnx")
+TRAINING = (
+    "torch",
+    "lightning",
+    "timm",
+    "kornia",
+    "segmentation_models_pytorch",
+    "monai",
+    "onnx",
+    "skl2onnx",
+)
 
 
 def need_training_libraries() -> None:

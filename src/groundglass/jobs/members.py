@@ -2,7 +2,8 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
 from groundglass.data.registry import DATASETS, Scheme
-from groundglass.data.splits import LeakageWarning
+from groundglass.data.splits import LeakageWarning, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
@@ -21,7 +22,7 @@ from groundglass.evaluate.comparison import ENSEMBLE
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.jobs.divide import divide
 from groundglass.jobs.evaluate import predict_rows
-from groundglass.jobs.train import finish_training
+from groundglass.jobs.train import check_ready, check_run, finish_training
 from groundglass.train.parts import Data
 from groundglass.train.recipe import AnyRecipe, load_recipe
 from groundglass.train.run import Run
@@ -46,6 +47,8 @@ class Protocol:
         With folds, it is trained once for each fold and seed; the test part is the same for all.
     changes
         ``key=value`` pairs that change every recipe.
+    classes
+        The two labels that take part, where all recipes name the same two; none for covid against all others.
     """
 
     dataset: str
@@ -54,6 +57,18 @@ class Protocol:
     seeds: tuple[int, ...]
     folds: int | None
     changes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    def data(self, fold: int = 0, several: tuple[str, ...] = ()) -> Data:
+        """The data part that every recipe gets; ``several`` are the classes of one that tells several apart."""
+        return Data(
+            dataset=self.dataset,
+            split=self.split,
+            seed=self.split_seed,
+            folds=self.folds,
+            fold=fold,
+            classes=several or self.classes or None,
+        )
 
     def judged_rows(self) -> tuple[str, pd.DataFrame]:
         """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if it is none.
@@ -63,8 +78,7 @@ class Protocol:
         GroundglassError
             If there is neither, or the folds leave no part that is the same for all.
         """
-        bare = Data(dataset=self.dataset, split=self.split, seed=self.split_seed, folds=self.folds)
-        manifest = divide(load_dataset(self.dataset), bare, self.split_seed)
+        manifest = divide(load_dataset(self.dataset), self.data(), self.split_seed)
         for part in ("test",) if self.folds else ("test", "val"):
             rows = manifest[manifest["split"] == part].reset_index(drop=True)
             if len(rows):
@@ -118,7 +132,12 @@ def entrants(
     for item, recipe in recipes.items():
         if isinstance(recipe, SegmentationRecipe):
             raise GroundglassError(f"{item}: is the recipe of a segmenter; detectors are compared here")
-    runs = {item: _finished(item, judged) for item in items if item not in recipes}
+        _check_before(recipe, protocol, folder)
+    runs = {
+        item: _finished(item, judged, torn=protocol.split == "random")
+        for item in items
+        if item not in recipes
+    }
     return [
         Entrant(name, (runs[item],), given=True)
         if item in runs
@@ -139,84 +158,106 @@ def _check_names(names: Sequence[str]) -> None:
         )
 
 
-def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]]) -> Run:
+def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]], *, torn: bool) -> Run:
     # A bare name could be that of a shipped bundle, which would answer in the run's place.
     run = Run(folder.absolute())
+    if run.facts()["state"] != "finished":
+        raise GroundglassError(f"{folder}: is not finished; train it to its end with --resume first")
     Bundle.load(run.folder)
     for part, rows in judged:
-        check_unseen(run, part, rows)
+        check_unseen(run, part, rows, torn=torn)
     return run
+
+
+def _members(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[tuple[AnyRecipe, Run]]:
+    """The recipe under the protocol, for each seed and fold, and the run that it becomes."""
+    several = _several(recipe.data, protocol)
+    members = []
+    for seed in protocol.seeds:
+        for fold in range(protocol.folds or 1):
+            data = protocol.data(fold, several)
+            name = f"{recipe.name}-seed{seed}" + (f"-fold{fold}" if protocol.folds else "")
+            members.append((recipe.model_copy(update={"data": data, "seed": seed}), Run(folder / name)))
+    return members
+
+
+def _several(own: Data, protocol: Protocol) -> tuple[str, ...]:
+    """A recipe's several classes, where the dataset has no other labels."""
+    known = own.several and set(load_dataset(protocol.dataset)["label"]) == set(own.several)
+    return own.several if known else ()
+
+
+def _check_before(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> None:
+    with _quiet():
+        check_ready(recipe)
+        for member, run in _members(recipe, protocol, folder):
+            if not Run.is_run(run.folder):
+                continue
+            try:
+                check_run(member, run)
+            except GroundglassError as error:
+                raise GroundglassError(
+                    f"{error}; -o names another folder for the comparison, or delete {run.folder} to train it anew"
+                ) from error
 
 
 def _trained(
     recipe: AnyRecipe, protocol: Protocol, folder: Path, tell: Callable[[str], None]
 ) -> tuple[Run, ...]:
     runs = []
-    for seed in protocol.seeds:
-        for fold in range(protocol.folds or 1):
-            data = _data(recipe.data, protocol, fold)
-            name = f"{recipe.name}-seed{seed}" + (f"-fold{fold}" if protocol.folds else "")
-            run = Run(folder / name)
-            member = recipe.model_copy(update={"data": data, "seed": seed})
-            new = _finish(member, run, partial(_tell_of, name, tell))
-            tell(f"{name}: {'trained' if new else 'was trained already'}")
-            runs.append(run)
+    for member, run in _members(recipe, protocol, folder):
+        name = run.folder.name
+        with _quiet():
+            new = finish_training(member, run, partial(_tell_of, name, tell))
+        tell(f"{name}: {'trained' if new else 'was trained already'}")
+        runs.append(run)
     return tuple(runs)
 
 
-def _finish(member: AnyRecipe, run: Run, tell: Callable[[str], None]) -> bool:
-    begun = Run.is_run(run.folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LeakageWarning)  # said once, of the protocol
-            return finish_training(member, run, tell)
-    except GroundglassError as error:
-        if not begun:
-            raise
-        raise GroundglassError(
-            f"{error}; -o names another folder for the comparison, or delete {run.folder} to train it anew"
-        ) from error
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning of a leaking split, which is said once, of the protocol."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)
+        yield
 
 
 def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
     tell(f"{name}  {line}")
 
 
-def _data(own: Data, protocol: Protocol, fold: int) -> Data:
-    """The protocol's data; a recipe of several classes keeps them where the dataset has no other labels."""
-    several: tuple[str, ...] = ()
-    if own.several and set(load_dataset(protocol.dataset)["label"]) == set(own.several):
-        several = own.several
-    return Data(
-        dataset=protocol.dataset,
-        split=protocol.split,
-        seed=protocol.split_seed,
-        folds=protocol.folds,
-        fold=fold if protocol.folds else 0,
-        classes=several or None,
-    )
-
-
-def check_unseen(run: Run, part: str, rows: pd.DataFrame) -> None:
+def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False) -> None:
     """Refuse a run that was trained on slices of the ``part`` that it is to be judged on, or chosen on them.
 
-    A validation part is what runs were chosen on; it is refused only where they were trained on it.
+    Slices of the same patient count too, unless the split tears patients anyway (``torn``). A validation part is
+    what runs were chosen on; it is refused only where they were trained on it.
 
     Raises
     ------
     GroundglassError
         If there are such slices.
     """
-    judged = {Path(path).resolve() for path in rows["path"]}
     refused = ("train",) if part == "val" else ("train", "val")
     manifest = read_manifest(run.manifest_file)
-    used = manifest[manifest["split"].isin(refused)]["path"]
-    common = sum(Path(path).resolve() in judged for path in used)
+    used = manifest[manifest["split"].isin(refused)]
+    seen = set(_files(used))
+    patients = set() if torn else set(_units(used))
+    common = sum(
+        file in seen or unit in patients for file, unit in zip(_files(rows), _units(rows), strict=True)
+    )
     if common:
         raise GroundglassError(
             f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are judged "
-            "on; give its recipe in place of the run, to train it under the common split"
+            "on, or on their patients; give its recipe in place of the run, to train it under the common split"
         )
+
+
+def _files(rows: pd.DataFrame) -> list[str]:
+    return [str(Path(path).resolve()) for path in rows["path"]]
+
+
+def _units(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(rows["source"], groups(rows), strict=True))
 
 
 def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
@@ -230,20 +271,27 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
         If the run has no bundle, or a slice cannot be read.
     """
     bundle = Bundle.load(run.folder)
-    facts = bundle.facts
-    key = hashlib.sha256(f"{facts.graph_sha256} {facts.temperature} {facts.threshold}".encode())
-    for column in ("path", "label", "patient"):
-        key.update("\n".join(rows[column]).encode())
-    file = folder / f"{run.folder.name}-on-{name}-{key.hexdigest()[:12]}.csv"
+    file = folder / f"{run.folder.name}-on-{name}-{_key(bundle, rows)}.csv"
     if not file.exists():
-        failures = predict_rows(Detector(bundle), rows, file, name)
+        partial_file = file.with_suffix(".partial")
+        failures = predict_rows(Detector(bundle), rows, partial_file, name)
         if failures:
-            file.unlink()
+            partial_file.unlink()
             raise GroundglassError(
                 f"{len(failures)} of {len(rows)} slices cannot be read, and all must answer the same: first "
                 f"{failures[0].path}: {failures[0].problem}"
             )
+        partial_file.replace(file)
     return read_predictions(file)
+
+
+def _key(bundle: Bundle, rows: pd.DataFrame) -> str:
+    """What answers depend on, in short: the bundle, the files, and what is known of them."""
+    key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations"}).encode())
+    for path, label, unit in zip(rows["path"], rows["label"], groups(rows), strict=True):
+        state = Path(path).stat()
+        key.update(f"{path}\0{label}\0{unit}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return key.hexdigest()[:12]
 
 
 def make_protocol(
@@ -268,8 +316,9 @@ def make_protocol(
         raise GroundglassError(
             f"--set {ruled[0]}: the protocol rules that; use --data, --split, --split-seed, --seeds and --folds"
         )
+    parts = [_recipe_of(item, changes).data for item in items]
     if dataset is None:
-        named = sorted({_recipe_of(item, changes).data.dataset for item in items})
+        named = sorted({part.dataset for part in parts})
         if len(named) > 1:
             raise GroundglassError(f"the recipes are of {', '.join(named)}: --data names the one for all")
         dataset = named[0]
@@ -277,7 +326,9 @@ def make_protocol(
         split = _own_split(dataset)
     if split not in get_args(Scheme):
         raise GroundglassError(f"--split {split}: unknown; there are {', '.join(get_args(Scheme))}")
-    return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes)
+    pairs = {frozenset(part.classes or ()) for part in parts}
+    classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
+    return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
 
 
 def _own_split(dataset: str) -> str:

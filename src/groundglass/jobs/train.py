@@ -13,6 +13,7 @@ from groundglass.detect.detector import Detector
 from groundglass.jobs.divide import divide
 from groundglass.jobs.libraries import need_training_libraries
 from groundglass.segment.bundle import SegmenterBundle
+from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.recipe import AnyRecipe, Recipe, load_recipe
 from groundglass.train.run import Run
@@ -66,16 +67,20 @@ def train_recipe(
 ) -> None:
     """Train by a recipe that was read, as :func:`train` does."""
     need_training_libraries()
-    recipe = _for_this_machine(recipe, tell)
-    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
-    print_of_data = fingerprint(manifest)
-    checkpoint = None
     if resume:
-        checkpoint = run.check_resumable(recipe, print_of_data)
-    else:
-        run.start(recipe, print_of_data, overwrite=overwrite)
-        write_manifest(manifest, run.manifest_file)
-    _train(recipe, run, checkpoint, tell)
+        own = _same_run(recipe, run)
+        if run.facts()["state"] == "started":
+            _train(own, run, run.checkpoints / "last.ckpt", tell)
+        else:
+            _finish(own, run)
+        return
+    wanted, recipe = recipe, _for_this_machine(recipe, tell)
+    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
+    run.start(recipe, fingerprint(manifest), overwrite=overwrite)
+    if _backbone(recipe) != _backbone(wanted):
+        run.update(backbone=_backbone(recipe), stands_in_for=_backbone(wanted))
+    write_manifest(manifest, run.manifest_file)
+    _train(recipe, run, None, tell)
 
 
 def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
@@ -90,15 +95,36 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
         train_recipe(recipe, run, tell=tell)
         return True
     if run.facts()["state"] == "finished":
-        need_training_libraries()
-        expected = _for_this_machine(recipe, lambda line: None)
-        run.check_resumable(
-            expected, fingerprint(divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed))
-        )
+        check_run(recipe, run)
         return False
-    begun = (run.checkpoints / "last.ckpt").exists()
+    begun = run.facts()["state"] == "trained" or (run.checkpoints / "last.ckpt").exists()
     train_recipe(recipe, run, resume=begun, overwrite=not begun, tell=tell)
     return True
+
+
+def check_run(recipe: AnyRecipe, run: Run) -> None:
+    """Raise GroundglassError where a run is not by this recipe and on its data."""
+    _same_run(recipe, run)
+
+
+def _same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
+    """The recipe as the run has it, whose backbone may be a substitute."""
+    own = _backbone(run.recipe())
+    if _substitute(recipe) is not None and own in (_backbone(recipe), _substitute(recipe)):
+        recipe = _with_backbone(recipe, own)
+    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
+    run.check_resumable(recipe, fingerprint(manifest))
+    return recipe
+
+
+def check_ready(recipe: AnyRecipe) -> None:
+    """Raise GroundglassError where a recipe's weights or its segmenter cannot be had on this machine."""
+    need_training_libraries()
+    from groundglass.train.models import check_weights
+
+    segmenter_for(recipe.preprocessing)
+    if not isinstance(recipe, SegmentationRecipe) and recipe.model.substitute is None:
+        check_weights(recipe.model.name, recipe.model.weights)
 
 
 def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyRecipe:
@@ -111,7 +137,20 @@ def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyReci
     name = with_substitute(wanted.name, wanted.weights, wanted.substitute)
     if name != wanted.name:
         tell(f"{wanted.name}: its weights cannot be had here; {name} stands in, as the recipe says")
-    model = wanted.model_copy(update={"name": name, "substitute": None})
+    return _with_backbone(recipe, name)
+
+
+def _backbone(recipe: AnyRecipe) -> str:
+    return "" if isinstance(recipe, SegmentationRecipe) else recipe.model.name
+
+
+def _substitute(recipe: AnyRecipe) -> str | None:
+    return None if isinstance(recipe, SegmentationRecipe) else recipe.model.substitute
+
+
+def _with_backbone(recipe: AnyRecipe, name: str) -> AnyRecipe:
+    """The recipe with the backbone that was decided on."""
+    model = recipe.model.model_copy(update={"name": name, "substitute": None})
     return recipe.model_copy(update={"model": model})
 
 

@@ -71,4 +71,4 @@ class EpochLog(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
-        self.seconds = state_dict["seconds"]
+        self.seconds = state_dict.get("seconds", 0.0)

@@ -189,7 +189,7 @@ def finish_bundle(
         temperature=temperature,
         threshold=threshold,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
-        chosen=(*chosen, *_chosen(recipe.operating_point, temperature, threshold)),
+        chosen=(*_stand_in(run), *chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
         validation={},
     )
@@ -201,6 +201,15 @@ def finish_bundle(
     bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
     return bundle
+
+
+def _stand_in(run: Run) -> tuple[str, ...]:
+    facts = run.facts()
+    if "stands_in_for" not in facts:
+        return ()
+    return (
+        f"Backbone {facts['backbone']}: it stands in for {facts['stands_in_for']}, whose weights could not be had.",
+    )
 
 
 def _answered(graph: bytes, preprocessing: Preprocessing, part: PartData) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Heads: from a feature map to the logits, and to the evidence for COVID-19.
 
-The evidence is how much each place of the feature map adds to the logit, computed in the forward direction, so
-that it becomes an output of the ONNX graph. With several classes it is of the logit of COVID-19 less the mean of
-the other logits.
+The evidence is how much each place of the feature map adds to the logit (for Grad-CAM in relation to the other
+places), computed in the forward direction, so that it becomes an output of the ONNX graph. With several classes it
+is of the logit of COVID-19 less the mean of the other logits.
 """
 
 from typing import Protocol

@@ -81,5 +81,5 @@ class ClassLoss(nn.Module):
         loss = F.cross_entropy(logits, truth, reduction="none", label_smoothing=self.smoothing)
         if self.gamma:
             likely = torch.softmax(logits, dim=1).gather(1, truth[:, None])[:, 0]
-            loss = loss * (1 - likely) ** self.gamma
+            loss = loss * (1 - likely).clamp(min=1e-12) ** self.gamma
         return (loss * self.get_buffer("weights")[truth]).mean()

@@ -196,7 +196,7 @@ def _download(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
     except Exception as error:  # the hub client raises a dozen unrelated kinds when there is no network
         raise GroundglassError(
             f"model.weights imagenet: {name} could not be downloaded by timm ({type(error).__name__}), and "
-            f"{WEIGHTS_VARIABLE} names no folder with {name}*.safetensors; "
+            f"{WEIGHTS_VARIABLE} names no folder with {name}.*safetensors; "
             "set it, or give model.weights the path of a file"
         ) from error
     finally:
@@ -216,6 +216,14 @@ def with_substitute(name: str, weights: str, substitute: str | None) -> str:
     if substitute is None or weights != "imagenet" or _can_be_had(name.removeprefix("timm/")):
         return name
     return substitute
+
+
+def check_weights(name: str, weights: str) -> None:
+    """Raise GroundglassError where a backbone's weights cannot be had; looking for them may download them."""
+    if name.startswith("timm/") and weights == "imagenet" and not _can_be_had(name.removeprefix("timm/")):
+        raise GroundglassError(
+            f"{name}: its ImageNet weights can neither be downloaded nor are they in the folder {WEIGHTS_VARIABLE}"
+        )
 
 
 @cache

@@ -111,7 +111,8 @@ class Run:
         GroundglassError
             If the folder holds a run already, and ``overwrite`` is not given, or something else.
         """
-        if self.folder.exists() and any(self.folder.iterdir()):
+        # A recipe alone is what a kill leaves in the moment between the two files below.
+        if self.folder.exists() and any(path != self.recipe_file for path in self.folder.iterdir()):
             if not self.is_run(self.folder):
                 raise GroundglassError(
                     f"{self.folder}: holds files that are no run; choose another folder with -o"

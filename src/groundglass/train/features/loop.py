@@ -56,9 +56,9 @@ def train_features(
     GroundglassError
         If the network cannot be had, or there are too few patients for the folds.
     """
-    started = time.monotonic()
     train = load_part(manifest, "train", recipe, show_progress=show_progress)
     validation = load_part(manifest, "val", recipe, show_progress=show_progress)
+    started = time.monotonic()
     backbone = frozen_backbone(recipe.model, recipe.preprocessing, recipe.seed)
     seen, judged = (
         pooled(backbone, part.grey, recipe.preprocessing, show_progress=show_progress)
