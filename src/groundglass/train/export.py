@@ -39,8 +39,11 @@ from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
 OPSET = 17
-TOLERANCE = 1e-4
-"""Largest difference in the logit between training and the exported graph, relative where the logit passes 1."""
+TOLERANCE = 5e-4
+"""Largest difference in the logit between training and the exported graph, relative where the logit passes 1.
+
+Rounding in 32 bits gives up to 2e-4 behind a head of several dense layers; a probability moves by 1.3e-4 at most.
+"""
 
 CHECKED, EVIDENCE_TOLERANCE = 4, 1e-3
 """Slices whose evidence is compared, and the largest difference as a share of the greatest evidence."""
@@ -165,7 +168,7 @@ def finish_bundle(
     Raises
     ------
     GroundglassError
-        If the graph's logits differ from those expected by more than 1e-4 (relative beyond 1).
+        If the graph's logits differ from those expected by more than 5e-4 (relative beyond 1).
     """
     segmenter = segmenter_for(recipe.preprocessing)
     inner = segmenter.bundle if segmenter is not None else None

@@ -62,7 +62,7 @@ def export_features(
     Raises
     ------
     GroundglassError
-        If the graph's features differ from torch's by more than 1e-4 (relative beyond 1), or its logits from
+        If the graph's features differ from torch's by more than 5e-4 (relative beyond 1), or its logits from
         those of scikit-learn, as groundglass.train.export.finish_bundle says.
     """
     preprocessing = recipe.preprocessing
