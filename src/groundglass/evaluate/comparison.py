@@ -11,12 +11,13 @@ from itertools import combinations, combinations_with_replacement, product
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
 
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.evaluate.metrics import estimate, evaluate, resample, resampling_groups
 from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
-from groundglass.evaluate.predictions import COLUMNS, VERDICTS, check_predictions, truth_of, unit_codes
+from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
 from groundglass.evaluate.tables import refuse_rows
 from groundglass.evaluate.weighted import Floats, WeightedMetrics
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
@@ -350,8 +351,7 @@ def _by_pairs(ranked: Sequence[_Measured], alike: Callable[[Verdicts, Verdicts],
 
 
 def _kappa(one: Verdicts, other: Verdicts) -> float:
-    by_chance = sum(float((one == name).mean() * (other == name).mean()) for name in VERDICTS)
-    return float("nan") if by_chance == 1 else float((one == other).mean() - by_chance) / (1 - by_chance)
+    return float("nan") if len({*one, *other}) == 1 else float(cohen_kappa_score(one, other))
 
 
 def _all_wrong(slices: pd.DataFrame, ranked: Sequence[_Measured]) -> pd.DataFrame:
