@@ -67,12 +67,13 @@ def export_features(
     """
     preprocessing = recipe.preprocessing
     shape = (preprocessing.channels, *preprocessing.size)
-    difference, features = _features(_network(backbone, shape), backbone, validation, preprocessing)
+    network = _network(backbone, shape)
+    difference, features = _features(network, backbone, validation, preprocessing)
     if difference > TOLERANCE:
         raise GroundglassError(
             f"{run.folder}: the exported network differs from torch by {difference:.2g} in a feature"
         )
-    graph = features_graph(backbone, tuned, shape)
+    graph = _joined(network, tuned, _map_shape(backbone, shape))
     expected = classifier_logits(tuned, features)
     return finish_bundle(run, recipe, graph, expected, manifest, validation, _chosen(recipe, tuned))
 
@@ -121,8 +122,13 @@ def features_graph(backbone: nn.Module, tuned: Tuned, shape: tuple[int, int, int
     -------
     From ``images`` to ``logits`` and ``evidence``. It holds operators of ``ai.onnx.ml``.
     """
-    features, rows, columns = _map_shape(backbone, shape)
-    network = onnx.load_from_string(_network(backbone, shape))
+    return _joined(_network(backbone, shape), tuned, _map_shape(backbone, shape))
+
+
+def _joined(network_graph: bytes, tuned: Tuned, map_shape: tuple[int, int, int]) -> bytes:
+    """The graph of :func:`features_graph`, from the network's and the shape of its feature map."""
+    features, rows, columns = map_shape
+    network = onnx.load_from_string(network_graph)
     classifier = _converted(tuned, features, network.ir_version)
     answers = parser.parse_model(_answers(tuned, rows, columns, network.ir_version))
     whole = compose.merge_models(network, classifier, [("vectors", PREFIX + "features")])
