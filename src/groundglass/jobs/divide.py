@@ -5,7 +5,6 @@ import pandas as pd
 
 from groundglass.data.splits import split
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.train.parts import Data
 
 
@@ -30,7 +29,7 @@ def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     if data.classes is not None:
         manifest = _of_classes(manifest, data.classes)
     if data.per_class is not None:
-        manifest = _drawn(manifest, data.per_class, data.several, seed)
+        manifest = _drawn(manifest, data, data.per_class, seed)
     return split(manifest, data.split, seed=seed, fractions=data.fractions, folds=data.folds, fold=data.fold)
 
 
@@ -44,11 +43,9 @@ def _of_classes(manifest: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFram
     return manifest[manifest["label"].isin(classes)].reset_index(drop=True)
 
 
-def _drawn(manifest: pd.DataFrame, count: int, several: tuple[str, ...], seed: int) -> pd.DataFrame:
+def _drawn(manifest: pd.DataFrame, data: Data, count: int, seed: int) -> pd.DataFrame:
     """``count`` scans of each class, drawn by the seed whatever the order of the rows."""
-    classes = manifest["label"]
-    if not several:
-        classes = classes.where(classes == POSITIVE, NEGATIVE)
+    classes = data.classes_of(manifest["label"])
     generator = np.random.default_rng(seed)
     kept: set[str] = set()
     for name, rows in manifest.groupby(classes, sort=True):

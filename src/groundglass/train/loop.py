@@ -75,9 +75,8 @@ def load_part(
         If the part lacks one of the classes, or a slice cannot be read.
     """
     rows = manifest[manifest["split"] == part].reset_index(drop=True)
-    several = recipe.data.several
-    labels = rows["label"] if several else rows["label"].where(rows["label"] == POSITIVE, NEGATIVE)
-    classes = several or (NEGATIVE, POSITIVE)
+    labels = recipe.data.classes_of(rows["label"])
+    classes = recipe.data.several or (NEGATIVE, POSITIVE)
     counts = labels.value_counts().reindex(classes, fill_value=0)
     if (counts == 0).any():
         listed = ", ".join(f"{number} '{name}'" for name, number in counts.items())

@@ -1,12 +1,15 @@
 """The parts that recipes of every kind share."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from groundglass.errors import GroundglassError
-from groundglass.labels import POSITIVE
+from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -56,6 +59,10 @@ class Data(RecipePart):
     def several(self) -> tuple[str, ...]:
         """The classes that get a probability each; none where the question is a yes or no."""
         return self.classes if self.classes is not None and len(self.classes) > 2 else ()
+
+    def classes_of(self, labels: "pd.Series[str]") -> "pd.Series[str]":
+        """The class of each label: itself, where several are told apart, else covid or the rest."""
+        return labels if self.several else labels.where(labels == POSITIVE, NEGATIVE)
 
 
 class Optimiser(RecipePart):
