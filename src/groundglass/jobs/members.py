@@ -22,7 +22,7 @@ from groundglass.evaluate.comparison import ENSEMBLE
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.jobs.divide import divide
 from groundglass.jobs.evaluate import predict_rows
-from groundglass.jobs.train import check_ready, check_run, finish_training
+from groundglass.jobs.train import check_ready, finish_training, same_run
 from groundglass.train.parts import Data
 from groundglass.train.recipe import AnyRecipe, load_recipe
 from groundglass.train.run import Run
@@ -194,7 +194,7 @@ def _check_before(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> None:
             if not Run.is_run(run.folder):
                 continue
             try:
-                check_run(member, run)
+                same_run(member, run)
             except GroundglassError as error:
                 raise GroundglassError(
                     f"{error}; -o names another folder for the comparison, or delete {run.folder} to train it anew"

@@ -68,7 +68,7 @@ def train_recipe(
     """Train by a recipe that was read, as :func:`train` does."""
     need_training_libraries()
     if resume:
-        own = _same_run(recipe, run)
+        own = same_run(recipe, run)
         if run.facts()["state"] == "started":
             _train(own, run, run.checkpoints / "last.ckpt", tell)
         else:
@@ -95,20 +95,21 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
         train_recipe(recipe, run, tell=tell)
         return True
     if run.facts()["state"] == "finished":
-        check_run(recipe, run)
+        same_run(recipe, run)
         return False
     begun = run.facts()["state"] == "trained" or (run.checkpoints / "last.ckpt").exists()
     train_recipe(recipe, run, resume=begun, overwrite=not begun, tell=tell)
     return True
 
 
-def check_run(recipe: AnyRecipe, run: Run) -> None:
-    """Raise GroundglassError where a run is not by this recipe and on its data."""
-    _same_run(recipe, run)
+def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
+    """The recipe as the run has it, whose backbone may be a substitute.
 
-
-def _same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
-    """The recipe as the run has it, whose backbone may be a substitute."""
+    Raises
+    ------
+    GroundglassError
+        If the run is by another recipe or on other data.
+    """
     own = _backbone(run.recipe())
     if _substitute(recipe) is not None and own in (_backbone(recipe), _substitute(recipe)):
         recipe = _with_backbone(recipe, own)
