@@ -3,10 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
 
@@ -16,95 +13,12 @@ from groundglass.data.registry import DATASETS
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.comparison import Comparison, System, compare
+from groundglass.evaluate.comparison import System, compare
+from groundglass.jobs.compare_report import write_comparison
+from groundglass.jobs.compared import TIMED_ROUNDS, TIMED_SLICES, Cost, Judged, Outcome
 from groundglass.jobs.members import Entrant, Protocol, answers, entrants
 from groundglass.labels import POSITIVE
 from groundglass.scan.reader import read_scan
-
-TIMED_SLICES, TIMED_ROUNDS = 32, 3
-"""Slices that each system answers to be timed, and how often; the systems take turns."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """All systems on one set of slices.
-
-    Attributes
-    ----------
-    name
-        The dataset's name.
-    part
-        ``test``, ``val``, or ``all`` of an external dataset.
-    systems
-        Each with its members' answers.
-    comparison
-        What these say.
-    """
-
-    name: str
-    part: str
-    systems: list[System]
-    comparison: Comparison
-
-    @property
-    def external(self) -> bool:
-        """Whether nothing of it was trained on."""
-        return self.part == "all"
-
-    @property
-    def title(self) -> str:
-        """What it is, in words."""
-        kinds = {
-            "test": "test part",
-            "val": "validation part, on which epochs and thresholds were chosen: too good",
-            "all": "external, no one trained on it",
-        }
-        return f"{self.name}, {kinds[self.part]}"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a system takes: weights, megabytes of its graph, seconds of one training, slices it answers in a second.
-
-    None where it is not known.
-    """
-
-    parameters: int | None
-    megabytes: float
-    training_seconds: float | None
-    slices_per_second: float
-
-    TITLES: ClassVar[tuple[str, ...]] = ("Parameters", "Size", "Training", "Slices a second")
-
-    def texts(self) -> tuple[str, ...]:
-        """The values with their units, in the order of ``TITLES``; blank where one is not known."""
-        seconds = self.training_seconds
-        return (
-            "" if self.parameters is None else f"{self.parameters:,}",
-            f"{self.megabytes:.3g} MB",
-            "" if seconds is None else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s",
-            f"{self.slices_per_second:.0f}",
-        )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a comparison.
-
-    Attributes
-    ----------
-    protocol, entrants
-        What was compared, and how.
-    judged
-        On the common part first, then on each external dataset.
-    cost
-        By system, what it takes.
-    """
-
-    protocol: Protocol
-    entrants: list[Entrant]
-    judged: list[Judged]
-    cost: dict[str, Cost]
 
 
 def compare_systems(
@@ -137,8 +51,6 @@ def compare_systems(
         If there is no part to judge on, a run was trained on slices to be judged on, an external dataset is none,
         or a training or a reading fails.
     """
-    from groundglass.jobs.compare_report import write_comparison
-
     part, common = protocol.judged_rows()
     _check_classes(protocol.dataset, common)
     others = _external_rows(external, protocol.dataset)
@@ -226,7 +138,7 @@ def _seconds(entrant: Entrant) -> float | None:
 
 def _speeds(folders: dict[str, Path], rows: pd.DataFrame) -> dict[str, float]:
     """Slices that each system answers in a second, once they are read."""
-    scans = [read_scan(Path(path)) for path in islice(rows["path"], TIMED_SLICES)]
+    scans = [read_scan(Path(path)) for path in rows["path"].head(TIMED_SLICES)]
     detectors = {name: Detector(Bundle.load(folder)) for name, folder in folders.items()}
     taken: dict[str, list[float]] = {name: [] for name in detectors}
     # In turns, so that whatever else the machine does meets all alike.

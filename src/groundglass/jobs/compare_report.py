@@ -22,7 +22,7 @@ from groundglass.evaluate.figures import curves_compared
 from groundglass.evaluate.style import to_png
 from groundglass.files import replacing, write_bytes, write_text
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.compare import TIMED_ROUNDS, TIMED_SLICES, Cost, Judged, Outcome
+from groundglass.jobs.compared import TIMED_ROUNDS, TIMED_SLICES, Cost, Judged, Outcome
 from groundglass.report.facts import dataset_table
 from groundglass.report.page import Picture, Report, Table, write_report
 from groundglass.train.recipe import Recipe
