@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from groundglass.data.splits import LeakageWarning, groups, split
+from groundglass.data.splits import LeakageWarning, groups, named_groups, split
 from groundglass.errors import GroundglassError
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
@@ -172,6 +172,26 @@ def test_groups_are_patients_else_guessed_blocks_else_files() -> None:
     elsewhere = frame.assign(source="elsewhere")
     assert list(groups(elsewhere)) == list(frame["path"])
     assert set(groups(frame.assign(patient="p"))) == {"p"}
+
+
+def test_a_named_group_goes_before_the_patient_and_the_block() -> None:
+    frame = numbered(43).assign(patient=["p"] * 40 + [""] * 46)
+    blank = groups(frame.assign(group=""))
+    pd.testing.assert_series_equal(blank, groups(frame))
+    named = frame.assign(group=[""] * 20 + ["paper"] * 30 + [""] * 36)
+    expected = [*blank[:20], *["paper"] * 30, *blank[50:]]
+    assert list(groups(named)) == expected
+    assert list(named_groups(named)) == ["p"] * 20 + ["paper"] * 30 + [""] * 36
+    assert list(named_groups(frame)) == list(frame["patient"])
+
+
+def test_grouped_keeps_named_groups_of_several_patients_together() -> None:
+    frame = even()
+    frame["group"] = [f"paper {int(patient[1:]) // 4}" for patient in frame["patient"]]
+    result = split(frame, "grouped", seed=1, fractions=(0.6, 0.2, 0.2))
+    assert set(result["split"]) == PARTS
+    assert result.groupby("group")["split"].nunique().max() == 1
+    pd.testing.assert_frame_equal(result.drop(columns="split"), frame.drop(columns="split"))
 
 
 def test_official_is_what_the_manifest_has() -> None:

@@ -31,12 +31,24 @@ class LeakageWarning(UserWarning):
 def groups(manifest: pd.DataFrame) -> pd.Series:
     """Return for each scan the unit that must not be torn apart.
 
-    The patient where known. Without one, in datasets whose slices are numbered by patient but have no ids
-    (sarscov2-ct), a guessed block of 21 contiguous numbers of a class, as ``block:covid:0003``. Else the
-    file itself.
+    What :func:`named_groups` gives, where that is not blank. Else, in datasets whose slices are numbered by
+    patient but have no ids (sarscov2-ct), a guessed block of 21 contiguous numbers of a class, as
+    ``block:covid:0003``. Else the file itself.
     """
-    rows = zip(manifest["patient"], manifest["source"], manifest["label"], manifest["path"], strict=True)
-    return pd.Series([patient or _block(*rest) or rest[2] for patient, *rest in rows], index=manifest.index)
+    columns = named_groups(manifest), manifest["source"], manifest["label"], manifest["path"]
+    rows = zip(*columns, strict=True)
+    return pd.Series([name or _block(*rest) or rest[2] for name, *rest in rows], index=manifest.index)
+
+
+def named_groups(manifest: pd.DataFrame) -> pd.Series:
+    """Return the group that a manifest names for each scan, blank where it names none.
+
+    The column ``group``, which is optional and may be coarser than a patient (a paper, a guess); where it is
+    blank, ``patient``.
+    """
+    if "group" not in manifest:
+        return manifest["patient"]
+    return manifest["group"].where(manifest["group"] != "", manifest["patient"])
 
 
 def _block(source: str, label: str, path: str) -> str:
