@@ -8,6 +8,7 @@ from groundglass.evaluate.calibration import (
     apply_temperature,
     bin_of,
     brier,
+    brier_parts,
     ece,
     fit_temperature,
     reliability_curve,
@@ -91,3 +92,33 @@ def test_hand_worked_calibration_error():
     assert ece([0, 0, 1, 1], [0.2, 0.29, 0.8, 0.8]) == pytest.approx((2 * 0.245 + 2 * 0.2) / 4)
     assert ece([0, 1], [0.0, 1.0]) == 0
     assert brier([0, 1, 1], [0.5, 0.9, 0.0]) == pytest.approx((0.25 + 0.01 + 1) / 3)
+
+
+def test_hand_worked_parts_of_the_brier_score():
+    # Bin 0.2: 0.2 four times, 1 of 4 positive; bin 0.8: 0.8 four times, 4 of 4 positive; 5 of 8 in all.
+    parts = brier_parts([1, 0, 0, 0, 1, 1, 1, 1], [0.2] * 4 + [0.8] * 4)
+    assert parts.reliability == pytest.approx((4 * 0.05**2 + 4 * 0.2**2) / 8)
+    assert parts.resolution == pytest.approx(0.375**2)
+    assert parts.uncertainty == pytest.approx(5 / 8 * 3 / 8)
+    assert parts.within_bins == pytest.approx(0)
+
+
+def test_hand_worked_part_that_lies_within_the_bins():
+    # One bin of mean 0.25 and half positive: (0.3^2 + 0.8^2) / 2 = 0.365 = 0.25^2 - 0 + 0.5^2 + the rest.
+    parts = brier_parts([0, 1], [0.3 - 1e-9, 0.2])
+    assert parts == pytest.approx((0.0625, 0, 0.25, 0.0525), abs=1e-6)
+
+
+def test_the_parts_sum_to_the_brier_score():
+    generator = np.random.default_rng(2)
+    probability = generator.random(200)
+    truth = generator.random(200) < probability**2
+    parts = brier_parts(truth, probability)
+    total = parts.reliability - parts.resolution + parts.uncertainty + parts.within_bins
+    assert total == pytest.approx(brier(truth, probability))
+    assert abs(parts.within_bins) < 0.01
+    # The within-bin variance less twice the within-bin covariance (Stephenson et al. 2008).
+    place = bin_of(probability)
+    means = np.array([[probability[place == b].mean(), truth[place == b].mean()] for b in place])
+    apart = probability - means[:, 0]
+    assert parts.within_bins == pytest.approx(np.mean(apart**2) - 2 * np.mean(apart * (truth - means[:, 1])))

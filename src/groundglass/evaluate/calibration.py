@@ -1,5 +1,7 @@
 """Calibration: how far a probability can be taken at its word, and mending it by temperature."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -105,3 +107,55 @@ def ece(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
     """Mean squared distance of probability and truth (Brier 1950), in [0, 1], lower being better."""
     return float(np.mean((np.asarray(probability, dtype=float) - np.asarray(truth, dtype=float)) ** 2))
+
+
+class BrierParts(NamedTuple):
+    """What a Brier score is made of: ``reliability - resolution + uncertainty + within_bins``.
+
+    Attributes
+    ----------
+    reliability
+        Mean squared distance of each bin's mean probability from its share of positives; 0 is calibrated.
+    resolution
+        Mean squared distance of each bin's share of positives from the share in all; more is better.
+    uncertainty
+        Variance of the truth itself, 0.25 with as many positives as others; no detector changes it.
+    within_bins
+        What is left because the probabilities within a bin differ; 0 where they do not.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within_bins: float
+
+
+def brier_parts(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> BrierParts:
+    """Decompose the Brier score over the bins of :func:`reliability_curve`.
+
+    Murphy 1973, A new vector partition of the probability score, doi
+    10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2, whose three parts make up the score where all probabilities of
+    a bin are equal; what binning leaves is the two extra components of Stephenson, Coelho & Jolliffe 2008, doi
+    10.1175/2007WAF2006116.1, here in one.
+
+    Parameters
+    ----------
+    truth
+        Whether each slice is positive, shape (slices,), at least one.
+    probability
+        In [0, 1], shape (slices,).
+    bins
+        Of equal width.
+    """
+    curve = reliability_curve(truth, probability, bins)
+    filled = curve[curve["count"] > 0]
+    share = float(np.mean(np.asarray(truth, dtype=float)))
+
+    def mean_square(distance: "pd.Series[float]") -> float:
+        return float((distance**2 * filled["count"]).sum() / filled["count"].sum())
+
+    reliability = mean_square(filled["mean_probability"] - filled["share_positive"])
+    resolution = mean_square(filled["share_positive"] - share)
+    uncertainty = share * (1 - share)
+    rest = brier(truth, probability) - (reliability - resolution + uncertainty)
+    return BrierParts(reliability, resolution, uncertainty, rest)
