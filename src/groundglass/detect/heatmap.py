@@ -1,6 +1,7 @@
 """Heatmaps: a slice with the evidence for COVID-19 drawn over it."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from groundglass.detect.detector import SliceFinding
@@ -30,21 +31,31 @@ def grey_image(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Ima
 def heatmap(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
     """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it."""
     slice_image = grey_image(finding, preprocessing)
-    strength = _strength(finding, preprocessing, slice_image.size)
+    strength = _strength(finding, preprocessing)
     colour = strength.copy()
     colour.putpalette(_PALETTE)
     return Image.composite(colour.convert("RGB"), slice_image.convert("RGB"), strength.point(_OPACITIES))
 
 
-def _strength(finding: SliceFinding, preprocessing: Preprocessing, size: tuple[int, int]) -> Image.Image:
-    """Evidence for each pixel of a slice of ``size`` (width, height), 8-bit, 255 for ``FULL_SCALE``."""
+def evidence_map(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """The evidence for COVID-19, laid over the slice.
+
+    Returns
+    -------
+    float32, the slice's shape (height, width): the logit of a slice that looked everywhere like that place.
+    Negative where a place speaks against COVID-19, 0 where the model did not see the slice.
+    """
     local_logit = finding.evidence * np.float32(finding.evidence.size)
     rows, columns = preprocessing.size
-    whole = Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC)
-    scaled = np.clip(np.asarray(whole) * np.float32(255 / FULL_SCALE), 0, 255)
+    whole = np.asarray(Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC))
     region = finding.region
-    inner = np.rint(scaled[preprocessing.box(region.height, region.width).slices]).astype(np.uint8)
-    seen = Image.fromarray(inner).resize((region.width, region.height), Image.Resampling.BILINEAR)
-    strength = Image.new("L", size)
-    strength.paste(seen, (region.left, region.top))
-    return strength
+    inner = Image.fromarray(whole[preprocessing.box(region.height, region.width).slices])
+    laid = np.zeros(finding.scan.pixels.shape, dtype=np.float32)
+    laid[region.slices] = np.asarray(inner.resize((region.width, region.height), Image.Resampling.BILINEAR))
+    return laid
+
+
+def _strength(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+    """Evidence for each pixel of a slice, 8-bit, 255 for ``FULL_SCALE``."""
+    scaled = evidence_map(finding, preprocessing) * np.float32(255 / FULL_SCALE)
+    return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8))
