@@ -1,7 +1,8 @@
 """How a bundle lies on disk: one folder, or the same zipped.
 
 ``bundle.json`` holds the facts (groundglass.bundle.facts), ``model.onnx`` the network, ``recipe.yaml`` what it
-was trained by and ``MODEL_CARD.md`` the facts in words. A bundle that needs another one, as a detector that
+was trained by and ``MODEL_CARD.md`` the facts in words; a detector's ``fingerprints.bin`` tells the slices that it
+was trained on (groundglass.bundle.fingerprints). A bundle that needs another one, as a detector that
 looks at lungs alone needs their segmenter, holds it in a subfolder of the same kind.
 """
 
@@ -201,6 +202,14 @@ def _find(name_or_path: str | Path, kind: str | None) -> Path:
         return path
     names = ", ".join(shipped_bundles(kind)) or "none"
     raise BundleError(f"{name_or_path}: there is no such bundle, folder or zip (shipped: {names})")
+
+
+def read_optional(read: Reader, name: str) -> bytes | None:
+    """A file that not every bundle has; None where this one has not."""
+    try:
+        return read(name)
+    except (FileNotFoundError, KeyError):
+        return None
 
 
 def _folder_reader(folder: Path) -> Reader:

@@ -3,7 +3,8 @@
 Its graph takes ``images``, float32 (batch, channels, height, width), and gives ``logits``, float32 (batch,), or
 (batch, classes) where it knows several, and ``evidence``, float32 (batch, rows, columns): what each place of the
 slice adds to the logit of COVID-19. A detector that looks at the lungs alone holds their segmenter in the
-subfolder ``segmenter``, unless it is one that is shipped.
+subfolder ``segmenter``, unless it is one that is shipped. ``fingerprints.bin`` tells the slices that it was trained
+and chosen on; the first bundles have none.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from groundglass.bundle.facts import Facts
-from groundglass.bundle.store import BundleError, Reader, StoredBundle
+from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
+from groundglass.bundle.store import BundleError, Reader, StoredBundle, read_optional
 from groundglass.detect.facts import BundleFacts
 from groundglass.detect.model_card import model_card
 from groundglass.segment.bundle import SegmenterBundle
@@ -27,9 +29,12 @@ class Bundle(StoredBundle[BundleFacts]):
     ----------
     segmenter
         The segmenter that its preprocessing needs; None where it needs none.
+    fingerprints
+        Of the slices that it was trained and chosen on; None where it was exported without.
     """
 
     segmenter: SegmenterBundle | None = None
+    fingerprints: Fingerprints | None = None
 
     kind: ClassVar[str] = "detector"
     default: ClassVar[str] = "covid-ct-lite0"
@@ -43,6 +48,7 @@ class Bundle(StoredBundle[BundleFacts]):
     @classmethod
     def _read(cls, read: Reader, source: Path) -> Self:
         bundle = super()._read(read, source)
+        bundle.fingerprints = cls._fingerprints(read, bundle.facts, source)
         preprocessing = bundle.facts.preprocessing
         if preprocessing.lungs == "none":
             return bundle
@@ -59,9 +65,23 @@ class Bundle(StoredBundle[BundleFacts]):
             )
         return bundle
 
+    @staticmethod
+    def _fingerprints(read: Reader, facts: BundleFacts, source: Path) -> Fingerprints | None:
+        content = read_optional(read, FINGERPRINTS)
+        if content is None:
+            return None
+        fingerprints = Fingerprints.from_bytes(content, source)
+        if fingerprints.data != facts.training.fingerprint:
+            raise BundleError(
+                f"{source}: {FINGERPRINTS} is of other data than the bundle was trained on; get the bundle anew, "
+                "or delete the file"
+            )
+        return fingerprints
+
     def content(self) -> dict[str, bytes]:
         """The bundle's files by their names."""
-        inner = self.segmenter
+        inner, prints = self.segmenter, self.fingerprints
+        content = super().content() | ({} if prints is None else {FINGERPRINTS: prints.to_bytes()})
         if inner is None or SegmenterBundle.is_shipped(self.facts.preprocessing.segmenter):
-            return super().content()
-        return super().content() | {SEGMENTER + name: data for name, data in inner.content().items()}
+            return content
+        return content | {SEGMENTER + name: data for name, data in inner.content().items()}

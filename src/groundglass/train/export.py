@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from groundglass import __version__
 from groundglass.bundle.engine import Engine
 from groundglass.bundle.facts import Part, TrainingFacts
+from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.registry import DATASETS
 from groundglass.data.splits import groups
 from groundglass.detect.bundle import Bundle
@@ -150,6 +151,8 @@ def finish_bundle(
 ) -> Bundle:
     """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
 
+    The bundle gets the fingerprints of the training and validation slices.
+
     Temperature and threshold are chosen on the validation part, from the answers of the graph itself.
 
     Parameters
@@ -200,7 +203,9 @@ def finish_bundle(
     figures = dict(summary_rows(evaluate(predictions, seed=recipe.seed)))
     write_predictions(predictions, run.predictions_file)
     facts = facts.model_copy(update={"validation": figures})
-    bundle = Bundle(facts, graph, dump_recipe(recipe), run.bundle_folder, inner)
+    paths, parts = manifest["path"].tolist(), manifest["split"].tolist()
+    fingerprints = Fingerprints.of(paths, parts, facts.training.fingerprint)
+    bundle = Bundle(facts, graph, dump_recipe(recipe), run.bundle_folder, inner, fingerprints)
     bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
     return bundle
