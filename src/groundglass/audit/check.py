@@ -1,0 +1,152 @@
+"""What a check is, what it says, and how the checks in a package are found.
+
+The form is that of skore's checks: a small class with a code, a title, a severity and a place in the docs.
+"""
+
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from groundglass.evaluate.evaluation import Estimate
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""The worst first."""
+DOCS = "docs/audit-checks.md"
+Subject = TypeVar("Subject")
+NOTHING = Estimate(value=None)
+
+
+class NotApplicable(Exception):  # noqa: N818 (no error: a check's way of saying why it says nothing)
+    """Raised by a check that cannot be made of its subject; the message is the reason, a full sentence."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check says of its subject.
+
+    Attributes
+    ----------
+    severity
+        How much it matters; None where nothing is wrong.
+    message
+        One or two full sentences with the figures, for a reader who does not know the check.
+    figure, measure
+        The figure with its interval, and what it is, such as ``"AUC, 5-fold"``.
+    files
+        Absolute paths of the scans concerned.
+    side_by_side
+        Sets of files that belong together, the most telling first.
+    header, rows
+        A table of details; cells are text.
+    """
+
+    severity: Severity | None
+    message: str
+    figure: Estimate = NOTHING
+    measure: str = ""
+    files: tuple[str, ...] = ()
+    side_by_side: tuple[tuple[str, ...], ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+class Check(ABC, Generic[Subject]):
+    """One question to labelled scans, or to a detector on them.
+
+    Attributes
+    ----------
+    code
+        ``GG1xx`` of data, ``GG2xx`` of a detector; never given to another check.
+    title
+        What is looked for, as a short phrase.
+    severity
+        The worst that it gives.
+    needs
+        Names in the subject's ``NEEDS``; where one is lacking, the check does not apply.
+    remedy
+        What to do where something was found, a full sentence.
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    severity: ClassVar[Severity]
+    needs: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str]
+
+    @abstractmethod
+    def run(self, subject: Subject) -> Result:
+        """Look; raise NotApplicable where that makes no sense of this subject."""
+
+    @classmethod
+    def page(cls) -> str:
+        """Where the docs tell what it does, how, and from which figure on it speaks."""
+        return f"{DOCS}#{cls.code.lower()}"
+
+
+Status = Literal["found", "passed", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check and what came of it; ``reason`` says why it does not apply, where ``result`` is None."""
+
+    check: type[Check[Any]]
+    result: Result | None
+    reason: str = ""
+
+    @property
+    def status(self) -> Status:
+        """``found``, ``passed`` or ``not applicable``."""
+        if self.result is None:
+            return "not applicable"
+        return "passed" if self.result.severity is None else "found"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        shared = {"code": self.check.code, "title": self.check.title}
+        if self.result is None:
+            return {**shared, "severity": None, "status": self.status, "message": self.reason}
+        result, figure = self.result, self.result.figure
+        return {
+            **shared,
+            "severity": result.severity,
+            "status": self.status,
+            "figure": figure.value,
+            "interval": None if figure.low is None else [figure.low, figure.high],
+            "measure": result.measure,
+            "files": list(result.files),
+            "message": result.message,
+            "remedy": self.check.remedy,
+            "docs": self.check.page(),
+            "side_by_side": [list(files) for files in result.side_by_side],
+            "details": [dict(zip(result.header, row, strict=True)) for row in result.rows],
+        }
+
+
+def checks_in(package: ModuleType) -> list[type[Check[Any]]]:
+    """The checks in a package's files, by their codes."""
+    found: dict[str, type[Check[Any]]] = {}
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        content = import_module(module.name)
+        for _, member in inspect.getmembers(content, inspect.isclass):
+            if (
+                issubclass(member, Check)
+                and member.__module__ == module.name
+                and not inspect.isabstract(member)
+            ):
+                if member.code in found:
+                    raise ValueError(f"{member.code} is the code of {found[member.code]} and of {member}")
+                found[member.code] = member
+    return [found[code] for code in sorted(found)]
+
+
+def worst(outcomes: Sequence[Outcome]) -> Severity | None:
+    """The worst severity that was found; None where nothing was."""
+    given = {outcome.result.severity for outcome in outcomes if outcome.result is not None}
+    return next((severity for severity in SEVERITIES if severity in given), None)

@@ -1,0 +1,1 @@
+"""Checks of labelled scans, one a file; each sees a :class:`~groundglass.audit.material.Material`."""

@@ -1,0 +1,1 @@
+"""Checks of a detector on labelled scans, one a file; each sees a :class:`~groundglass.audit.trial.Trial`."""

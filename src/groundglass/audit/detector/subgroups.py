@@ -1,0 +1,180 @@
+"""Does the detector do worse on a source, a size of picture or a file format?"""
+
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Severity
+from groundglass.audit.material import Material
+from groundglass.audit.measure.subsets import Mask, Subset, compare, confidence_for, why_not
+from groundglass.audit.trial import Trial
+from groundglass.evaluate.evaluation import Evaluation
+from groundglass.evaluate.metrics import evaluate, evaluate_patients
+from groundglass.evaluate.summary import format_estimate
+from groundglass.evaluate.weighted import Floats
+from groundglass.labels import NEGATIVE, POSITIVE
+
+RESAMPLES = 1000
+HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the others", "accuracy")
+Row = tuple[str, str, str, str, str, str]
+
+
+class Subgroups(Check[Trial]):
+    """AUC and accuracy per source, size, format and patient.
+
+    A warning where the AUC's interval on a subgroup lies wholly below that on the other slices, and a note where
+    only their difference surely lies below 0. Intervals are corrected for the number of subgroups (Bonferroni).
+    """
+
+    code = "GG209"
+    title = "Subgroups"
+    severity = "warning"
+    needs: ClassVar = ("two classes",)
+    remedy = (
+        "Give the figures of the subgroups beside those of all slices, do not use the detector where it fails, and "
+        "look for what these slices have in common, to train on more of their kind."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where the slices differ in nothing that is looked at."""
+        material = subject.material
+        named = subgroups(material)
+        patients = _per_patient(subject)
+        if not named and patients is None:
+            raise NotApplicable(
+                "All slices are of one source, size and format, and none names its patient: there is no subgroup."
+            )
+        reasons = {name: why_not(material.truth, material.units, within) for name, within in named.items()}
+        judged = _judged(subject, {name: within for name, within in named.items() if not reasons[name]})
+        worse = _worse(judged)
+        severity: Severity | None = None
+        if worse:
+            severity = "warning" if any(judged[name].surely_lower for name in worse) else "note"
+        worst = min(judged, key=lambda name: judged[name].auc.value or 0.0, default="")
+        inside = zip(material.paths, *(named[name] for name in worse), strict=True)
+        overall = evaluate(subject.predictions, resamples=RESAMPLES, seed=material.seed)
+        return Result(
+            severity,
+            f"{_message(judged, worse, worst)} {_patients_message(overall, patients)}",
+            figure=judged[worst].auc if worst else NOTHING,
+            measure=f"AUC on the subgroup where it is lowest: {worst}" if worst else "",
+            files=tuple(str(path) for path, *within in inside if any(within)),
+            header=HEADER,
+            rows=(
+                *_whole_rows(overall, patients),
+                *(
+                    _row(name, material.truth[within], judged.get(name), reasons[name])
+                    for name, within in named.items()
+                ),
+            ),
+        )
+
+
+def subgroups(material: Material) -> dict[str, Mask]:
+    """The slices of each source, of each third of the sizes, and of each file format, where there are several."""
+    sides = material.headers[["width", "height"]].max(axis=1)
+    return {
+        **_of_values("source", material.manifest["source"]),
+        **_of_sizes(sides.to_numpy(dtype=float)),
+        **_of_values("format", material.headers["format"]),
+    }
+
+
+def _of_values(kind: str, values: "pd.Series[str]") -> dict[str, Mask]:
+    names = sorted(set(values) - {""})
+    if len(names) < 2:
+        return {}
+    return {f"{kind} {name}": (values == name).to_numpy(dtype=bool) for name in names}
+
+
+def _of_sizes(sides: Floats) -> dict[str, Mask]:
+    """Thirds of the longer side, fewer where many are of one size."""
+    known = sides[~np.isnan(sides)]
+    if not len(known):
+        return {}
+    edges = np.unique(np.quantile(known, [1 / 3, 2 / 3]))
+    bounds = [-np.inf, *edges[edges < known.max()], np.inf]
+    found = {}
+    for low, high in pairwise(bounds):
+        within = (sides > low) & (sides <= high)
+        if within.any():
+            found[f"longer side {_range(low, high)}"] = within
+    return found if len(found) > 1 else {}
+
+
+def _range(low: float, high: float) -> str:
+    if low == -np.inf:
+        return f"up to {high:.0f} pixels"
+    return f"over {low:.0f} pixels" if high == np.inf else f"over {low:.0f} to {high:.0f} pixels"
+
+
+def _judged(trial: Trial, named: dict[str, Mask]) -> dict[str, Subset]:
+    material, answers = trial.material, trial.predictions
+    verdict = answers["verdict"].to_numpy(dtype=object)
+    right = np.where(verdict == POSITIVE, material.truth, ~material.truth).astype(float)
+    right[~np.isin(verdict, (POSITIVE, NEGATIVE))] = np.nan
+    probability = answers["probability"].to_numpy(dtype=float)
+    found = compare(material.truth, probability, right, material.units, list(named.values()), material.seed)
+    return dict(zip(named, found, strict=True))
+
+
+def _worse(judged: dict[str, Subset]) -> list[str]:
+    """Subgroups whose AUC is surely below that of the others, the lowest first."""
+    lower = [name for name, one in judged.items() if one.more.high is not None and one.more.high < 0]
+    return sorted(lower, key=lambda name: judged[name].auc.value or 0.0)
+
+
+def _per_patient(trial: Trial) -> Evaluation | None:
+    if not (trial.predictions["patient"] != "").any():
+        return None
+    return evaluate_patients(
+        trial.predictions, trial.threshold, resamples=RESAMPLES, seed=trial.material.seed
+    )
+
+
+def _message(judged: dict[str, Subset], worse: list[str], worst: str) -> str:
+    if not judged:
+        return "No subgroup is large enough, and of both classes, to be judged."
+    confidence = f"{confidence_for(len(judged)):.1%}"
+    corrected = f"intervals of {confidence}, corrected for {len(judged)} subgroups by Bonferroni"
+    if worse:
+        told = "; ".join(
+            f"{name}: AUC {format_estimate(one.auc)}, on the other slices {format_estimate(one.others)}"
+            for name, one in ((name, judged[name]) for name in worse)
+        )
+        return f"The detector does worse on a part of the slices ({corrected}). {told}."
+    return (
+        f"On no subgroup is the AUC surely lower than on the other slices; it is lowest, "
+        f"{format_estimate(judged[worst].auc)}, for {worst} ({corrected})."
+    )
+
+
+def _patients_message(slices: Evaluation, patients: Evaluation | None) -> str:
+    auc = format_estimate(slices.metrics["roc_auc"])
+    if patients is None:
+        return f"Per slice the AUC is {auc}; per patient it cannot be told, since no slice names its patient."
+    return f"Per slice the AUC is {auc}, per patient {format_estimate(patients.metrics['roc_auc'])}."
+
+
+def _whole_rows(slices: Evaluation, patients: Evaluation | None) -> list[Row]:
+    named = [("all, per slice", slices), *([] if patients is None else [("all, per patient", patients)])]
+    return [
+        (
+            name,
+            f"{one.count}",
+            f"{one.positives}",
+            format_estimate(one.metrics["roc_auc"]),
+            "",
+            format_estimate(one.metrics["accuracy"]),
+        )
+        for name, one in named
+    ]
+
+
+def _row(name: str, truth: Mask, found: Subset | None, why: str) -> Row:
+    counts = name, f"{len(truth)}", f"{truth.sum()}"
+    if found is None:
+        return (*counts, f"not judged: {why}", "", "")
+    return (*counts, *map(format_estimate, (found.auc, found.others, found.accuracy)))  # type: ignore[return-value]

@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2_contingency
+from sklearn.metrics import balanced_accuracy_score
+
+from groundglass.audit.data import source_and_label
+from groundglass.audit.data.source_and_label import SourceAndLabel
+from groundglass.audit.material import Material
+from groundglass.audit.measure.looks import Looks
+
+
+def material(sources, covid, patients=None, brightness=None):
+    """Noise, brighter by what its source is worth."""
+    count = len(sources)
+    grey = np.random.default_rng(0).integers(0, 100, (count, 128, 128), dtype=np.uint8)
+    for place, source in enumerate(sources):
+        grey[place] += (brightness or {}).get(source, 0)
+    manifest = pd.DataFrame(
+        {
+            "path": [f"/data/{number}.png" for number in range(count)],
+            "label": np.where(covid, "covid", "not covid"),
+            "patient": [str(patient) for patient in (range(count) if patients is None else patients)],
+            "split": "",
+            "source": sources,
+        }
+    )
+    nothing = np.zeros(grey.shape, dtype=bool)
+    return Material("made", manifest, Looks(grey, nothing, nothing, ()))
+
+
+def test_sources_of_one_class_each_are_the_label():
+    sources = ["a"] * 20 + ["b"] * 30
+    result = SourceAndLabel().run(material(sources, [True] * 20 + [False] * 30, brightness={"a": 100}))
+    assert (result.severity, result.figure.value, result.measure) == ("error", 1.0, "AUC, 5-fold")
+    assert "Every source holds one class only: the label is the source" in result.message
+    assert "Cramer's V 1.00" in result.message
+    assert "balanced accuracy 1.00" in result.message
+    assert result.rows == (("b", "30", "0", "0%"), ("a", "20", "20", "100%"))
+
+
+def test_sources_with_like_shares_pass_though_they_look_different():
+    sources = ["a", "a", "b", "b"] * 15
+    result = SourceAndLabel().run(material(sources, [True, False] * 30, brightness={"b": 100}))
+    assert result.severity is None
+    assert "the label is not surely told: AUC" in result.message
+    assert "balanced accuracy 1.00" in result.message
+    assert "chance is 0.50" in result.message
+    assert "one class only" not in result.message
+
+
+def test_auc_and_cramer_are_those_of_the_table():
+    # Of a 40 of 50 are covid, of b 10 of 50: the shares rank 0.8 * 0.8 pairs rightly, 0.2 * 0.2 wrongly and tie the
+    # rest, which is an AUC of 0.8; shares that differ from fold to fold break some of the ties at random.
+    sources = ["a"] * 50 + ["b"] * 50
+    covid = np.array([True] * 40 + [False] * 10 + [True] * 10 + [False] * 40)
+    result = SourceAndLabel().run(material(sources, covid))
+    assert result.figure.value == pytest.approx(0.8, abs=0.03)
+    chi2 = chi2_contingency([[40, 10], [10, 40]], correction=False).statistic
+    assert f"Cramer's V {np.sqrt(chi2 / 100):.2f}" in result.message
+
+
+def test_sources_that_look_alike_are_told_no_better_than_by_chance():
+    sources = ["a", "a", "b", "b", "c", "c"] * 12
+    result = SourceAndLabel().run(material(sources, [True, False] * 36))
+    told = float(result.message.split("balanced accuracy ")[1][:4])
+    assert told == pytest.approx(1 / 3, abs=0.15)
+    assert "chance is 0.33" in result.message
+
+
+def test_a_source_for_each_patient_says_nothing_of_others():
+    # In the table of sources each tells the label for sure; for a patient not seen before none does.
+    patients = np.repeat(np.arange(20), 4)
+    sources = [f"paper {patient}" for patient in patients]
+    result = SourceAndLabel().run(material(sources, patients % 2 == 0, patients))
+    assert result.severity is None
+    assert "fewer than two sources have two groups" in result.message
+
+
+def test_some_sources_of_one_class_are_counted_and_blank_ones_are_named():
+    sources = ["a"] * 20 + ["b"] * 20 + [""] * 10
+    covid = [True] * 20 + [True, False] * 10 + [True, False] * 5
+    result = SourceAndLabel().run(material(sources, covid))
+    assert "1 of 3 sources hold one class only." in result.message
+    assert ("not named", "10", "5", "50%") in result.rows
+
+
+def test_balanced_accuracy_is_that_of_scikit_learn():
+    rng = np.random.default_rng(3)
+    sources = rng.choice(["a", "b", "c"], 200, p=[0.7, 0.2, 0.1])
+    answers = np.where(rng.random(200) < 0.6, sources, "a")
+    estimate = source_and_label._balanced_accuracy(sources, answers, np.arange(200), 0)
+    assert estimate.value == pytest.approx(balanced_accuracy_score(sources, answers))
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_patients_are_not_torn_when_sources_are_told():
+    # Slices of a patient are alike and sources are not: with patients torn all would be told.
+    patients = np.repeat(np.arange(24), 5)
+    sources = np.where(patients % 2 == 0, "a", "b")
+    made = material(sources, np.random.default_rng(0).random(120) < 0.5, patients)
+    levels = np.random.default_rng(1).permutation(24) * 6
+    made.looks.grey[:] = levels[patients][:, None, None] + made.looks.grey // 20
+    told = float(SourceAndLabel().run(made).message.split("balanced accuracy ")[1][:4])
+    assert told < 0.75

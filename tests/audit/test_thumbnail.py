@@ -1,0 +1,56 @@
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from groundglass.audit.data.thumbnail import LabelFromThumbnail
+from groundglass.audit.material import Material
+from groundglass.audit.measure import auc, telling
+from groundglass.audit.measure.looks import Looks
+from groundglass.audit.measure.told import told
+
+COUNT = 60
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(telling, "told", partial(told, trees=15))
+    monkeypatch.setattr(auc, "RESAMPLES", 200)
+
+
+def made():
+    grey = np.random.default_rng(7).integers(60, 180, (COUNT, 128, 128), dtype=np.uint8)
+    manifest = pd.DataFrame(
+        {
+            "path": [f"/made/{number}.png" for number in range(COUNT)],
+            "label": ["covid", "not covid"] * (COUNT // 2),
+            "patient": "",
+            "split": "",
+            "source": "made",
+        }
+    )
+    nowhere = np.zeros(grey.shape, dtype=bool)
+    return Material("made", manifest, Looks(grey, nowhere, nowhere, ()))
+
+
+def test_a_shifted_class_is_found_and_no_more_than_a_warning():
+    material = made()
+    material.looks.grey[:, 30:90, 30:90] += 60
+    material.looks.grey[material.truth] = np.roll(material.looks.grey[material.truth], 20, axis=2)
+    result = LabelFromThumbnail().run(material)
+    assert result.severity == "warning"
+    assert result.figure.value == pytest.approx(1)
+    assert result.message.startswith("From a 16 x 16 thumbnail the label is told: AUC 1.00")
+    assert "some of it may be the disease" in result.message
+
+
+def test_what_is_smaller_than_a_cell_does_not_count():
+    material = made()
+    before = LabelFromThumbnail().run(material)
+    stripes = np.where(np.arange(128) % 2, 40, -40)
+    material.looks.grey[material.truth] = material.looks.grey[material.truth] + stripes
+    after = LabelFromThumbnail().run(material)
+    assert after.figure.value == pytest.approx(before.figure.value, abs=0.01)
+    assert after.severity is None
+    assert "is not surely told" in after.message

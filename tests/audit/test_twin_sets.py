@@ -1,0 +1,68 @@
+import numpy as np
+from series import material_of
+
+from groundglass.audit.measure.twin_sets import compared, counted, differing, pictures, rows_of, sets, touched
+from groundglass.audit.measure.twins import Twin
+
+
+def file(first, second):
+    return Twin(first, second, 1.0, "same file")
+
+
+def picture(first, second, likeness=0.9, mirrored=False):
+    return Twin(first, second, likeness, "same picture", mirrored)
+
+
+def values(text):
+    return np.array([letter.strip("-") for letter in text])
+
+
+def test_chains_make_one_set_in_the_order_of_the_pairs():
+    assert sets(8, [picture(5, 7), picture(0, 3), picture(3, 5), picture(1, 6)]) == [[5, 7, 0, 3], [1, 6]]
+    assert sets(3, []) == []
+
+
+def test_scans_in_pairs_are_touched():
+    assert touched(5, [file(0, 3), picture(3, 4)]).tolist() == [True, False, False, True, True]
+    assert not touched(2, []).any()
+
+
+def test_pairs_that_differ_come_the_most_alike_first():
+    twins = [picture(0, 1), picture(0, 3, 0.95), picture(1, 2), picture(2, 3, 0.99)]
+    assert differing(twins, values("aabb")) == [picture(0, 3, 0.95), picture(1, 2)]
+
+
+def test_unknown_values_differ_from_none():
+    assert differing([picture(0, 1), file(0, 2), file(0, 3)], values("-ab-")) == []
+    assert differing([file(0, 1), file(0, 2)], values("-ab")) == [file(1, 2)]
+
+
+def test_each_of_many_equal_files_is_compared_with_all():
+    # Only pairs with the first are listed, and the first differs from one alone.
+    twins = [file(0, 1), file(0, 2), file(0, 3)]
+    assert differing(twins, values("aaab")) == [file(0, 3), file(1, 3), file(2, 3)]
+    assert differing(twins, values("baaa")) == [file(0, 1), file(0, 2), file(0, 3)]
+    assert {place for twin in differing(twins, values("abcc")) for place in (twin.first, twin.second)} == {
+        *range(4)
+    }
+    assert differing(twins, values("aaaa")) == []
+
+
+def test_pictures_are_those_of_the_first_twelve_sets():
+    material = material_of(np.zeros((30, 8, 8), dtype=np.uint8))
+    shown = pictures(material, ([2 * number, 2 * number + 1] for number in range(15)))
+    assert len(shown) == 12
+    assert shown[1] == ("/made/scan (2).png", "/made/scan (3).png")
+
+
+def test_rows_tell_files_values_and_how():
+    material = material_of(np.zeros((3, 8, 8), dtype=np.uint8))
+    assert len(compared("part")) == len(set(compared("part"))) == 6
+    assert rows_of(material, [picture(0, 2, 0.95678, mirrored=True), file(1, 2)], values("abc")) == (
+        ("/made/scan (0).png", "a", "/made/scan (2).png", "c", "0.957", "mirror image"),
+        ("/made/scan (1).png", "b", "/made/scan (2).png", "c", "1.000", "same file"),
+    )
+
+
+def test_one_thing_is_counted_without_an_s():
+    assert [counted(number, "pair") for number in (0, 1, 2)] == ["0 pairs", "1 pair", "2 pairs"]
