@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass import __version__, cli_compare, cli_data, cli_segment
+from groundglass import __version__, cli_audit, cli_compare, cli_data, cli_segment
 from groundglass.cli_output import FAILED, PRINTED, end, say, table
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE
@@ -21,7 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="COVID-19 detection in chest CT. Research use only; no medical device.",
-    epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read.",
+    epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read, "
+    "4 an audit found what --fail-on names.",
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
@@ -201,6 +202,7 @@ def demo(
 
 cli_segment.register(app)
 cli_compare.register(app)
+cli_audit.register(app)
 
 
 @app.callback(invoke_without_command=True)
