@@ -14,6 +14,7 @@ from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
+    from groundglass.audit.honest import HonestCard
     from groundglass.jobs.judge import Judgement
 
 app = typer.Typer(
@@ -38,7 +39,7 @@ LungsOption = Annotated[
 ]
 
 
-def _print_judgement(judgement: "Judgement", folder: Path) -> None:
+def _print_judgement(judgement: "Judgement", card: "HonestCard", folder: Path) -> None:
     from groundglass.evaluate.summary import summary_rows
 
     for result in filter(None, (judgement.slices, judgement.patients)):
@@ -52,6 +53,9 @@ def _print_judgement(judgement: "Judgement", folder: Path) -> None:
             table(shown.title, shown.header, [tuple(row) for row in shown.rows])
         for note in judgement.classes.notes:
             say(f"note: {note}")
+    table(f"How far the AUC can be believed: grade {card.grade}", ("item", "what is known"), card.rows())
+    for reason in card.reasons:
+        typer.echo(reason)
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
@@ -156,7 +160,7 @@ def evaluate(
         if not detector.lower().endswith(".csv"):
             raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
         folder = output or Path("evaluations") / Path(detector).stem
-        _print_judgement(evaluate_file(Path(detector), folder), folder)
+        _print_judgement(*evaluate_file(Path(detector), folder), folder)
         return
     segments = kind_of_bundle(detector) == "segmenter"
     opened = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
@@ -173,7 +177,7 @@ def evaluate(
         typer.echo(f"Report: {folder / 'report.html'}")
         return
     outcome = evaluate_detector(opened, labelled, folder, record=record)
-    _print_judgement(outcome.judgement, folder)
+    _print_judgement(outcome.judgement, outcome.card, folder)
     end(outcome.failures, any_read=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from groundglass.bundle.card import RESEARCH_USE
-from groundglass.report.page import Picture, Report, SliceCard, Table, write_report
+from groundglass.report.page import Card, Picture, Report, SliceCard, Table, write_report
 
 NASTY = "<script>alert(1)</script> & 'quotes'"
 
@@ -31,6 +31,9 @@ def page(tmp_path: Path) -> str:
     report = Report(
         title=NASTY,
         headline="3 of 4 slices",
+        card=Card(
+            "How sure", "C", "a hint", [f"C: {NASTY}"], [("Patients", "12"), ("Split", NASTY)], "the rules"
+        ),
         warnings=["a warning"],
         figures_of_merit=[Table("Per slice", ("figure", "value"), [("ROC AUC", NASTY)], "a note")],
         pictures=[Picture("a curve", b"\x89PNG")],
@@ -81,3 +84,21 @@ def test_a_page_fits_a_phone_and_the_dark(page: str) -> None:
 def test_an_empty_report_is_a_page(tmp_path: Path) -> None:
     write_report(Report("title", "nothing"), tmp_path / "r.html")
     assert "<h2>" not in (tmp_path / "r.html").read_text()
+
+
+def test_the_card_stands_between_the_headline_and_the_warnings(page: str) -> None:
+    places = [page.index(text) for text in ("3 of 4 slices", "How sure", "a warning", "ROC AUC")]
+    assert places == sorted(places)
+    box = page[page.index('<section class="grade">') : page.index("</section>")]
+    assert 'class="letter C"' in box
+    assert 'aria-label="grade C"' in box
+    links = Links()
+    links.feed(box)
+    for text in ("a hint", f"C: {NASTY}", "Patients", "12", "the rules"):
+        assert text in links.text
+    assert box.count("<tr>") == 2
+
+
+def test_without_a_card_there_is_no_box(tmp_path: Path) -> None:
+    write_report(Report("title", "nothing"), tmp_path / "r.html")
+    assert 'class="grade"' not in (tmp_path / "r.html").read_text()

@@ -57,7 +57,7 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         *_table(f"{training.dataset}, validation part (on which it was chosen: too good)", facts.validation),
     ]
     for evaluation in facts.evaluations:
-        lines += _table(_heading(evaluation), evaluation.figures)
+        lines += [*_table(_heading(evaluation), evaluation.figures), *_graded(evaluation)]
     if not facts.evaluations:
         lines += ["No test part has been evaluated yet.", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -86,6 +86,13 @@ def _part_row(name: str, part: Part) -> str:
 def _heading(evaluation: EvaluationFacts) -> str:
     kind = "external: another source than its training data" if evaluation.external else "held out"
     return f"{evaluation.dataset}, {evaluation.part} ({kind}; {evaluation.slices} slices, {evaluation.date})"
+
+
+def _graded(evaluation: EvaluationFacts) -> list[str]:
+    if not evaluation.grade:
+        return []
+    reasons = [f"- {reason}" for reason in evaluation.grade_reasons]
+    return [f"How far the AUC can be believed, from A to E: **{evaluation.grade}**", "", *reasons, ""]
 
 
 def _table(title: str, figures: dict[str, str]) -> list[str]:

@@ -38,7 +38,11 @@ class TrainingFacts(FactsPart):
 
 
 class EvaluationFacts(FactsPart):
-    """One evaluation that was entered into the bundle: where, on what, and the figures with their intervals."""
+    """One evaluation that was entered into the bundle: where, on what, and the figures with their intervals.
+
+    ``grade`` says from A to E how far its AUC can be believed, and ``grade_reasons`` what holds it down
+    (docs/honest-numbers.md); the first bundles have neither, nor have segmenters.
+    """
 
     dataset: str
     part: str
@@ -47,6 +51,8 @@ class EvaluationFacts(FactsPart):
     date: str
     slices: int
     figures: dict[str, str]
+    grade: str = ""
+    grade_reasons: tuple[str, ...] = ()
 
 
 class Facts(FactsPart):

@@ -40,6 +40,7 @@ def write_audit_report(
         title=title,
         headline=headline,
         warnings=[NO_GUARANTEE],
+        tables_title="What was found",
         figures_of_merit=[_found(found), *_details(found)],
         slices_title="Pictures side by side",
         slices_note="For each finding the most telling scans; those in one box belong together.",

@@ -1,5 +1,6 @@
 """``groundglass evaluate``: a detector on a labelled set, from its predictions to figures and a report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from groundglass.audit.honest import HonestCard
 from groundglass.bundle.facts import EvaluationFacts, Facts
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
-from groundglass.detect.detector import Detector
+from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.facts import Answer
 from groundglass.detect.findings import Failure, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
@@ -19,6 +21,7 @@ from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import summary_rows
 from groundglass.jobs.cards import slice_cards
 from groundglass.jobs.divide import divide
+from groundglass.jobs.honest import Kept, honest_card, report_card
 from groundglass.jobs.judge import Judgement, judge, write_judgement
 from groundglass.jobs.progress import track
 from groundglass.report.facts import bundle_table, dataset_table
@@ -38,6 +41,8 @@ class Labelled:
         The dataset's name, and ``train``, ``val``, ``test`` or ``all``.
     external
         Whether none of it is from a source that the detector was trained on.
+    divided
+        The whole manifest that they are from, divided as for training where it is the detector's own.
     fingerprint
         Of the whole manifest with its split.
     warnings
@@ -48,16 +53,18 @@ class Labelled:
     name: str
     part: str
     external: bool
+    divided: pd.DataFrame
     fingerprint: str
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an evaluation: what was judged on, the judgement, and what was not read."""
+    """What came of an evaluation: on what, the judgement, what stands beside its AUC, and what was not read."""
 
     labelled: Labelled
     judgement: Judgement
+    card: HonestCard
     failures: list[Failure]
 
 
@@ -103,7 +110,8 @@ def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> La
             warnings.append(
                 "Epoch, calibration and threshold were chosen on these slices: the figures are too good."
             )
-    return Labelled(rows.reset_index(drop=True), name, part, external, print_of_data, tuple(warnings))
+    rows = rows.reset_index(drop=True)
+    return Labelled(rows, name, part, external, manifest, print_of_data, tuple(warnings))
 
 
 def evaluate_detector(
@@ -123,8 +131,11 @@ def evaluate_detector(
         Enter the figures into the bundle and its model card.
     """
     predictions_file = folder / "predictions.csv"
-    failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name)
-    outcome = Outcome(labelled, judge(predictions_file, detector.bundle.facts.threshold), failures)
+    kept = Kept(detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part)
+    failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, kept.keep)
+    judgement = judge(predictions_file, detector.bundle.facts.threshold)
+    card = honest_card(kept.trial(judgement.predictions), judgement.slices, labelled.divided)
+    outcome = Outcome(labelled, judgement, card, failures)
     write_judgement(outcome.judgement, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")
     if record:
@@ -132,8 +143,16 @@ def evaluate_detector(
     return outcome
 
 
-def predict_rows(detector: Detector, rows: pd.DataFrame, path: Path, name: str) -> list[Failure]:
+def predict_rows(
+    detector: Detector,
+    rows: pd.DataFrame,
+    path: Path,
+    name: str,
+    keep: Callable[[int, SliceFinding], None] | None = None,
+) -> list[Failure]:
     """Answer for manifest rows of a dataset of this name, and write the predictions to ``path``.
+
+    ``keep`` is called with the number of each row that could be read, from 0, and the finding.
 
     Returns
     -------
@@ -159,6 +178,8 @@ def predict_rows(detector: Detector, rows: pd.DataFrame, path: Path, name: str) 
                 Answer(finding.score, finding.probability, finding.verdict, several, finding.answered)
             )
             shares.append(finding.lesion_share)
+            if keep is not None:
+                keep(number, finding)
     if not answers:
         raise GroundglassError(f"{name}: none of its {len(rows)} slices could be read; {failures[0].problem}")
     looked = shares if detector.segmenter is not None else None
@@ -177,6 +198,7 @@ def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
         "fingerprint": labelled.fingerprint,
         "warnings": list(labelled.warnings),
         "failures": [vars(failure) for failure in outcome.failures],
+        "honest_numbers": outcome.card.to_dict(),
     }
 
 
@@ -190,6 +212,8 @@ def _facts_of(outcome: Outcome) -> EvaluationFacts:
         date=date.today().isoformat(),
         slices=outcome.judgement.slices.count,
         figures=dict(summary_rows(outcome.judgement.slices)),
+        grade=outcome.card.grade,
+        grade_reasons=outcome.card.reasons,
     )
 
 
@@ -211,6 +235,7 @@ def _report(detector: Detector, outcome: Outcome) -> Report:
     return Report(
         title=f"{facts.name} on {labelled.name}, {labelled.part}",
         headline=f"{judgement.headline()} {kind_of(labelled)}",
+        card=report_card(outcome.card),
         warnings=list(labelled.warnings),
         figures_of_merit=judgement.tables(),
         pictures=list(judgement.pictures.values()),

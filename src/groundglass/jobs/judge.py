@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from groundglass.audit.honest import HonestCard
 from groundglass.evaluate import figures
 from groundglass.evaluate.class_figures import class_confusion, class_roc
 from groundglass.evaluate.classes import (
@@ -22,6 +23,7 @@ from groundglass.evaluate.predictions import classes_of, read_predictions
 from groundglass.evaluate.style import to_png
 from groundglass.evaluate.summary import summary_rows
 from groundglass.files import write_bytes, write_json
+from groundglass.jobs.honest import card_of_predictions, report_card
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.report.page import Picture, Report, Table, write_report
 
@@ -133,19 +135,26 @@ def write_judgement(judgement: Judgement, folder: Path, facts: dict[str, Any]) -
     write_json(folder / "metrics.json", {**facts, **measured})
 
 
-def evaluate_file(path: Path, folder: Path) -> Judgement:
-    """Judge a ``predictions.csv``, whoever made it, and write metrics, figures and a report."""
+def evaluate_file(path: Path, folder: Path) -> tuple[Judgement, HonestCard]:
+    """Judge a ``predictions.csv``, whoever made it, and write metrics, figures and a report.
+
+    Returns
+    -------
+    The judgement, and what is known of how far its AUC can be believed.
+    """
     judgement = judge(path)
-    write_judgement(judgement, folder, {"predictions": path.name})
+    card = card_of_predictions(judgement.predictions, judgement.slices)
+    write_judgement(judgement, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
     report = Report(
         title=f"Predictions in {path.name}",
         headline=judgement.headline(),
+        card=report_card(card),
         warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
         figures_of_merit=judgement.tables(),
         pictures=list(judgement.pictures.values()),
     )
     write_report(report, folder / "report.html")
-    return judgement
+    return judgement, card
 
 
 def _implied_threshold(predictions: pd.DataFrame) -> float:

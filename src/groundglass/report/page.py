@@ -54,17 +54,34 @@ class SliceCard:
     drawn: str = "heatmap over the slice"
 
 
+@dataclass(frozen=True)
+class Card:
+    """A grade with what holds it down, and the items that it comes from; ``note`` stands below.
+
+    ``grade`` is a letter from A to E, and ``meaning`` the same in words.
+    """
+
+    title: str
+    grade: str
+    meaning: str
+    reasons: Sequence[str]
+    rows: Sequence[tuple[str, str]]
+    note: str = ""
+
+
 @dataclass
 class Report:
     """The content of a page, from top to bottom; parts without content are left out.
 
-    ``headline`` is the one sentence that says what came out; ``warnings`` are what a reader must know before
-    believing it.
+    ``headline`` is the one sentence that says what came out; ``card`` how far that can be believed; ``warnings``
+    are what a reader must know before believing it.
     """
 
     title: str
     headline: str
+    card: Card | None = None
     warnings: list[str] = field(default_factory=list)
+    tables_title: str = "How well it does"
     figures_of_merit: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     slices_title: str = "Slices"
