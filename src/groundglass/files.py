@@ -1,5 +1,6 @@
-"""Writing files so that a killed process or a full disk never leaves half a file behind."""
+"""Files: written so that a killed process or a full disk never leaves half of one behind; known by their hash."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -66,3 +67,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

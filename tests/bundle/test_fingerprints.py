@@ -19,8 +19,8 @@ from groundglass.bundle.fingerprints import (
     picture_print,
 )
 from groundglass.bundle.store import BundleError
-from groundglass.data.verify import sha256
 from groundglass.detect.bundle import Bundle
+from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.phantom import make_phantom, random_lesions
 from groundglass.scan.reader import read_scan

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from groundglass.bundle.store import BundleError
-from groundglass.data.verify import sha256
+from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.reader import read_scan
 

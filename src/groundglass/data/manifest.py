@@ -13,9 +13,9 @@ import pandas as pd
 
 from groundglass.data.layouts import class_folders
 from groundglass.data.names import SPLIT_NAMES, canonical_label
-from groundglass.data.verify import listed, sha256
+from groundglass.data.verify import listed
 from groundglass.errors import GroundglassError
-from groundglass.files import replacing
+from groundglass.files import replacing, sha256
 from groundglass.labels import POSITIVE
 
 COLUMNS = ("path", "label", "patient", "split", "source")

@@ -1,12 +1,12 @@
 """Checking that a dataset's files are the published ones."""
 
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 
 from groundglass.data.layouts import pictures, read_slices
 from groundglass.data.registry import Dataset
 from groundglass.errors import GroundglassError
+from groundglass.files import sha256
 
 NAMED = 5
 """How many files a message names; the others are counted."""
@@ -47,12 +47,6 @@ def hash_list(dataset: Dataset) -> dict[str, str]:
     """SHA-256 of each file, by its posix path within the dataset's folder."""
     text = (files("groundglass.data") / "hashes" / dataset.hashes).read_text(encoding="utf-8")
     return {path: digest for digest, path in (line.split("  ", 1) for line in text.splitlines())}
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _hash_problems(folder: Path, hashes: dict[str, str]) -> list[str]:

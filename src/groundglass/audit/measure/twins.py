@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from groundglass.data.verify import sha256
+from groundglass.files import sha256
 
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
