@@ -7,21 +7,27 @@ leaks, shortcuts and missing external validation; docs/honest-numbers.md holds t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from groundglass.audit.check import NOTHING
+from groundglass.audit.honest_items import (
+    AUC,
+    ELSEWHERE,
+    HEADER,
+    INTERVAL,
+    KNOWN,
+    LUNGS,
+    PATIENTS,
+    SPLIT,
+    UNITS,
+    Beside,
+    HonestItems,
+)
 from groundglass.audit.measure.auc import DECISIVE, TELLING, severity_of
 from groundglass.audit.measure.figures import surely_over, surely_under
-from groundglass.evaluate.evaluation import Estimate
 from groundglass.evaluate.metrics import FEW_UNITS
 from groundglass.evaluate.summary import format_estimate
-from groundglass.labels import POSITIVE
 
 Grade = Literal["A", "B", "C", "D", "E"]
-Unit = Literal["patient", "guessed group", "slice"]
-GRADES: tuple[Grade, ...] = get_args(Grade)
 MEANINGS: dict[Grade, str] = {
     "A": "Nothing that was looked at speaks against the AUC.",
     "B": "Believable, but its interval is not narrow or no other source was tested.",
@@ -34,127 +40,10 @@ WIDE, NARROW = 0.10, 0.05
 """Half an interval's width: over the first the AUC is a hint, up to the second it is sharp."""
 MANY_KNOWN = 0.05
 """Share of slices that were trained or chosen on from which on there is no test; fewer can be left out."""
-NOT_TOLD = "the predictions alone do not tell"
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Beside(_Fact):
-    """An AUC that is to be held beside the detector's.
-
-    Attributes
-    ----------
-    auc
-        Without a value where it was not measured.
-    note
-        How it was measured, or why it was not, without a full stop.
-    applies
-        Whether it makes sense of this detector.
-    """
-
-    auc: Estimate = NOTHING
-    note: str = NOT_TOLD
-    applies: bool = True
-
-    def __str__(self) -> str:
-        if self.auc.value is None:
-            return f"{'not known' if self.applies else 'does not apply'}: {self.note}"
-        return f"{format_estimate(self.auc)}; {self.note}"
-
-
-class Known(_Fact):
-    """Slices judged that are known again from the training or validation part, by file or by picture.
-
-    Attributes
-    ----------
-    slices
-        How many; None where that is not known.
-    of
-        How many were judged.
-    without
-        AUC without them and all other slices of their patients or groups.
-    note
-        Why it is not known.
-    """
-
-    slices: int | None = None
-    of: int = 0
-    without: Estimate = NOTHING
-    note: str = NOT_TOLD
-
-    def __str__(self) -> str:
-        if self.slices is None:
-            return f"not known: {self.note}"
-        without = f"; AUC without their patients {format_estimate(self.without)}" if self.slices else ""
-        return f"{self.slices} of {self.of} slices{without}"
-
-
-class Elsewhere(_Fact):
-    """The detector's AUC on a set of another source."""
-
-    dataset: str
-    auc: Estimate
-
-    def __str__(self) -> str:
-        return f"{format_estimate(self.auc)} on {self.dataset}"
-
-
-class HonestCard(_Fact):
-    """What stands beside an AUC; what is not known is so by default.
-
-    Attributes
-    ----------
-    auc
-        Of the detector, with its interval.
-    basis
-        What the interval is over, in words.
-    unit
-        What is known of who the slices are from: patients, guessed groups such as blocks of numbers, or nothing.
-    patients
-        How many there are; None where they are not all known.
-    covid_units, other_units
-        Patients or groups, or slices where neither is known, with COVID-19 and with other slices.
-    external
-        Whether no source of the slices was trained on; None where not known.
-    split
-        How the detector's own dataset was divided, as in its facts; "" where not known.
-    part
-        The part of it that was judged.
-    torn
-        Slices judged whose patient or named group lies in the training or validation part too; None where not
-        known.
-    header
-        AUC from the files' headers alone.
-    lungs_removed
-        The detector's AUC where lungs are blacked out.
-    elsewhere
-        External AUCs that are on record.
-    known
-        Near-duplicates across parts.
-    """
-
-    auc: Estimate
-    basis: str
-    unit: Unit
-    patients: int | None
-    covid_units: int
-    other_units: int
-    external: bool | None = None
-    split: str = ""
-    part: str = ""
-    torn: int | None = None
-    header: Beside = Beside()
-    lungs_removed: Beside = Beside()
-    elsewhere: tuple[Elsewhere, ...] = ()
-    known: Known = Known()
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the width of the AUC's interval."""
-        low, high = self.auc.low, self.auc.high
-        return None if low is None or high is None else round((high - low) / 2, 6)
+class HonestCard(HonestItems):
+    """The items beside an AUC, and the grade that comes of them."""
 
     @property
     def caps(self) -> list["Cap"]:
@@ -174,19 +63,6 @@ class HonestCard(_Fact):
     def reasons(self) -> tuple[str, ...]:
         """What holds the grade down, the worst first, such as ``D: The AUC ...``."""
         return tuple(f"{cap.grade}: {cap.reason}" for cap in self.caps)
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Every item and what is known of it."""
-        return [
-            (AUC, format_estimate(self.auc)),
-            (SPLIT, _split(self)),
-            (PATIENTS, _patients(self)),
-            (INTERVAL, _interval(self)),
-            (HEADER, str(self.header)),
-            (LUNGS, str(self.lungs_removed)),
-            (ELSEWHERE, _elsewhere(self)),
-            (KNOWN, str(self.known)),
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the grade first; the items also in words."""
@@ -221,52 +97,14 @@ class Rule:
     grade: Grade
     item: str
     when: str
-    reason: Callable[[HonestCard], str]
+    reason: Callable[[HonestItems], str]
 
 
-AUC, SPLIT, PATIENTS, INTERVAL = "ROC AUC", "Split unit", "Patients", "Interval"
-HEADER, LUNGS = "Header-only AUC", "Lungs-removed AUC"
-ELSEWHERE, KNOWN = "External AUC", "Near-duplicates across parts"
-_NAMES = {"patient": "patients", "guessed group": "guessed groups", "slice": "slices"}
-
-
-def _split(card: HonestCard) -> str:
-    unit = _NAMES[card.unit]
-    if card.external is None:
-        return f"{unit}; split not known: {NOT_TOLD}"
-    if card.external:
-        return f"{unit}; another source than the training data"
-    told = f"{unit}; split {card.split or 'not known'}, {card.part} part"
-    if card.torn is None:
-        return told
-    torn = f"{card.torn} slices of patients or groups" if card.torn else "no patient or group"
-    return f"{told}; {torn} in two parts"
-
-
-def _patients(card: HonestCard) -> str:
-    counts = f"{card.covid_units} with {POSITIVE}, {card.other_units} with not {POSITIVE}"
-    if card.patients is not None:
-        return f"{card.patients}; {counts}"
-    return f"not known; {_NAMES[card.unit]}: {counts}"
-
-
-def _interval(card: HonestCard) -> str:
-    half = card.half_width
-    return "none" if half is None else f"±{half:.2f}; {card.basis}"
-
-
-def _elsewhere(card: HonestCard) -> str:
-    told = [*(["this set"] if card.external else []), *map(str, card.elsewhere)]
-    if told:
-        return "; ".join(told)
-    return f"not known: {NOT_TOLD}" if card.external is None else "not tested"
-
-
-def _no_auc(card: HonestCard) -> str:
+def _no_auc(card: HonestItems) -> str:
     return "There is no AUC: all slices are of one class." if card.auc.value is None else ""
 
 
-def _judged_on_training(card: HonestCard) -> str:
+def _judged_on_training(card: HonestItems) -> str:
     if card.external is not False or card.part == "test":
         return ""
     what = "was trained on" if card.part == "train" else "was chosen on"
@@ -274,20 +112,20 @@ def _judged_on_training(card: HonestCard) -> str:
     return f"Slices were judged that the detector {what}."
 
 
-def _known(card: HonestCard, many: bool) -> str:
+def _known(card: HonestItems, many: bool) -> str:
     count, of = card.known.slices, card.known.of
     if not count or (count > MANY_KNOWN * of) != many:
         return ""
     return f"The training or validation part holds {count} of the {of} slices."
 
 
-def _torn(card: HonestCard) -> str:
+def _torn(card: HonestItems) -> str:
     if not card.torn:
         return ""
     return f"The training or validation part holds patients or groups of the slices judged: of {card.torn} slices."
 
 
-def _slice_by_slice(card: HonestCard) -> str:
+def _slice_by_slice(card: HonestItems) -> str:
     scheme = card.split.split(",")[0]
     if card.external or card.unit == "patient":
         return ""
@@ -298,27 +136,27 @@ def _slice_by_slice(card: HonestCard) -> str:
     return ""
 
 
-def _unknown_patients(card: HonestCard) -> str:
+def _unknown_patients(card: HonestItems) -> str:
     if card.unit == "patient":
         return ""
     how = "only guessed" if card.unit == "guessed group" else "not known"
     return f"Patients are {how}: the interval may be too narrow."
 
 
-def _few(card: HonestCard) -> str:
+def _few(card: HonestItems) -> str:
     fewest = min(card.covid_units, card.other_units)
     if fewest >= FEW_UNITS:
         return ""
-    return f"A class comes from fewer than {FEW_UNITS} {_NAMES[card.unit]}: {fewest}."
+    return f"A class comes from fewer than {FEW_UNITS} {UNITS[card.unit]}: {fewest}."
 
 
-def _lungs(card: HonestCard, severity: str) -> str:
+def _lungs(card: HonestItems, severity: str) -> str:
     if severity_of(card.lungs_removed.auc) != severity:
         return ""
     return f"With the lungs blacked out the AUC is still {format_estimate(card.lungs_removed.auc)}."
 
 
-def _header_reaches(card: HonestCard) -> str:
+def _header_reaches(card: HonestItems) -> str:
     header, own = card.header.auc, card.auc
     if header.value is None or own.value is None or header.value < own.value:
         return ""
@@ -327,13 +165,13 @@ def _header_reaches(card: HonestCard) -> str:
     return f"Without a pixel, the files' headers alone reach the AUC: {format_estimate(header)}."
 
 
-def _header_tells(card: HonestCard) -> str:
+def _header_tells(card: HonestItems) -> str:
     if severity_of(card.header.auc) is None:
         return ""
     return f"The files' headers alone tell the label with AUC {format_estimate(card.header.auc)}."
 
 
-def _worse_elsewhere(card: HonestCard, chance: bool) -> str:
+def _worse_elsewhere(card: HonestItems, chance: bool) -> str:
     least = card.auc.low if card.auc.low is not None else card.auc.value
     for one in card.elsewhere:
         if least is not None and surely_under(one.auc, least) and surely_over(one.auc, CHANCE) != chance:
@@ -341,26 +179,26 @@ def _worse_elsewhere(card: HonestCard, chance: bool) -> str:
     return ""
 
 
-def _wide(card: HonestCard, limit: float) -> str:
+def _wide(card: HonestItems, limit: float) -> str:
     half = card.half_width
     if half is None:
         return "The AUC has no interval." if limit == WIDE and card.auc.value is not None else ""
     return f"The interval is ±{half:.2f}." if half > limit else ""
 
 
-def _unmeasured(item: str, of: Callable[[HonestCard], Beside]) -> Callable[[HonestCard], str]:
-    def reason(card: HonestCard) -> str:
+def _unmeasured(item: str, of: Callable[[HonestItems], Beside]) -> Callable[[HonestItems], str]:
+    def reason(card: HonestItems) -> str:
         beside = of(card)
         return f"{item}: {beside}." if beside.applies and beside.auc.value is None else ""
 
     return reason
 
 
-def _unknown_duplicates(card: HonestCard) -> str:
+def _unknown_duplicates(card: HonestItems) -> str:
     return f"{KNOWN}: {card.known}." if card.known.slices is None else ""
 
 
-def _not_tested(card: HonestCard) -> str:
+def _not_tested(card: HonestItems) -> str:
     if card.external or card.elsewhere:
         return ""
     return (

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.data.label_from_file import OF_BYTES, TREES
 from groundglass.audit.detector.overlap import SeenInTraining
-from groundglass.audit.honest import MEANINGS, Beside, Elsewhere, HonestCard, Known, Unit
+from groundglass.audit.honest import MEANINGS, HonestCard
+from groundglass.audit.honest_items import Beside, Elsewhere, Known, Unit
 from groundglass.audit.material import Material
 from groundglass.audit.measure.auc import auc
 from groundglass.audit.measure.changed import lungs_removed_auc, places_with_lungs
