@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="groundglass",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # else rich takes defaults in brackets for styles and leaves them out
     context_settings={"help_option_names": ["-h", "--help"]},
     help="COVID-19 detection in chest CT. Research use only; no medical device.",
     epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read, "
