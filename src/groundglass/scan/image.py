@@ -101,11 +101,10 @@ def _unidentified(path: Path) -> ScanError:
     if not head:
         return ScanError(path, "the file is empty")
     if head[128:132] == b"DICM":
-        problem = "is a DICOM file, which this version does not read yet"
-        return ScanError(path, problem, "save its slices as PNG in a lung window (level -600, width 1500 HU)")
+        return ScanError(path, "is a DICOM file, not a picture", f"read it with  groundglass predict {path}")
     if head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0"):
-        problem = "looks like a NIfTI or gzip file, which this version does not read yet"
-        return ScanError(path, problem, "save its slices as PNG in a lung window (level -600, width 1500 HU)")
+        remedy = "if it is NIfTI, give it a name that ends in .nii or .nii.gz"
+        return ScanError(path, "looks like a NIfTI or gzip file, not a picture", remedy)
     return ScanError(path, "is no picture that can be read", f"{', '.join(FORMATS)} are")
 
 

@@ -3,22 +3,54 @@
 import glob
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.image import SUFFIXES, read_image
 from groundglass.scan.scan import Scan
+from groundglass.scan.sniff import by_name
 
 
 def read_scan(path: Path | str) -> Scan:
-    """Read one file as a Scan.
+    """Read one slice: a picture, or a DICOM or NIfTI file that holds a single slice, in Hounsfield units.
 
     Raises
     ------
     ScanError
         If the file cannot be read as a slice; the message names the file and the remedy.
     """
-    return read_image(Path(path))
+    path = Path(path)
+    if path.suffix.lower() in SUFFIXES or not _holds_hu(path):
+        return read_image(path)
+    return _read_only_slice(path)
+
+
+def _holds_hu(path: Path) -> bool:
+    """Whether a file is DICOM by its mark at byte 128, or NIfTI by its name."""
+    if by_name(path.name) == "nifti":
+        return path.is_file()
+    try:
+        with path.open("rb") as handle:
+            return handle.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _read_only_slice(path: Path) -> Scan:
+    from groundglass.scan.find import find_series
+
+    found = find_series([path])
+    if found.failures:
+        raise found.failures[0]
+    series = found.series[0]
+    if series.problem:
+        raise ScanError(path, series.problem, series.remedy)
+    if len(found.series) > 1 or series.slices != 1:
+        count = sum(one.slices for one in found.series)
+        raise ScanError(path, f"holds {count} slices", f"read it as a volume: groundglass predict {path}")
+    volume = series.load()
+    return replace(volume.slice(0), warnings=volume.warnings)
 
 
 def find_scans(paths: Iterable[Path | str]) -> list[Path]:

@@ -1,0 +1,341 @@
+"""Headers: what one DICOM file says of itself and its frames, read without its pixels."""
+
+import io
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import BinaryIO
+
+import pydicom
+from pydicom import Dataset, config
+from pydicom.datadict import tag_for_keyword
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+)
+
+from groundglass.errors import ScanError
+from groundglass.scan.dicom import values
+from groundglass.scan.dicom.extent import Extent, measure
+from groundglass.scan.members import HEAD, MAX_BYTES, Found, open_member
+
+_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_DISTINGUISHING = (
+    "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "ConvolutionKernel",
+    "ImageType",
+    "EchoTime",
+    "KVP",
+    "NominalPercentageOfCardiacPhase",
+    "ContrastBolusAgent",
+    "ReconstructionDiameter",
+    "SeriesTime",
+)
+_TAGS = """
+    ImageType SOPClassUID SOPInstanceUID Modality PatientID BodyPartExamined PatientPosition StudyInstanceUID
+    SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
+    SliceThickness SpacingBetweenSlices SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
+    PixelSpacing BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
+    RescaleIntercept RescaleSlope RescaleType LossyImageCompression ExtendedOffsetTable
+    ExtendedOffsetTableLengths DirectoryRecordSequence
+"""
+_ALL_TAGS = [*dict.fromkeys([*_TAGS.split(), *_DISTINGUISHING, *_FRAMES])]
+_TAG_NUMBERS = [tag for keyword in _ALL_TAGS if (tag := tag_for_keyword(keyword)) is not None]
+_PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_lock = threading.Lock()
+CT_CLASSES = frozenset(
+    map(str, (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage))
+)
+_DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file's pixels are stored (PS3.3 C.7.6.3, PS3.5 8 and A).
+
+    Attributes
+    ----------
+    syntax
+        The transfer syntax UID.
+    rows, columns, frames, samples
+        The size of the image; ``samples`` are the values of each pixel.
+    allocated, stored, high_bit, signed
+        Of each pixel, in bits.
+    photometric
+        PhotometricInterpretation.
+    padding, padding_limit
+        Stored values that are no measurement; None where there are none.
+    extent
+        Where the pixels lie in the file; None where there are none.
+    offsets, lengths
+        The extended offset table of PS3.3 C.7.6.3.1.8, b"" where there is none.
+    """
+
+    syntax: str
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+    padding: int | None
+    padding_limit: int | None
+    extent: Extent | None
+    offsets: bytes = field(default=b"", repr=False)
+    lengths: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of all of its frames; texts are "" where it says nothing.
+
+    Attributes
+    ----------
+    image_type
+        The values of ImageType.
+    rescale_type
+        What the rescaled values are: ``HU`` or nothing for a CT.
+    lossy
+        Whether LossyImageCompression says that pixels were changed.
+    """
+
+    found: Found
+    encoding: Encoding
+    sop_class: str
+    sop_instance: str = field(repr=False)
+    modality: str
+    body_part: str
+    patient_position: str
+    image_type: tuple[str, ...]
+    number: str
+    rescale_type: str
+    lossy: bool
+    patient: str = field(repr=False)
+    study: str = field(repr=False)
+    series: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a file, and where it lies; None for what its header does not state.
+
+    Attributes
+    ----------
+    index
+        Its number within the file, from 0.
+    position, orientation, spacing
+        ImagePositionPatient (3), ImageOrientationPatient (6) and PixelSpacing (2), mm.
+    slope, intercept
+        To HU; NaN where the header states no finite number.
+    location, instance, gap, thickness
+        SliceLocation, InstanceNumber, SpacingBetweenSlices and SliceThickness.
+    stack
+        StackID of an enhanced image.
+    kernel
+        ConvolutionKernel.
+    marks
+        What else tells the stacks of one series apart where their positions are the same.
+    """
+
+    header: Header
+    index: int
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, ...] | None
+    slope: float | None
+    intercept: float | None
+    location: float | None
+    instance: float | None
+    gap: float | None
+    thickness: float | None
+    stack: str
+    kernel: str
+    marks: tuple[str, ...]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings, which quote values, and so may quote who the patient is; not for threads."""
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = before
+
+
+@quiet()
+def read_header(found: Found) -> list[Frame]:
+    """Read a file's header and give its frames, one for a file that holds no image.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, or its header is cut short or damaged.
+    """
+    dataset, encoding = _read(found)
+    kind = values.text(dataset, "Modality").upper() or values.text(dataset, "SOPClassUID")
+    if not encoding.rows and (not kind or kind in ("CT", *CT_CLASSES)):
+        raise ScanError(str(found.member), "its DICOM header is cut short or damaged", "get it anew")
+    header = Header(
+        found=found,
+        encoding=encoding,
+        sop_class=values.text(dataset, "SOPClassUID"),
+        sop_instance=values.text(dataset, "SOPInstanceUID"),
+        modality=values.text(dataset, "Modality").upper(),
+        body_part=values.text(dataset, "BodyPartExamined").upper(),
+        patient_position=values.text(dataset, "PatientPosition").upper(),
+        image_type=tuple(one.upper() for one in values.texts(dataset, "ImageType")),
+        number=values.text(dataset, "SeriesNumber"),
+        rescale_type=values.text(dataset, "RescaleType").upper(),
+        lossy=values.text(dataset, "LossyImageCompression") == "01",
+        patient=values.text(dataset, "PatientID"),
+        study=values.text(dataset, "StudyInstanceUID"),
+        series=values.text(dataset, "SeriesInstanceUID"),
+    )
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        from groundglass.scan.dicom.enhanced import enhanced_frames
+
+        return enhanced_frames(dataset, header)
+    return [classic_frame(dataset, header)]
+
+
+def classic_frame(dataset: Dataset, header: Header) -> Frame:
+    """The one image of a file whose position and rescale stand in the dataset itself."""
+    return Frame(
+        header=header,
+        index=0,
+        position=values.numbers(dataset, "ImagePositionPatient", 3),
+        orientation=values.numbers(dataset, "ImageOrientationPatient", 6),
+        spacing=values.numbers(dataset, "PixelSpacing", 2),
+        slope=values.rescale(dataset, "RescaleSlope"),
+        intercept=values.rescale(dataset, "RescaleIntercept"),
+        location=values.number(dataset, "SliceLocation"),
+        instance=values.number(dataset, "InstanceNumber"),
+        gap=values.number(dataset, "SpacingBetweenSlices"),
+        thickness=values.number(dataset, "SliceThickness"),
+        stack="",
+        kernel=values.text(dataset, "ConvolutionKernel"),
+        marks=tuple(values.text(dataset, keyword) for keyword in _DISTINGUISHING),
+    )
+
+
+def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
+    """Open a file so that offsets in its dataset hold.
+
+    Returns
+    -------
+    The stream, and whether it is the inflated dataset, without preamble, of a deflated file (PS3.5 A.5).
+    """
+    stream = open_member(found.member)
+    start = stream.read(HEAD)
+    stream.seek(0)
+    if _DEFLATED not in start or start[132:138] != b"\x02\0\0\0UL":
+        return stream, False
+    with stream:
+        stream.seek(144 + int.from_bytes(start[140:144], "little"))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        dataset = inflater.decompress(stream.read(), MAX_BYTES)
+    if len(dataset) >= MAX_BYTES:
+        raise ScanError(
+            str(found.member), f"inflates to over {MAX_BYTES >> 30} GiB", "save it as little endian explicit"
+        )
+    return io.BytesIO(dataset), True
+
+
+def read_dataset_of(found: Found) -> Dataset:
+    """The elements that this package uses, of a file without its pixels; raises ScanError as read_header does."""
+    return _read(found)[0]
+
+
+def kept(found: Found) -> bytes:
+    """What :func:`open_dicom` opens, all of it, of which the last file's is kept in memory.
+
+    For the many frames of one file in a ZIP or of a deflated one, which cannot be reached one at a time.
+    """
+    with _lock:
+        return _kept(found)
+
+
+@lru_cache(maxsize=1)
+def _kept(found: Found) -> bytes:
+    with open_dicom(found)[0] as stream:
+        return stream.read()
+
+
+def _read(found: Found) -> tuple[Dataset, Encoding]:
+    try:
+        stream, deflated = open_dicom(found)
+        with stream:
+            dataset, syntax, implicit, little = _dataset(stream, deflated)
+            return dataset, _encoding(dataset, syntax, measure(stream, implicit, little))
+    except ScanError:
+        raise
+    except PermissionError as error:
+        raise ScanError(str(found.member), "may not be read", "change its permissions") from error
+    except (
+        Exception
+    ) as error:  # on damaged bytes pydicom raises nearly any kind, and may quote a patient's name
+        remedy = "it is damaged, get it anew"
+        raise ScanError(str(found.member), "its DICOM header cannot be read", remedy) from error
+
+
+def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool]:
+    """The dataset up to its pixels, where ``stream`` then stands; its syntax, whether implicit, little endian."""
+    if deflated:
+        dataset = read_dataset(
+            stream,
+            is_implicit_VR=False,
+            is_little_endian=True,
+            stop_when=_at_pixels,
+            specific_tags=_TAG_NUMBERS,
+        )
+        return dataset, str(DeflatedExplicitVRLittleEndian), False, True
+    read = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_ALL_TAGS))
+    syntax = str(read.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
+    implicit, little = map(bool, read.original_encoding)
+    native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return read, syntax or str(ImplicitVRLittleEndian if implicit else native), implicit, little
+
+
+def _at_pixels(tag: BaseTag, representation: str | None, length: int) -> bool:
+    return tag in _PIXEL_TAGS
+
+
+def _encoding(dataset: Dataset, syntax: str, extent: Extent | None) -> Encoding:
+    allocated = values.whole(dataset, "BitsAllocated")
+    stored = values.whole(dataset, "BitsStored", allocated)
+    return Encoding(
+        syntax=syntax,
+        rows=values.whole(dataset, "Rows"),
+        columns=values.whole(dataset, "Columns"),
+        frames=max(1, values.whole(dataset, "NumberOfFrames", 1)),
+        samples=values.whole(dataset, "SamplesPerPixel", 1),
+        allocated=allocated,
+        stored=stored,
+        high_bit=values.whole(dataset, "HighBit", stored - 1),
+        signed=values.whole(dataset, "PixelRepresentation") == 1,
+        photometric=values.text(dataset, "PhotometricInterpretation").upper(),
+        padding=values.stored_value(dataset, "PixelPaddingValue"),
+        padding_limit=values.stored_value(dataset, "PixelPaddingRangeLimit"),
+        extent=extent,
+        offsets=values.raw_bytes(dataset, "ExtendedOffsetTable"),
+        lengths=values.raw_bytes(dataset, "ExtendedOffsetTableLengths"),
+    )

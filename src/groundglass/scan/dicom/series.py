@@ -1,0 +1,117 @@
+"""Series: DICOM files to what a listing says of them, and a listed stack to its volume."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from groundglass.errors import ScanError
+from groundglass.scan.dicom.assess import NO_RESCALE, NO_RESCALE_READ, problem, warnings
+from groundglass.scan.dicom.checks import states_hu
+from groundglass.scan.dicom.grouping import stacks
+from groundglass.scan.dicom.headers import Frame, read_header
+from groundglass.scan.dicom.pixels import SliceReader
+from groundglass.scan.dicom.stacking import Stack, stack
+from groundglass.scan.dicom.units import guess_intercept
+from groundglass.scan.members import Found, chunks
+from groundglass.scan.series import Series
+from groundglass.scan.volume import Volume
+
+
+def dicom_series(
+    files: Sequence[Found], step: Callable[[], None] | None = None
+) -> tuple[list[Series], list[ScanError]]:
+    """Read the headers of DICOM files and sort them into series.
+
+    Parameters
+    ----------
+    files
+        DICOM files, in any order.
+    step
+        Called after each file.
+
+    Returns
+    -------
+    Every stack, usable or not, and an error for each file whose header could not be read.
+    """
+    frames: list[Frame] = []
+    failures: list[ScanError] = []
+    for found in files:
+        try:
+            frames.extend(read_header(found))
+        except ScanError as error:
+            failures.append(error)
+        if step is not None:
+            step()
+    return [_series(part) for part in stacks(frames) if not _directory(part)], failures
+
+
+def _directory(frames: list[Frame]) -> bool:
+    return frames[0].header.sop_class == "1.2.840.10008.1.3.10"
+
+
+def _series(frames: list[Frame]) -> Series:
+    stacked = stack(frames)
+    found, header = problem(frames, stacked), frames[0].header
+    geometry = stacked.geometry
+    return Series(
+        source=_source(frames),
+        kind="dicom",
+        slices=len(stacked.frames or frames) if header.encoding.rows else 0,
+        rows=header.encoding.rows,
+        columns=header.encoding.columns,
+        load=partial(_load, frames, stacked),
+        modality=header.modality,
+        body_part=header.body_part,
+        kernel=frames[0].kernel,
+        plane=stacked.plane,
+        spacing=None if geometry is None else geometry.spacing,
+        problem=found.text,
+        remedy=found.remedy,
+        warnings=() if found.text else warnings(stacked),
+        number=header.number,
+        patient=header.patient,
+        study=header.study,
+        series_uid=header.series,
+        content=_content(frames),
+    )
+
+
+def _source(frames: Iterable[Frame]) -> Path:
+    """The file or ZIP that holds all frames, else the folder."""
+    paths = {frame.header.found.member.path for frame in frames}
+    return paths.pop() if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def _content(frames: list[Frame]) -> str:
+    files = {frame.header.found: None for frame in frames}
+    parts = sorted(frame.index for frame in frames)
+    return hashlib.sha256(b"".join(chunks(list(files))) + repr(parts).encode()).hexdigest()
+
+
+def _load(frames: list[Frame], stacked: Stack) -> Volume:
+    """The volume of a stack; raises ScanError where it is not usable, or its units are not known."""
+    source = _source(frames)
+    found = problem(frames, stacked)
+    if found.text:
+        raise ScanError(source, found.text, found.remedy)
+    said = warnings(stacked)
+    intercept = None
+    if not all(map(states_hu, stacked.frames)):
+        intercept = guess_intercept(stacked.frames)
+        read_as = "HU" if intercept == 0 else f"HU + {-intercept}"
+        said = tuple(NO_RESCALE_READ.format(read_as) if one == NO_RESCALE else one for one in said)
+    first = stacked.frames[0].header
+    size = (first.encoding.rows, first.encoding.columns)
+    height, width = size[::-1] if stacked.origin.transposed else size
+    return Volume(
+        shape=(len(stacked.frames), height, width),
+        is_hu=True,
+        scan_id=f"series-{first.number}" if first.number.isascii() and first.number.isdigit() else "ct",
+        source=source,
+        read=SliceReader(stacked.frames, stacked.origin, intercept),
+        geometry=stacked.geometry,
+        warnings=said,
+        origin=stacked.origin,
+    )

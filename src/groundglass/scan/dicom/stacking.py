@@ -1,0 +1,190 @@
+"""Stacking: the order of a stack's frames and where they lie, from their positions alone (PS3.3 C.7.6.2.1.1)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from groundglass.scan.dicom.grouping import SAME_MM, height_mm, normal, sound
+from groundglass.scan.dicom.headers import Frame
+from groundglass.scan.series import Plane
+from groundglass.scan.volume import Geometry, Instance, Origin, Vector
+
+MAX_OBLIQUE = 25.0
+"""Degrees from axial up to which a slice shows the lung as an axial one does."""
+
+By = Literal["position", "SliceLocation", "InstanceNumber", "nothing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Frames in a volume's order.
+
+    Attributes
+    ----------
+    frames
+        From the feet to the head; empty where none could be placed.
+    origin
+        What turns each to stand upright.
+    geometry
+        None where the spacing is not known.
+    plane, off_axial
+        How they lie; degrees between the normal and the body's length.
+    by
+        What their order was taken from.
+    incomplete, unplaced, repeated
+        How many frames were left out: cut short, without a position where others have one, and at the position of
+        another; of the latter, ``copies`` are the same image again.
+    """
+
+    frames: tuple[Frame, ...]
+    origin: Origin
+    geometry: Geometry | None
+    plane: Plane
+    off_axial: float
+    by: By
+    incomplete: int = 0
+    unplaced: int = 0
+    repeated: int = 0
+    copies: int = 0
+
+
+def stack(frames: list[Frame]) -> Stack:
+    """Put the frames of one stack, see :func:`groundglass.scan.dicom.grouping.stacks`, in order.
+
+    Positions decide; where there are none, SliceLocation, else InstanceNumber, which usually starts at the head.
+    """
+    complete = [frame for frame in frames if _complete(frame)]
+    by, placed = _placed(complete)
+    kept, repeated, copies = _once(placed)
+    frame = kept[0] if kept else frames[0]
+    across = normal(frame.orientation)
+    off_axial = float(np.degrees(np.arccos(min(1.0, abs(float(across[2]))))))
+    plane = _plane(across) if sound(frame.orientation) else "unknown"
+    ordered = tuple(kept)
+    origin = _origin(ordered, frame)
+    return Stack(
+        frames=ordered,
+        origin=origin,
+        geometry=_geometry(ordered, origin, by) if plane in ("axial", "unknown") else None,
+        plane=plane,
+        off_axial=off_axial,
+        by=by,
+        incomplete=len(frames) - len(complete),
+        unplaced=len(complete) - len(placed),
+        repeated=repeated,
+        copies=copies,
+    )
+
+
+def _complete(frame: Frame) -> bool:
+    encoding = frame.header.encoding
+    if encoding.extent is None or not encoding.extent.complete:
+        return False
+    size = encoding.rows * encoding.columns * encoding.samples * encoding.allocated // 8
+    return encoding.extent.encapsulated or encoding.extent.length >= size * (frame.index + 1)
+
+
+def _placed(frames: list[Frame]) -> tuple[By, list[tuple[float, Frame]]]:
+    """Each frame with its height; frames without one are left out where others have it."""
+    positioned = [frame for frame in frames if frame.position is not None]
+    if positioned:
+        return "position", [(height_mm(frame) or 0.0, frame) for frame in positioned]
+    located = [(frame.location, frame) for frame in frames if frame.location is not None]
+    if len(located) > len(frames) / 2 and len({height for height, _ in located}) > 1:
+        return "SliceLocation", located
+    numbered = [(frame.instance, frame) for frame in frames if frame.instance is not None]
+    if len(numbered) > len(frames) / 2 and len({number for number, _ in numbered}) > 1:
+        step = _step(numbered[0][1]) or 1.0
+        return "InstanceNumber", [(-number * step, frame) for number, frame in numbered]
+    return "nothing", [(0.0, frame) for frame in frames]
+
+
+def _step(frame: Frame) -> float:
+    """The distance of slices that a header states, in mm; 0 where it states none."""
+    return abs(frame.gap or frame.thickness or 0.0)
+
+
+def _once(placed: list[tuple[float, Frame]]) -> tuple[list[Frame], int, int]:
+    """The frames in order, of those at one height the first; how many others there were, and copies of them."""
+    ranked = sorted(placed, key=lambda one: (one[0], *_rank(one[1])))
+    kept: list[tuple[float, Frame]] = []
+    repeated = copies = 0
+    for height, frame in ranked:
+        if kept and height - kept[-1][0] < SAME_MM:
+            before = kept[-1][1]
+            same = bool(frame.header.sop_instance) and frame.header.sop_instance == before.header.sop_instance
+            copies += same and frame.index == before.index
+            repeated += 1
+            if _rank(frame) < _rank(before):
+                kept[-1] = (kept[-1][0], frame)
+        else:
+            kept.append((height, frame))
+    return [frame for _, frame in kept], repeated, copies
+
+
+def _rank(frame: Frame) -> tuple[float, str, str, int]:
+    number = float("inf") if frame.instance is None else frame.instance
+    return number, frame.header.sop_instance, str(frame.header.found.member), frame.index
+
+
+def _directions(frame: Frame) -> tuple[Vector, Vector]:
+    """Unit vectors along a row, and down a column, of the pixels as they are stored."""
+    orientation = frame.orientation if sound(frame.orientation) else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    along, down = np.array(orientation[:3]), np.array(orientation[3:])
+    return along / np.linalg.norm(along), down / np.linalg.norm(down)
+
+
+def _origin(frames: tuple[Frame, ...], example: Frame) -> Origin:
+    along, down = _directions(example)
+    transposed = abs(along[1]) > abs(along[0])
+    if transposed:
+        along, down = down, along
+    instances = tuple(
+        Instance(frame.header.found.member, frame.header.sop_instance, frame.index) for frame in frames
+    )
+    return Origin(instances, bool(transposed), bool(down[1] < 0), bool(along[0] < 0))
+
+
+def _geometry(frames: tuple[Frame, ...], origin: Origin, by: By) -> Geometry | None:
+    if not frames or frames[0].spacing is None or min(frames[0].spacing) <= 0:
+        return None
+    positions = _positions(frames, by)
+    if positions is None:
+        return None
+    down_mm, along_mm = frames[0].spacing
+    along, down = _directions(frames[0])
+    along, down = along * along_mm, down * down_mm
+    last_row, last_column = frames[0].header.encoding.rows - 1, frames[0].header.encoding.columns - 1
+    if origin.transposed:
+        along, down = down, along
+        last_row, last_column = last_column, last_row
+    if origin.rows_flipped:
+        positions, down = positions + last_row * down, -down
+    if origin.columns_flipped:
+        positions, along = positions + last_column * along, -along
+    return Geometry(positions, row_step=down, column_step=along)
+
+
+def _positions(frames: tuple[Frame, ...], by: By) -> Vector | None:
+    """Shape (slices, 3): where each stored slice's first pixel lies; unknown coordinates are 0."""
+    if by == "position":
+        return np.array([frame.position for frame in frames], dtype=np.float64)
+    across = normal(frames[0].orientation)
+    if by == "SliceLocation":
+        heights = [frame.location for frame in frames]
+    elif by == "InstanceNumber" and (step := _step(frames[0])):
+        heights = [-(frame.instance or 0.0) * step for frame in frames]
+    elif len(frames) == 1:
+        heights = [0.0]
+    else:
+        return None
+    return np.array(heights, dtype=np.float64)[:, None] * across
+
+
+def _plane(across: Vector) -> Plane:
+    limit = np.cos(np.radians(MAX_OBLIQUE)) - 1e-6
+    planes: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
+    return next(
+        (plane for plane, part in zip(planes, np.abs(across), strict=True) if part >= limit), "oblique"
+    )

@@ -1,0 +1,199 @@
+"""Find: the CT series and pictures that files, folders, patterns, ZIPs and DICOMDIRs hold."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.scan import sniff
+from groundglass.scan.members import Found, found, head, hidden, zipped
+from groundglass.scan.reader import natural_key
+from groundglass.scan.series import Listing, Series
+from groundglass.scan.volume import Member
+
+Progress = Callable[[int, int], None]
+
+
+def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -> Listing:
+    """List the series and pictures that ``paths`` name, by their headers alone.
+
+    Parameters
+    ----------
+    paths
+        Files; folders, which are searched through whatever the files are called (hidden ones are passed over);
+        patterns; ZIPs; DICOMDIRs, whose files are read. A file that is named and is no scan is listed among the
+        pictures, so that reading it tells what is wrong.
+    progress
+        Called with how many of how many files have been looked at.
+
+    Returns
+    -------
+    What was found. A series that is no chest CT volume says why; a file that cannot be read is among the failures.
+
+    Raises
+    ------
+    GroundglassError
+        If a path does not exist, or nothing at all is found.
+    """
+    named = [Path(path) for path in paths]
+    search = _Search()
+    for path in named:
+        search.path(path)
+    series = _read(search, progress)
+    pictures = tuple(search.pictures)
+    if not (series or pictures or search.failures):
+        where = ", ".join(map(str, named)) or "no path was given"
+        raise GroundglassError(f"{where}: there is no DICOM, NIfTI or picture")
+    return Listing(tuple(series), pictures, tuple(search.failures), search.ignored)
+
+
+@dataclass
+class _Search:
+    """The files met so far, by kind, each once."""
+
+    dicom: dict[Member, Found] = field(default_factory=dict)
+    nifti: dict[Path, None] = field(default_factory=dict)
+    pictures: dict[Path, None] = field(default_factory=dict)
+    failures: list[ScanError] = field(default_factory=list)
+    ignored: int = 0
+
+    def path(self, path: Path) -> None:
+        """Take what a user named."""
+        if path.is_dir():
+            for file in _files(path):
+                self._file(file, named=False)
+        elif path.exists():
+            self._file(path, named=True)
+        elif glob.has_magic(str(path)):
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
+            if not matches:
+                raise GroundglassError(f"{path}: no file matches this pattern")
+            for match in matches:
+                self.path(match)
+        else:
+            raise GroundglassError(f"{path}: there is no such file or folder")
+
+    def _file(self, path: Path, named: bool) -> None:
+        try:
+            self._sort(path, named)
+        except ScanError as error:
+            self.failures.append(error)
+        except OSError as error:
+            self.failures.append(
+                ScanError(path, "may not be read", error.strerror or "change its permissions")
+            )
+
+    def _sort(self, path: Path, named: bool) -> None:
+        kind = sniff.by_name(path.name)
+        if kind == "picture":
+            self.pictures[path] = None
+            return
+        if kind == "nifti":
+            self.nifti[path] = None
+            return
+        member = Member(path)
+        start = head(member)
+        if sniff.is_dicom(start):
+            if path.name.upper() == "DICOMDIR":
+                self._directory(path, named)
+            else:
+                self.dicom[member] = found(path)
+        elif sniff.is_zip(start) and (named or path.suffix.lower() == ".zip"):
+            self._zip(path, named)
+        elif path.suffix.lower() in sniff.DICOM_SUFFIXES:
+            self.failures.append(_no_dicom(member, start))
+        elif named:
+            self.pictures[path] = None
+        else:
+            self.ignored += 1
+
+    def _directory(self, path: Path, named: bool) -> None:
+        """Take the files that a DICOMDIR names; one that a search met lies with files that are found anyway."""
+        if not named:
+            return
+        from groundglass.scan.dicom.directory import referenced_files
+
+        files, missing = referenced_files(path)
+        for file in files:
+            self._file(file, named=False)
+        if missing:
+            self.failures.append(
+                ScanError(path, f"names {missing} files that are not there", "copy the whole disc")
+            )
+
+    def _zip(self, path: Path, named: bool) -> None:
+        before, packed = len(self.dicom) + len(self.failures), 0
+        for file in zipped(path):
+            if sniff.by_name(file.member.inside) != "other":
+                packed += 1
+                continue
+            try:
+                self._packed(file)
+            except ScanError as error:
+                self.failures.append(error)
+        if packed:
+            problem = f"holds {packed} pictures or NIfTI files, which are not read from a ZIP"
+            self.failures.append(ScanError(path, problem, "unpack it and name the folder instead"))
+        elif named and before == len(self.dicom) + len(self.failures):
+            self.failures.append(ScanError(path, "the ZIP holds no DICOM file"))
+
+    def _packed(self, file: Found) -> None:
+        start = head(file.member)
+        if sniff.is_dicom(start):
+            self.dicom[file.member] = file
+        elif Path(file.member.inside).suffix.lower() in sniff.DICOM_SUFFIXES:
+            self.failures.append(_no_dicom(file.member, start))
+        else:
+            self.ignored += 1
+
+
+def _no_dicom(member: Member, start: bytes) -> ScanError:
+    if not start:
+        return ScanError(str(member), "the file is empty", "get it anew")
+    return ScanError(str(member), "is no DICOM file, though its name says so", "it is damaged, get it anew")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file under a folder that is not hidden, numbers sorted as numbers."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not hidden((name,))]
+        files += [Path(parent, name) for name in names if not hidden((name,))]
+    yield from sorted((file for file in files if file.is_file()), key=natural_key)
+
+
+def _read(search: _Search, progress: Progress | None) -> list[Series]:
+    total, done = len(search.dicom) + len(search.nifti), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    series: list[Series] = []
+    if search.dicom:
+        from groundglass.scan.dicom import dicom_series
+
+        read, failures = dicom_series(list(search.dicom.values()), step)
+        series += read
+        search.failures += failures
+    for path in search.nifti:
+        from groundglass.scan.nifti import nifti_series
+
+        try:
+            series.append(nifti_series(path))
+        except ScanError as error:
+            search.failures.append(error)
+        step()
+    return _side_by_side(series)
+
+
+def _side_by_side(series: list[Series]) -> list[Series]:
+    """Those of one patient and study together, in the order in which the first of each was met."""
+    studies: dict[tuple[str, str], int] = {}
+    for one in series:
+        studies.setdefault((one.patient, one.study), len(studies))
+    return sorted(series, key=lambda one: (studies[one.patient, one.study], natural_key(one.number)))

@@ -1,0 +1,147 @@
+"""Members: the bytes of files on disk and of files within a ZIP, read one at a time and within limits."""
+
+import io
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from groundglass.errors import ScanError
+from groundglass.scan.volume import Member
+
+MAX_BYTES = 1 << 30
+"""Of one file within a ZIP, unpacked: four times an enhanced CT of 500 slices."""
+MAX_RATIO = 200
+"""How far a large file in a ZIP may be packed; CT packs to a half or a third, a ZIP bomb to a thousandth."""
+RATIO_FROM = 16 << 20
+MAX_MEMBERS = 200_000
+HEAD = 1024
+"""Bytes that tell what a file is."""
+
+_UNPACK_FIRST = "unpack it and name the folder instead"
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a search came upon.
+
+    Attributes
+    ----------
+    member
+        Where it is.
+    size
+        Bytes, unpacked.
+    changed
+        When it was last changed, in ns; within a ZIP, when the ZIP was.
+    """
+
+    member: Member
+    size: int
+    changed: int
+
+
+def found(path: Path) -> Found:
+    """A file on disk, with its size and time of change."""
+    state = path.stat()
+    return Found(Member(path), state.st_size, state.st_mtime_ns)
+
+
+def hidden(parts: tuple[str, ...]) -> bool:
+    """Whether a file is passed over because of its name or a folder's: hidden, or what macOS adds to ZIPs."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def zipped(path: Path) -> list[Found]:
+    """The files in a ZIP, hidden ones left out.
+
+    Raises
+    ------
+    ScanError
+        If it is no ZIP, damaged, encrypted, or unpacks to absurd sizes.
+    """
+    try:
+        entries = _archive(path, *_identity(path)).infolist()
+        changed = path.stat().st_mtime_ns
+    except PermissionError as error:
+        raise ScanError(path, "may not be read", "change its permissions") from error
+    except (*_BROKEN, NotImplementedError) as error:
+        raise ScanError(path, "is no ZIP, or a damaged one", "get it anew, or unpack it first") from error
+    if len(entries) > MAX_MEMBERS:
+        raise ScanError(
+            path, f"holds {len(entries)} files", f"at most {MAX_MEMBERS} are read: {_UNPACK_FIRST}"
+        )
+    files = [
+        entry for entry in entries if not entry.is_dir() and not hidden(PurePosixPath(entry.filename).parts)
+    ]
+    for entry in files:
+        _check(path, entry)
+    return [Found(Member(path, entry.filename), entry.file_size, changed) for entry in files]
+
+
+def _check(path: Path, entry: zipfile.ZipInfo) -> None:
+    if entry.flag_bits & 1:
+        raise ScanError(path, "is encrypted", "unpack it with its password and name the folder instead")
+    ratio = entry.file_size / max(1, entry.compress_size)
+    if entry.file_size > MAX_BYTES or (entry.file_size > RATIO_FROM and ratio > MAX_RATIO):
+        size = f"{entry.file_size / 2**20:.0f} MiB from {entry.compress_size / 2**20:.1f}"
+        raise ScanError(path, f"holds a file that unpacks to {size} MiB", _UNPACK_FIRST)
+
+
+def head(member: Member) -> bytes:
+    """The first bytes of a file, :data:`HEAD` at most; raises ScanError where it cannot be read."""
+    try:
+        if not member.inside:
+            with member.path.open("rb") as handle:
+                return handle.read(HEAD)
+        archive = _archive(member.path, *_identity(member.path))
+        with archive.open(member.inside) as packed:
+            return packed.read(HEAD)
+    except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
+        raise _unreadable(member, error) from error
+
+
+def open_member(member: Member) -> BinaryIO:
+    """Open a file for reading, within a ZIP from memory; raises ScanError where it cannot be read."""
+    try:
+        return io.BytesIO(_unpacked(member)) if member.inside else member.path.open("rb")
+    except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
+        raise _unreadable(member, error) from error
+
+
+def _unpacked(member: Member) -> bytes:
+    archive = _archive(member.path, *_identity(member.path))
+    return archive.read(member.inside)
+
+
+def _unreadable(member: Member, error: Exception) -> ScanError:
+    if isinstance(error, FileNotFoundError):
+        return ScanError(str(member), "there is no such file any more")
+    if isinstance(error, PermissionError):
+        return ScanError(str(member), "may not be read", "change its permissions")
+    if isinstance(error, NotImplementedError):
+        return ScanError(str(member), "is packed by a method that cannot be read", _UNPACK_FIRST)
+    remedy = "get it anew" if not member.inside else "the ZIP is damaged, get it anew"
+    return ScanError(str(member), "cannot be read", remedy)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Under which an open ZIP is kept: a forked process must not share a file's position with its parent."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, os.getpid()
+
+
+@lru_cache(maxsize=8)
+def _archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def chunks(sources: list[Found]) -> Iterator[bytes]:
+    """What a hash of the files' identities is made of: each one's name, size and time of change."""
+    for source in sorted(sources, key=lambda one: (str(one.member.path), one.member.inside)):
+        yield f"{source.member}\0{source.size}\0{source.changed}\n".encode("utf-8", "surrogateescape")

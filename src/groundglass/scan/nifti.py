@@ -1,0 +1,266 @@
+"""Reading a volume from a NIfTI file, of version 1 or 2, compressed or not, or from one within a ZIP.
+
+The array is decoded once and held as it is stored (64-bit numbers and 32-bit whole ones as float32); each slice is
+turned and scaled as it is asked for. What the numbers mean is judged by :mod:`groundglass.scan.nifti_values`.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from groundglass.errors import ScanError
+from groundglass.scan.image import MAX_PIXELS, MIN_SIDE
+from groundglass.scan.members import Found, chunks, found
+from groundglass.scan.nifti_header import (
+    GET_ANEW,
+    MAX_TILT,
+    Placing,
+    data_offset,
+    opened,
+    place_voxels,
+    read_header,
+    scaling,
+    stored_shape,
+)
+from groundglass.scan.nifti_values import AIR_HU, Meaning, judge_values
+from groundglass.scan.series import Plane, Series
+from groundglass.scan.volume import Member, Volume
+
+MAX_SLICES = 5000
+CHUNK_VOXELS = 1 << 20
+SAMPLE = (256, 4096)
+"""Stretches, and voxels in each, on which the values are judged."""
+MAX_HOLES = 0.5
+LABEL_INTENT = 1002
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The array of a file: voxels in the file's order, their range and how many are no number."""
+
+    voxels: NDArray[Any]
+    low: float
+    high: float
+    holes: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that a header says of how to read the array."""
+
+    member: Member
+    stored: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    scale: tuple[float, float]
+    placing: Placing
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.member))
+
+
+def nifti_series(path: Path | Member) -> Series:
+    """List the volume of one NIfTI file, without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        The ``.nii`` or ``.nii.gz``; known by its content, not by its name.
+
+    Returns
+    -------
+    A Series whose ``load`` gives the volume in HU, or in grey with a warning, in the orientation ``"SPL"``.
+    Values under -1024 HU become -1024, and voxels that hold no number become air, with a warning. ``load`` raises
+    ScanError if the file is truncated or damaged, holds a mask, one value alone, numbers that are neither HU nor
+    grey, or more voxels without a number than with one, or if it needs more memory than there is. What can be told
+    from the header is in ``problem``.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read as NIfTI at all.
+    """
+    member = path if isinstance(path, Member) else Member(path)
+    name = Path(str(member))
+    with opened(member) as (handle, _):
+        header = read_header(name, handle)
+    size = stored_shape(name, header)
+    problem, remedy = _unusable(header, size)
+    if problem:
+        columns, rows, slices = size[:3]
+        return _listed(
+            member, (slices, rows, columns), partial(_refuse, name, problem, remedy), problem, remedy
+        )
+    stored = (size[0], size[1], size[2])
+    placing = place_voxels(header, stored)
+    offset, scale = data_offset(name, header), scaling(name, header)
+    problem, remedy = _wrong_size(placing)
+    plan = _Plan(member, stored, header.get_data_dtype(), offset, scale, placing)
+    load = partial(_refuse, name, problem, remedy) if problem else partial(_load, plan)
+    return replace(
+        _listed(member, placing.shape, load, problem, remedy),
+        plane=_plane(placing.tilt),
+        spacing=None if placing.geometry is None else placing.geometry.spacing,
+        warnings=placing.warnings,
+    )
+
+
+def scan_name(member: Member) -> str:
+    """The file's name without ``.nii`` and ``.gz``."""
+    name = Path(member.inside or member.path).name
+    for suffix in (".gz", ".nii"):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def _listed(
+    member: Member, shape: tuple[int, int, int], load: Callable[[], Volume], problem: str, remedy: str
+) -> Series:
+    return Series(
+        member.path,
+        "nifti",
+        *shape,
+        load=load,
+        problem=problem,
+        remedy=remedy,
+        content=_content(member),
+    )
+
+
+def _refuse(path: Path, problem: str, remedy: str) -> Volume:
+    raise ScanError(path, problem, remedy)
+
+
+def _content(member: Member) -> str:
+    file = found(member.path)
+    return hashlib.sha256(b"".join(chunks([Found(member, file.size, file.changed)]))).hexdigest()
+
+
+def _plane(tilt: float | None) -> Plane:
+    if tilt is None:
+        return "unknown"
+    return "oblique" if tilt > MAX_TILT else "axial"
+
+
+def _unusable(header: Any, size: tuple[int, ...]) -> tuple[str, str]:
+    """Why no volume of a chest can be in a file with this header, and the remedy; "" twice if one can."""
+    if len(size) > 3:
+        return f"holds {math.prod(size[3:])} volumes", "save the one wanted as a file of its own"
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError):
+        dtype = np.dtype(np.void)
+    if dtype.kind not in ("i", "u", "f"):
+        what = (
+            "colours"
+            if dtype.names
+            else "complex numbers"
+            if dtype.kind == "c"
+            else "voxels of an unknown type"
+        )
+        return f"holds {what}, not one number a voxel", "save the CT as 16-bit whole numbers in HU"
+    if int(header["intent_code"]) == LABEL_INTENT:
+        return "is a mask, by its header", "name the CT that the mask was drawn on"
+    return "", ""
+
+
+def _wrong_size(placing: Placing) -> tuple[str, str]:
+    slices, height, width = placing.shape
+    if min(height, width) < MIN_SIDE:
+        problem = f"its axial slices have {height} x {width} pixels, too few for a slice"
+        return problem, f"at least {MIN_SIDE} a side are needed"
+    if height * width > MAX_PIXELS or slices > MAX_SLICES:
+        problem = f"{slices} slices of {height} x {width} pixels would take too much memory"
+        return problem, f"at most {MAX_SLICES} slices of {MAX_PIXELS // 1_000_000} megapixels are read"
+    return "", ""
+
+
+def _load(plan: _Plan) -> Volume:
+    with opened(plan.member) as (handle, most):
+        needed = plan.offset + math.prod(plan.stored) * plan.dtype.itemsize
+        if most < needed:
+            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_ANEW)
+        try:
+            stored = _read_voxels(plan, handle)
+        except MemoryError as error:
+            problem = f"takes {needed / 1e9:.1f} GB of memory, more than there is"
+            raise ScanError(plan.path, problem, "resample it to fewer voxels") from error
+    warnings = plan.placing.warnings
+    if stored.holes:
+        if stored.holes > MAX_HOLES * stored.voxels.size:
+            raise ScanError(plan.path, "most of its voxels hold no number", GET_ANEW)
+        warnings += (f"{stored.holes} voxels hold no number and were taken for air",)
+    low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (stored.low, stored.high))
+    meaning = judge_values(plan.path, _sample(stored.voxels, plan.scale), low, high)
+    upright = plan.placing.grid.upright(stored.voxels.reshape(plan.stored, order="F"))
+    return Volume(
+        shape=plan.placing.shape,
+        is_hu=meaning.is_hu,
+        scan_id=scan_name(plan.member),
+        source=plan.member.path,
+        read=partial(_slice, upright, plan.scale, meaning, stored.holes > 0),
+        geometry=plan.placing.geometry,
+        warnings=(*warnings, meaning.warning) if meaning.warning else warnings,
+        grid=plan.placing.grid,
+    )
+
+
+def _read_voxels(plan: _Plan, handle: IO[bytes]) -> _Stored:
+    """Decode the array piece by piece, so that no second copy is ever held."""
+    handle.seek(plan.offset)
+    native = plan.dtype.newbyteorder("=")
+    kept = native if native.itemsize <= 2 or native == np.float32 else np.dtype(np.float32)
+    voxels = np.empty(math.prod(plan.stored), dtype=kept)
+    low, high, holes = math.inf, -math.inf, 0
+    for start in range(0, voxels.size, CHUNK_VOXELS):
+        piece = voxels[start : start + CHUNK_VOXELS]
+        raw = handle.read(piece.size * plan.dtype.itemsize)
+        if len(raw) < piece.size * plan.dtype.itemsize:
+            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_ANEW)
+        with np.errstate(over="ignore", invalid="ignore"):
+            piece[:] = np.frombuffer(raw, dtype=plan.dtype)
+        numbers = piece if kept.kind != "f" else piece[np.isfinite(piece)]
+        holes += piece.size - numbers.size
+        if numbers.size:
+            low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
+    handle.read(1)  # at its end, gzip compares its checksum
+    return _Stored(voxels, low, high, holes)
+
+
+def _sample(voxels: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.float32]:
+    count, length = SAMPLE
+    length = min(length, voxels.size)
+    starts = np.unique(np.linspace(0, voxels.size - length, count).astype(np.intp))
+    runs = np.stack([voxels[start : start + length] for start in starts]).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        runs = (runs * np.float32(scale[0]) + np.float32(scale[1])).astype(np.float32)
+    sound = np.isfinite(runs).all(axis=1)
+    return runs[sound] if sound.any() else np.nan_to_num(runs, nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
+
+
+def _slice(
+    upright: NDArray[Any], scale: tuple[float, float], meaning: Meaning, holes: bool, number: int
+) -> NDArray[np.float32]:
+    pixels = upright[number].astype(np.float32, order="C")
+    lowest, highest = (AIR_HU, math.inf) if meaning.is_hu else (0.0, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if scale != (1.0, 0.0):
+            pixels *= np.float32(scale[0])
+            pixels += np.float32(scale[1])
+        if meaning.divisor != 1:
+            pixels /= np.float32(meaning.divisor)
+        if meaning.offset:
+            pixels -= np.float32(meaning.offset)
+    if holes:
+        pixels[~np.isfinite(pixels)] = lowest
+    return np.clip(pixels, np.float32(lowest), np.float32(highest), out=pixels)

@@ -1,0 +1,247 @@
+"""The header of a NIfTI file: what it promises, and where it lays the voxels in the patient."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from groundglass.errors import ScanError
+from groundglass.scan.members import open_member
+from groundglass.scan.volume import ORIENTATION, Geometry, Grid, Member, Vector
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_RATIO = 1032
+"""To how many bytes deflate can expand one at most."""
+MAX_EXTENSIONS = 1 << 26
+PLACE_FIELDS = (
+    *("xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+"""With pixdim[0] to [3], the fields of both versions of NIfTI that place the grid."""
+UNITS_MM = {1: 1000.0, 3: 0.001}
+SPACING_MM = (0.05, 50.0)
+MAX_TILT = 25.0
+"""Degrees from axial; a gantry tilts less."""
+GET_ANEW = "the file is truncated or damaged, get it anew"
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Placing:
+    """Where a header lays the voxels.
+
+    Attributes
+    ----------
+    shape
+        (slices, height, width) of the volume.
+    grid
+        How it is stored.
+    geometry
+        Where it lies; None where the header gives no usable spacing.
+    tilt
+        Degrees between the slices and the axial plane; None where the header does not tell.
+    warnings
+        What had to be assumed.
+    """
+
+    shape: tuple[int, int, int]
+    grid: Grid
+    geometry: Geometry | None
+    tilt: float | None
+    warnings: tuple[str, ...]
+
+
+@contextmanager
+def opened(member: Member) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a file, or one within a ZIP; what begins as gzip does is decompressed as it is read.
+
+    Yields
+    ------
+    The file, and how many bytes it can hold at most.
+
+    Raises
+    ------
+    ScanError
+        If it cannot be opened, or if the block fails to read because the file is damaged.
+    """
+    with open_member(member) as raw:
+        packed = raw.read(2) == GZIP_MAGIC
+        size = raw.seek(0, 2)
+        raw.seek(0)
+        try:
+            if packed:
+                with gzip.GzipFile(fileobj=raw) as handle:
+                    yield handle, size * MAX_RATIO  # type: ignore[misc]
+            else:
+                yield raw, size
+        except (OSError, EOFError, zlib.error) as error:
+            raise ScanError(str(member), f"cannot be read ({error})", GET_ANEW) from error
+
+
+def read_header(path: Path, handle: IO[bytes]) -> Any:
+    """Read the header that a file begins with: nibabel's Nifti1Header or Nifti2Header, unchecked.
+
+    Raises
+    ------
+    ScanError
+        If it is no NIfTI header, or one of a pair of files.
+    """
+    head = handle.read(540)
+    for order in ("<", ">"):
+        size = int.from_bytes(head[:4], "little" if order == "<" else "big")
+        if size == 348 and head[344:348] == b"n+1\0":
+            return nib.Nifti1Header(head[:348], endianness=order, check=False)
+        if size == 540 and len(head) == 540 and head[4:12] == b"n+2\0\r\n\x1a\n":
+            return nib.Nifti2Header(head, endianness=order, check=False)
+        if size in (348, 540) and len(head) >= 348:
+            raise ScanError(
+                path,
+                "is one of a pair of files, .hdr and .img, or of the older Analyze format",
+                "save it as one .nii file",
+            )
+    raise ScanError(path, "is no NIfTI file", "give a .nii or .nii.gz file, whole and as it was made")
+
+
+def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
+    """The array's axes, those of length 1 at the end left out after the third.
+
+    Raises
+    ------
+    ScanError
+        If the header's are not possible.
+    """
+    count = int(header["dim"][0])
+    shape = [int(length) for length in header["dim"][1 : 1 + max(0, count)]]
+    if not 1 <= count <= 7 or min(shape) < 1:
+        raise ScanError(path, "the size in its header is not possible", GET_ANEW)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    return tuple(shape + [1] * (3 - len(shape)))
+
+
+def data_offset(path: Path, header: Any) -> int:
+    """Where the voxels begin, in bytes; raises ScanError where that is not possible."""
+    stated = float(header["vox_offset"])
+    least = int(header["sizeof_hdr"]) + 4
+    if stated == 0:
+        return least
+    if not least <= stated <= MAX_EXTENSIONS:
+        raise ScanError(path, "its header does not say where the voxels begin", GET_ANEW)
+    return int(stated)
+
+
+def scaling(path: Path, header: Any) -> tuple[float, float]:
+    """The slope and intercept; raises ScanError where they are infinite."""
+    try:
+        slope, intercept = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise ScanError(path, "its scale (scl_slope, scl_inter) is not a number", GET_ANEW) from error
+    return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0))
+
+
+def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
+    """Find how to bring the stored array to SPL by permuting and flipping its axes, and where it then lies.
+
+    From the sform, else the qform, else the spacing alone (NIfTI-1 standard, methods 3, 2 and 1). The slices become
+    those that lie nearest to axial; nothing is interpolated.
+
+    Parameters
+    ----------
+    header
+        nibabel's header.
+    stored
+        The array's shape in the file.
+    """
+    affine, spaced, warnings = _affine(header, stored)
+    told = affine is not None
+    if affine is None:
+        affine = nib.volumeutils.shape_zoom_affine(stored, spaced or (1.0, 1.0, 1.0), x_flip=True)
+    change = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(ORIENTATION)
+    )
+    axes = np.argsort(change[:, 0])
+    place = {name: np.array(header[name]) for name in PLACE_FIELDS} | {
+        "pixdim": np.array(header["pixdim"][:4])
+    }
+    first, second, third = (int(axis) for axis in axes)
+    flipped = tuple(bool(change[axis, 1] < 0) for axis in axes)
+    grid = Grid((first, second, third), (flipped[0], flipped[1], flipped[2]), place)
+    shape = (stored[first], stored[second], stored[third])
+    upright = RAS_TO_LPS @ affine @ nib.orientations.inv_ornt_aff(change, stored)
+    tilt = _tilt(upright) if told else None
+    if tilt is not None and tilt > MAX_TILT:
+        warnings += (f"its slices are tilted by {tilt:.0f} degrees from axial",)
+    geometry = _geometry(upright, shape[0]) if told or spaced else None
+    if geometry is not None:
+        warnings += _coarse(upright)
+    return Placing(shape, grid, geometry, tilt, warnings)
+
+
+def _affine(
+    header: Any, stored: tuple[int, int, int]
+) -> tuple[Affine | None, tuple[float, ...] | None, tuple[str, ...]]:
+    """The affine in RAS mm where the header states one, else the spacing where it states that."""
+    scale = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    warnings: tuple[str, ...] = ()
+    for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
+        if int(header[f"{name}_code"]) <= 0:
+            continue
+        affine = _usable(get, scale)
+        if affine is not None:
+            return affine, None, warnings
+        warnings += (f"its {name} is not usable and was passed over",)
+    sides = (
+        "it does not say which way its axes point: the first was taken to run from the patient's left to the "
+    )
+    sides += "right, the second from back to front, the third from the feet to the head"
+    with np.errstate(all="ignore"):
+        spacing = tuple(float(length) * scale for length in np.abs(header["pixdim"][1:4]))
+    if not all(SPACING_MM[0] <= length <= SPACING_MM[1] for length in spacing):
+        return None, None, (*warnings, sides, "its voxels' size is not known")
+    return None, spacing, (*warnings, sides)
+
+
+def _usable(get: Any, scale: float) -> Affine | None:
+    """What ``get`` gives, in mm, if voxels can lie so; else None."""
+    try:
+        with np.errstate(all="ignore"):
+            affine = np.array(get(), dtype=np.float64)
+            affine[:3] *= scale
+            lengths = np.linalg.norm(affine[:3, :3], axis=0)
+            sound = bool(
+                np.isfinite(affine).all()
+                and np.abs(affine[:3, 3]).max() < 1e5
+                and ((lengths >= SPACING_MM[0]) & (lengths <= SPACING_MM[1])).all()
+                and abs(np.linalg.det(affine[:3, :3] / lengths)) > 0.2
+            )
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        return None
+    return affine if sound else None
+
+
+def _geometry(upright: Affine, slices: int) -> Geometry:
+    positions = upright[:3, 3] + np.arange(slices)[:, None] * upright[:3, 0]
+    return Geometry(positions, row_step=upright[:3, 1].copy(), column_step=upright[:3, 2].copy())
+
+
+def _tilt(upright: Affine) -> float:
+    normal: Vector = np.cross(upright[:3, 1], upright[:3, 2])
+    return float(np.degrees(np.arccos(min(1.0, abs(normal[2]) / np.linalg.norm(normal)))))
+
+
+def _coarse(upright: Affine) -> tuple[str, ...]:
+    across, *within = np.linalg.norm(upright[:3, :3], axis=0)
+    if max(within) <= 3 or max(within) <= across:
+        return ()
+    problem = f"a pixel of its axial slices is {within[0]:.1f} x {within[1]:.1f} mm, as in a volume made of"
+    return (f"{problem} coronal or sagittal slices: findings will be unsure",)

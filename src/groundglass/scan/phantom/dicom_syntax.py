@@ -1,0 +1,134 @@
+"""Storing a dataset in any transfer syntax (DICOM PS3.5 annex A) without binaries of other projects."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom.uid as uids
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.filewriter import dcmwrite
+
+from groundglass.errors import GroundglassError
+
+IMPLEMENTATION = uids.generate_uid(entropy_srcs=["groundglass phantom"])
+JLS_ERROR = 2
+"""Largest error of the near-lossless JPEG-LS, in stored values."""
+J2K_RATIO = 4
+"""By which the lossy JPEG 2000 compresses."""
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """A transfer syntax.
+
+    Attributes
+    ----------
+    uid
+        Its UID.
+    frame
+        Compresses one frame, an array of uint16 or uint8 of shape (rows, columns), of so many bits stored; None
+        where pydicom does it, or nothing is compressed.
+    options
+        For pydicom's ``compress``.
+    method
+        LossyImageCompressionMethod; "" where nothing is lost.
+    """
+
+    uid: uids.UID
+    frame: Callable[[NDArray[Any], int], bytes] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    method: str = ""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the very pixels come back."""
+        return not self.method
+
+
+def _jpeg_lossless(predictor: int) -> Callable[[NDArray[Any], int], bytes]:
+    def encode(pixels: NDArray[Any], bits: int) -> bytes:
+        return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=predictor, bitspersample=bits))
+
+    return encode
+
+
+def _htj2k(pixels: NDArray[Any], bits: int) -> bytes:
+    return bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
+
+
+SYNTAXES = {
+    "implicit-little": Syntax(uids.ImplicitVRLittleEndian),
+    "explicit-little": Syntax(uids.ExplicitVRLittleEndian),
+    "explicit-big": Syntax(uids.ExplicitVRBigEndian),
+    "deflated": Syntax(uids.DeflatedExplicitVRLittleEndian),
+    "jpeg-lossless": Syntax(uids.JPEGLosslessSV1, frame=_jpeg_lossless(1)),
+    "jpeg-lossless-any": Syntax(uids.JPEGLossless, frame=_jpeg_lossless(4)),
+    "jpeg-ls": Syntax(uids.JPEGLSLossless),
+    "jpeg-ls-near": Syntax(uids.JPEGLSNearLossless, options={"jls_error": JLS_ERROR}, method="ISO_14495_1"),
+    "jpeg-2000": Syntax(uids.JPEG2000Lossless),
+    "jpeg-2000-lossy": Syntax(uids.JPEG2000, options={"j2k_cr": [J2K_RATIO]}, method="ISO_15444_1"),
+    "htj2k": Syntax(uids.HTJ2KLossless, frame=_htj2k),
+    "rle": Syntax(uids.RLELossless),
+}
+"""Transfer syntaxes by a plain name."""
+
+
+def encode(dataset: Dataset, syntax: str) -> bytes:
+    """A whole DICOM file of a dataset, whose pixels, if it has any, are native and little endian.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no such syntax.
+    """
+    if syntax not in SYNTAXES:
+        raise GroundglassError(f"no transfer syntax is called {syntax}: there are {', '.join(SYNTAXES)}")
+    chosen = SYNTAXES[syntax]
+    dataset.file_meta = file_meta(dataset, chosen.uid)
+    if "PixelData" in dataset:
+        _encode_pixels(dataset, chosen)
+    out = BytesIO()
+    dcmwrite(
+        out,
+        dataset,
+        implicit_vr=chosen.uid.is_implicit_VR,
+        little_endian=chosen.uid.is_little_endian,
+        enforce_file_format=True,
+    )
+    return out.getvalue()
+
+
+def file_meta(dataset: Dataset, uid: uids.UID) -> FileMetaDataset:
+    """The group of elements that a DICOM file begins with (PS3.10 section 7.1)."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = uid
+    meta.ImplementationClassUID = IMPLEMENTATION
+    meta.ImplementationVersionName = "GROUNDGLASS"
+    return meta
+
+
+def _encode_pixels(dataset: Dataset, syntax: Syntax) -> None:
+    native = len(dataset.PixelData)
+    if syntax.frame is not None:
+        dtype = np.dtype(f"<u{dataset.BitsAllocated // 8}")
+        frames = np.frombuffer(dataset.PixelData, dtype).reshape(-1, dataset.Rows, dataset.Columns)
+        bits = dataset.BitsStored
+        dataset.PixelData = encapsulate([syntax.frame(frame, bits) for frame in frames])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+    elif syntax.uid.is_compressed and syntax.uid.is_encapsulated:
+        dataset.file_meta.TransferSyntaxUID = uids.ExplicitVRLittleEndian
+        dataset.compress(syntax.uid, generate_instance_uid=False, **syntax.options)
+    elif not syntax.uid.is_little_endian and dataset.BitsAllocated == 16:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
+    if syntax.method:
+        dataset.LossyImageCompression = "01"
+        dataset.LossyImageCompressionRatio = f"{native / len(dataset.PixelData):.3g}"
+        dataset.LossyImageCompressionMethod = syntax.method

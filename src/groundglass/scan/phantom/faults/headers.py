@@ -1,0 +1,128 @@
+"""Faults and oddities of the headers."""
+
+import copy
+from collections.abc import Callable
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import generate_uid
+
+Images = list[Dataset]
+Change = Callable[[Images], Images]
+
+KEPT_IN_MINIMAL = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImagePositionPatient", "PixelSpacing"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "RescaleIntercept", "RescaleSlope", "PixelData"),
+)
+
+
+def setting(**values: object) -> Change:
+    """Give these values to all images."""
+
+    def change(images: Images) -> Images:
+        for image in images:
+            for keyword, value in values.items():
+                setattr(image, keyword, value)
+        return images
+
+    return change
+
+
+def without(*keywords: str) -> Change:
+    """Take these elements from all images."""
+
+    def change(images: Images) -> Images:
+        for image in images:
+            for keyword in keywords:
+                delattr(image, keyword)
+        return images
+
+    return change
+
+
+def with_text(keyword: str, vr: str, text: str, *, middle_only: bool = False) -> Change:
+    """Give an element bytes that DICOM does not allow there."""
+    content = text.encode()
+    content += b" " * (len(content) % 2)
+    tag = Tag(keyword)
+
+    def change(images: Images) -> Images:
+        for image in [images[len(images) // 2]] if middle_only else images:
+            image[tag] = RawDataElement(tag, vr, len(content), content, 0, False, True)
+        return images
+
+    return change
+
+
+def minimal(images: Images) -> Images:
+    """Leave what it takes to show the pixels, and their places."""
+    return [_only(image, KEPT_IN_MINIMAL) for image in images]
+
+
+def _only(image: Dataset, keywords: tuple[str, ...]) -> Dataset:
+    kept = Dataset()
+    for keyword in keywords:
+        kept[keyword] = image[keyword]
+    return kept
+
+
+def same_places(images: Images) -> Images:
+    """Two images more than once, as different images of the same pixels."""
+    return images + [_renewed(image, "copy", "SOPInstanceUID") for image in images[3:5]]
+
+
+def same_images(images: Images) -> Images:
+    """Two images more than once, as the same image."""
+    return images + copy.deepcopy(images[3:5])
+
+
+def one_uid(images: Images) -> Images:
+    """All images say that they are one and the same."""
+    return setting(SOPInstanceUID=images[0].SOPInstanceUID)(images)
+
+
+def two_acquisitions(images: Images) -> Images:
+    """All places twice, the second time with contrast agent, in one series."""
+    again = [_renewed(image, "again", "SOPInstanceUID") for image in images]
+    for image in again:
+        image.AcquisitionNumber = "2"
+        image.AcquisitionTime = "120500"
+        image.InstanceNumber = str(image.InstanceNumber + len(images))
+        image.RescaleIntercept = str(image.RescaleIntercept + 30)
+    return images + again
+
+
+def two_series(images: Images) -> Images:
+    """A second reconstruction of the same study."""
+    again = [_renewed(image, "kernel", "SOPInstanceUID", "SeriesInstanceUID") for image in images]
+    return images + setting(SeriesNumber="2", ConvolutionKernel="B30f")(again)
+
+
+def two_patients(images: Images) -> Images:
+    """The same slices of another person."""
+    uids = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    again = [_renewed(image, "other", *uids) for image in images]
+    return images + setting(PatientID="PHANTOM-9999", PatientName="Phantom^9999")(again)
+
+
+def two_patients_one_series(images: Images) -> Images:
+    """Half of the images of a series name another person."""
+    for image in images[len(images) // 2 :]:
+        image.PatientID, image.PatientName = "PHANTOM-9999", "Phantom^9999"
+    return images
+
+
+def _renewed(image: Dataset, word: str, *keywords: str) -> Dataset:
+    again = copy.deepcopy(image)
+    for keyword in keywords:
+        setattr(again, keyword, generate_uid(entropy_srcs=[image[keyword].value, word]))
+    return again
+
+
+def mixed_pixel_spacing(images: Images) -> Images:
+    """The upper half of the slices has smaller pixels."""
+    for image in images[len(images) // 2 :]:
+        image.PixelSpacing = [format(0.8 * value, ".6g") for value in image.PixelSpacing]
+    return images

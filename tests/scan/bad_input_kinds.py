@@ -1,0 +1,309 @@
+"""The kinds of bad or awkward input: how each is made, and what is expected of it."""
+
+import gzip
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+from pydicom.fileset import FileSet
+
+from groundglass.scan.phantom import Lesion, Phantom, make_phantom
+from groundglass.scan.phantom.dicom import write_phantom_dicom
+from groundglass.scan.phantom.faults import FAULTS
+from groundglass.scan.phantom.nifti import write_phantom_nifti
+
+ALL, SOME, NONE = 0, 3, 1
+"""Exit codes: everything was read, some of it failed, nothing could be used."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What comes of a kind of input.
+
+    ``slices`` are those of each volume that can be read, ``damaged`` how many of them give an error; ``says`` is a
+    part of what is said, "" where nothing is.
+    """
+
+    slices: tuple[int, ...]
+    says: str
+    code: int
+    damaged: int = 0
+
+
+@cache
+def phantom(tall: bool = False) -> Phantom:
+    """Twelve slices; or a volume that is large enough to be cut along any axis."""
+    if tall:
+        return make_phantom(7, shape=(34, 40, 40))
+    return make_phantom(7, shape=(12, 64, 64), spacing=(5.0, 5.6, 5.6), lesions=[Lesion("ground glass", 20)])
+
+
+def faulty(fault: str, folder: Path) -> Path:
+    write_phantom_dicom(phantom(fault in ("coronal", "sagittal")), folder, fault=fault)
+    return folder
+
+
+def empty_folder(folder: Path) -> Path:
+    return folder
+
+
+def missing_path(folder: Path) -> Path:
+    return folder / "nowhere"
+
+
+def zipped(folder: Path) -> Path:
+    path = folder / "scan.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in write_phantom_dicom(phantom(), folder / "series"):
+            archive.write(file, f"series/{file.name}")
+            file.unlink()
+    (folder / "series").rmdir()
+    return path
+
+
+def encrypted_zip(folder: Path) -> Path:
+    path = zipped(folder)
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(mark)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(mark, at + 4)
+    path.write_bytes(content)
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def truncated_zip(folder: Path) -> Path:
+    return cut(zipped(folder), 0.7)
+
+
+def corrupt_zip(folder: Path) -> Path:
+    """The bytes of its fourth file are others than when it was packed."""
+    path = zipped(folder)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.infolist()[3]
+    start = entry.header_offset + 30 + len(entry.filename)
+    middle = start + entry.compress_size // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    return path
+
+
+def zip_without_scans(folder: Path) -> Path:
+    path = folder / "notes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "nothing to see")
+    return path
+
+
+def dicomdir_without_files(folder: Path) -> Path:
+    files = FileSet()
+    for path in write_phantom_dicom(phantom(), folder / "series"):
+        files.add(path)
+    files.write(folder / "disc")
+    for path in (folder / "disc").rglob("*"):
+        if path.is_file() and path.name != "DICOMDIR":
+            path.unlink()
+    return folder / "disc" / "DICOMDIR"
+
+
+def picture_named_dcm(folder: Path) -> Path:
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(folder / "slice.png")
+    (folder / "slice.png").rename(folder / "slice.dcm")
+    return folder
+
+
+def truncated_nifti(folder: Path) -> Path:
+    return cut(write_phantom_nifti(phantom(), folder / "scan.nii.gz"), 0.6)
+
+
+def short_nifti(folder: Path) -> Path:
+    return cut(write_phantom_nifti(phantom(), folder / "scan.nii"), 0.6)
+
+
+def nifti_of_text(folder: Path) -> Path:
+    (folder / "scan.nii").write_text("These are the notes of the synthetic study.\n" * 20)
+    return folder / "scan.nii"
+
+
+def gzip_of_text(folder: Path) -> Path:
+    (folder / "scan.nii.gz").write_bytes(gzip.compress(b"These are the notes of the synthetic study.\n" * 20))
+    return folder / "scan.nii.gz"
+
+
+def nifti_of(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> Path:
+    image = nib.load(write_phantom_nifti(phantom(), folder / "sound.nii", dtype=np.float32))
+    values = change(np.asarray(image.dataobj).copy())
+    nib.save(nib.Nifti1Image(values, image.affine), folder / "scan.nii")
+    (folder / "sound.nii").unlink()
+    return folder / "scan.nii"
+
+
+def four_volumes(values: np.ndarray) -> np.ndarray:
+    return np.stack([values] * 4, axis=-1)
+
+
+def some_nan(values: np.ndarray) -> np.ndarray:
+    values[:5, :5] = np.nan
+    return values
+
+
+def most_nan(values: np.ndarray) -> np.ndarray:
+    values[:50] = np.nan
+    return values
+
+
+def one_value(values: np.ndarray) -> np.ndarray:
+    return np.full_like(values, 40)
+
+
+def attenuation(values: np.ndarray) -> np.ndarray:
+    """Per mm, as nuclear medicine has it."""
+    return (values / 1000 + 1) * np.float32(0.0096) - np.float32(0.02)
+
+
+def nifti_without_affine(folder: Path) -> Path:
+    path = write_phantom_nifti(phantom(), folder / "scan.nii")
+    content = bytearray(path.read_bytes())
+    content[252:256] = struct.pack("<hh", 0, 0)
+    path.write_bytes(content)
+    return path
+
+
+def mask(folder: Path) -> Path:
+    return write_phantom_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
+
+
+def grey_nifti(folder: Path) -> Path:
+    return write_phantom_nifti(phantom(), folder / "scan.nii", content="grey", dtype=np.uint8)
+
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "empty-folder": empty_folder,
+    "missing-path": missing_path,
+    "encrypted-zip": encrypted_zip,
+    "truncated-zip": truncated_zip,
+    "corrupt-zip": corrupt_zip,
+    "zip-without-scans": zip_without_scans,
+    "dicomdir-without-files": dicomdir_without_files,
+    "picture-named-dcm": picture_named_dcm,
+    "nifti-truncated-gz": truncated_nifti,
+    "nifti-truncated": short_nifti,
+    "nifti-of-text": nifti_of_text,
+    "nifti-gzip-of-text": gzip_of_text,
+    "nifti-4d": partial(nifti_of, four_volumes),
+    "nifti-some-nan": partial(nifti_of, some_nan),
+    "nifti-most-nan": partial(nifti_of, most_nan),
+    "nifti-one-value": partial(nifti_of, one_value),
+    "nifti-no-hu": partial(nifti_of, attenuation),
+    "nifti-no-affine": nifti_without_affine,
+    "nifti-mask": mask,
+    "nifti-grey": grey_nifti,
+}
+"""Kinds that are no faults of a DICOM series; each makes what it needs in a folder and tells what to name."""
+MAKERS = {**{name: partial(faulty, name) for name in FAULTS}, **FILES}
+
+EXPECTED = {
+    "missing-slices": Expected((10,), "2 slices missing, between", ALL),
+    "uneven-spacing": Expected(
+        (9,), "uneven spacing, 5.00 to 10.00 mm: each slice counts for its own share", ALL
+    ),
+    "one-position": Expected((), "all 12 slices lie at one position", NONE),
+    "one-slice": Expected((1,), "only 1 slice: a chest has more", ALL),
+    "gantry-tilt": Expected((12,), "gantry tilt of 15 degrees", ALL),
+    "coronal": Expected((), "its slices are coronal", NONE),
+    "sagittal": Expected((), "its slices are sagittal", NONE),
+    "oblique": Expected((12,), "slightly oblique: 15 degrees off axial", ALL),
+    "prone": Expected((12,), "the patient lay face down (prone)", ALL),
+    "feet-first": Expected((12,), "the stored slices are mirrored: turned upright", ALL),
+    "quarter-turn": Expected((12,), "the stored slices are turned by a quarter", ALL),
+    "turned-in-plane": Expected((12,), "turned in their plane by 15 degrees, and stay so", ALL),
+    "flat": Expected((12,), "", ALL),
+    "no-lungs": Expected((12,), "", ALL),
+    "same-places": Expected((12,), "2 slices left out: at the position of another slice", ALL),
+    "same-images": Expected((12,), "2 slices left out: the same image again", ALL),
+    "one-uid": Expected((12,), "share one SOPInstanceUID, or have none", ALL),
+    "two-acquisitions": Expected((12, 12), "", ALL),
+    "two-series": Expected((12, 12), "", ALL),
+    "two-patients": Expected((12, 12), "", ALL),
+    "two-patients-one-series": Expected((6, 6), "only 6 slices", ALL),
+    "minimal-header": Expected((12,), "no modality in the header: taken as CT", ALL),
+    "no-position": Expected((12,), "no positions: ordered by InstanceNumber", ALL),
+    "no-pixel-spacing": Expected((12,), "volumes in ml are not known", ALL),
+    "no-rescale": Expected((12,), "the values look like HU + 1024, and are read so", ALL),
+    "zero-slope": Expected((), "its RescaleSlope is 0", NONE),
+    "nan-slope": Expected((), "its RescaleSlope or RescaleIntercept is no number", NONE),
+    "text-intercept": Expected((), "its RescaleSlope or RescaleIntercept is no number", NONE),
+    "infinite-spacing": Expected((12,), "volumes in ml are not known", ALL),
+    "text-position": Expected((11,), "1 slice left out: no position in the header", ALL),
+    "zero-spacing": Expected((12,), "volumes in ml are not known", ALL),
+    "mixed-pixel-spacing": Expected((6, 6), "only 6 slices", ALL),
+    "head": Expected((12,), "BodyPartExamined says HEAD, not the chest", ALL),
+    "control-characters": Expected((12,), "", ALL),
+    "other-script": Expected((12,), "", ALL),
+    "absurd-frames": Expected((), "its header claims 2000000000 frames", NONE),
+    "mixed-sizes": Expected((6, 6), "only 6 slices", ALL),
+    "wrong-size": Expected((), "every file is cut short within its pixels", NONE),
+    "no-pixels": Expected((), "holds no pixels", NONE),
+    "eight-bits": Expected((12,), "", ALL),
+    "eight-bit-window": Expected((), "its 8-bit values are grey levels of a window", NONE),
+    "monochrome1": Expected((12,), "", ALL),
+    "float-pixels": Expected((), "has floating-point pixels", NONE),
+    "padding-range": Expected((12,), "", ALL),
+    "overlay-bits": Expected((12,), "", ALL),
+    "localizer-in-series": Expected((12,), "is a localizer (scout)", ALL),
+    "localizer-alone": Expected((), "is a localizer (scout)", NONE),
+    "secondary-capture": Expected((), "not CT", NONE),
+    "mr": Expected((), "holds magnetic resonance images (modality MR), not CT", NONE),
+    "pet": Expected((), "holds PET images (modality PT), not CT", NONE),
+    "radiograph": Expected((), "holds a computed radiograph (modality CR), not CT", NONE),
+    "report": Expected((), "holds a structured report (modality SR), not CT", NONE),
+    "segmentation": Expected((), "holds a segmentation (modality SEG), not CT", NONE),
+    "truncated-pixels": Expected((11,), "1 slice left out: cut short within the pixels", ALL),
+    "all-truncated": Expected((), "every file is cut short within its pixels", NONE),
+    "truncated-header": Expected((11,), "its DICOM header is cut short or damaged", SOME),
+    "empty-file": Expected((11,), "the file is empty", SOME),
+    "text-file": Expected((11,), "is no DICOM file, though its name says so", SOME),
+    "all-text": Expected((), "is no DICOM file, though its name says so", NONE),
+    "no-preamble": Expected((12,), "", ALL),
+    "no-meta": Expected((12,), "", ALL),
+    "unknown-syntax": Expected((), "its transfer syntax cannot be read", NONE),
+    "wrong-syntax": Expected((), "its pixels are not stored as its transfer syntax says", NONE),
+    "corrupt-jpeg": Expected((12,), "its pixels are damaged", SOME, damaged=1),
+    "corrupt-jpeg-ls": Expected((12,), "its pixels are damaged", SOME, damaged=1),
+    "corrupt-jpeg-2000": Expected((12,), "", ALL),
+    "corrupt-rle": Expected((12,), "its pixels are damaged", SOME, damaged=1),
+    "empty-folder": Expected((), "there is no DICOM, NIfTI or picture", NONE),
+    "missing-path": Expected((), "there is no such file or folder", NONE),
+    "encrypted-zip": Expected((), "is encrypted; unpack it with its password", NONE),
+    "truncated-zip": Expected((), "is no ZIP, or a damaged one", NONE),
+    "corrupt-zip": Expected((11,), "the ZIP is damaged", SOME),
+    "zip-without-scans": Expected((), "the ZIP holds no DICOM", NONE),
+    "dicomdir-without-files": Expected((), "names 12 files that are not there", NONE),
+    "picture-named-dcm": Expected((), "is no DICOM file, though its name says so", NONE),
+    "nifti-truncated-gz": Expected((), "the file is truncated or damaged, get it anew", NONE),
+    "nifti-truncated": Expected((), "holds fewer voxels than its header says", NONE),
+    "nifti-of-text": Expected((), "is no NIfTI file", NONE),
+    "nifti-gzip-of-text": Expected((), "is no NIfTI file", NONE),
+    "nifti-4d": Expected((), "holds 4 volumes", NONE),
+    "nifti-some-nan": Expected((12,), "300 voxels hold no number and were taken for air", ALL),
+    "nifti-most-nan": Expected((), "most of its voxels hold no number", NONE),
+    "nifti-one-value": Expected((), "every voxel has the same value", NONE),
+    "nifti-no-hu": Expected((), "neither Hounsfield units of a chest nor grey", NONE),
+    "nifti-no-affine": Expected((12,), "it does not say which way its axes point", ALL),
+    "nifti-mask": Expected((), "looks like a mask, not a CT", NONE),
+    "nifti-grey": Expected((12,), "holds grey from 0 to 255, not Hounsfield units", ALL),
+}

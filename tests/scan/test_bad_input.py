@@ -1,0 +1,131 @@
+"""What is said of every kind of bad or awkward input; docs/bad-input.md holds the same table in words."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_input_kinds import ALL, EXPECTED, MAKERS, NONE, SOME, phantom
+
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.scan.find import find_series
+from groundglass.scan.phantom.dicom_headers import outside_view
+from groundglass.scan.phantom.faults.pixels import EIGHT_BIT_STEP_HU
+
+DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
+PRIVATE = ("Phantom^", "PHANTOM-", "1.2.826.", "Placeholder")
+"""What the headers hold of the person and may not be repeated."""
+AIR_HU = -1024
+"""The least that a reader gives."""
+SAME_PIXELS = {
+    **dict.fromkeys(("prone", "feet-first", "quarter-turn", "localizer-in-series", "other-script"), 0),
+    **dict.fromkeys(("same-places", "same-images", "one-uid", "minimal-header", "no-position", "head"), 0),
+    **dict.fromkeys(
+        ("no-rescale", "monochrome1", "overlay-bits", "padding-range", "no-preamble", "no-meta"), 0
+    ),
+    "eight-bits": EIGHT_BIT_STEP_HU / 2,
+}
+"""Kinds that a reader has to get right, not only to mention; by how many HU it may be off."""
+
+
+@dataclass
+class Outcome:
+    """What was read and all that was said."""
+
+    slices: list[int]
+    said: list[str]
+    damaged: int = 0
+    failures: int = 0
+
+    @property
+    def code(self) -> int:
+        if not self.slices:
+            return NONE
+        return SOME if self.damaged or self.failures else ALL
+
+
+def outcome(path: Path) -> Outcome:
+    result = Outcome([], [])
+    try:
+        listing = find_series([path])
+    except GroundglassError as error:
+        return Outcome([], [str(error)])
+    result.failures = len(listing.failures)
+    result.said += [str(error) for error in listing.failures]
+    for series in listing.series:
+        result.said += series.warnings
+        assert bool(series.problem) == bool(series.remedy), "a refusal comes with a remedy"
+        try:
+            volume = series.load()
+        except ScanError as error:
+            result.said.append(str(error))
+            continue
+        assert series.usable, "what the listing refuses cannot be loaded"
+        result.said += volume.warnings
+        errors = [one for one in volume.slices() if isinstance(one, ScanError)]
+        result.said += map(str, errors)
+        result.damaged += len(errors)
+        result.slices.append(volume.shape[0])
+    return result
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_kind_is_told_and_none_crashes(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "input"
+    folder.mkdir()
+    path = MAKERS[kind](folder)
+    capfd.readouterr()
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        found = outcome(path)
+    expected = EXPECTED[kind]
+    said = "\n".join(found.said)
+    assert expected.says in said
+    assert (tuple(found.slices), found.damaged, found.code) == (
+        expected.slices,
+        expected.damaged,
+        expected.code,
+    )
+    assert bool(expected.says) == bool(said), "nothing is said without a need"
+    assert not any(word in said for word in PRIVATE)
+    assert all(letter.isprintable() or letter == "\n" for letter in said)
+    assert caplog.text == "", "no library talks into the log"
+    assert capfd.readouterr() == ("", ""), "no library prints"
+
+
+@pytest.mark.parametrize("kind", SAME_PIXELS)
+def test_what_is_only_awkward_gives_the_very_pixels(kind: str, tmp_path: Path) -> None:
+    (series,) = (one for one in find_series([MAKERS[kind](tmp_path)]).series if one.usable)
+    volume = series.load()
+    pixels = np.stack([volume.read(number) for number in range(volume.shape[0])])
+    off = np.abs(pixels - phantom().scan.pixels.clip(AIR_HU))
+    if kind == "padding-range":
+        padded = np.broadcast_to(outside_view(64, 64), off.shape)
+        assert (pixels[padded] == AIR_HU).all()
+        off = off[~padded]
+    assert off.max() <= SAME_PIXELS[kind]
+
+
+def rows() -> dict[str, list[str]]:
+    """The rows of the tables of the document, by their kind."""
+    lines = [line for line in DOC.read_text("utf-8").splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert len({row[0] for row in cells}) == len(cells), "a kind is there twice"
+    return {row[0].strip("`| "): row[1:] for row in cells}
+
+
+def test_the_document_holds_every_kind() -> None:
+    assert set(rows()) == set(EXPECTED) == set(MAKERS)
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_the_document_says_the_same(kind: str) -> None:
+    _, does, says, code = rows()[kind]
+    expected = EXPECTED[kind]
+    assert code.strip("| ") == str(expected.code)
+    assert says.strip("“”") == (expected.says or "–")
+    assert does.startswith("reads" if expected.slices else "refuses")
