@@ -1,0 +1,11 @@
+"""Results as DICOM objects for a PACS: a structured report, a segmentation and a picture, in the source's study.
+
+They are written by highdicom. This package loads it and pydicom, so it is imported only where results are
+written as DICOM.
+"""
+
+from groundglass.dicom_out.deidentify import deidentify
+from groundglass.dicom_out.measured import Measured, Written
+from groundglass.dicom_out.write import write_results
+
+__all__ = ["Measured", "Written", "deidentify", "write_results"]
