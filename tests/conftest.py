@@ -1,9 +1,14 @@
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from groundglass.detect.detector import Detector
+    from groundglass.scan.phantom import Phantom
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 
@@ -71,3 +76,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path
 @pytest.fixture(scope="session")
 def bundle_folder(trained: Path) -> Path:
     return trained / "bundle"
+
+
+@pytest.fixture(scope="session")
+def shipped_detector() -> "Detector":
+    """The shipped detector with the shipped segmenter."""
+    from groundglass.detect.detector import Detector
+
+    return Detector.load()
+
+
+@pytest.fixture(scope="session")
+def covid_phantom() -> "Phantom":
+    """A whole chest with lesions, small enough for tests."""
+    from groundglass.scan.phantom import make_phantom, random_lesions
+
+    return make_phantom(1, shape=(20, 160, 160), lesions=random_lesions(1, "covid"))

@@ -90,7 +90,7 @@ def test_json_goes_to_standard_output_and_nothing_is_written(
     ("arguments", "hint"),
     [
         (["predict", "gone.png"], "gone.png: there is no such file or folder"),
-        (["predict", "."], "holds no picture"),
+        (["predict", "."], "there is no DICOM, NIfTI or picture"),
         (["predict", "x.txt", "-b", "gone"], "no such bundle"),
         (["train", "gone.yaml"], "no such recipe"),
         (["evaluate", "gone", "covid-ct"], "no such bundle"),

@@ -1,6 +1,5 @@
 """The commands: each parses, calls one function and prints. ``groundglass --help`` lists them."""
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass import __version__, cli_audit, cli_compare, cli_data, cli_segment
-from groundglass.cli_output import FAILED, PRINTED, end, say, table
+from groundglass import __version__, cli_audit, cli_compare, cli_data, cli_predict, cli_segment
+from groundglass.cli_output import FAILED, LungsOption, end, say, table
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
     from groundglass.audit.honest import HonestCard
@@ -29,15 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 
-BundleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bundle", "-b", help="A shipped bundle's name, a bundle's folder or zip, or a run's folder."
-    ),
-]
-LungsOption = Annotated[
-    bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
-]
+
+cli_predict.register(app)
 
 
 def _print_judgement(judgement: "Judgement", card: "HonestCard", folder: Path) -> None:
@@ -58,48 +49,6 @@ def _print_judgement(judgement: "Judgement", card: "HonestCard", folder: Path) -
     for reason in card.reasons:
         typer.echo(reason)
     typer.echo(f"Report: {folder / 'report.html'}")
-
-
-@app.command(
-    epilog="Examples:  groundglass predict slice.png   |   groundglass predict scans/ 'more/*.jpg' -o out"
-)
-def predict(
-    paths: Annotated[list[str], typer.Argument(help="Slices: files, folders, or patterns in quotes.")],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder for predictions.csv, findings.json, heatmaps, report.html."
-        ),
-    ] = None,
-    bundle: BundleOption = None,
-    heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each slice (with -o).")] = True,
-    lungs: LungsOption = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
-    """Say how likely COVID-19 is on slices.
-
-    Prints one line a slice; with -o also writes a table, the findings, heatmaps and a report.
-    """
-    from groundglass.detect.detector import Detector
-    from groundglass.jobs.predict import predict as run
-    from groundglass.scan.reader import find_scans
-
-    files = find_scans(paths)
-    prediction = run(files, output, detector=Detector.load(bundle, lungs=lungs), heatmaps=heatmaps)
-    if as_json:
-        typer.echo(json.dumps(prediction.document, indent=2, ensure_ascii=False))
-    else:
-        for row in prediction.rows[:PRINTED] if output else prediction.rows:
-            share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
-            reason = f": {row.reason}" if row.reason else ""
-            answered = f" ({row.answered})" if row.answered and row.verdict == NEGATIVE else ""
-            typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{answered}{reason}")
-        if output and len(prediction.rows) > PRINTED:
-            typer.echo(f"... and {len(prediction.rows) - PRINTED} more in {output / 'predictions.csv'}")
-        if output:
-            typer.echo(f"Report: {output / 'report.html'}")
-        say("Research use only; no medical device.")
-    end(prediction.failures, any_read=bool(prediction.rows))
 
 
 @app.command(

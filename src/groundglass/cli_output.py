@@ -1,7 +1,7 @@
 """What the commands share: exit codes, and how they speak."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,17 @@ SOME_FAILED = 3
 """Exit code where the work was done, but some files could not be read; 1 is for no result, 2 for wrong usage."""
 PRINTED = 20
 """Slices that are printed where a table has them all."""
+
+
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", "-b", help="A shipped bundle's name, a bundle's folder or zip, or a run's folder."
+    ),
+]
+LungsOption = Annotated[
+    bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
+]
 
 
 def say(text: str) -> None:

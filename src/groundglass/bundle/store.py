@@ -145,11 +145,15 @@ class StoredBundle(Generic[F]):
         BundleError
             If the bundle is a zip, which is not rewritten.
         """
-        if self.source.is_file():
-            raise BundleError(f"{self.source}: figures are entered into a bundle's folder, not its zip")
         key = (evaluation.dataset, evaluation.part)
         others = [e for e in self.facts.evaluations if (e.dataset, e.part) != key]
-        self.facts = self.facts.model_copy(update={"evaluations": (*others, evaluation)})
+        self.rewrite(self.facts.model_copy(update={"evaluations": (*others, evaluation)}))
+
+    def rewrite(self, facts: F) -> None:
+        """Enter other facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
+        if self.source.is_file():
+            raise BundleError(f"{self.source}: facts are entered into a bundle's folder, not its zip")
+        self.facts = facts
         content = self.content()
         write_bytes(self.source / CARD, content[CARD])
         write_bytes(self.source / FACTS, content[FACTS])

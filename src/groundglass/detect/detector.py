@@ -117,11 +117,17 @@ class Detector:
 
     def predict_scans(self, scans: Iterable[Scan]) -> Iterator[SliceFinding]:
         """Findings for slices, in their order."""
+        return self.predict_segmented(self._segmented(scans))
+
+    def predict_segmented(
+        self, segmented: Iterable[tuple[Scan, Segmentation | None]]
+    ) -> Iterator[SliceFinding]:
+        """Findings for slices whose lungs were looked for before, in their order."""
         preprocessing = self.bundle.facts.preprocessing
         waiting: deque[tuple[Scan, Box, Segmentation | None]] = deque()
 
         def inputs() -> Iterator[NDArray[np.float32]]:
-            for scan, segmentation in self._segmented(scans):
+            for scan, segmentation in segmented:
                 lungs = segmentation.trusted_lungs if segmentation is not None else None
                 prepared = preprocessing(scan, lungs)
                 height, width = scan.pixels.shape

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from groundglass.bundle.facts import Facts
+from groundglass.detect.patient_rule import PatientRule
 from groundglass.labels import NEGATIVE, POSITIVE
 
 
@@ -39,6 +40,8 @@ class BundleFacts(Facts):
         The verdict is ``covid`` from this probability of COVID-19 on.
     segmenter_sha256
         That of the graph of the segmenter that it was trained with, "" for none.
+    patient
+        How a patient's slices become one answer; None where no such rule was chosen.
     """
 
     kind: Literal["detector"] = "detector"
@@ -46,6 +49,7 @@ class BundleFacts(Facts):
     temperature: Annotated[float, Field(gt=0)]
     threshold: Annotated[float, Field(ge=0, le=1)]
     segmenter_sha256: str = ""
+    patient: PatientRule | None = None
 
     def answer(self, logits: ArrayLike) -> Answer:
         """Scores, calibrated probabilities and verdict of one slice's logit, or its logits, shape (classes,)."""

@@ -2,6 +2,7 @@
 
 from groundglass.bundle.card import card, describe_input
 from groundglass.detect.facts import BundleFacts
+from groundglass.detect.patient_rule import PatientRule
 
 
 def model_card(facts: BundleFacts) -> str:
@@ -15,6 +16,18 @@ def model_card(facts: BundleFacts) -> str:
         f"- Calibration: temperature {facts.temperature:.3f}",
         *([f"- Classes: {', '.join(facts.classes)}; each gets a probability"] if facts.classes else []),
         f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`",
+        *_patients(facts.patient),
     ]
     note = "95% intervals by bootstrap over patients. The positive class is COVID-19."
     return card(facts, what_it_does, positive="COVID-19", validation_note=note)
+
+
+def _patients(rule: PatientRule | None) -> list[str]:
+    if rule is None:
+        return ["- Patients: no rule was chosen; the answer for a volume is not calibrated"]
+    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in rule.weights.items())
+    return [
+        f"- Patients: {rule.aggregation} (weights: {weights}; intercept {rule.intercept:.3f}), `covid` from a"
+        f" probability of {rule.threshold:.3f} on",
+        *[f"    - {line}" for line in rule.chosen],
+    ]

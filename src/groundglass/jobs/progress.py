@@ -1,7 +1,8 @@
 """Progress bars on standard error, where someone is there to see them."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,10 +12,39 @@ SHORT = 8
 
 def track(items: Iterable[T], text: str, total: int) -> Iterator[T]:
     """Pass items on, with a bar on standard error if that is a terminal."""
-    if total <= SHORT or not sys.stderr.isatty():
-        yield from items
+    with counting(text, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+@contextmanager
+def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if that is a terminal; call what it gives with how many more are done."""
+    if total <= SHORT:
+        yield lambda done: None
+        return
+    with counting_to(text) as show:
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            show(done, total)
+
+        yield advance
+
+
+@contextmanager
+def counting_to(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal; call what it gives with how many of how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import track as rich_track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    yield from rich_track(items, text, total=total, console=Console(stderr=True), transient=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

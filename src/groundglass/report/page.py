@@ -17,6 +17,18 @@ PICTURE_SIDE = 320
 """Longest side in pixels at which slices are shown."""
 
 
+class Link(str):
+    """A cell's text that leads to ``address``, relative to the page."""
+
+    address: str
+
+    def __new__(cls, text: str, address: str) -> "Link":
+        """The text, with where it leads to."""
+        link = super().__new__(cls, text)
+        link.address = address
+        return link
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under a heading; ``note`` stands below."""
@@ -55,6 +67,28 @@ class SliceCard:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One slice of a stack: its caption, the slice as JPEG, and what is laid over it as PNG, b"" for nothing."""
+
+    caption: str
+    jpeg: bytes
+    laid_over: bytes = b""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices to scroll through.
+
+    ``start`` is the one to begin with, from 0; ``legend`` says what is laid over them.
+    """
+
+    title: str
+    frames: Sequence[Frame]
+    start: int = 0
+    legend: str = ""
+
+
+@dataclass(frozen=True)
 class Card:
     """A grade with what holds it down, and the items that it comes from; ``note`` stands below.
 
@@ -83,10 +117,12 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     tables_title: str = "How well it does"
     figures_of_merit: list[Table] = field(default_factory=list)
+    pictures_title: str = "Curves"
     pictures: list[Picture] = field(default_factory=list)
     slices_title: str = "Slices"
     slices_note: str = ""
     slices: list[SliceCard] = field(default_factory=list)
+    stack: Stack | None = None
     facts: list[Table] = field(default_factory=list)
 
 
@@ -98,13 +134,17 @@ def write_report(report: Report, path: Path) -> None:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters.update(png=_png_address, jpeg=_jpeg_address)
+    environment.filters.update(png=_png_address, jpeg=_jpeg_address, base64=_base64)
     template = environment.get_template("report.html.jinja")
     write_text(path, template.render(report=report, version=__version__, research_use=RESEARCH_USE))
 
 
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
 def _png_address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return "data:image/png;base64," + _base64(png)
 
 
 def _jpeg_address(image: Image.Image) -> str:
@@ -112,4 +152,4 @@ def _jpeg_address(image: Image.Image) -> str:
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return "data:image/jpeg;base64," + _base64(buffer.getvalue())

@@ -1,6 +1,7 @@
 """Pictures of segmentations, for people to look through: one slice, or a sheet of many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,18 +55,40 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
     rgb = np.repeat(grey8[..., None], 3, axis=2)
     tint = rgb[segmentation.lesions] * (1 - LESION_OPACITY) + np.array(LESION_COLOUR) * LESION_OPACITY
     rgb[segmentation.lesions] = np.rint(tint).astype(np.uint8)
-    width = line or max(1, round(max(grey8.shape) / THIN))
-    for side, colour in ((RIGHT, RIGHT_COLOUR), (LEFT, LEFT_COLOUR)):
-        lung = (segmentation.lungs == side).astype(np.uint8)
-        contours, _ = cv2.findContours(lung, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for contours, colour, width in _contours(segmentation, line):
         cv2.drawContours(rgb, contours, -1, colour, thickness=width)
     return Image.fromarray(rgb)
 
 
+def layer(segmentation: Segmentation) -> NDArray[np.uint8]:
+    """What :func:`overlay` draws, alone, to be laid over a slice.
+
+    Returns
+    -------
+    uint8, shape (height, width, 4): blue, green, red and opacity, as OpenCV writes a PNG.
+    """
+    drawn = np.zeros((*segmentation.lungs.shape, 4), dtype=np.uint8)
+    drawn[segmentation.lesions] = (*LESION_COLOUR[::-1], round(255 * LESION_OPACITY))
+    for contours, colour, width in _contours(segmentation, 1):
+        cv2.drawContours(drawn, contours, -1, (*colour[::-1], 255), thickness=width)
+    return drawn
+
+
+def _contours(
+    segmentation: Segmentation, line: int | None
+) -> Iterator[tuple[Sequence[Any], tuple[int, int, int], int]]:
+    """The outlines of each lung, with their colour and width."""
+    width = line or max(1, round(max(segmentation.lungs.shape) / THIN))
+    for side, colour in ((RIGHT, RIGHT_COLOUR), (LEFT, LEFT_COLOUR)):
+        lung = (segmentation.lungs == side).astype(np.uint8)
+        contours, _ = cv2.findContours(lung, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        yield contours, colour, width
+
+
 def contact_sheet(
-    pictures: Sequence[tuple[Image.Image, str]], columns: int = 10, tile: int = 256
+    pictures: Sequence[tuple[Image.Image, str]], columns: int = 10, tile: int = 256, *, numbered: bool = True
 ) -> Image.Image:
-    """Many pictures side by side on black, each with its number, from 1 on, and its name under it.
+    """Many pictures side by side on black, each with its name under it.
 
     Parameters
     ----------
@@ -75,6 +98,8 @@ def contact_sheet(
         Pictures in a row.
     tile
         Side in pixels of the square into which each picture is fitted.
+    numbered
+        Put numbers, from 1 on, before the names.
 
     Raises
     ------
@@ -94,7 +119,7 @@ def contact_sheet(
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         fitted = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
         sheet.paste(fitted, (left + (tile - size[0]) // 2, top + (tile - size[1]) // 2))
-        caption = _shortened(f"{index + 1} {name}", tile - 4, font)
+        caption = _shortened(f"{index + 1} {name}" if numbered else name, tile - 4, font)
         draw.text((left + 2, top + tile + 1), caption, fill=CAPTION_COLOUR, font=font)
     return sheet
 

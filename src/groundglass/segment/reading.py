@@ -11,6 +11,7 @@ from groundglass.scan.reader import read_scan
 from groundglass.scan.scan import Scan
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 READERS = 2
 AHEAD = 8
@@ -32,7 +33,7 @@ def answer_files(
     outcomes: deque[tuple[Path, ScanError | None]] = deque()
 
     def scans() -> Iterator[Scan]:
-        for path, read in _read_ahead(paths):
+        for path, read in read_ahead(paths, read_scan):
             if isinstance(read, ScanError):
                 outcomes.append((path, read))
             else:
@@ -50,17 +51,21 @@ def answer_files(
     yield from failures()
 
 
-def _read_ahead(paths: Sequence[Path]) -> Iterator[tuple[Path, Scan | ScanError]]:
-    def read(path: Path) -> Scan | ScanError:
+def read_ahead(
+    items: Iterable[Item], read: Callable[[Item], Scan]
+) -> Iterator[tuple[Item, Scan | ScanError]]:
+    """Scans in the order of ``items``, read by threads that run ahead; one that cannot be read gives its error."""
+
+    def attempt(item: Item) -> Scan | ScanError:
         try:
-            return read_scan(path)
+            return read(item)
         except ScanError as error:
             return error
 
     with ThreadPoolExecutor(READERS) as pool:
-        ahead: deque[tuple[Path, Future[Scan | ScanError]]] = deque()
-        for path in paths:
-            ahead.append((path, pool.submit(read, path)))
+        ahead: deque[tuple[Item, Future[Scan | ScanError]]] = deque()
+        for item in items:
+            ahead.append((item, pool.submit(attempt, item)))
             if len(ahead) > AHEAD:
                 first, future = ahead.popleft()
                 yield first, future.result()

@@ -1,0 +1,276 @@
+"""What a bundle says of a patient's volume: the answer, the extent of disease, and each slice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass.detect.facts import BundleFacts
+from groundglass.detect.patient_rule import LEAST_OF_LARGEST, LungSlices, default_rule
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+
+SIDES = ("right", "left", "both")
+LEAST_LUNG_SLICES = 3
+"""Fewer lung-bearing slices are no volume of a chest."""
+LEAST_LUNG_ML = 300.0
+"""Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
+CUT_AREA = 0.35
+"""Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
+
+BANDS = (
+    (0.25, "CT-1, mild"),
+    (0.5, "CT-2, moderate"),
+    (0.75, "CT-3, severe"),
+    (float("inf"), "CT-4, critical"),
+)
+"""Upper ends of the shares of diseased lung, and the band's name."""
+NO_LESIONS = 0.0025
+"""Up to this share the band is CT-0: of the groups of slices without COVID-19 in sarscov2-ct, 95% have less."""
+BAND_SOURCE = (
+    "share of both lungs that is lesion, as the segmenter finds it, in the bands of Morozov et al. 2020, "
+    f"arXiv:2005.06465 (MosMedData); up to {NO_LESIONS:.2%} counts as CT-0"
+)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Lung and lesion of one lung or both.
+
+    Attributes
+    ----------
+    lung_ml, lesion_ml
+        Volumes in ml, lesions being part of the lung; None where the spacing is not known.
+    lesion_share
+        The share of the lung that is lesion, in [0, 1]; None where there is no lung.
+    """
+
+    lung_ml: float | None
+    lesion_ml: float | None
+    lesion_share: float | None
+
+
+@dataclass(frozen=True)
+class SliceAnswer:
+    """What was found on one slice of a volume.
+
+    Attributes
+    ----------
+    number
+        From 1 at the feet.
+    height_mm
+        Where it lies along the stack; None where that is not known.
+    probability
+        Calibrated, of COVID-19; None where it was not asked, since no lungs were found on it.
+    score
+        The same before calibration.
+    asked
+        Whether it counts for the patient's probability: it holds enough lung.
+    lungs_px, lesions_px
+        In the right and in the left lung; 0 where no lungs were found.
+    reason
+        Why no lungs were found, or why it could not be read; "" where they were.
+    """
+
+    number: int
+    height_mm: float | None = None
+    probability: float | None = None
+    score: float | None = None
+    asked: bool = False
+    lungs_px: tuple[int, int] = (0, 0)
+    lesions_px: tuple[int, int] = (0, 0)
+    reason: str = ""
+
+    @property
+    def lesion_share(self) -> float | None:
+        """The share of this slice's lungs that is lesion; None where there is no lung."""
+        lungs = sum(self.lungs_px)
+        return sum(self.lesions_px) / lungs if lungs else None
+
+
+@dataclass(frozen=True)
+class PatientFinding:
+    """What a bundle says of one volume.
+
+    Attributes
+    ----------
+    probability
+        The patient's, calibrated as the bundle's rule says; None where there are no lungs to ask.
+    verdict
+        ``covid``, ``not covid`` or ``not a chest CT``.
+    reason
+        Why it is no chest CT; else "".
+    extent
+        By side: ``right``, ``left`` and ``both``.
+    severity
+        The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs.
+    slices
+        Every slice of the volume, from the feet to the head.
+    warnings
+        What has to be known of the volume before the answer is believed.
+    """
+
+    probability: float | None
+    verdict: str
+    reason: str
+    extent: dict[str, Extent]
+    severity: str
+    slices: tuple[SliceAnswer, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> list[SliceAnswer]:
+        """The slices that count for the probability."""
+        return [answer for answer in self.slices if answer.asked]
+
+    def most_telling(self, count: int) -> list[SliceAnswer]:
+        """The slices to look at first: most lesion, then most probable."""
+        ranked = sorted(self.asked, key=lambda one: (-sum(one.lesions_px), -(one.probability or 0)))
+        return ranked[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "probability": _rounded(self.probability, 6),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "severity": self.severity,
+            "severity_source": BAND_SOURCE,
+            **{
+                side: {
+                    "lung_ml": _rounded(extent.lung_ml, 3),
+                    "lesion_ml": _rounded(extent.lesion_ml, 3),
+                    "lesion_share": _rounded(extent.lesion_share, 6),
+                }
+                for side, extent in self.extent.items()
+            },
+            "slices_asked": len(self.asked),
+            "warnings": list(self.warnings),
+            "slices": [_slice(answer) for answer in self.slices],
+        }
+
+
+def _slice(answer: SliceAnswer) -> dict[str, Any]:
+    return {
+        "number": answer.number,
+        "height_mm": _rounded(answer.height_mm, 3),
+        "asked": answer.asked,
+        "probability": _rounded(answer.probability, 6),
+        "score": _rounded(answer.score, 6),
+        "lesion_share": _rounded(answer.lesion_share, 6),
+        "lungs_px": {"right": answer.lungs_px[0], "left": answer.lungs_px[1]},
+        "lesions_px": {"right": answer.lesions_px[0], "left": answer.lesions_px[1]},
+        "reason": answer.reason,
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def severity(share: float | None) -> str:
+    """The band of a lesion share in [0, 1], see :data:`BAND_SOURCE`; "" for None."""
+    if share is None:
+        return ""
+    if share <= NO_LESIONS:
+        return "CT-0, none or minimal"
+    return next(name for end, name in BANDS if share <= end)
+
+
+def conclude(
+    facts: BundleFacts,
+    slices: Sequence[SliceAnswer],
+    thickness_mm: NDArray[np.float64] | None,
+    pixel_mm2: float | None,
+    warnings: Sequence[str] = (),
+) -> PatientFinding:
+    """From a volume's slices to the patient's answer.
+
+    Parameters
+    ----------
+    facts
+        The bundle's, whose rule for patients is used.
+    slices
+        Every slice, from the feet to the head.
+    thickness_mm
+        How much each slice stands for, shape (slices,); None where it is not known.
+    pixel_mm2
+        The area of a pixel; None where it is not known.
+    warnings
+        What the reader had to assume.
+    """
+    rule = facts.patient or default_rule(facts.threshold)
+    weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
+    ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
+    extent = _extent(slices, weights, ml)
+    bearing = [
+        (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
+    ]
+    reason = _no_chest(len(bearing), len(slices), extent["both"].lung_ml)
+    if reason:
+        return PatientFinding(None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings))
+    probability = rule.probability(_lung_slices(bearing))
+    return PatientFinding(
+        probability=probability,
+        verdict=POSITIVE if probability >= rule.threshold else NEGATIVE,
+        reason="",
+        extent=extent,
+        severity=severity(extent["both"].lesion_share),
+        slices=tuple(slices),
+        warnings=(*warnings, *_doubts(facts, slices)),
+    )
+
+
+def enough_lung(slices: Sequence[SliceAnswer]) -> list[bool]:
+    """Which slices hold enough lung to count for the patient's probability."""
+    areas = [sum(answer.lungs_px) for answer in slices]
+    least = LEAST_OF_LARGEST * max(areas, default=0)
+    return [area > 0 and area >= least for area in areas]
+
+
+def _lung_slices(bearing: Sequence[tuple[SliceAnswer, float]]) -> LungSlices:
+    return LungSlices(
+        np.array([answer.probability for answer, _ in bearing], dtype=float),
+        np.array([answer.lungs_px for answer, _ in bearing], dtype=float),
+        np.array([answer.lesions_px for answer, _ in bearing], dtype=float),
+        np.array([weight for _, weight in bearing], dtype=float),
+    )
+
+
+def _extent(
+    slices: Sequence[SliceAnswer], weights: NDArray[np.float64], ml: float | None
+) -> dict[str, Extent]:
+    lungs = weights @ np.array([answer.lungs_px for answer in slices], dtype=float)
+    lesions = weights @ np.array([answer.lesions_px for answer in slices], dtype=float)
+    sums = ((lungs[0], lesions[0]), (lungs[1], lesions[1]), (lungs.sum(), lesions.sum()))
+    return {
+        side: Extent(
+            lung_ml=None if ml is None else float(lung * ml),
+            lesion_ml=None if ml is None else float(lesion * ml),
+            lesion_share=float(lesion / lung) if lung else None,
+        )
+        for side, (lung, lesion) in zip(SIDES, sums, strict=True)
+    }
+
+
+def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
+    if bearing < min(LEAST_LUNG_SLICES, slices) or not bearing:
+        return f"lungs were found on {bearing} of {slices} slices"
+    if lung_ml is not None and lung_ml < LEAST_LUNG_ML and slices >= LEAST_LUNG_SLICES:
+        return f"the lungs that were found hold {lung_ml:.0f} ml (at least {LEAST_LUNG_ML:.0f} ml are needed)"
+    return ""
+
+
+def _doubts(facts: BundleFacts, slices: Sequence[SliceAnswer]) -> list[str]:
+    """What speaks against the answer, in words."""
+    doubts = []
+    areas = [sum(answer.lungs_px) for answer in slices]
+    ends = [
+        name for area, name in ((areas[0], "below"), (areas[-1], "above")) if area > CUT_AREA * max(areas)
+    ]
+    if ends:
+        doubts.append(f"the lungs go on {' and '.join(ends)} the volume: only what is in it was measured")
+    if facts.patient is None:
+        doubts.append("this bundle has no rule for patients: its probability is not calibrated for them")
+    return doubts

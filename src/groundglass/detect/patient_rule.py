@@ -1,0 +1,173 @@
+"""From the answers of a patient's slices to one probability: the features, and the rule that weighs them.
+
+A rule is chosen on data (groundglass.jobs.aggregate) and stands in the bundle. Whatever aggregation it is, it is
+a logistic function of features of all slices together, so it brings its own calibration: with a single feature
+that is Platt's scaling [1]_.
+
+References
+----------
+.. [1] J. Platt: Probabilistic outputs for support vector machines and comparisons to regularized likelihood
+   methods. In: Advances in Large Margin Classifiers, 1999.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from groundglass.bundle.facts import FactsPart
+
+TOP = 0.2
+"""Share of the slices that ``top_logit`` and ``top_lesions`` look at: those with the highest values."""
+LEAST_SHARE = 1e-3
+"""Added to a lesion share before its logarithm is taken: what the segmenter cannot tell from none."""
+LEAST_PROBABILITY = 1e-4
+"""Probabilities are kept this far from 0 and 1, lest one slice decide alone."""
+LEAST_OF_LARGEST = 0.1
+"""A slice is asked where its lungs are at least this share of the largest lung area: the tips and the recesses
+behind the diaphragm hold too little lung to tell anything."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LungSlices:
+    """What is known of the lung-bearing slices of a patient; every array has the shape (slices,).
+
+    Attributes
+    ----------
+    probability
+        Calibrated, of COVID-19, in [0, 1].
+    lungs, lesions
+        float64, shape (slices, 2): areas in the right and the left lung, in any one unit.
+    thickness
+        How much each slice stands for, in any one unit.
+    """
+
+    probability: Values
+    lungs: NDArray[np.float64]
+    lesions: NDArray[np.float64]
+    thickness: Values
+
+    def asked(self) -> "LungSlices":
+        """Those with enough lung to be asked, see :data:`LEAST_OF_LARGEST`; never none of them."""
+        areas = self.lungs.sum(axis=1)
+        keep = areas >= LEAST_OF_LARGEST * areas.max()
+        return LungSlices(self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep])
+
+
+def _logit(probability: Values) -> Values:
+    kept = probability.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(kept / (1 - kept)))
+
+
+def _log_share(share: float) -> float:
+    return math.log(share + LEAST_SHARE)
+
+
+def _highest(values: Values) -> Values:
+    return np.sort(values)[-max(1, round(TOP * len(values))) :]
+
+
+def _noisy_or(slices: LungSlices) -> float:
+    """The noisy-or of the slices in the mean instead of the sum, so that thin slices do not count for more."""
+    none = float(np.log1p(-slices.probability.clip(0, 1 - LEAST_PROBABILITY)).mean())
+    return math.log(max(-math.expm1(none), LEAST_PROBABILITY)) - none
+
+
+def _attention(slices: LungSlices) -> float:
+    """The mean logit, where a slice counts by its lesions' share."""
+    weights = _slice_shares(slices) + LEAST_SHARE
+    return float((weights * _logit(slices.probability)).sum() / weights.sum())
+
+
+def _slice_shares(slices: LungSlices) -> Values:
+    lungs = slices.lungs.sum(axis=1)
+    return np.divide(slices.lesions.sum(axis=1), lungs, out=np.zeros(len(lungs)), where=lungs > 0)
+
+
+def _shares_of_sides(slices: LungSlices) -> Values:
+    """The lesion share of the right lung and of the left one, 0 for a lung that is not seen."""
+    lungs, lesions = (slices.thickness @ areas for areas in (slices.lungs, slices.lesions))
+    return np.divide(lesions, lungs, out=np.zeros(2), where=lungs > 0)
+
+
+def _whole_share(slices: LungSlices) -> float:
+    lungs, lesions = (float((slices.thickness @ areas).sum()) for areas in (slices.lungs, slices.lesions))
+    return lesions / lungs if lungs else 0.0
+
+
+FEATURES: Mapping[str, Callable[[LungSlices], float]] = {
+    "mean_logit": lambda slices: float(_logit(slices.probability).mean()),
+    "top_logit": lambda slices: float(_highest(_logit(slices.probability)).mean()),
+    "noisy_or": _noisy_or,
+    "attention_logit": _attention,
+    "lesion_share": lambda slices: _log_share(_whole_share(slices)),
+    "top_lesions": lambda slices: _log_share(float(_highest(_slice_shares(slices)).mean())),
+    "lesser_side": lambda slices: _log_share(float(_shares_of_sides(slices).min())),
+}
+"""What a rule can weigh. Logits are of the slices' probabilities of COVID-19; shares enter by their logarithm."""
+
+AGGREGATIONS: Mapping[str, tuple[str, ...]] = {
+    "mean": ("mean_logit",),
+    "top-k mean": ("top_logit",),
+    "noisy-or": ("noisy_or",),
+    "attention by lesions": ("attention_logit",),
+    "lesion share": ("lesion_share",),
+    "most diseased slices": ("top_lesions",),
+    "scores and lesion share": ("top_logit", "lesion_share"),
+    "attention and lesion share": ("attention_logit", "lesion_share"),
+    "both lungs": ("lesion_share", "lesser_side"),
+    "all": ("mean_logit", "top_logit", "lesion_share", "top_lesions", "lesser_side"),
+}
+"""The aggregations to choose from, simplest first, by the features that each weighs. Shares of whole lungs stand
+before those of chosen slices, since they hang less on how a volume was cut."""
+
+
+def features(slices: LungSlices, names: tuple[str, ...] = tuple(FEATURES)) -> dict[str, float]:
+    """The features of a patient's lung-bearing slices, of those with enough lung."""
+    asked = slices.asked()
+    return {name: FEATURES[name](asked) for name in names}
+
+
+class PatientRule(FactsPart):
+    """How the answers of slices become a patient's probability of COVID-19.
+
+    Attributes
+    ----------
+    aggregation
+        Its name in :data:`AGGREGATIONS`.
+    weights
+        By feature; ``probability = sigmoid(intercept + sum(weight * feature))``.
+    threshold
+        The verdict is ``covid`` from this probability on.
+    chosen
+        In words: on what it was chosen and how it did there.
+    """
+
+    aggregation: str
+    weights: dict[str, float]
+    intercept: float
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    chosen: tuple[str, ...] = ()
+
+    def probability(self, slices: LungSlices) -> float:
+        """The patient's calibrated probability of COVID-19."""
+        values = features(slices, tuple(self.weights))
+        logit = self.intercept + sum(self.weights[name] * value for name, value in values.items())
+        return 1 / (1 + math.exp(-max(-700.0, min(700.0, logit))))
+
+
+def default_rule(threshold: float) -> PatientRule:
+    """The rule of a bundle for which none was chosen: the mean logit of its highest slices, as it stands."""
+    return PatientRule(
+        aggregation="top-k mean",
+        weights={"top_logit": 1.0},
+        intercept=0.0,
+        threshold=threshold,
+        chosen=("no rule for patients was chosen for this bundle: not calibrated for patients",),
+    )

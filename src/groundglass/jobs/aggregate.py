@@ -1,0 +1,310 @@
+"""``groundglass aggregate``: choose on labelled patients how the answers of slices become a patient's answer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from groundglass.data.splits import groups
+from groundglass.detect.detector import Detector
+from groundglass.detect.patient_rule import AGGREGATIONS, LungSlices, PatientRule, features
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.files import write_json
+from groundglass.jobs.evaluate import Labelled, choose_rows
+from groundglass.jobs.progress import track
+from groundglass.labels import POSITIVE
+from groundglass.report.facts import bundle_table
+from groundglass.report.page import Report, Table, write_report
+from groundglass.segment.shares import shares
+
+FOLDS, REPEATS = 5, 10
+FEWEST = 20
+"""Fewer patients of a class than this choose nothing."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How an aggregation does on patients that it was not fitted on, in repeated cross-validation.
+
+    ``loss`` is the mean log loss and ``loss_error`` its standard error over patients; ``auc`` is the mean over
+    the repeats.
+    """
+
+    aggregation: str
+    features: tuple[str, ...]
+    loss: float
+    loss_error: float
+    auc: float
+    out_of_fold: Floats
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """What was chosen: the rule, and the candidates that it was chosen among, simplest first."""
+
+    rule: PatientRule
+    candidates: list[Candidate]
+    patients: int
+    positive: int
+    left_out: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Patients:
+    """Features of patients, a row each, with their labels; ``left_out`` had too few slices with lungs."""
+
+    table: pd.DataFrame
+    positive: Bools
+    left_out: int
+
+
+def aggregate(
+    detector: Detector,
+    dataset: str,
+    folder: Path,
+    *,
+    part: str | None = None,
+    least_slices: int = 5,
+    seed: int = 0,
+    record: bool = False,
+) -> Aggregation:
+    """Choose an aggregation and fit it.
+
+    Every aggregation is fitted as a logistic function of its features and judged by cross-validation over
+    patients. The simplest is taken whose log loss is within one standard error of the best [1]_, so that a rule
+    of many features has to pay for them.
+
+    Parameters
+    ----------
+    detector
+        One that has a segmenter.
+    dataset
+        Labelled slices with patients, or groups that stand for them; best none that the detector was trained on.
+    folder
+        Where to write ``aggregation.json`` and ``report.html``.
+    part
+        Of the dataset; by default an external one whole, and of its own the validation part.
+    least_slices
+        Patients with fewer slices that show lungs are left out: the rule is for volumes.
+    record
+        Enter the rule into the bundle and its model card.
+
+    Raises
+    ------
+    GroundglassError
+        If the detector has no segmenter, the part is the detector's own test part, or there are too few patients.
+
+    References
+    ----------
+    .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone: Classification and Regression Trees, 1984, section 3.4.3.
+    """
+    labelled = _rows(detector, dataset, part)
+    patients = _patients(detector, labelled, least_slices)
+    candidates = [_judged(name, patients, seed) for name in AGGREGATIONS]
+    chosen = _simplest_good(candidates)
+    rule = _fitted(chosen, patients, labelled, least_slices, seed)
+    result = Aggregation(
+        rule, candidates, len(patients.positive), int(patients.positive.sum()), patients.left_out
+    )
+    write_json(folder / "aggregation.json", _document(detector, labelled, result))
+    write_report(_report(detector, labelled, result), folder / "report.html")
+    if record:
+        detector.bundle.rewrite(detector.bundle.facts.model_copy(update={"patient": rule}))
+    return result
+
+
+def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
+    if detector.segmenter is None:
+        raise GroundglassError("aggregating needs the lungs of each slice: leave out --no-lungs")
+    bundle = detector.bundle
+    labelled = choose_rows(bundle.facts, bundle.recipe, dataset, part)
+    if labelled.external:
+        return labelled
+    if part is None:
+        labelled = choose_rows(bundle.facts, bundle.recipe, dataset, "val")
+    if labelled.part in ("test", "all"):
+        raise GroundglassError(
+            f"{dataset}: its test part is for one look at the end, and chooses nothing; name --part val"
+        )
+    return labelled
+
+
+def _patients(detector: Detector, labelled: Labelled, least_slices: int) -> _Patients:
+    rows = labelled.rows.assign(unit=groups(labelled.rows))
+    slices = pd.DataFrame(list(_slices(detector, rows)))
+    if slices.empty:
+        raise GroundglassError(f"{labelled.name}: lungs were found on none of its slices")
+    table, positive = [], []
+    for _, of_one in slices.groupby("unit", sort=True):
+        if len(of_one) >= least_slices:
+            table.append(features(_lung_slices(of_one)))
+            positive.append(bool(of_one["positive"].any()))
+    truth = np.array(positive, dtype=bool)
+    if min(truth.sum(), (~truth).sum()) < FEWEST:
+        raise GroundglassError(
+            f"{labelled.name}: {int(truth.sum())} patients with and {int((~truth).sum())} without COVID-19 have "
+            f"{least_slices} slices or more that show lungs; at least {FEWEST} of each are needed"
+        )
+    return _Patients(pd.DataFrame(table), truth, rows["unit"].nunique() - len(truth))
+
+
+def _slices(detector: Detector, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
+    findings = detector.predict_files([Path(path) for path in rows["path"]])
+    answered = zip(rows["unit"], rows["label"], track(findings, "Reading slices", len(rows)), strict=True)
+    for unit, label, (_, finding) in answered:
+        if isinstance(finding, ScanError) or finding.segmentation is None or not finding.segmentation.found:
+            continue
+        measured = shares(finding.segmentation)
+        yield {
+            "unit": unit,
+            "positive": label == POSITIVE,
+            "probability": finding.probability,
+            "right": measured.right.lung_px,
+            "left": measured.left.lung_px,
+            "right_lesions": measured.right.lesions_px,
+            "left_lesions": measured.left.lesions_px,
+        }
+
+
+def _lung_slices(of_one: pd.DataFrame) -> LungSlices:
+    return LungSlices(
+        of_one["probability"].to_numpy(float),
+        of_one[["right", "left"]].to_numpy(float),
+        of_one[["right_lesions", "left_lesions"]].to_numpy(float),
+        np.ones(len(of_one)),
+    )
+
+
+def _model() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def _judged(aggregation: str, patients: _Patients, seed: int) -> Candidate:
+    names = AGGREGATIONS[aggregation]
+    values, truth = patients.table[list(names)].to_numpy(), patients.positive
+    repeats = np.stack([_out_of_fold(values, truth, seed + repeat) for repeat in range(REPEATS)])
+    losses = -np.where(truth, np.log(repeats), np.log1p(-repeats)).mean(axis=0)
+    return Candidate(
+        aggregation,
+        names,
+        loss=float(losses.mean()),
+        loss_error=float(losses.std(ddof=1) / np.sqrt(len(losses))),
+        auc=float(np.mean([roc_auc_score(truth, repeat) for repeat in repeats])),
+        out_of_fold=repeats.mean(axis=0),
+    )
+
+
+def _out_of_fold(values: Floats, truth: Bools, seed: int) -> Floats:
+    """The probability of each patient by a model that was fitted on others."""
+    probability = np.zeros(len(truth))
+    for fitted, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, truth):
+        probability[rest] = _model().fit(values[fitted], truth[fitted]).predict_proba(values[rest])[:, 1]
+    return probability
+
+
+def _simplest_good(candidates: Sequence[Candidate]) -> Candidate:
+    best = min(candidates, key=lambda one: one.loss)
+    return next(one for one in candidates if one.loss <= best.loss + best.loss_error)
+
+
+def _fitted(
+    chosen: Candidate, patients: _Patients, labelled: Labelled, least_slices: int, seed: int
+) -> PatientRule:
+    values = patients.table[list(chosen.features)].to_numpy()
+    scaler, logistic = (step for _, step in _model().fit(values, patients.positive).steps)
+    weights = logistic.coef_[0] / scaler.scale_
+    unit_names = [str(number) for number in range(len(values))]
+    threshold = choose_threshold(
+        patients.positive, chosen.out_of_fold, unit_names, criterion="balanced_accuracy", seed=seed
+    )
+    right = (chosen.out_of_fold >= threshold) == patients.positive
+    source = f"{labelled.name}, {labelled.part}" + ("" if labelled.external else ", of the training dataset")
+    return PatientRule(
+        aggregation=chosen.aggregation,
+        weights={name: float(weight) for name, weight in zip(chosen.features, weights, strict=True)},
+        intercept=float(logistic.intercept_[0] - (weights * scaler.mean_).sum()),
+        threshold=threshold,
+        chosen=(
+            f"aggregation, its calibration and threshold: on {len(values)} patients or groups "
+            f"({int(patients.positive.sum())} with COVID-19) of {source}, fingerprint {labelled.fingerprint}, with "
+            f"at least {least_slices} slices that show lungs, by {REPEATS} times {FOLDS}-fold cross-validation",
+            f"there, out of fold: ROC AUC {chosen.auc:.3f}, log loss {chosen.loss:.3f}, accuracy "
+            f"{right.mean():.3f}, sensitivity {right[patients.positive].mean():.3f}, specificity "
+            f"{right[~patients.positive].mean():.3f}",
+        ),
+    )
+
+
+def rows_of(result: Aggregation) -> list[tuple[str, str, str, str]]:
+    """The candidates as a table."""
+    return [
+        (
+            one.aggregation + (" (chosen)" if one.aggregation == result.rule.aggregation else ""),
+            ", ".join(one.features),
+            f"{one.loss:.3f} ± {one.loss_error:.3f}",
+            f"{one.auc:.3f}",
+        )
+        for one in result.candidates
+    ]
+
+
+COLUMNS = ("aggregation", "features", "log loss, standard error", "ROC AUC")
+
+
+def _document(detector: Detector, labelled: Labelled, result: Aggregation) -> dict[str, object]:
+    facts = detector.bundle.facts
+    return {
+        "bundle": {"name": facts.name, "graph_sha256": facts.graph_sha256},
+        "dataset": labelled.name,
+        "part": labelled.part,
+        "external": labelled.external,
+        "fingerprint": labelled.fingerprint,
+        "patients": result.patients,
+        "positive": result.positive,
+        "left_out": result.left_out,
+        "rule": result.rule.model_dump(),
+        "candidates": [
+            {key: value for key, value in asdict(one).items() if key != "out_of_fold"}
+            for one in result.candidates
+        ],
+    }
+
+
+def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Report:
+    rule = result.rule
+    weights = [(name, f"{weight:.4f}") for name, weight in rule.weights.items()]
+    return Report(
+        title=f"From slices to patients: {detector.bundle.facts.name} on {labelled.name}",
+        headline=f"Chosen: {rule.aggregation}, a patient being called covid from {rule.threshold:.2f} on.",
+        warnings=[
+            f"{result.patients} patients or groups ({result.positive} with COVID-19) chose; {result.left_out} had "
+            "too few slices with lungs. Figures of patients on this data are too good from now on.",
+            *labelled.warnings,
+        ],
+        tables_title="The aggregations, on patients that they were not fitted on",
+        figures_of_merit=[
+            Table(
+                "", COLUMNS, rows_of(result), "The simplest within one standard error of the best is taken."
+            )
+        ],
+        facts=[
+            Table("The rule", (), [*weights, ("intercept", f"{rule.intercept:.4f}"), *_lines(rule)]),
+            bundle_table(detector.bundle.facts),
+        ],
+    )
+
+
+def _lines(rule: PatientRule) -> list[tuple[str, str]]:
+    return [("threshold", f"{rule.threshold:.4f}"), *[("chosen", line) for line in rule.chosen]]

@@ -1,0 +1,293 @@
+"""One study: answering for its volume, and writing what was found."""
+
+import csv
+import io
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass import __version__
+from groundglass.bundle.card import RESEARCH_USE
+from groundglass.detect.detector import Detector
+from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
+from groundglass.detect.volume import VolumeAnswer, answer_volume
+from groundglass.errors import GroundglassError
+from groundglass.files import write_json, write_text
+from groundglass.jobs.studies import Study
+from groundglass.jobs.volume_pictures import Thumbnails, montage, stack
+from groundglass.jobs.volume_report import volume_report
+from groundglass.labels import POSITIVE
+from groundglass.report.page import write_report
+from groundglass.scan.volume import Volume
+from groundglass.segment.lung_volume import LESION
+
+FINDINGS = "findings.json"
+SLICE_COLUMNS = (
+    "slice",
+    "height_mm",
+    "score",
+    "probability",
+    "lesion_share",
+    "asked",
+    "right_lung_px",
+    "left_lung_px",
+    "right_lesions_px",
+    "left_lesions_px",
+    "reason",
+)
+UNFINISHED = ".unfinished-"
+"""Begins the names of folders whose study was being written when the process ended."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each study beside its findings and its slices' table.
+
+    Attributes
+    ----------
+    report
+        The HTML page.
+    nifti
+        Masks of lungs and lesions.
+    dicom
+        Report, segmentation and picture as DICOM, where the study is DICOM.
+    anonymise
+        Take from the DICOM results what identifies the patient.
+    """
+
+    report: bool = True
+    nifti: bool = True
+    dicom: bool = True
+    anonymise: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A study's volume with the answer, and small pictures of its slices."""
+
+    study: Study
+    volume: Volume
+    answer: VolumeAnswer
+    thumbnails: Thumbnails
+
+    @property
+    def finding(self) -> PatientFinding:
+        """The patient's answer."""
+        return self.answer.finding
+
+
+def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> Answered:
+    """Answer for the study's series; ``seen`` is called after each slice.
+
+    Raises
+    ------
+    ScanError
+        If the study has no series to ask, or it cannot be read.
+    """
+    if study.series is None:
+        raise study.error()
+    volume = study.series.load()
+    thumbnails = Thumbnails(detector.bundle.facts.preprocessing, volume.shape[0])
+
+    def passing(number: int, scan: Any) -> None:
+        thumbnails.take(number, scan)
+        seen()
+
+    return Answered(study, volume, answer_volume(detector, volume, passing), thumbnails)
+
+
+def write_study(
+    folder: Path, answered: Answered, detector: Detector, outputs: Outputs, made_from: str, seed: str
+) -> dict[str, Any]:
+    """Write ``folder``, all of it or nothing.
+
+    Parameters
+    ----------
+    folder
+        The study's; one that is there is replaced.
+    made_from
+        A hash over all that the results follow from; stands in ``findings.json``.
+    seed
+        From which the UIDs of DICOM results follow; secret.
+
+    Returns
+    -------
+    The content of ``findings.json``.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
+    except OSError as error:
+        raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    try:
+        document = _write(unfinished, answered, detector, outputs, made_from, seed)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.chmod(0o755)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return document
+
+
+def warm_up(outputs: Outputs) -> None:
+    """Import what writing needs: it takes most of a second, which a thread can spare meanwhile."""
+    needed = {
+        "scipy.ndimage": True,
+        "groundglass.dicom_out.write": outputs.dicom,
+        "groundglass.scan.nifti_out": outputs.nifti,
+    }
+    for module in (name for name, wanted in needed.items() if wanted):
+        import_module(module)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    with suppress(OSError):
+        for left in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(
+    folder: Path, answered: Answered, detector: Detector, outputs: Outputs, made_from: str, seed: str
+) -> dict[str, Any]:
+    sheet = montage(answered.thumbnails, answered.answer, _words(answered.finding, detector))
+    with ThreadPoolExecutor(2) as pool:
+        dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), outputs, seed)
+        masks = pool.submit(_write_masks, folder, answered, outputs)
+        frames = stack(answered.thumbnails, answered.answer) if outputs.report else None
+        notes = (*masks.result(), *dicom.result())
+    finding = replace(answered.finding, warnings=(*answered.finding.warnings, *notes))
+    answered = replace(answered, answer=replace(answered.answer, finding=finding))
+    if frames is not None:
+        write_report(volume_report(answered, detector, sheet, frames), folder / "report.html")
+    _write_slices(folder / "slices.csv", finding)
+    document = document_of(answered, detector, made_from)
+    write_json(folder / FINDINGS, document)
+    return document
+
+
+def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
+    """The two lines above the montage."""
+    if finding.probability is None:
+        said = f"{finding.verdict}: {finding.reason}"
+    else:
+        share = finding.extent["both"].lesion_share or 0.0
+        said = (
+            f"{finding.verdict}, probability of COVID-19 {finding.probability:.2f}; lesions {share:.1%} of the "
+            f"lungs ({finding.severity})"
+        )
+    return (
+        said,
+        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device.",
+    )
+
+
+def _write_masks(folder: Path, answered: Answered, outputs: Outputs) -> list[str]:
+    if not outputs.nifti:
+        return []
+    from groundglass.scan.nifti_out import is_even, write_nifti_mask
+
+    volume, labels = answered.volume, answered.answer.labels
+    sides, lesions = labels & np.uint8(LESION - 1), (labels // LESION).astype(np.uint8)
+    for name, mask in (("lungs", sides), ("lesions", lesions)):
+        write_nifti_mask(folder / f"{name}.nii.gz", mask, volume.geometry, source=volume.grid)
+    if volume.geometry is None or volume.grid is not None or is_even(volume.geometry):
+        return []
+    return ["the NIfTI masks are on an even spacing, each slice from the nearest one of the uneven series"]
+
+
+def _write_dicom(
+    folder: Path,
+    answered: Answered,
+    detector: Detector,
+    picture: NDArray[np.uint8],
+    outputs: Outputs,
+    seed: str,
+) -> tuple[str, ...]:
+    origin, finding = answered.volume.origin, answered.finding
+    if not outputs.dicom or origin is None or detector.segmenter is None:
+        return ()
+    from groundglass.dicom_out.measured import Measured
+    from groundglass.dicom_out.write import write_results
+
+    facts, segmenter = detector.bundle.facts, detector.segmenter.bundle.facts
+    measured = Measured(
+        probability=finding.probability,
+        verdict=finding.verdict,
+        severity=finding.severity,
+        severity_source=BAND_SOURCE,
+        lung_ml={side: finding.extent[side].lung_ml for side in SIDES},
+        lesion_ml={side: finding.extent[side].lesion_ml for side in SIDES},
+        lesion_share={side: finding.extent[side].lesion_share for side in SIDES},
+        bundle_name=facts.name,
+        bundle_sha256=facts.graph_sha256,
+        segmenter_name=segmenter.name,
+        segmenter_sha256=segmenter.graph_sha256,
+        slices_used=len(finding.asked),
+    )
+    try:
+        written = write_results(
+            folder, origin, answered.answer.labels, measured, picture, anonymise=outputs.anonymise, seed=seed
+        )
+    except GroundglassError as error:
+        return (f"no DICOM results were written: {error}",)
+    return written.warnings
+
+
+def _write_slices(path: Path, finding: PatientFinding) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(SLICE_COLUMNS)
+    for one in finding.slices:
+        numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
+        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
+        writer.writerow([one.number, *cells, int(one.asked), *one.lungs_px, *one.lesions_px, one.reason])
+    write_text(path, buffer.getvalue())
+
+
+def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[str, Any]:
+    """The content of a study's ``findings.json``."""
+    facts, volume, study = detector.bundle.facts, answered.volume, answered.study
+    segmenter = detector.segmenter.bundle.facts if detector.segmenter is not None else None
+    spacing = None if volume.geometry is None else volume.geometry.spacing
+    return {
+        "groundglass": __version__,
+        "research_use": RESEARCH_USE,
+        "positive_class": POSITIVE,
+        "study": study.name,
+        "patient": study.patient,
+        "bundle": {
+            "name": facts.name,
+            "graph_sha256": facts.graph_sha256,
+            "patient_rule": None if facts.patient is None else facts.patient.model_dump(),
+        },
+        "segmenter": None
+        if segmenter is None
+        else {"name": segmenter.name, "graph_sha256": segmenter.graph_sha256},
+        "volume": {
+            "series": "" if study.series is None else study.series.number,
+            "shape": list(volume.shape),
+            "spacing_mm": None if spacing is None else [round(mm, 6) for mm in spacing],
+            "is_hu": volume.is_hu,
+        },
+        **answered.finding.to_dict(),
+        "other_series": [{"series": series.number, "reason": reason} for series, reason in study.others],
+        "made_from": made_from,
+    }

@@ -1,0 +1,133 @@
+"""The page about one volume."""
+
+import io
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from groundglass.detect.detector import Detector
+from groundglass.detect.heatmap import grey_image, heatmap
+from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding, SliceAnswer
+from groundglass.errors import ScanError
+from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.report.facts import bundle_table
+from groundglass.report.page import Picture, Report, SliceCard, Stack, Table
+from groundglass.segment.overlay import overlay
+
+if TYPE_CHECKING:
+    from groundglass.jobs.study import Answered
+
+TELLING = 6
+"""Slices that are shown with heatmap and masks."""
+LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
+
+
+def volume_report(answered: "Answered", detector: Detector, sheet: Image.Image, frames: Stack) -> Report:
+    """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
+    finding = answered.finding
+    return Report(
+        title=f"COVID-19 on chest CT: {answered.study.name}",
+        headline=_headline(finding),
+        warnings=[LESIONS, *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings)],
+        tables_title="The extent of disease",
+        figures_of_merit=[_extent(finding)] if finding.verdict != NOT_A_CHEST_CT else [],
+        pictures_title="Montage",
+        pictures=[Picture("Slices with lungs, from the head to the feet", _png(sheet))],
+        slices_title="The most telling slices",
+        slices_note="The slice, the places that speak for COVID-19, in one scale for all slices, and the masks: "
+        "the right lung in blue, the left one in yellow, lesions in red.",
+        slices=_cards(answered, detector),
+        stack=frames,
+        facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
+    )
+
+
+def _headline(finding: PatientFinding) -> str:
+    if finding.probability is None:
+        return f"{finding.verdict}: {finding.reason}."
+    share = finding.extent["both"].lesion_share or 0.0
+    return (
+        f"{finding.verdict}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of the "
+        f"lungs ({finding.severity})."
+    )
+
+
+def _extent(finding: PatientFinding) -> Table:
+    rows = []
+    for side in SIDES:
+        extent = finding.extent[side]
+        share = extent.lesion_share
+        rows.append(
+            (
+                "both lungs" if side == "both" else f"{side} lung",
+                ml(extent.lung_ml),
+                ml(extent.lesion_ml),
+                "" if share is None else f"{share:.1%}",
+            )
+        )
+    note = f"Severity band {finding.severity}: {BAND_SOURCE}."
+    return Table("", ("", "lung", "lesions", "share of the lung"), rows, note)
+
+
+def ml(volume: float | None) -> str:
+    """A volume in words."""
+    return "spacing not known" if volume is None else f"{volume:.0f} ml"
+
+
+def _cards(answered: "Answered", detector: Detector) -> list[SliceCard]:
+    return [
+        card
+        for one in answered.finding.most_telling(TELLING)
+        if (card := _card(answered, detector, one)) is not None
+    ]
+
+
+def _card(answered: "Answered", detector: Detector, one: SliceAnswer) -> SliceCard | None:
+    number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
+    try:
+        scan = answered.volume.slice(number)
+    except ScanError:
+        return None
+    finding = answered.answer.asked[number].finding(scan, answered.answer.labels[number])
+    grey = grey_image(finding, preprocessing)
+    if finding.segmentation is None:
+        return None
+    drawn = overlay(preprocessing.picture(scan), finding.segmentation)
+    return SliceCard(
+        name=f"slice {one.number}",
+        verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",
+        answer=f"slice score {finding.probability:.2f}",
+        images=(grey, heatmap(finding, preprocessing), drawn),
+        drawn="heatmap or masks over the slice",
+    )
+
+
+def _volume_table(answered: "Answered") -> Table:
+    volume, series = answered.volume, answered.study.series
+    spacing = None if volume.geometry is None else volume.geometry.spacing
+    rows = [
+        ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
+        ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),
+        ("Pixels", "Hounsfield units" if volume.is_hu else "grey"),
+        ("Slices asked", f"{len(answered.finding.asked)}, those with enough lung"),
+    ]
+    if series is not None and series.kind == "dicom":
+        rows.append(
+            ("Series", f"number {series.number or 'not stated'}, kernel {series.kernel or 'not stated'}")
+        )
+    rows += [(f"Not asked: series {other.number}", reason) for other, reason in answered.study.others]
+    return Table("The volume", (), rows)
+
+
+def _rule_table(detector: Detector) -> Table:
+    rule = detector.bundle.facts.patient
+    if rule is None:
+        return Table("From slices to the patient", (), [("Rule", "none was chosen for this bundle")])
+    rows = [("Aggregation", rule.aggregation), ("Threshold", f"{rule.threshold:.3f}")]
+    return Table("From slices to the patient", (), [*rows, *(("Chosen", line) for line in rule.chosen)])
+
+
+def _png(sheet: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from groundglass.detect.detector import Detector
+from groundglass.detect.patient import SliceAnswer, conclude, enough_lung, severity
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+
+
+def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceAnswer]:
+    return [
+        SliceAnswer(n + 1, n * 5.0, 0.3, 0.3, True, (lungs, lungs), (lesions, 0)) if 0 < n < count - 1
+        else SliceAnswer(n + 1, n * 5.0, reason="no lungs found")
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_volumes_in_ml(shipped_detector: Detector) -> None:
+    slices = lung_slices(12, lesions=2000)
+    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    assert finding.extent["right"].lung_ml == pytest.approx(10 * 20000 * 0.5 * 5 / 1000)
+    assert finding.extent["right"].lesion_share == pytest.approx(0.1)
+    assert finding.extent["left"].lesion_ml == 0
+    assert finding.extent["both"].lesion_share == pytest.approx(0.05)
+    assert (finding.verdict, finding.severity) == (POSITIVE, "CT-1, mild")
+
+
+def test_healthy_lungs(shipped_detector: Detector) -> None:
+    finding = conclude(shipped_detector.bundle.facts, lung_slices(12), np.full(12, 5.0), 0.5)
+    assert (finding.verdict, finding.severity) == (NEGATIVE, "CT-0, none or minimal")
+    assert finding.warnings == ()
+
+
+def test_without_spacing_shares_are_known_and_volumes_are_not(shipped_detector: Detector) -> None:
+    finding = conclude(shipped_detector.bundle.facts, lung_slices(12, lesions=2000), None, None)
+    assert finding.extent["both"].lung_ml is None
+    assert finding.extent["both"].lesion_share == pytest.approx(0.05)
+
+
+def test_no_lungs_is_no_chest(shipped_detector: Detector) -> None:
+    slices = [SliceAnswer(n + 1, reason="no lungs found") for n in range(9)]
+    finding = conclude(shipped_detector.bundle.facts, slices, np.ones(9), 1.0)
+    assert (finding.verdict, finding.probability) == (NOT_A_CHEST_CT, None)
+    assert finding.reason == "lungs were found on 0 of 9 slices"
+
+
+def test_too_little_lung_is_no_chest(shipped_detector: Detector) -> None:
+    finding = conclude(shipped_detector.bundle.facts, lung_slices(12, lungs=200), np.full(12, 5.0), 0.5)
+    assert finding.verdict == NOT_A_CHEST_CT
+    assert "10 ml (at least 300 ml are needed)" in finding.reason
+
+
+def test_lungs_that_go_on_are_told(shipped_detector: Detector) -> None:
+    finding = conclude(shipped_detector.bundle.facts, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
+    assert any("go on below the volume" in warning for warning in finding.warnings)
+
+
+def test_a_bundle_without_a_rule_says_so(shipped_detector: Detector) -> None:
+    facts = shipped_detector.bundle.facts.model_copy(update={"patient": None})
+    finding = conclude(facts, lung_slices(12), np.full(12, 5.0), 0.5)
+    assert finding.probability == pytest.approx(0.3)
+    assert any("no rule for patients" in warning for warning in finding.warnings)
+
+
+def test_tips_of_the_lungs_are_not_asked() -> None:
+    slices = lung_slices(5)
+    slices[1] = replace(slices[1], lungs_px=(1000, 900))
+    assert enough_lung(slices) == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("share", "band"),
+    [(0.0, "CT-0"), (0.003, "CT-1"), (0.25, "CT-1"), (0.26, "CT-2"), (0.7, "CT-3"), (0.9, "CT-4")],
+)
+def test_severity_bands(share: float, band: str) -> None:
+    assert severity(share).startswith(band)
+
+
+def test_no_share_no_band() -> None:
+    assert severity(None) == ""
