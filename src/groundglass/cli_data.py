@@ -224,6 +224,57 @@ def phantom(
     typer.echo(f"synthetic phantoms, manifest: {output / 'manifest.csv'}")
 
 
+class Form(StrEnum):
+    """How a phantom volume is written."""
+
+    classic = "classic"
+    enhanced = "enhanced"
+    legacy = "legacy-enhanced"
+    nifti = "nifti"
+
+
+@app.command(
+    "volumes",
+    epilog="Examples:  groundglass data volumes -o phantoms --syntax jpeg-lossless   |   "
+    "groundglass data volumes -o phantoms --form enhanced --fault gantry-tilt",
+)
+def volumes(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,
+    disease: Annotated[Disease, typer.Option(help="What they have.")] = Disease.mixed,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 40,
+    form: Annotated[Form, typer.Option(help="DICOM of one of three kinds, or NIfTI.")] = Form.classic,
+    syntax: Annotated[
+        str, typer.Option(help="DICOM's transfer syntax: jpeg-lossless, rle ...; a wrong one lists all.")
+    ] = "explicit-little",
+    fault: Annotated[
+        str | None,
+        typer.Option(help="What is wrong with the DICOM: missing-slices ...; a wrong one lists all."),
+    ] = None,
+) -> None:
+    """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes, and faults on demand."""
+    from rich.progress import MofNCompleteColumn
+
+    from groundglass.scan.phantom.volumes import write_phantom_volumes
+
+    with _progress(MofNCompleteColumn()) as report:
+        written = write_phantom_volumes(
+            output,
+            count=count,
+            disease=disease.value,
+            seed=seed,
+            shape=(slices, 256, 256),
+            form=form.value,
+            syntax=syntax,
+            fault=fault,
+            progress=partial(report, "phantoms"),
+        )
+    typer.echo(
+        f"{len(written)} synthetic volumes: {output / 'scans'}; their masks and volumes: {output / 'truth'}"
+    )
+
+
 def _facts(dataset: "Dataset") -> dict[str, Any]:
     from groundglass.data.datasets import steps_by_hand
 

@@ -128,7 +128,7 @@ def test_without_either_code_the_sides_are_assumed_aloud(tmp_path: Path) -> None
     assert volume.geometry is not None
     assert volume.geometry.spacing == pytest.approx(SPACING)
     assert len(volume.warnings) == 1
-    assert "which way its axes point" in volume.warnings[0]
+    assert "from the patient's right to the left" in volume.warnings[0]
     assert series.plane == "unknown"
 
 

@@ -60,11 +60,14 @@ class VolumeAnswer:
         is a lesion; see groundglass.segment.lung_volume.
     asked
         What the network said, by the slice's number from 0.
+    damaged
+        Why slices could not be read, likewise.
     """
 
     finding: PatientFinding
     labels: NDArray[np.uint8]
     asked: dict[int, Asked]
+    damaged: dict[int, ScanError]
 
 
 def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> VolumeAnswer:
@@ -96,7 +99,7 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
         )
     pass_.refuse_if_damaged()
     drop_strays(pass_.labels)
-    return VolumeAnswer(pass_.conclude(detector), pass_.labels, pass_.asked)
+    return VolumeAnswer(pass_.conclude(detector), pass_.labels, pass_.asked, pass_.damaged)
 
 
 @dataclass(eq=False)

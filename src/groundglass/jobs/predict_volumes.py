@@ -236,6 +236,10 @@ class _Job:
             **{name: document[side][rest] for name in EXTENT for side, rest in [name.split("_", 1)]},
             "warnings": "; ".join(document["warnings"]),
         }
+        unread = document["unread"]
+        if unread:
+            problem = f"{len(unread)} of its slices could not be read; the first: {unread[0]['problem']}"
+            self.result.failures.append(Failure(str(study.source), problem, "get the series anew"))
         if self.folder is not None:
             self.result.folders[study.name] = self.folder / study.name
 

@@ -288,6 +288,10 @@ def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[
             "is_hu": volume.is_hu,
         },
         **answered.finding.to_dict(),
+        "unread": [
+            {"slice": number + 1, "problem": error.problem}
+            for number, error in sorted(answered.answer.damaged.items())
+        ],
         "other_series": [{"series": series.number, "reason": reason} for series, reason in study.others],
         "made_from": made_from,
     }

@@ -54,7 +54,7 @@ class _Search:
     """The files met so far, by kind, each once."""
 
     dicom: dict[Member, Found] = field(default_factory=dict)
-    nifti: dict[Path, None] = field(default_factory=dict)
+    nifti: dict[Member, None] = field(default_factory=dict)
     pictures: dict[Path, None] = field(default_factory=dict)
     failures: list[ScanError] = field(default_factory=list)
     ignored: int = 0
@@ -91,7 +91,7 @@ class _Search:
             self.pictures[path] = None
             return
         if kind == "nifti":
-            self.nifti[path] = None
+            self.nifti[Member(path)] = None
             return
         member = Member(path)
         start = head(member)
@@ -180,11 +180,11 @@ def _read(search: _Search, progress: Progress | None) -> list[Series]:
         read, failures = dicom_series(list(search.dicom.values()), step)
         series += read
         search.failures += failures
-    for path in search.nifti:
+    for volume in search.nifti:
         from groundglass.scan.nifti import nifti_series
 
         try:
-            series.append(nifti_series(path))
+            series.append(nifti_series(volume))
         except ScanError as error:
             search.failures.append(error)
         step()

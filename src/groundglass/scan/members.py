@@ -76,6 +76,8 @@ def zipped(path: Path) -> list[Found]:
         raise ScanError(
             path, f"holds {len(entries)} files", f"at most {MAX_MEMBERS} are read: {_UNPACK_FIRST}"
         )
+    if not all(entry.filename for entry in entries):  # before Python 3.12, is_dir fails on such an entry
+        raise ScanError(path, "holds a file without a name", "the ZIP is damaged, get it anew")
     files = [
         entry for entry in entries if not entry.is_dir() and not hidden(PurePosixPath(entry.filename).parts)
     ]

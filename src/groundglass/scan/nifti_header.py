@@ -31,6 +31,10 @@ SPACING_MM = (0.05, 50.0)
 MAX_TILT = 25.0
 """Degrees from axial; a gantry tilts less."""
 GET_ANEW = "the file is truncated or damaged, get it anew"
+ASSUMED_SIDES = (
+    "it does not say which way its axes point: the first was taken to run from the patient's right to the left, "
+    "the second from back to front, the third from the feet to the head"
+)
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Affine = NDArray[np.float64]
@@ -141,7 +145,7 @@ def data_offset(path: Path, header: Any) -> int:
 
 
 def scaling(path: Path, header: Any) -> tuple[float, float]:
-    """The slope and intercept; raises ScanError where they are infinite."""
+    """The slope and intercept; raises ScanError where the intercept is no number."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -162,7 +166,7 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     stored
         The array's shape in the file.
     """
-    affine, spaced, warnings = _affine(header, stored)
+    affine, spaced, warnings = _affine(header)
     told = affine is not None
     if affine is None:
         affine = nib.volumeutils.shape_zoom_affine(stored, spaced or (1.0, 1.0, 1.0), x_flip=True)
@@ -187,9 +191,7 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     return Placing(shape, grid, geometry, tilt, warnings)
 
 
-def _affine(
-    header: Any, stored: tuple[int, int, int]
-) -> tuple[Affine | None, tuple[float, ...] | None, tuple[str, ...]]:
+def _affine(header: Any) -> tuple[Affine | None, tuple[float, ...] | None, tuple[str, ...]]:
     """The affine in RAS mm where the header states one, else the spacing where it states that."""
     scale = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     warnings: tuple[str, ...] = ()
@@ -200,15 +202,11 @@ def _affine(
         if affine is not None:
             return affine, None, warnings
         warnings += (f"its {name} is not usable and was passed over",)
-    sides = (
-        "it does not say which way its axes point: the first was taken to run from the patient's left to the "
-    )
-    sides += "right, the second from back to front, the third from the feet to the head"
     with np.errstate(all="ignore"):
         spacing = tuple(float(length) * scale for length in np.abs(header["pixdim"][1:4]))
     if not all(SPACING_MM[0] <= length <= SPACING_MM[1] for length in spacing):
-        return None, None, (*warnings, sides, "its voxels' size is not known")
-    return None, spacing, (*warnings, sides)
+        return None, None, (*warnings, ASSUMED_SIDES, "its voxels' size is not known")
+    return None, spacing, (*warnings, ASSUMED_SIDES)
 
 
 def _usable(get: Any, scale: float) -> Affine | None:

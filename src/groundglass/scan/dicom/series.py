@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -44,15 +45,22 @@ def dicom_series(
             failures.append(error)
         if step is not None:
             step()
-    return [_series(part) for part in stacks(frames) if not _directory(part)], failures
+    parts = [(part, stack(part)) for part in stacks(frames) if not _directory(part)]
+    usable = Counter(_uids(part) for part, stacked in parts if not problem(part, stacked).text)
+    return [_series(part, stacked, usable[_uids(part)]) for part, stacked in parts], failures
 
 
 def _directory(frames: list[Frame]) -> bool:
     return frames[0].header.sop_class == "1.2.840.10008.1.3.10"
 
 
-def _series(frames: list[Frame]) -> Series:
-    stacked = stack(frames)
+def _uids(frames: list[Frame]) -> tuple[str, str, str]:
+    header = frames[0].header
+    return header.patient, header.study, header.series
+
+
+def _series(frames: list[Frame], stacked: Stack, together: int) -> Series:
+    """What a listing says of a stack; ``together`` usable ones share its SeriesInstanceUID."""
     found, header = problem(frames, stacked), frames[0].header
     geometry = stacked.geometry
     return Series(
@@ -61,7 +69,7 @@ def _series(frames: list[Frame]) -> Series:
         slices=len(stacked.frames or frames) if header.encoding.rows else 0,
         rows=header.encoding.rows,
         columns=header.encoding.columns,
-        load=partial(_load, frames, stacked),
+        load=partial(_load, frames, stacked, together),
         modality=header.modality,
         body_part=header.body_part,
         kernel=frames[0].kernel,
@@ -69,7 +77,7 @@ def _series(frames: list[Frame]) -> Series:
         spacing=None if geometry is None else geometry.spacing,
         problem=found.text,
         remedy=found.remedy,
-        warnings=() if found.text else warnings(stacked),
+        warnings=() if found.text else _warnings(frames, stacked, together),
         number=header.number,
         patient=header.patient,
         study=header.study,
@@ -90,13 +98,23 @@ def _content(frames: list[Frame]) -> str:
     return hashlib.sha256(b"".join(chunks(list(files))) + repr(parts).encode()).hexdigest()
 
 
-def _load(frames: list[Frame], stacked: Stack) -> Volume:
+def _warnings(frames: list[Frame], stacked: Stack, together: int) -> tuple[str, ...]:
+    said = warnings(stacked)
+    if together > 1 and frames[0].header.series:
+        return (
+            *said,
+            f"one of {together} stacks under one series UID: they differ in size, direction or acquisition",
+        )
+    return said
+
+
+def _load(frames: list[Frame], stacked: Stack, together: int) -> Volume:
     """The volume of a stack; raises ScanError where it is not usable, or its units are not known."""
     source = _source(frames)
     found = problem(frames, stacked)
     if found.text:
         raise ScanError(source, found.text, found.remedy)
-    said = warnings(stacked)
+    said = _warnings(frames, stacked, together)
     intercept = None
     if not all(map(states_hu, stacked.frames)):
         intercept = guess_intercept(stacked.frames)
