@@ -1,0 +1,142 @@
+"""Sound files of every kind that Groundglass reads, from a phantom, for fuzz_readers.py to damage."""
+
+import gzip
+import io
+import tempfile
+import warnings
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom import dcmread
+from pydicom.fileset import FileSet
+
+from groundglass.scan.phantom import Phantom, make_phantom
+from groundglass.scan.phantom.dicom import write_phantom_dicom
+from groundglass.scan.phantom.dicom_syntax import SYNTAXES
+from groundglass.scan.phantom.nifti import write_phantom_nifti
+from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+
+Files = dict[str, bytes]
+SHAPE = (4, 48, 48)
+PICTURES = {
+    "png": {"format": "PNG"},
+    "jpeg": {"format": "JPEG"},
+    "tiff": {"format": "TIFF"},
+    "tiff-lzw": {"format": "TIFF", "compression": "tiff_lzw"},
+    "tiff-deflate": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    "webp": {"format": "WEBP"},
+    "bmp": {"format": "BMP"},
+}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Sound input.
+
+    Attributes
+    ----------
+    name
+        What it is.
+    reader
+        ``dicom``, ``nifti``, ``zip`` or ``picture``.
+    files
+        Content by name, before any packing.
+    packing
+        What is done to the files after they were damaged: "", ``gzip`` or ``zip``.
+    """
+
+    name: str
+    reader: str
+    files: Files
+    packing: str = ""
+
+
+def packed(files: Files, packing: str) -> Files:
+    """The files as they lie on disk."""
+    if packing == "gzip":
+        return {f"{name}.gz": gzip.compress(content, 1, mtime=0) for name, content in files.items()}
+    if packing == "zip":
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(zipfile.ZipInfo(name), content)
+        return {"scan.zip": out.getvalue()}
+    return files
+
+
+def make_seeds() -> list[Seed]:
+    """All seeds, the same on each call."""
+    phantom = make_phantom(0, shape=SHAPE)
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dicom = _dicom(phantom, Path(name))
+        nifti = _nifti(phantom, Path(name))
+    loose = [replace(seed, packing="gzip", name=f"{seed.name} gz") for seed in nifti]
+    zipped = [
+        Seed(f"zip of {seed.name}", "zip", seed.files, "zip") for seed in (dicom[0], dicom[-1], nifti[0])
+    ]
+    return [*dicom, *nifti, *loose, *zipped, *_pictures(phantom)]
+
+
+def _read(folder: Path) -> Files:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def _dicom(phantom: Phantom, root: Path) -> list[Seed]:
+    seeds = []
+    for syntax in SYNTAXES:
+        write_phantom_dicom(phantom, root / syntax, syntax=syntax)
+        seeds.append(Seed(f"dicom {syntax}", "dicom", _read(root / syntax)))
+    for form in ("enhanced", "legacy-enhanced"):
+        for syntax in ("explicit-little", "jpeg-ls", "rle"):
+            folder = root / f"{form}-{syntax}"
+            write_phantom_dicom(phantom, folder, form=form, syntax=syntax)
+            seeds.append(Seed(f"dicom {form} {syntax}", "dicom", _read(folder)))
+    catalogue = FileSet()
+    for path in sorted((root / "explicit-little").iterdir()):
+        catalogue.add(dcmread(path))
+    catalogue.write(root / "dicomdir")
+    seeds.append(Seed("dicomdir", "dicom", _read(root / "dicomdir")))
+    return seeds
+
+
+def _nifti(phantom: Phantom, root: Path) -> list[Seed]:
+    kinds = {
+        "int16": {},
+        "uint8 grey": {"content": "grey", "dtype": np.uint8},
+        "float32": {"dtype": np.float32},
+    }
+    kinds |= {
+        "float64 PIR": {"dtype": np.float64, "orientation": "PIR"},
+        "scaled": {"slope": 0.5, "intercept": -1024.0, "dtype": np.uint16},
+    }
+    seeds = []
+    for name, options in kinds.items():
+        path = write_phantom_nifti(phantom, root / "ct.nii", **options)  # type: ignore[arg-type]
+        seeds.append(Seed(f"nifti {name}", "nifti", {"ct.nii": path.read_bytes()}))
+    return seeds
+
+
+def _pictures(phantom: Phantom) -> list[Seed]:
+    grey = np.rint(apply_window(phantom.scan.pixels[2], *LUNG_WINDOW) * 255).astype(np.uint8)
+    images = {"L": Image.fromarray(grey)}
+    images["RGBA"] = images["L"].convert("RGBA")
+    images["P"] = images["L"].convert("P")
+    images["I;16"] = Image.fromarray(grey.astype(np.uint16) * 257)
+    seeds = []
+    for ending, options in PICTURES.items():
+        for mode, image in images.items():
+            if mode != "L" and ending not in ("png", "tiff", "tiff-lzw"):
+                continue
+            out = io.BytesIO()
+            image.save(out, **options)  # type: ignore[arg-type]
+            suffix = ending.partition("-")[0]
+            seeds.append(Seed(f"picture {ending} {mode}", "picture", {f"slice.{suffix}": out.getvalue()}))
+    return seeds

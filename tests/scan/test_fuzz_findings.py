@@ -1,0 +1,42 @@
+"""What benchmarks/fuzz_readers.py found once: damage that got past a reader's care."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from nifti_files import edited, image, refusal, saved
+
+from groundglass.errors import ScanError
+from groundglass.scan.find import find_series
+from groundglass.scan.phantom import make_phantom
+from groundglass.scan.phantom.dicom import write_phantom_dicom
+
+
+def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("abc", b"text")
+    (tmp_path / "scan.zip").write_bytes(out.getvalue().replace(b"abc", b"\0bc"))
+    listing = find_series([tmp_path / "scan.zip"])
+    assert not listing.series
+    assert listing.failures
+
+
+def test_run_lengths_that_go_beyond_the_picture(tmp_path: Path) -> None:
+    paths = write_phantom_dicom(make_phantom(0, shape=(4, 48, 48)), tmp_path, syntax="rle")
+    content = paths[1].read_bytes()
+    start = (
+        content.rindex(b"\xfe\xff\x00\xe0", 0, -100) + 8 + 64
+    )  # past the item's tag, its length and RLE's header
+    paths[1].write_bytes(content[:start] + b"\x7f" * 8 + content[start + 8 :])
+    (series,) = find_series([tmp_path]).series
+    volume = series.load()
+    with pytest.raises(ScanError):
+        volume.read(1)
+    assert volume.read(0).shape == (48, 48)
+
+
+@pytest.mark.parametrize("datatype", [3, 17, 32767])
+def test_a_number_type_that_nifti_does_not_know(tmp_path: Path, datatype: int) -> None:
+    assert "unknown type" in refusal(edited(saved(image(), tmp_path / "ct.nii"), datatype=datatype))
