@@ -43,6 +43,7 @@ segmenter: $(VENV)/.installed-dev
 detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/covid-ct-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/covid-ct-lite0 -o $(SHIPPED)/covid-ct-lite0
+	$(BIN)/groundglass aggregate covid-ct-lite0 sarscov2-ct -o evaluations/aggregation --record
 	$(BIN)/groundglass evaluate covid-ct-lite0 covid-ct --record -o evaluations/covid-ct
 	$(BIN)/groundglass evaluate covid-ct-lite0 sarscov2-ct --record -o evaluations/sarscov2-ct
 

@@ -17,6 +17,9 @@ _HOME = {
     "ScanError": "groundglass.errors",
     "make_phantom": "groundglass.scan.phantom",
     "Segmenter": "groundglass.segment.segmenter",
+    "Volume": "groundglass.scan.volume",
+    "answer_volume": "groundglass.detect.volume",
+    "find_series": "groundglass.scan.find",
     "read_scan": "groundglass.scan.reader",
 }
 __all__ = ["__version__", *_HOME]

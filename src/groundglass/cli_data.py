@@ -236,7 +236,7 @@ class Form(StrEnum):
 @app.command(
     "volumes",
     epilog="Examples:  groundglass data volumes -o phantoms --syntax jpeg-lossless   |   "
-    "groundglass data volumes -o phantoms --form enhanced --fault gantry-tilt",
+    "groundglass data volumes -o phantoms --fault gantry-tilt",
 )
 def volumes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -250,7 +250,7 @@ def volumes(
     ] = "explicit-little",
     fault: Annotated[
         str | None,
-        typer.Option(help="What is wrong with the DICOM: missing-slices ...; a wrong one lists all."),
+        typer.Option(help="What is wrong with classic DICOM: missing-slices ...; a wrong one lists all."),
     ] = None,
 ) -> None:
     """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes, and faults on demand."""

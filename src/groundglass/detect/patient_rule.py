@@ -112,6 +112,9 @@ FEATURES: Mapping[str, Callable[[LungSlices], float]] = {
 }
 """What a rule can weigh. Logits are of the slices' probabilities of COVID-19; shares enter by their logarithm."""
 
+LESION_FEATURES = frozenset({"lesion_share", "top_lesions", "lesser_side"})
+"""Those that hang on the segmenter alone, not on the slices' scores."""
+
 AGGREGATIONS: Mapping[str, tuple[str, ...]] = {
     "mean": ("mean_logit",),
     "top-k mean": ("top_logit",),

@@ -8,6 +8,7 @@ from PIL import Image
 from groundglass.detect.detector import Detector
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding, SliceAnswer
+from groundglass.detect.patient_rule import LESION_FEATURES
 from groundglass.errors import ScanError
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.report.facts import bundle_table
@@ -28,7 +29,11 @@ def volume_report(answered: "Answered", detector: Detector, sheet: Image.Image, 
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
         headline=_headline(finding),
-        warnings=[LESIONS, *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings)],
+        warnings=[
+            LESIONS,
+            *_rests_on(detector),
+            *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
+        ],
         tables_title="The extent of disease",
         figures_of_merit=[_extent(finding)] if finding.verdict != NOT_A_CHEST_CT else [],
         pictures_title="Montage",
@@ -40,6 +45,16 @@ def volume_report(answered: "Answered", detector: Detector, sheet: Image.Image, 
         stack=frames,
         facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
     )
+
+
+def _rests_on(detector: Detector) -> list[str]:
+    rule = detector.bundle.facts.patient
+    if rule is None or not set(rule.weights) <= LESION_FEATURES:
+        return []
+    return [
+        "The probability follows from the lesions alone: on the patients on which this bundle's rule was chosen, "
+        "the network's slice scores told nothing more."
+    ]
 
 
 def _headline(finding: PatientFinding) -> str:
