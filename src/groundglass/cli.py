@@ -1,5 +1,6 @@
 """The commands: each parses, calls one function and prints. ``groundglass --help`` lists them."""
 
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -181,3 +182,5 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(FAILED)
+    finally:
+        gc.freeze()  # else the last collection goes through all that libraries have loaded: half a second

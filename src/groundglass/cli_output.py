@@ -35,10 +35,11 @@ def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
     """Print a table."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(*header, title=title, title_justify="left")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # as it stands: brackets in a file's name are no markup
     Console().print(drawn)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,7 @@ def predict(
     slices.csv, NIfTI masks and DICOM results, and patients.csv, .json and .html about all of them; for pictures
     predictions.csv, findings.json, heatmaps and report.html. A run that was stopped goes on where it was.
     """
+    from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
 
     with ThreadPoolExecutor(1) as pool:
@@ -73,8 +75,11 @@ def predict(
         loading = pool.submit(_load_detector, bundle, lungs)
         with _looking() as progress:
             listing = find_series(paths, progress)
+        failures = [Failure.of(error) for error in listing.failures]
         if not listing.pictures and not listing.series:
-            end([_failure(error) for error in listing.failures], any_read=False)
+            if as_json:
+                typer.echo(json.dumps({"failures": [asdict(failure) for failure in failures]}, indent=2))
+            end(failures, any_read=False)
         detector = loading.result()
     slices = volumes = None
     if listing.series:
@@ -92,15 +97,17 @@ def predict(
     if listing.pictures:
         from groundglass.jobs.predict import predict as run
 
-        slices = run(listing.pictures, output, detector=detector, heatmaps=heatmaps)
+        unread = () if listing.series else listing.failures
+        slices = run(listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread)
     if as_json:
         _print_json(slices, volumes)
     else:
         _print_volumes(volumes, output)
         _print_slices(slices, output)
         say("Research use only; no medical device.")
-    failures = [] if volumes is not None else [_failure(error) for error in listing.failures]
-    failures += [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
+    if listing.results:
+        say(f"{len(listing.results)} folders with results of Groundglass were passed over")
+    failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
     end(failures, any_read=bool((volumes and volumes.answered) or (slices and slices.rows)))
 
 
@@ -112,6 +119,7 @@ def scan(
 
     Nothing is computed, and no patient is named.
     """
+    from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
 
     with _looking() as progress:
@@ -120,7 +128,8 @@ def scan(
         typer.echo(json.dumps(_listing(listing), indent=2, ensure_ascii=False))
     else:
         _print_listing(listing)
-    end([_failure(error) for error in listing.failures], any_read=bool(listing.series or listing.pictures))
+    failures = [Failure.of(error) for error in listing.failures]
+    end(failures, any_read=bool(listing.series or listing.pictures))
 
 
 def aggregate(
@@ -172,12 +181,6 @@ def _looking() -> "Iterator[Progress]":
 
     with counting_to("Looking at files") as progress:
         yield progress
-
-
-def _failure(error: Any) -> Any:
-    from groundglass.detect.findings import Failure
-
-    return Failure(str(error.path), error.problem, error.remedy)
 
 
 def _print_json(slices: "Prediction | None", volumes: "PatientAnswers | None") -> None:

@@ -33,20 +33,26 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             delete=False,
         )
     except OSError as error:
-        raise GroundglassError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise GroundglassError(f"{path}: cannot be written ({_reason(error)})") from error
     temporary = Path(handle.name)
     try:
         with handle:
             yield handle
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101
+        os.chmod(temporary, 0o666 & ~umask())  # noqa: PTH101
         temporary.replace(path)
     except OSError as error:
-        raise GroundglassError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise GroundglassError(f"{path}: cannot be written ({_reason(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def _reason(error: OSError) -> str:
+    """In one line: libraries put whole tracebacks into the text of an error."""
+    return error.strerror or str(error).partition("\n")[0]
+
+
+def umask() -> int:
+    """What the process takes from the permissions of new files."""
     value = os.umask(0)
     os.umask(value)
     return value

@@ -57,7 +57,12 @@ def numbers_of(path: Path) -> dict[str, dict[str, float]]:
 def test_objects_are_valid(make_study, measured, montage, tmp_path, form, anonymise) -> None:
     study = make_study(form)
     written = write_results(
-        tmp_path / "out", study.origin, study.masks, measured, montage, anonymise=anonymise
+        tmp_path / "out",
+        study.origin,
+        study.masks,
+        measured,
+        montage,
+        anonymise_key=b"key" if anonymise else None,
     )
     assert written.warnings == ()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sc.dcm", "seg.dcm", "sr.dcm"]
@@ -303,7 +308,7 @@ def test_same_seed_and_time_give_the_same_bytes(make_study, measured, montage, t
                 study.masks,
                 measured,
                 montage,
-                anonymise=anonymise,
+                anonymise_key=b"key" if anonymise else None,
                 seed=seed,
                 when=NOON,
             )
@@ -330,7 +335,7 @@ def test_without_a_seed_each_run_has_its_own_uids(make_study, measured, tmp_path
 def test_anonymised_objects_tell_nothing(make_study, measured, montage, tmp_path, form) -> None:
     study = make_study(form)
     written = write_results(
-        tmp_path, study.origin, study.masks, measured, montage, anonymise=True, seed="a", when=NOON
+        tmp_path, study.origin, study.masks, measured, montage, anonymise_key=b"key", seed="a", when=NOON
     )
     plain = write_results(
         tmp_path / "plain", study.origin, study.masks, measured, montage, seed="a", when=NOON
@@ -362,7 +367,7 @@ def test_anonymised_objects_tell_nothing(make_study, measured, montage, tmp_path
 
 def test_anonymised_objects_still_refer_to_each_other(make_study, measured, montage, tmp_path) -> None:
     study = make_study()
-    written = write_results(tmp_path, study.origin, study.masks, measured, montage, anonymise=True)
+    written = write_results(tmp_path, study.origin, study.masks, measured, montage, anonymise_key=b"key")
     sr, seg, sc = (pydicom.dcmread(path) for path in (written.sr, written.seg, written.sc))
     assert len({one.StudyInstanceUID for one in (sr, seg, sc)}) == 1
     assert len({one.PatientID for one in (sr, seg, sc)}) == 1
@@ -586,7 +591,7 @@ def test_a_real_series(measured, tmp_path) -> None:
     masks[10:100, 100:400, 80:230] = 1
     masks[10:100, 100:400, 280:420] = 2
     masks[40:60, 300:380, 100:200] |= 4
-    written = write_results(tmp_path, origin, masks, measured, anonymise=True)
+    written = write_results(tmp_path, origin, masks, measured, anonymise_key=b"key")
     assert errors_of(written.sr) == errors_of(written.seg) == []
     seg = pydicom.dcmread(written.seg)
     assert seg.NumberOfFrames == 90 + 90 + 20

@@ -9,16 +9,17 @@ import pytest
 
 import groundglass.jobs.predict_volumes as job
 from groundglass.detect.detector import Detector
-from groundglass.errors import ScanError
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.jobs.predict_volumes import PatientAnswers, predict_volumes
 from groundglass.jobs.study import UNFINISHED, Outputs
 from groundglass.labels import POSITIVE
-from groundglass.scan.find import find_series
+from groundglass.scan.find import RESULTS, find_series
 from groundglass.scan.phantom import Phantom, make_phantom
 from groundglass.scan.phantom.dicom import write_phantom_dicom
 from groundglass.scan.phantom.nifti import write_phantom_nifti
 
 FILES = {
+    RESULTS,
     "findings.json", "lesions.nii.gz", "lungs.nii.gz", "report.html", "sc.dcm", "seg.dcm", "slices.csv", "sr.dcm",
 }  # fmt: skip
 
@@ -135,7 +136,7 @@ def test_other_wishes_are_done_anew(
         result = predict_volumes(listing, tmp_path, detector=shipped_detector, outputs=outputs)
         assert result.kept == kept
     study = tmp_path / result.rows[0]["study"]
-    assert {path.name for path in study.iterdir()} == {"findings.json", "slices.csv"}
+    assert {path.name for path in study.iterdir()} == {RESULTS, "findings.json", "slices.csv"}
     assert predict_volumes(listing, tmp_path, detector=shipped_detector).kept == 0
     assert {path.name for path in study.iterdir()} == FILES
 
@@ -193,6 +194,7 @@ def test_an_error_of_our_own_ends_one_study_not_the_job(
     monkeypatch.setattr(job, "answer_study", broken)
     result = predict_volumes(find_series([scans / "a", scans / "b"]), None, detector=shipped_detector)
     assert "ZeroDivisionError" in result.rows[0]["problem"]
+    assert "oh" not in result.rows[0]["problem"]
     assert result.rows[1]["verdict"] == "not covid"
 
 
@@ -213,3 +215,79 @@ def test_identities_only_where_they_are_asked_for(shipped_detector: Detector, sc
     )
     assert own not in hidden
     assert shown == own
+
+
+def test_an_error_while_writing_ends_one_study_not_the_job(
+    tmp_path: Path, scans: Path, shipped_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("odd header")
+
+    monkeypatch.setattr(job, "write_study", broken)
+    result = predict_volumes(find_series([scans / "a"]), tmp_path, detector=shipped_detector)
+    assert "ValueError" in result.rows[0]["problem"]
+    assert (tmp_path / "patients.csv").exists()
+
+
+def test_a_full_disk_ends_the_job_and_leaves_nothing_half(
+    tmp_path: Path, scans: Path, shipped_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise GroundglassError("seg.dcm: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("groundglass.dicom_out.write_results", full)
+    listing = find_series([scans / "b"])
+    with pytest.raises(GroundglassError, match="No space left"):
+        predict_volumes(listing, tmp_path, detector=shipped_detector)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    monkeypatch.undo()
+    assert predict_volumes(listing, tmp_path, detector=shipped_detector).kept == 0
+
+
+def test_what_is_no_result_is_never_replaced(tmp_path: Path, scans: Path, shipped_detector: Detector) -> None:
+    listing = find_series([scans / "b"])
+    outputs = Outputs(report=False, nifti=False, dicom=False)
+    name = predict_volumes(listing, tmp_path, detector=shipped_detector, outputs=outputs).rows[0]["study"]
+    for path in (tmp_path / name).iterdir():
+        path.unlink()
+    (tmp_path / name / "precious.txt").write_text("mine")
+    with pytest.raises(GroundglassError, match="holds no results"):
+        predict_volumes(listing, tmp_path, detector=shipped_detector, outputs=outputs)
+    assert (tmp_path / name / "precious.txt").read_text() == "mine"
+
+
+def test_a_study_that_lost_a_file_is_done_again(
+    tmp_path: Path, scans: Path, shipped_detector: Detector
+) -> None:
+    listing = find_series([scans / "b"])
+    outputs = Outputs(report=False, dicom=False)
+    first = predict_volumes(listing, tmp_path, detector=shipped_detector, outputs=outputs)
+    lost = tmp_path / first.rows[0]["study"] / "lungs.nii.gz"
+    lost.unlink()
+    assert predict_volumes(listing, tmp_path, detector=shipped_detector, outputs=outputs).kept == 0
+    assert lost.exists()
+
+
+def test_two_runs_do_not_write_into_one_folder(
+    tmp_path: Path, scans: Path, shipped_detector: Detector
+) -> None:
+    with job._alone(tmp_path), pytest.raises(GroundglassError, match="another run is writing there"):
+        predict_volumes(find_series([scans / "b"]), tmp_path, detector=shipped_detector)
+
+
+def test_results_within_the_input_are_passed_over(
+    tmp_path: Path, covid_phantom: Phantom, shipped_detector: Detector
+) -> None:
+    write_phantom_dicom(covid_phantom, tmp_path / "ct")
+    for folder in (tmp_path, tmp_path / "out"):
+        first = predict_volumes(find_series([tmp_path]), folder, detector=shipped_detector)
+        listing = find_series([tmp_path])
+        assert len(listing.series) == 1
+        assert listing.results
+        assert predict_volumes(listing, folder, detector=shipped_detector).kept == 1
+        assert not first.failures
+
+
+def test_volumes_need_the_lungs(scans: Path) -> None:
+    with pytest.raises(GroundglassError, match="--no-lungs"):
+        predict_volumes(find_series([scans / "b"]), None, detector=Detector.load(lungs=False))

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from groundglass.errors import GroundglassError
 from groundglass.jobs.studies import KEY_FILE, find_studies, key_of
 from groundglass.scan.series import Listing, Series
 from groundglass.scan.volume import Volume
@@ -70,8 +71,22 @@ def test_the_one_that_covers_more_is_asked() -> None:
 
 def test_thick_slices_only_where_there_are_no_others() -> None:
     thick = series("thick", slices=60, spacing=(8, 1, 1))
-    assert chosen(thick, series("thin", slices=100)) == "thin"
+    assert chosen(thick, series("thin", slices=120)) == "thin"
     assert chosen(thick) == "thick"
+
+
+def test_a_fine_zoom_does_not_stand_for_the_chest() -> None:
+    whole = series("whole", slices=45, spacing=(7, 1, 1))
+    assert chosen(whole, series("zoom", slices=20, spacing=(1, 1, 1))) == "whole"
+    assert (
+        chosen(series("whole", slices=60, spacing=(5.1, 1, 1)), series("few", slices=3, spacing=(5, 1, 1)))
+        == "whole"
+    )
+
+
+def test_abdomen_wins_nothing() -> None:
+    chest = series("chest", slices=250, spacing=(1.25, 1, 1))
+    assert chosen(chest, series("long", slices=130, spacing=(5, 1, 1))) == "chest"
 
 
 def test_what_cannot_be_used_is_never_asked() -> None:
@@ -86,7 +101,22 @@ def test_nifti_files_are_studies_of_their_own() -> None:
     files = [
         series("n", kind="nifti", source=Path(folder) / "ct.nii.gz", patient="", study="") for folder in "ab"
     ]
-    assert [study.name for study in find_studies(Listing(tuple(files)), KEY)] == ["ct", "ct-2"]
+    names = [study.name for study in find_studies(Listing(tuple(files)), KEY)]
+    assert len(set(names)) == 2
+    assert all(name.startswith("ct-") for name in names)
+    # The name hangs on the file's place, not on what else is there.
+    assert [study.name for study in find_studies(Listing((files[1],)), KEY)] == names[1:]
+
+
+@pytest.mark.parametrize(
+    "name", ["...nii.gz", "..nii", "patients.csv.nii.gz", "a b/ö.nii", "x" * 300 + ".nii"]
+)
+def test_a_files_name_leads_nowhere_else(name: str) -> None:
+    one = series("n", kind="nifti", source=Path("in") / name, patient="", study="")
+    (study,) = find_studies(Listing((one,)), KEY)
+    assert Path(study.name).name == study.name
+    assert not study.name.startswith(".")
+    assert len(study.name) < 60
 
 
 def test_a_folder_keeps_its_key(tmp_path: Path) -> None:
@@ -94,6 +124,19 @@ def test_a_folder_keeps_its_key(tmp_path: Path) -> None:
     assert key == key_of(tmp_path)
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
     assert key_of(None) != key_of(None)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"short"])
+def test_a_damaged_key_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(content)
+    with pytest.raises(GroundglassError, match="is damaged"):
+        key_of(tmp_path)
+
+
+def test_a_key_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).mkdir()
+    with pytest.raises(GroundglassError, match="cannot be read or written"):
+        key_of(tmp_path)
 
 
 @pytest.mark.parametrize("spacing", [None, (2.0, 0.7, 0.7)])

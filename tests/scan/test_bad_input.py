@@ -56,6 +56,7 @@ def outcome(path: Path) -> Outcome:
     result.said += [str(error) for error in listing.failures]
     for series in listing.series:
         result.said += series.warnings
+        result.failures += series.damaged if series.usable else 0
         assert bool(series.problem) == bool(series.remedy), "a refusal comes with a remedy"
         try:
             volume = series.load()

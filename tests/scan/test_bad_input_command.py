@@ -25,7 +25,7 @@ def test_the_command_ends_as_the_document_says(
     assert done.exception is None or isinstance(done.exception, GroundglassError | SystemExit), done.exception
     code = FAILED if isinstance(done.exception, GroundglassError) else done.exit_code
     assert code == EXPECTED[kind].code
-    answers = json.loads(done.stdout)["patients"] if done.stdout else []
+    answers = json.loads(done.stdout).get("patients", []) if done.stdout else []
     assert len([row for row in answers if not row["problem"]]) <= max(1, len(EXPECTED[kind].slices))
     if code == 0:
         assert any(row["verdict"] for row in answers)

@@ -86,7 +86,7 @@ def test_within_a_zip(tmp_path: Path, name: str) -> None:
     series = nifti_series(Member(tmp_path / "all.zip", name))
     volume = series.load()
     assert np.array_equal(pixels(volume), HU)
-    assert (volume.scan_id, volume.source) == ("ct", tmp_path / "all.zip")
+    assert (volume.scan_id, volume.source) == ("ct", tmp_path / "all.zip" / name)
     with pytest.raises(ScanError, match="ZIP"):
         nifti_series(Member(tmp_path / "all.zip", "none.nii"))
 

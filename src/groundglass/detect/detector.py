@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,7 +110,13 @@ class Detector:
             As Bundle.load does.
         """
         bundle = Bundle.load(name_or_path)
-        return cls(bundle, Segmenter.load() if lungs and bundle.segmenter is None else None)
+        if not lungs or bundle.segmenter is not None:
+            return cls(bundle)
+        with ThreadPoolExecutor(1) as pool:  # the two networks are compiled side by side
+            segmenter = pool.submit(Segmenter.load)
+            detector = cls(bundle)
+            detector.segmenter = segmenter.result()
+        return detector
 
     def predict(self, scan: Scan) -> SliceFinding:
         """The finding for one slice; raises ValueError for a volume."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from groundglass import __version__
 from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.facts import Answer, BundleFacts
+from groundglass.errors import ScanError
 from groundglass.files import write_text
 from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE
 
@@ -69,6 +70,11 @@ class Failure:
     path: str
     problem: str
     remedy: str
+
+    @classmethod
+    def of(cls, error: ScanError) -> "Failure":
+        """What an error says."""
+        return cls(str(error.path), error.problem, error.remedy)
 
 
 def write_predictions_csv(path: Path, rows: Sequence[Row]) -> None:

@@ -5,7 +5,8 @@ written as DICOM.
 """
 
 from groundglass.dicom_out.deidentify import deidentify
+from groundglass.dicom_out.errors import ResultsError
 from groundglass.dicom_out.measured import Measured, Written
 from groundglass.dicom_out.write import write_results
 
-__all__ = ["Measured", "Written", "deidentify", "write_results"]
+__all__ = ["Measured", "ResultsError", "Written", "deidentify", "write_results"]

@@ -47,14 +47,15 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
 
     Private attributes are removed, and each UID of an instance, a series, a study, a frame of reference or the like
     is replaced by one that follows from it and the key, so that references among objects that are treated with one
-    key still hold. PatientID becomes such a pseudonym too. The pixels are not looked at.
+    key still hold. PatientID becomes such a pseudonym too, or stays empty. The pixels are not looked at.
 
     Parameters
     ----------
     dataset
         Any DICOM object.
     key
-        Keep it secret, or make a new one each time: who has it and an original UID can find its replacement.
+        Keep it secret, or make a new one each time: who has it and an original UID, or guesses a PatientID, can
+        find its replacement.
     clean
         Keywords of attributes that the caller has written itself and that tell nothing of the patient. They are
         kept, and what is in them treated; (0012,0064) then names the options Clean Structured Content, for
@@ -147,8 +148,8 @@ def _dummy(element: DataElement, key: bytes) -> None:
         for item in element.value or ():
             for inner in item:
                 _dummy(inner, key)
-    elif element.keyword == "PatientID":
-        element.value = pseudonym(str(element.value or ""), key)
+    elif element.keyword == "PatientID":  # those without one are not all one patient
+        element.value = pseudonym(str(element.value), key) if element.value else ""
     elif element.VR in _NUMBERS:
         element.value = 0
     elif element.VR in _BYTES:

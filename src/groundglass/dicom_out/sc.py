@@ -5,9 +5,9 @@ from highdicom.sc import SCImage
 from numpy.typing import NDArray
 from pydicom.valuerep import DA, TM
 
+from groundglass.dicom_out.errors import ResultsError
 from groundglass.dicom_out.sources import Sources
 from groundglass.dicom_out.stamp import Stamp
-from groundglass.errors import GroundglassError
 
 SERIES_NUMBER = 9003
 
@@ -18,18 +18,16 @@ def make_picture(sources: Sources, picture: NDArray[np.uint8], stamp: Stamp) -> 
     Parameters
     ----------
     picture
-        uint8, shape (height, width, 3), RGB, with the words "research use" in it and nothing that tells who the
-        patient is.
+        uint8, shape (height, width, 3), RGB, with the words "research use" in it and no text on the patient:
+        the object states that none is burned in.
 
     Raises
     ------
-    GroundglassError
+    ResultsError
         If it is no such picture.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise GroundglassError(
-            f"a picture is uint8 RGB (height, width, 3), got {picture.dtype} {picture.shape}"
-        )
+        raise ResultsError(f"a picture is uint8 RGB (height, width, 3), got {picture.dtype} {picture.shape}")
     written = SCImage(
         np.ascontiguousarray(picture),
         "RGB",

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
-from pydicom.valuerep import DSfloat
 
 from groundglass.dicom_out import codes
+from groundglass.dicom_out.errors import ResultsError
 from groundglass.dicom_out.measured import Measured
-from groundglass.dicom_out.sources import Source, Sources
+from groundglass.dicom_out.sources import Source, Sources, usual_orientation
 from groundglass.dicom_out.stamp import Stamp, blank_image
-from groundglass.errors import GroundglassError
+from groundglass.dicom_out.taken import decimals
 from groundglass.scan.volume import Origin
+from groundglass.segment.lung_volume import LESION, Labels
+from groundglass.segment.masks import LEFT, RIGHT
 
-Labels = NDArray[np.uint8]
 SERIES_NUMBER = 9002
-RIGHT, LEFT, LESION = 1, 2, 4
-"""In a label plane: a lung's number, and a bit for a lesion."""
+_LUNGS = RIGHT | LEFT
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,23 @@ class Segment:
 
 SEGMENTS = (
     Segment(
-        1, "Right lung", "right", codes.ORGAN, codes.RIGHT_LUNG, (86, 180, 233), lambda p: (p & 3) == RIGHT
+        1,
+        "Right lung",
+        "right",
+        codes.ORGAN,
+        codes.RIGHT_LUNG,
+        (86, 180, 233),
+        lambda p: (p & _LUNGS) == RIGHT,
     ),
-    Segment(2, "Left lung", "left", codes.ORGAN, codes.LEFT_LUNG, (0, 158, 115), lambda p: (p & 3) == LEFT),
+    Segment(
+        2,
+        "Left lung",
+        "left",
+        codes.ORGAN,
+        codes.LEFT_LUNG,
+        (0, 158, 115),
+        lambda p: (p & _LUNGS) == LEFT,
+    ),
     Segment(
         3,
         "Ground-glass opacity or consolidation",
@@ -88,18 +102,19 @@ def make_segmentation(
     sources
         Slices that share one place in the patient.
     labels
-        uint8, shape (slices, height, width), in the volume's order and orientation.
+        uint8, shape (slices, height, width), in the volume's order and orientation, as
+        :func:`groundglass.segment.lung_volume.label_plane` gives each slice.
 
     Raises
     ------
-    GroundglassError
+    ResultsError
         If the labels are not of the source images' size.
     """
     _require_fit(sources, origin, labels)
     shown = np.array([[one.voxels(plane).any() for one in SEGMENTS] for plane in labels])
     overlap = any((plane > LESION).any() for plane in labels)
     written = Segmentation(
-        [_stand_in(sources, number) for number in range(len(labels))],
+        _stand_ins(sources),
         shown[:, None, None, :].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(one, measured, stamp) for one in SEGMENTS],
@@ -123,7 +138,7 @@ def make_segmentation(
 def _require_fit(sources: Sources, origin: Origin, labels: Labels) -> None:
     rows, columns = sources.slices[0].shape
     if len(labels) != len(sources.slices) or origin.stored(labels[0]).shape != (rows, columns):
-        raise GroundglassError(
+        raise ResultsError(
             f"masks of the shape {labels.shape} do not fit the {len(sources.slices)} source images, of "
             f"{rows} x {columns} pixels; were the files changed since they were read?"
         )
@@ -144,22 +159,21 @@ def _describe(segment: Segment, measured: Measured, stamp: Stamp) -> SegmentDesc
     )
 
 
-def _stand_in(sources: Sources, number: int) -> Dataset:
-    """A classic image of one voxel in a slice's place, whose SOPInstanceUID is its number in the volume."""
-    image = blank_image(sources.study, "2.25.1", str(CTImageStorage), f"2.25.{number}")
-    image.FrameOfReferenceUID = sources.reference
-    image.PositionReferenceIndicator = sources.indicator
-    image.Rows = image.Columns = 1
-    first = sources.planes[0]
-    image.ImagePositionPatient = _decimals(sources.planes[number].position)
-    image.ImageOrientationPatient = _decimals(first.orientation)
-    image.PixelSpacing = _decimals(first.spacing)
-    image.SliceThickness = _decimals((sources.thickness,))[0]
-    return image
-
-
-def _decimals(values: tuple[float, ...]) -> list[DSfloat]:
-    return [DSfloat(value, auto_format=True) for value in values]
+def _stand_ins(sources: Sources) -> list[Dataset]:
+    """A classic image of one voxel in each slice's place; its SOPInstanceUID is its number in the volume."""
+    images = []
+    orientation = decimals(usual_orientation(sources.planes).ravel())
+    for number, plane in enumerate(sources.planes):
+        image = blank_image(sources.study, "2.25.1", str(CTImageStorage), f"2.25.{number}")
+        image.FrameOfReferenceUID = sources.reference
+        image.PositionReferenceIndicator = sources.indicator
+        image.Rows = image.Columns = 1
+        image.ImagePositionPatient = decimals(plane.position)
+        image.ImageOrientationPatient = orientation
+        image.PixelSpacing = decimals(sources.planes[0].spacing)
+        [image.SliceThickness] = decimals([sources.thickness])
+        images.append(image)
+    return images
 
 
 def _refer_to_sources(written: Segmentation, sources: Sources) -> list[tuple[int, int]]:

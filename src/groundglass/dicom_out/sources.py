@@ -2,51 +2,32 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pydicom
-from pydicom.config import RAISE
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage
-from pydicom.valuerep import validate_value
 
-from groundglass.dicom_out.stamp import Stamp
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.dicom_out import taken
+from groundglass.dicom_out.errors import ResultsError
+from groundglass.dicom_out.stamp import Stamp, uid_of
+from groundglass.errors import ScanError
 from groundglass.scan.dicom import values
+from groundglass.scan.dicom.grouping import SAME_DIRECTION, SAME_MM, SAME_SIZE, sound
 from groundglass.scan.members import open_member
 from groundglass.scan.volume import Instance, Member, Origin
 
-_PERSON = (
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "TimezoneOffsetFromUTC",
-)
-_AS_IT_IS = {"PatientName", "PatientID", "StudyInstanceUID"}
-"""An archive finds the patient and the study by these, valid or not."""
-_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _IMAGE = (
     "SpecificCharacterSet",
     "SOPClassUID",
     "SOPInstanceUID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
     "PositionReferenceIndicator",
@@ -59,8 +40,8 @@ _IMAGE = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-_TAGS: list[Any] = [*_PERSON, *_LOSSY, *_IMAGE]
-_SAME_DIRECTION = 1e-4
+_TAGS: list[Any] = [*taken.PERSON, *taken.LOSSY, *_IMAGE]
+_THICKEST_MM = 100
 
 
 @dataclass(frozen=True)
@@ -138,8 +119,8 @@ def read_sources(origin: Origin, stamp: Stamp) -> Sources:
 
     Raises
     ------
-    GroundglassError
-        If the images are of several patients or studies, or one has no SOPInstanceUID.
+    ResultsError
+        If the images are of several patients or studies, or one has no valid SOPInstanceUID.
     ScanError
         If a file cannot be read any more.
     """
@@ -151,29 +132,43 @@ def read_sources(origin: Origin, stamp: Stamp) -> Sources:
     doubts: list[str] = []
     first = headers[where]
     slices = tuple(_source(one, headers[one.member], stamp, doubts) for one in origin.instances)
-    references = {values.text(header, "FrameOfReferenceUID") for header in headers.values()}
+    references = {_valid_uid(header, "FrameOfReferenceUID") for header in headers.values()}
     planes = [
         _plane(headers[one.member], source.frame)
         for one, source in zip(origin.instances, slices, strict=True)
     ]
     nowhere = _nowhere(slices, planes, references)
     placed = () if nowhere else tuple(plane for plane in planes if plane is not None)
-    study = values.text(first, "StudyInstanceUID")
-    if not study:
-        study = stamp.uid("study")
-        doubts.append("the source has no StudyInstanceUID: the results stand in a study of their own")
+    study = _uid(first, "StudyInstanceUID", stamp, doubts, "the results stand in a study of their own")
+    person = taken.person(first, doubts)
+    person.StudyInstanceUID = study
     return Sources(
         slices=slices,
-        person=_person(first, study, doubts),
+        person=person,
         study=study,
         reference=min(references),
-        indicator=values.text(first, "PositionReferenceIndicator"),
-        lossy=_lossy(first),
+        indicator=taken.indicator(first, doubts),
+        lossy=taken.lossy(first, doubts),
         planes=placed,
         thickness=_thickness(placed, doubts),
         nowhere=nowhere,
         warnings=tuple(dict.fromkeys(doubts)),
     )
+
+
+def without_free_text(sources: Sources) -> Sources:
+    """The same, but for two texts that the Basic Profile lets pass: only the standard's own terms stay in them."""
+    return replace(
+        sources, indicator=taken.landmark(sources.indicator), lossy=taken.known_methods(sources.lossy)
+    )
+
+
+def usual_orientation(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    """The median ImageOrientationPatient, shape (2, 3), as unit vectors at right angles, which it nearly is."""
+    along, down = np.median([plane.orientation for plane in planes], axis=0).reshape(2, 3)
+    along = along / np.linalg.norm(along)
+    down = down - (down @ along) * along
+    return np.stack([along, down / np.linalg.norm(down)])
 
 
 def _read(member: Member) -> Dataset:
@@ -192,7 +187,7 @@ def _read(member: Member) -> Dataset:
 def _refuse_mixture(where: Member, headers: list[Dataset]) -> None:
     for keyword, name in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
         if len({values.text(header, keyword) for header in headers}) > 1:
-            raise GroundglassError(
+            raise ResultsError(
                 f"{where.path.parent}: the slices of one scan name several {name} in their headers, so no results "
                 "are written as DICOM; sort the files by patient and study"
             )
@@ -205,26 +200,40 @@ def _source(instance: Instance, header: Dataset, stamp: Stamp, doubts: list[str]
         or instance.sop_instance
         or values.text(meta, "MediaStorageSOPInstanceUID")
     )
-    if not sop_instance:
-        raise GroundglassError(
-            f"{instance.member}: has no SOPInstanceUID, so no DICOM results can refer to it"
+    if not taken.is_uid(sop_instance):
+        raise ResultsError(
+            f"{instance.member}: has no SOPInstanceUID, or none that is valid, so no DICOM results can refer to it"
         )
     sop_class = values.text(header, "SOPClassUID") or values.text(meta, "MediaStorageSOPClassUID")
     if UID(sop_class).type != "SOP Class":
         doubts.append("a source image has no known SOPClassUID: it is referred to as CT Image Storage")
         sop_class = str(CTImageStorage)
-    series = values.text(header, "SeriesInstanceUID")
-    if not series:
-        doubts.append("the source has no SeriesInstanceUID: a new one stands for it")
-        series = stamp.uid("source series")
     several = "PerFrameFunctionalGroupsSequence" in header
     return Source(
         sop_class=sop_class,
         sop_instance=sop_instance,
-        series=series,
+        series=_uid(header, "SeriesInstanceUID", stamp, doubts, "a new one stands for it"),
         frame=instance.frame + 1 if several else None,
         shape=(values.whole(header, "Rows"), values.whole(header, "Columns")),
     )
+
+
+def _valid_uid(header: Dataset, keyword: str) -> str:
+    stated = values.text(header, keyword)
+    return stated if taken.is_uid(stated) else ""
+
+
+def _uid(header: Dataset, keyword: str, stamp: Stamp, doubts: list[str], instead: str) -> str:
+    """The UID of the source's study or series.
+
+    An image is referred to by its own UID, and these only say where to look for it, so another one may stand for
+    them: for a faulty one always the same, so that what was together stays together.
+    """
+    if valid := _valid_uid(header, keyword):
+        return valid
+    faulty = values.text(header, keyword)
+    doubts.append(f"the source has no {'valid ' if faulty else ''}{keyword}: {instead}")
+    return uid_of(f"faulty {keyword}", faulty) if faulty else stamp.uid(f"source {keyword}")
 
 
 def _plane(header: Dataset, frame: int | None) -> Plane | None:
@@ -234,9 +243,10 @@ def _plane(header: Dataset, frame: int | None) -> Plane | None:
     position = values.numbers(place, "ImagePositionPatient", 3)
     orientation = values.numbers(direction, "ImageOrientationPatient", 6)
     spacing = values.numbers(measures, "PixelSpacing", 2)
-    if position is None or orientation is None or spacing is None or min(spacing) <= 0:
+    if position is None or not sound(orientation) or spacing is None or min(spacing) <= 0:
         return None
-    return Plane(position, orientation, spacing, values.number(measures, "SliceThickness") or None)
+    thickness = values.number(measures, "SliceThickness") or 0.0
+    return Plane(position, orientation, spacing, thickness if 0 < thickness <= _THICKEST_MM else None)
 
 
 def _group(header: Dataset, frame: int | None, sequence: str) -> Dataset:
@@ -250,58 +260,34 @@ def _group(header: Dataset, frame: int | None, sequence: str) -> Dataset:
 
 def _nowhere(slices: tuple[Source, ...], planes: list[Plane | None], references: set[str]) -> str:
     if references == {""}:
-        return "the source has no FrameOfReferenceUID"
+        return "the source has no FrameOfReferenceUID, or none that is valid"
     if len(references) > 1:
         return "the slices have several frames of reference"
     known = [plane for plane in planes if plane is not None]
     if len(known) < len(planes):
-        return "a slice has no position, orientation or pixel spacing"
-    if len({plane.position for plane in known}) < len(known):
-        return "several slices have the same position"
-    if len({one.shape for one in slices}) > 1 or not all(_parallel(plane, known[0]) for plane in known):
+        return "a slice has no position, orientation or pixel spacing, or none that is possible"
+    alike = _alike([plane.orientation for plane in known], SAME_DIRECTION) and _alike(
+        [plane.spacing for plane in known], SAME_SIZE
+    )
+    if len({one.shape for one in slices}) > 1 or not alike:
         return "the slices differ in size, orientation or pixel spacing"
+    heights = np.array([plane.position for plane in known]) @ np.cross(*usual_orientation(known))
+    if len(heights) > 1 and np.diff(np.sort(heights)).min() < SAME_MM:
+        return "several slices have the same position along their normal"
     return ""
 
 
-def _parallel(plane: Plane, other: Plane) -> bool:
-    pairs = zip(plane.orientation + plane.spacing, other.orientation + other.spacing, strict=True)
-    return all(math.isclose(one, two, abs_tol=_SAME_DIRECTION) for one, two in pairs)
+def _alike(several: Sequence[tuple[float, ...]], tolerance: float) -> bool:
+    # The reader holds each slice against one of them, so two may differ by twice the tolerance.
+    return bool(np.ptp(several, axis=0).max() <= 2 * tolerance)
 
 
 def _thickness(planes: tuple[Plane, ...], doubts: list[str]) -> float:
     stated = planes[0].thickness if planes else 0.0
     if stated is not None:
         return stated
-    doubts.append("the source states no SliceThickness: the distance of the slices stands for it")
+    doubts.append(
+        "the source states no SliceThickness: the distance of the slices stands for it, as for an impossible one"
+    )
     gaps = [math.dist(one.position, two.position) for one, two in pairwise(planes)]
     return median(gaps) if gaps else min(planes[0].spacing)
-
-
-def _lossy(header: Dataset) -> Dataset:
-    taken = Dataset()
-    if values.text(header, "LossyImageCompression") == "01":
-        for keyword in _LOSSY:
-            if keyword in header:
-                taken[keyword] = header[keyword]
-    return taken
-
-
-def _person(header: Dataset, study: str, doubts: list[str]) -> Dataset:
-    taken = Dataset()
-    for keyword in _PERSON:
-        if keyword not in header:
-            continue
-        try:
-            element = header[keyword]
-            if keyword not in _AS_IT_IS and element.VR != "SQ" and element.value:
-                several = element.value if element.VM > 1 else [element.value]
-                for one in several:
-                    validate_value(element.VR, str(one), RAISE)
-            taken[keyword] = element
-        except Exception:  # on damaged bytes pydicom raises nearly any kind
-            doubts.append(f"{keyword} is not valid in the source and was left blank")
-    taken.StudyInstanceUID = study
-    if taken.get("PatientSex") not in (None, "", "M", "F", "O"):
-        taken.PatientSex = ""
-        doubts.append("PatientSex is not valid in the source and was left blank")
-    return taken

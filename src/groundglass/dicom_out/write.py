@@ -1,6 +1,6 @@
 """Writing the results of one CT series as DICOM objects."""
 
-import hashlib
+import io
 import logging
 import secrets
 import warnings
@@ -18,10 +18,10 @@ from groundglass.dicom_out.deidentify import deidentify
 from groundglass.dicom_out.measured import Measured, Written
 from groundglass.dicom_out.sc import make_picture
 from groundglass.dicom_out.seg import make_segmentation
-from groundglass.dicom_out.sources import Sources, read_sources
+from groundglass.dicom_out.sources import Sources, read_sources, without_free_text
 from groundglass.dicom_out.sr import make_report
 from groundglass.dicom_out.stamp import Stamp
-from groundglass.files import replacing
+from groundglass.files import write_bytes
 from groundglass.scan.volume import Origin
 
 OWN_WORDS = ("ContentSequence", "SeriesDescription")
@@ -35,7 +35,7 @@ def write_results(
     measured: Measured,
     montage: NDArray[np.uint8] | None = None,
     *,
-    anonymise: bool = False,
+    anonymise_key: bytes | None = None,
     seed: str | None = None,
     when: datetime | None = None,
 ) -> Written:
@@ -48,17 +48,22 @@ def write_results(
     origin
         The source images, whose headers are read again.
     masks
-        uint8, shape (slices, height, width), in the volume's order and orientation: 1 in the right lung, 2 in
-        the left, 4 more in a lesion. None, or without a voxel, for no segmentation.
+        uint8, shape (slices, height, width), in the volume's order and orientation, as
+        :func:`groundglass.segment.lung_volume.label_plane` gives each slice: 1 in the right lung, 2 in the left,
+        4 more in a lesion. None, or without a voxel, for no segmentation.
     measured
-        What the report says.
+        What the report says; no text in it may tell of the patient.
     montage
-        uint8, shape (height, width, 3), RGB, with the words "research use" in it; None for no picture.
-    anonymise
-        Whether to treat all three with :func:`deidentify`, by a key that follows from ``seed``.
+        uint8, shape (height, width, 3), RGB, with the words "research use" in it and no text on the
+        patient; None for no picture.
+    anonymise_key
+        With which to treat all three by :func:`deidentify`; None not to. The same key gives the same pseudonyms
+        and UIDs, so that two studies of one patient stay one patient's, and the results of a later run stand in
+        the same pseudonymous study. Keep it secret.
     seed
         From which all new UIDs follow; None for new ones at each call. It should name all that the results
-        follow from, since one UID must stand for one content. With ``anonymise``, keep it secret.
+        follow from, since one UID must stand for one content: a run again with another ``when`` needs another
+        seed.
     when
         The date and time of the content; None for now. With both, the same bytes are written again.
 
@@ -68,14 +73,19 @@ def write_results(
 
     Raises
     ------
-    GroundglassError
-        If the images are of several patients or studies, do not fit the masks, or a file cannot be written.
+    ResultsError
+        If the images are of several patients or studies, one has no valid SOPInstanceUID, they do not fit the
+        masks, or the montage is no such picture; then no file is written.
     ScanError
-        If a source file cannot be read any more.
+        If a source file cannot be read any more; neither.
+    GroundglassError
+        If a file cannot be written.
     """
     stamp = Stamp(seed or secrets.token_hex(16), when or datetime.now())
     with _silence():
         sources = read_sources(origin, stamp)
+        if anonymise_key is not None:
+            sources = without_free_text(sources)
         reason = sources.nowhere or ("" if masks is not None and masks.any() else "there is no mask")
         segmentation = None
         if masks is not None and not reason:
@@ -85,22 +95,25 @@ def write_results(
             objects["seg"] = segmentation
         if montage is not None:
             objects["sc"] = make_picture(sources, montage, stamp)
-        paths = {name: folder / f"{name}.dcm" for name in objects}
-        for name, written in objects.items():
-            _finish(written, sources, stamp, anonymise)
-            with replacing(paths[name], "wb") as handle:
-                written.save_as(handle, enforce_file_format=True)
+        contents = {
+            name: _encoded(written, sources, stamp, anonymise_key) for name, written in objects.items()
+        }
+    paths = {name: folder / f"{name}.dcm" for name in contents}
+    for name, content in contents.items():
+        write_bytes(paths[name], content)
     missing = (f"no DICOM segmentation was written: {reason}",) if reason else ()
     return Written(paths["sr"], paths.get("seg"), paths.get("sc"), (*sources.warnings, *missing))
 
 
-def _finish(written: SOPClass, sources: Sources, stamp: Stamp, anonymise: bool) -> None:
+def _encoded(written: SOPClass, sources: Sources, stamp: Stamp, key: bytes | None) -> bytes:
+    """A finished object as a file's content: to a full disk, pydicom would answer with a whole traceback."""
     stamp.finish(written, sources.person)
-    if anonymise:
-        key = hashlib.sha256(f"groundglass anonymise\0{stamp.seed}".encode()).digest()
-        deidentify(
-            written, key, clean=OWN_WORDS
-        )  # the same for all, as the method is the patient's attribute
+    if key is not None:
+        # Treated alike, since (0012,0064) is the patient's attribute and has to be the same in all objects.
+        deidentify(written, key, clean=OWN_WORDS)
+    buffer = io.BytesIO()
+    written.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 @contextmanager

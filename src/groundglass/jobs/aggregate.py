@@ -195,7 +195,8 @@ def _judged(aggregation: str, patients: _Patients, seed: int) -> Candidate:
     names = AGGREGATIONS[aggregation]
     values, truth = patients.table[list(names)].to_numpy(), patients.positive
     repeats = np.stack([_out_of_fold(values, truth, seed + repeat) for repeat in range(REPEATS)])
-    losses = -np.where(truth, np.log(repeats), np.log1p(-repeats)).mean(axis=0)
+    kept = repeats.clip(1e-9, 1 - 1e-9)
+    losses = -np.where(truth, np.log(kept), np.log1p(-kept)).mean(axis=0)
     return Candidate(
         aggregation,
         names,
@@ -240,9 +241,9 @@ def _fitted(
             f"aggregation, its calibration and threshold: on {len(values)} patients or groups "
             f"({int(patients.positive.sum())} with COVID-19) of {source}, fingerprint {labelled.fingerprint}, with "
             f"at least {least_slices} slices that show lungs, by {REPEATS} times {FOLDS}-fold cross-validation",
-            f"there, out of fold: ROC AUC {chosen.auc:.3f}, log loss {chosen.loss:.3f}, accuracy "
-            f"{right.mean():.3f}, sensitivity {right[patients.positive].mean():.3f}, specificity "
-            f"{right[~patients.positive].mean():.3f}",
+            f"there, out of fold: ROC AUC {chosen.auc:.3f}, log loss {chosen.loss:.3f}; by the threshold, which "
+            f"was chosen on the same answers: accuracy {right.mean():.3f}, sensitivity "
+            f"{right[patients.positive].mean():.3f}, specificity {right[~patients.positive].mean():.3f}",
         ),
     )
 

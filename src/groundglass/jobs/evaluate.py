@@ -168,9 +168,9 @@ def predict_rows(
     failures: list[Failure] = []
     read = []
     findings = detector.predict_files([Path(p) for p in rows["path"]])
-    for number, (file, finding) in enumerate(track(findings, "Reading slices", len(rows))):
+    for number, (_, finding) in enumerate(track(findings, "Reading slices", len(rows))):
         if isinstance(finding, ScanError):
-            failures.append(Failure(str(file), finding.problem, finding.remedy))
+            failures.append(Failure.of(finding))
         else:
             read.append(number)
             several = tuple(finding.probabilities.values())

@@ -15,7 +15,7 @@ from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
 from groundglass.files import replacing, write_json
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.names import unique_names
+from groundglass.jobs.names import mark_results, unique_names
 from groundglass.jobs.progress import track
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 from groundglass.report.facts import bundle_table
@@ -48,7 +48,13 @@ class Prediction:
 
 
 def predict(
-    files: Sequence[Path], folder: Path | None, *, detector: Detector, heatmaps: bool = True, title: str = ""
+    files: Sequence[Path],
+    folder: Path | None,
+    *,
+    detector: Detector,
+    heatmaps: bool = True,
+    title: str = "",
+    unread: Sequence[ScanError] = (),
 ) -> Prediction:
     """Answer for files.
 
@@ -65,6 +71,8 @@ def predict(
         Draw the evidence over each slice.
     title
         The report's title.
+    unread
+        Files that could not be read before, to be listed with the others.
 
     Returns
     -------
@@ -72,12 +80,14 @@ def predict(
     """
     names = unique_names(files) if heatmaps and folder else {}
     rows: list[Row] = []
-    failures: list[Failure] = []
+    failures = [Failure.of(error) for error in unread]
+    if folder:
+        mark_results(folder)
     with ThreadPoolExecutor(2) as pool:
         drawn: deque[Future[None]] = deque()
         for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
             if isinstance(finding, ScanError):
-                failures.append(Failure(str(path), finding.problem, finding.remedy))
+                failures.append(Failure.of(finding))
                 continue
             picture = f"heatmaps/{names[path]}.png" if names else ""
             if picture and folder:

@@ -2,26 +2,39 @@
 
 import csv
 import hashlib
-import hmac
 import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from groundglass import __version__
 from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.patient import SIDES
-from groundglass.errors import ScanError
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
+from groundglass.jobs.names import mark_results
 from groundglass.jobs.progress import counting
 from groundglass.jobs.studies import Study, find_studies, key_of
-from groundglass.jobs.study import FINDINGS, Outputs, answer_study, document_of, sweep, warm_up, write_study
+from groundglass.jobs.study import (
+    FINDINGS,
+    Making,
+    Outputs,
+    answer_study,
+    document_of,
+    refuse_foreign,
+    sweep,
+    warm_up,
+    write_study,
+)
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Link, Report, Table, write_report
@@ -47,6 +60,9 @@ COLUMNS = (
     "warnings",
     "problem",
 )
+FORMAT = 1
+"""Of what is written of a study; another one makes earlier results be done anew."""
+LOCK_FILE = ".lock"
 SAVE_EVERY = 5.0
 """Seconds between two writings of the table while a long job runs."""
 
@@ -128,18 +144,36 @@ def predict_volumes(
     Raises
     ------
     GroundglassError
-        If a file cannot be written.
+        If the detector has no segmenter, another run is writing into ``folder``, or a file cannot be written.
     """
-    job = _Job(detector, folder, outputs or Outputs(), identities, find_studies(listing, key_of(folder)))
-    if folder:
+    if detector.segmenter is None:
+        raise GroundglassError("a volume cannot be answered without the lungs: leave out --no-lungs")
+    job = _Job(detector, folder, outputs or Outputs(), identities, listing)
+    if folder is None:
+        return job.run(fresh)
+    with _alone(folder):
+        mark_results(folder)
         sweep(folder)
-    result = job.run(fresh)
-    result.failures += [Failure(str(error.path), error.problem, error.remedy) for error in listing.failures]
-    if folder:
-        job.save()
+        try:
+            result = job.run(fresh)
+        finally:
+            job.save()
         write_json(folder / f"{PATIENTS}.json", result.document())
         write_report(_overview(result, detector), folder / f"{PATIENTS}.html")
     return result
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing into a folder."""
+    lock = FileLock(folder / LOCK_FILE, blocking=False)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise GroundglassError(
+            f"{folder}: another run is writing there; wait for it, or choose another folder with -o"
+        ) from error
 
 
 class _Job:
@@ -151,12 +185,12 @@ class _Job:
         folder: Path | None,
         outputs: Outputs,
         identities: bool,
-        studies: list[Study],
+        listing: Listing,
     ) -> None:
         self.detector, self.folder, self.outputs, self.identities = detector, folder, outputs, identities
-        self.studies = studies
         self.key = key_of(folder)
-        self.result = PatientAnswers()
+        self.studies = find_studies(listing, self.key)
+        self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
         self._rows: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
 
@@ -167,6 +201,9 @@ class _Job:
             if study.name in earlier:
                 self._answered(study, earlier[study.name])
         self.result.kept = len(earlier)
+        for study in todo:
+            if self.folder is not None:
+                refuse_foreign(self.folder / study.name)
         slices = sum(study.series.slices for study in todo if study.series is not None)
         with counting("Reading volumes", slices) as advance, ThreadPoolExecutor(1) as pool:
             if todo and self.folder is not None:
@@ -203,7 +240,9 @@ class _Job:
                 document = json.loads((self.folder / study.name / FINDINGS).read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if isinstance(document, dict) and document.get("made_from") == self._made_from(study):
+            if not isinstance(document, dict) or document.get("made_from") != self._made_from(study):
+                continue
+            if all((self.folder / study.name / name).is_file() for name in document["files"]):
                 yield study.name, document
 
     def _start(self, study: Study, pool: ThreadPoolExecutor, seen: Any) -> Future[dict[str, Any]] | None:
@@ -213,18 +252,23 @@ class _Job:
         except ScanError as error:
             self._failed(study, error)
             return None
-        except Exception as error:  # one study of a thousand must not end the job
-            self._failed(study, ScanError(study.source, f"an error in Groundglass ({error!r})", "report it"))
+        except Exception as error:
+            self._failed(study, _unexpected(study, error))
             return None
         made_from = self._made_from(study)
         if self.folder is None:
             return pool.submit(document_of, answered, self.detector, made_from)
-        seed = hmac.new(self.key, made_from.encode(), hashlib.sha256).hexdigest()
         target = self.folder / study.name
-        return pool.submit(write_study, target, answered, self.detector, self.outputs, made_from, seed)
+        making = Making(self.outputs, made_from, self.key)
+        return pool.submit(write_study, target, answered, self.detector, making)
 
     def _finish(self, study: Study, written: Future[dict[str, Any]]) -> None:
-        self._answered(study, written.result())
+        try:
+            self._answered(study, written.result())
+        except GroundglassError:
+            raise
+        except Exception as error:
+            self._failed(study, _unexpected(study, error))
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
 
@@ -236,16 +280,17 @@ class _Job:
             **{name: document[side][rest] for name in EXTENT for side, rest in [name.split("_", 1)]},
             "warnings": "; ".join(document["warnings"]),
         }
-        unread = document["unread"]
-        if unread:
-            problem = f"{len(unread)} of its slices could not be read; the first: {unread[0]['problem']}"
+        lost = [one["problem"] for one in document["unread"]]
+        lost += ["cut short"] * (study.series.damaged if study.series else 0)
+        if lost:
+            problem = f"{len(lost)} of its slices could not be read; the first: {lost[0]}"
             self.result.failures.append(Failure(str(study.source), problem, "get the series anew"))
         if self.folder is not None:
             self.result.folders[study.name] = self.folder / study.name
 
     def _failed(self, study: Study, error: ScanError) -> None:
         self._rows[study.name] = self._row(study) | {"problem": error.problem}
-        self.result.failures.append(Failure(str(error.path), error.problem, error.remedy))
+        self.result.failures.append(Failure.of(error))
 
     def _row(self, study: Study) -> dict[str, Any]:
         series = study.series
@@ -261,6 +306,7 @@ class _Job:
         """A hash over all that a study's results follow from."""
         segmenter = self.detector.segmenter
         parts = [
+            FORMAT,
             __version__,
             self.detector.bundle.facts.model_dump_json(),
             segmenter.bundle.facts.model_dump_json() if segmenter else "",
@@ -269,6 +315,11 @@ class _Job:
             asdict(self.outputs),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _unexpected(study: Study, error: Exception) -> ScanError:
+    """An error of our own, which must not end a job of a thousand studies; its text may quote a header."""
+    return ScanError(study.source, f"an error in Groundglass ({type(error).__name__})", "report it")
 
 
 def _cell(value: Any) -> Any:

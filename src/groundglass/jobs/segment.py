@@ -100,7 +100,7 @@ def segment(
         drawn: deque[Future[None]] = deque()
         for path, answer in track(segmenter.segment_files(files), "Segmenting slices", len(files)):
             if isinstance(answer, ScanError):
-                failures.append(Failure(str(path), answer.problem, answer.remedy))
+                failures.append(Failure.of(answer))
                 continue
             drawn.append(pool.submit(_write_masks, folder, names[path], *answer, preprocessing))
             # Writing is slower than segmenting: waiting for it keeps few slices in memory.

@@ -90,7 +90,7 @@ def sheet(
     failures: list[Failure] = []
     for path, answer in track(_segmented(segmenter, turns), "Segmenting slices", len(chosen)):
         if isinstance(answer, ScanError):
-            failures.append(Failure(str(path), answer.problem, answer.remedy))
+            failures.append(Failure.of(answer))
             continue
         tiles.append(
             (_tile(*answer, segmenter.bundle.facts.preprocessing), f"{path.name} {turns[path]}".strip())

@@ -2,16 +2,22 @@
 
 import hashlib
 import hmac
+import os
+import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundglass.errors import ScanError
-from groundglass.files import write_text
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.series import Listing, Series
 
 KEY_FILE = ".key"
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+CHEST_MM = 320.0
+ENOUGH = 0.7
+"""Share of what the widest series covers that a finer one must cover to be preferred to it."""
 ALIKE_MM = 40.0
 """Series whose extents differ by less cover the same: the finer one is then taken."""
 THICK_MM = 5.0
@@ -59,15 +65,15 @@ def find_studies(listing: Listing, key: bytes) -> list[Study]:
     """
     together: dict[tuple[str, str], list[Series]] = {}
     for series in listing.series:
-        study = (series.study, series.patient) if series.study else (str(series.source), series.patient)
-        together.setdefault(study if series.kind == "dicom" else (str(series.source), ""), []).append(series)
+        place = str(series.source.absolute())
+        own = (series.study or place, series.patient) if series.kind == "dicom" else (place, "")
+        together.setdefault(own, []).append(series)
     names: set[str] = set()
-    return [_study(study, of_one, key, names) for study, of_one in together.items()]
+    return [_study(own, of_one, key, names) for own, of_one in together.items()]
 
 
-def _study(study: tuple[str, str], of_one: Sequence[Series], key: bytes, names: set[str]) -> Study:
-    usable = [series for series in of_one if series.usable]
-    best = _best(usable) if usable else None
+def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: set[str]) -> Study:
+    best = _best([series for series in of_one if series.usable])
     first = best or of_one[0]
     others = tuple(
         (series, series.problem or "another series of the study covers it better or finer")
@@ -75,7 +81,7 @@ def _study(study: tuple[str, str], of_one: Sequence[Series], key: bytes, names: 
         if series is not best
     )
     return Study(
-        name=_unique(_name(first, study, key), names),
+        name=_unique(_name(first, own, key), names),
         patient=f"patient-{_code(first.patient, key)}" if first.patient else "",
         source=first.source,
         series=best,
@@ -83,24 +89,35 @@ def _study(study: tuple[str, str], of_one: Sequence[Series], key: bytes, names: 
     )
 
 
-def _best(usable: Iterable[Series]) -> Series:
-    """Of series with slices close enough, the one that covers most; of those that cover the same, the finest."""
-    candidates = list(usable)
+def _best(usable: Sequence[Series]) -> Series | None:
+    """The series to ask.
+
+    Of those that cover enough of the chest, with fine slices if there are any, the ones that cover most; of these
+    the one with most slices.
+    """
+    if not usable:
+        return None
+    enough = ENOUGH * max(map(_covered, usable))
+    candidates = [series for series in usable if _covered(series) >= enough]
     fine = [series for series in candidates if series.spacing and series.spacing[0] <= THICK_MM]
     candidates = fine or candidates
-    widest = max(_extent(series) for series in candidates)
-    alike = [series for series in candidates if _extent(series) >= widest - ALIKE_MM]
+    widest = max(map(_covered, candidates))
+    alike = [series for series in candidates if _covered(series) >= widest - ALIKE_MM]
     return max(alike, key=lambda series: (series.slices, -len(series.warnings)))
 
 
-def _extent(series: Series) -> float:
-    return series.slices * series.spacing[0] if series.spacing else 0.0
+def _covered(series: Series) -> float:
+    """How much of a chest a series can cover, in mm: what goes beyond is neck and abdomen."""
+    return min(CHEST_MM, series.slices * series.spacing[0]) if series.spacing else 0.0
 
 
-def _name(series: Series, study: tuple[str, str], key: bytes) -> str:
-    if series.kind == "nifti":
-        return series.source.name.removesuffix(".gz").removesuffix(".nii") or "volume"
-    return f"study-{_code('/'.join(study), key)}"
+def _name(series: Series, own: tuple[str, str], key: bytes) -> str:
+    """A name for a folder: of a NIfTI the file's own, with a code of its place, since many are called alike."""
+    if series.kind == "dicom":
+        return f"study-{_code('/'.join(own), key)}"
+    stem = series.source.name.lower().removesuffix(".gz").removesuffix(".nii")
+    clean = "".join(letter if letter.isalnum() else "-" for letter in stem).strip("-")
+    return f"{clean[:40] or 'volume'}-{_code(own[0], key)[:6]}"
 
 
 def _code(text: str, key: bytes) -> str:
@@ -117,11 +134,23 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def key_of(folder: Path | None) -> bytes:
-    """The key of a results folder, made where it has none; a fresh one without a folder."""
+    """The key of a results folder, made where it has none; a fresh one without a folder.
+
+    Raises
+    ------
+    GroundglassError
+        If the key is damaged or cannot be read or written.
+    """
     if folder is None:
         return secrets.token_bytes(16)
     path = folder / KEY_FILE
-    if not path.exists():
-        write_text(path, secrets.token_hex(16) + "\n")
-        path.chmod(0o600)
-    return path.read_text(encoding="ascii").strip().encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), os.fdopen(os.open(path, NEW_FILE, 0o600), "w") as handle:
+            handle.write(secrets.token_hex(16))
+        key = path.read_bytes()
+    except OSError as error:
+        raise GroundglassError(f"{path}: cannot be read or written ({error.strerror})") from error
+    if not re.fullmatch(rb"[0-9a-f]{32}", key):
+        raise GroundglassError(f"{path}: is damaged; remove it, and pseudonyms are made anew")
+    return key

@@ -1,13 +1,16 @@
 """One study: answering for its volume, and writing what was found."""
 
 import csv
+import hashlib
+import hmac
 import io
 import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,13 +23,15 @@ from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
 from groundglass.detect.volume import VolumeAnswer, answer_volume
-from groundglass.errors import GroundglassError
-from groundglass.files import write_json, write_text
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.files import umask, write_json, write_text
+from groundglass.jobs.names import mark_results
 from groundglass.jobs.studies import Study
 from groundglass.jobs.volume_pictures import Thumbnails, montage, stack
 from groundglass.jobs.volume_report import volume_report
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
+from groundglass.scan.find import RESULTS
 from groundglass.scan.volume import Volume
 from groundglass.segment.lung_volume import LESION
 
@@ -70,6 +75,25 @@ class Outputs:
     anonymise: bool = False
 
 
+@dataclass(frozen=True)
+class Making:
+    """How a study's results are made.
+
+    Attributes
+    ----------
+    outputs
+        What is written.
+    made_from
+        A hash over all that the results follow from; stands in ``findings.json``.
+    key
+        The results folder's secret: UIDs and pseudonyms in DICOM results follow from it.
+    """
+
+    outputs: Outputs
+    made_from: str
+    key: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Answered:
     """A study's volume with the answer, and small pictures of its slices."""
@@ -105,19 +129,8 @@ def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -
     return Answered(study, volume, answer_volume(detector, volume, passing), thumbnails)
 
 
-def write_study(
-    folder: Path, answered: Answered, detector: Detector, outputs: Outputs, made_from: str, seed: str
-) -> dict[str, Any]:
-    """Write ``folder``, all of it or nothing.
-
-    Parameters
-    ----------
-    folder
-        The study's; one that is there is replaced.
-    made_from
-        A hash over all that the results follow from; stands in ``findings.json``.
-    seed
-        From which the UIDs of DICOM results follow; secret.
+def write_study(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+    """Write ``folder``, all of it or nothing; earlier results there are replaced.
 
     Returns
     -------
@@ -126,7 +139,7 @@ def write_study(
     Raises
     ------
     GroundglassError
-        If a file cannot be written.
+        If a file cannot be written, or something else is in the folder's place.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,16 +147,32 @@ def write_study(
     except OSError as error:
         raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
-        document = _write(unfinished, answered, detector, outputs, made_from, seed)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.chmod(0o755)
-        unfinished.rename(folder)
+        document = _write(unfinished, answered, detector, making)
+        _put(unfinished, folder)
     except OSError as error:
         raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return document
+
+
+def _put(finished: Path, folder: Path) -> None:
+    """Move results to where they belong, in place of earlier ones."""
+    refuse_foreign(folder)
+    earlier = finished.with_name(f"{finished.name}-earlier")
+    finished.chmod(0o777 & ~umask())
+    if folder.exists():
+        folder.rename(earlier)
+    finished.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise GroundglassError where something is in the place of results that is none."""
+    if folder.exists() and not (folder / RESULTS).is_file():
+        raise GroundglassError(
+            f"{folder}: is there already and holds no results; move it, or choose another folder with -o"
+        )
 
 
 def warm_up(outputs: Outputs) -> None:
@@ -164,12 +193,11 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write(
-    folder: Path, answered: Answered, detector: Detector, outputs: Outputs, made_from: str, seed: str
-) -> dict[str, Any]:
+def _write(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+    outputs = making.outputs
     sheet = montage(answered.thumbnails, answered.answer, _words(answered.finding, detector))
     with ThreadPoolExecutor(2) as pool:
-        dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), outputs, seed)
+        dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), making)
         masks = pool.submit(_write_masks, folder, answered, outputs)
         frames = stack(answered.thumbnails, answered.answer) if outputs.report else None
         notes = (*masks.result(), *dicom.result())
@@ -178,7 +206,9 @@ def _write(
     if frames is not None:
         write_report(volume_report(answered, detector, sheet, frames), folder / "report.html")
     _write_slices(folder / "slices.csv", finding)
-    document = document_of(answered, detector, made_from)
+    mark_results(folder)
+    document = document_of(answered, detector, making.made_from)
+    document["files"] = sorted(path.name for path in folder.iterdir())
     write_json(folder / FINDINGS, document)
     return document
 
@@ -218,14 +248,12 @@ def _write_dicom(
     answered: Answered,
     detector: Detector,
     picture: NDArray[np.uint8],
-    outputs: Outputs,
-    seed: str,
+    making: Making,
 ) -> tuple[str, ...]:
     origin, finding = answered.volume.origin, answered.finding
-    if not outputs.dicom or origin is None or detector.segmenter is None:
+    if not making.outputs.dicom or origin is None or detector.segmenter is None:
         return ()
-    from groundglass.dicom_out.measured import Measured
-    from groundglass.dicom_out.write import write_results
+    from groundglass.dicom_out import Measured, ResultsError, write_results
 
     facts, segmenter = detector.bundle.facts, detector.segmenter.bundle.facts
     measured = Measured(
@@ -242,11 +270,21 @@ def _write_dicom(
         segmenter_sha256=segmenter.graph_sha256,
         slices_used=len(finding.asked),
     )
+    when = datetime.now()
+    # The time is in it, since another time is another content, which one UID must not stand for.
+    seed = hmac.new(making.key, f"{making.made_from} {when.isoformat()}".encode(), hashlib.sha256).hexdigest()
     try:
         written = write_results(
-            folder, origin, answered.answer.labels, measured, picture, anonymise=outputs.anonymise, seed=seed
+            folder,
+            origin,
+            answered.answer.labels,
+            measured,
+            picture,
+            anonymise_key=making.key if making.outputs.anonymise else None,
+            seed=seed,
+            when=when,
         )
-    except GroundglassError as error:
+    except (ResultsError, ScanError) as error:
         return (f"no DICOM results were written: {error}",)
     return written.warnings
 

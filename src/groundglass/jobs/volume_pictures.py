@@ -12,7 +12,7 @@ from groundglass.preprocess import Preprocessing
 from groundglass.report.page import PICTURE_SIDE, Frame, Stack
 from groundglass.scan.scan import Scan
 from groundglass.segment.lung_volume import segmentation_of
-from groundglass.segment.masks import resize
+from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import contact_sheet, layer, overlay
 
 MOST_FRAMES = 200
@@ -60,19 +60,24 @@ def stack(thumbnails: Thumbnails, answer: VolumeAnswer) -> Stack:
             continue
         numbers.append(number)
         labels = answer.labels[number]
-        over = _encoded(".png", layer(resize(segmentation_of(labels), grey.shape))) if labels.any() else b""
-        frames.append(Frame(_caption(answer, number), _encoded(".jpg", grey), over))
+        over = layer(_small(labels, grey.shape)) if labels.any() else b""
+        frames.append(Frame(_caption(answer, number), _jpeg(grey), over))
     telling = finding.most_telling(1)
     wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
     legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in red"
-    note = "" if step == 1 else f", every {step}th"
+    note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
     return Stack(f"All slices, from the feet to the head{note}", frames, start, legend)
 
 
-def _encoded(suffix: str, picture: NDArray[np.uint8]) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    _, encoded = cv2.imencode(suffix, picture, options)
+def _small(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
+    """A slice's masks at the size of its thumbnail: by the nearest pixel, which is quick and fine enough here."""
+    resized = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return segmentation_of(np.asarray(resized, dtype=np.uint8))
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return bytes(encoded)
 
 
@@ -97,7 +102,7 @@ def montage(thumbnails: Thumbnails, answer: VolumeAnswer, words: tuple[str, str]
     for number in reversed(chosen):
         grey = thumbnails.pictures[number]
         if grey is not None:
-            masks = resize(segmentation_of(answer.labels[number]), grey.shape)
+            masks = _small(answer.labels[number], grey.shape)
             pictures.append((overlay(grey, masks, line=1), f"slice {number + 1}"))
     sheet = contact_sheet(pictures, COLUMNS, TILE, numbered=False)
     whole = Image.new("RGB", (sheet.width, sheet.height + BAND))

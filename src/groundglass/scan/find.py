@@ -13,6 +13,9 @@ from groundglass.scan.reader import natural_key
 from groundglass.scan.series import Listing, Series
 from groundglass.scan.volume import Member
 
+RESULTS = ".groundglass"
+"""A file of this name marks a folder as Groundglass's own results, which a search passes over."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -22,7 +25,8 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     Parameters
     ----------
     paths
-        Files; folders, which are searched through whatever the files are called (hidden ones are passed over);
+        Files; folders, which are searched through whatever the files are called (hidden ones and earlier results
+        are passed over);
         patterns; ZIPs; DICOMDIRs, whose files are read. A file that is named and is no scan is listed among the
         pictures, so that reading it tells what is wrong.
     progress
@@ -46,7 +50,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     if not (series or pictures or search.failures):
         where = ", ".join(map(str, named)) or "no path was given"
         raise GroundglassError(f"{where}: there is no DICOM, NIfTI or picture")
-    return Listing(tuple(series), pictures, tuple(search.failures), search.ignored)
+    return Listing(tuple(series), pictures, tuple(search.failures), search.ignored, tuple(search.results))
 
 
 @dataclass
@@ -58,11 +62,12 @@ class _Search:
     pictures: dict[Path, None] = field(default_factory=dict)
     failures: list[ScanError] = field(default_factory=list)
     ignored: int = 0
+    results: list[Path] = field(default_factory=list)
 
     def path(self, path: Path) -> None:
         """Take what a user named."""
         if path.is_dir():
-            for file in _files(path):
+            for file in self._files(path):
                 self._file(file, named=False)
         elif path.exists():
             self._file(path, named=True)
@@ -74,6 +79,18 @@ class _Search:
                 self.path(match)
         else:
             raise GroundglassError(f"{path}: there is no such file or folder")
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        """Every file under a folder that is not hidden and no result, numbers sorted as numbers."""
+        files = []
+        for parent, folders, names in os.walk(folder):
+            if RESULTS in names and Path(parent) != folder:
+                self.results.append(Path(parent))
+                folders.clear()
+                continue
+            folders[:] = [name for name in folders if not hidden((name,))]
+            files += [Path(parent, name) for name in names if not hidden((name,))]
+        yield from sorted((file for file in files if file.is_file()), key=natural_key)
 
     def _file(self, path: Path, named: bool) -> None:
         try:
@@ -153,15 +170,6 @@ def _no_dicom(member: Member, start: bytes) -> ScanError:
     if not start:
         return ScanError(str(member), "the file is empty", "get it anew")
     return ScanError(str(member), "is no DICOM file, though its name says so", "it is damaged, get it anew")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file under a folder that is not hidden, numbers sorted as numbers."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not hidden((name,))]
-        files += [Path(parent, name) for name in names if not hidden((name,))]
-    yield from sorted((file for file in files if file.is_file()), key=natural_key)
 
 
 def _read(search: _Search, progress: Progress | None) -> list[Series]:

@@ -127,7 +127,7 @@ def _listed(
     member: Member, shape: tuple[int, int, int], load: Callable[[], Volume], problem: str, remedy: str
 ) -> Series:
     return Series(
-        member.path,
+        Path(str(member)),
         "nifti",
         *shape,
         load=load,
@@ -207,7 +207,7 @@ def _load(plan: _Plan) -> Volume:
         shape=plan.placing.shape,
         is_hu=meaning.is_hu,
         scan_id=scan_name(plan.member),
-        source=plan.member.path,
+        source=Path(str(plan.member)),
         read=partial(_slice, upright, plan.scale, meaning, stored.holes > 0),
         geometry=plan.placing.geometry,
         warnings=(*warnings, meaning.warning) if meaning.warning else warnings,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
 from groundglass.scan.members import open_member
+from groundglass.scan.spacing import spacing_warnings
 from groundglass.scan.volume import ORIENTATION, Geometry, Grid, Member, Vector
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -188,7 +189,7 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     geometry = _geometry(upright, shape[0]) if told or spaced else None
     if geometry is not None:
         warnings += _coarse(upright)
-    return Placing(shape, grid, geometry, tilt, warnings)
+    return Placing(shape, grid, geometry, tilt, (*warnings, *spacing_warnings(shape[0], geometry)))
 
 
 def _affine(header: Any) -> tuple[Affine | None, tuple[float, ...] | None, tuple[str, ...]]:

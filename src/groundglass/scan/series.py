@@ -40,6 +40,8 @@ class Series:
     patient, study, series_uid
         PatientID, StudyInstanceUID and SeriesInstanceUID, "" where there are none. They identify a person: they go
         into no log, file name or report unless the user asks for it.
+    damaged
+        How many of its files are damaged and were left out.
     content
         Changes where a file of the series does: a hash over its files' names, sizes and times of change.
     """
@@ -62,6 +64,7 @@ class Series:
     patient: str = field(default="", repr=False)
     study: str = field(default="", repr=False)
     series_uid: str = field(default="", repr=False)
+    damaged: int = 0
     content: str = ""
 
     @property
@@ -84,9 +87,12 @@ class Listing:
         Files that claim to be scans and could not be read at all.
     ignored
         How many other files there were.
+    results
+        Folders with results of Groundglass, which were not searched.
     """
 
     series: tuple[Series, ...]
     pictures: tuple[Path, ...] = ()
     failures: tuple[ScanError, ...] = ()
     ignored: int = 0
+    results: tuple[Path, ...] = ()

@@ -9,14 +9,13 @@ from groundglass.scan.dicom.codecs import LOSSY
 from groundglass.scan.dicom.headers import Frame
 from groundglass.scan.dicom.pixels import padding_range
 from groundglass.scan.dicom.stacking import Stack
-from groundglass.scan.volume import Geometry, Origin, Vector
+from groundglass.scan.spacing import count_of_slices, spacing_warnings
+from groundglass.scan.volume import Geometry, Origin
 
 NO_RESCALE = "no rescale to HU in the header: what the values mean is decided from them"
 NO_RESCALE_READ = "no rescale to HU in the header: the values look like {}, and are read so"
 _CHEST = ("CHEST", "THORA", "LUNG", "BODY", "TRUNK", "TORSO", "HEART", "CARD", "MEDIAST", "CAP", "AORTA")
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION"})
-_FEW = 10
-_THICK_MM = 5.0
 _SLIGHT_DEGREES = 2.0
 _TISSUE_HU = (-900, 3000)
 
@@ -51,30 +50,32 @@ def _images(stack: Stack) -> str:
 
 def warnings(stack: Stack) -> tuple[str, ...]:
     """What had to be assumed of a usable stack, in words."""
-    return (*_left_out(stack), *_order(stack), *_lie(stack), *_heights(stack), *_header(stack))
+    return (
+        *_left_out(stack),
+        *_order(stack),
+        *_lie(stack),
+        *spacing_warnings(len(stack.frames), stack.geometry),
+        *_header(stack),
+    )
 
 
 def _left_out(stack: Stack) -> list[str]:
     said = []
     if stack.incomplete:
-        said.append(f"{_slices(stack.incomplete)} left out: cut short within the pixels")
+        said.append(f"{count_of_slices(stack.incomplete)} left out: cut short within the pixels")
     if stack.unplaced:
-        said.append(f"{_slices(stack.unplaced)} left out: no position in the header")
+        said.append(f"{count_of_slices(stack.unplaced)} left out: no position in the header")
     if stack.copies:
-        said.append(f"{_slices(stack.copies)} left out: the same image again")
+        said.append(f"{count_of_slices(stack.copies)} left out: the same image again")
     if stack.repeated > stack.copies:
         others = stack.repeated - stack.copies
         said.append(
-            f"{_slices(others)} left out: at the position of another slice, of which the first is kept"
+            f"{count_of_slices(others)} left out: at the position of another slice, of which the first is kept"
         )
     instances = Counter((frame.header.sop_instance, frame.index) for frame in stack.frames)
     if len(stack.frames) > 1 and max(instances.values()) > 1:
         said.append("slices at different positions share one SOPInstanceUID, or have none")
     return said
-
-
-def _slices(count: int) -> str:
-    return f"{count} slice{'s' if count > 1 else ''}"
 
 
 def _order(stack: Stack) -> list[str]:
@@ -140,39 +141,6 @@ def _tilt(geometry: Geometry) -> tuple[float, float]:
     line = np.polynomial.polynomial.polyfit(heights, shifts, 1)
     off = np.linalg.norm(shifts - (line[0] + heights[:, None] * line[1]), axis=1)
     return float(np.degrees(np.arctan(np.linalg.norm(line[1])))), float(off.max())
-
-
-def _heights(stack: Stack) -> list[str]:
-    said = []
-    if len(stack.frames) < _FEW:
-        said.append(f"only {_slices(len(stack.frames))}: a chest has more")
-    if stack.geometry is None or len(stack.frames) < 2:
-        return said
-    gaps = np.diff(stack.geometry.heights_mm)
-    usual = float(np.median(gaps))
-    if usual > _THICK_MM + 0.05:
-        said.append(f"the slices are {usual:.1f} mm apart: small findings may lie between them")
-    return said + _gaps(stack.geometry.heights_mm, gaps, usual)
-
-
-def _gaps(
-    heights: Vector,
-    gaps: Vector,
-    usual: float,
-) -> list[str]:
-    ratios = gaps / usual
-    wide = (np.rint(ratios) >= 2) & (np.abs(ratios - np.rint(ratios)) < 0.2)
-    off = np.abs(ratios - 1) > max(0.05, 0.05 / usual)
-    if wide.any() and wide.mean() < 0.25 and not (off & ~wide).any():
-        places = [f"{heights[at]:.1f} and {heights[at + 1]:.1f} mm" for at in np.flatnonzero(wide)]
-        where = ", ".join(places[:3]) + (f" and {len(places) - 3} more gaps" if len(places) > 3 else "")
-        missing = _slices(int(np.rint(ratios[wide] - 1).sum()))
-        return [f"{missing} missing, between {where}: the gap is shared among the neighbours"]
-    if off.any():
-        return [
-            f"uneven spacing, {gaps.min():.2f} to {gaps.max():.2f} mm: each slice counts for its own share"
-        ]
-    return []
 
 
 def _header(stack: Stack) -> list[str]:

@@ -12,8 +12,10 @@ from groundglass.scan.dicom.headers import Frame
 
 SAME_MM = 0.02
 """Positions that are closer along the normal are the same."""
-_SAME_DIRECTION = 0.01
-_SAME_SIZE = 1e-3
+SAME_DIRECTION = 0.01
+"""By how much the direction cosines of one stack's slices may differ."""
+SAME_SIZE = 1e-3
+"""By how much their pixel spacings may, in mm."""
 _SLACK = 0.05
 
 
@@ -30,8 +32,8 @@ def stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
     """
     found = []
     for alike in _split(frames, _fixed).values():
-        for turned in _close(alike, lambda frame: frame.orientation, _SAME_DIRECTION):
-            for scaled in _close(turned, lambda frame: frame.spacing, _SAME_SIZE):
+        for turned in _close(alike, lambda frame: frame.orientation, SAME_DIRECTION):
+            for scaled in _close(turned, lambda frame: frame.spacing, SAME_SIZE):
                 found.extend(_untangled(scaled))
     return found
 

@@ -82,6 +82,7 @@ def _series(frames: list[Frame], stacked: Stack, together: int) -> Series:
         patient=header.patient,
         study=header.study,
         series_uid=header.series,
+        damaged=stacked.incomplete,
         content=_content(frames),
     )
 

@@ -17,7 +17,7 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     if value is None or isinstance(value, (bytes, Dataset)):
         return ()
     several = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-    found = tuple(str(one).strip(" \0") for one in several)
+    found = tuple("".join(filter(str.isprintable, str(one))).strip() for one in several)
     return found if any(found) else ()
 
 
