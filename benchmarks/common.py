@@ -1,4 +1,4 @@
-"""What the benchmarks share: slices, the machine in words, timed commands, training in turn, tables.
+"""What the benchmarks share: slices, the machine in words, timed commands, taking turns, tables.
 
 Only the standard library is imported at the top, since keras_side.py runs in an interpreter without Groundglass.
 """
@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,10 @@ MAX_EPOCHS = 1000
 Row = tuple[str, ...]
 SLICES_PER_PHANTOM = 20
 """A phantom yields 16 to 30 slices, so this many make a set that is about as large as was asked for."""
+PAUSE = 0.2
+"""Seconds between tasks, so that one's idle threads have stopped spinning before the next begins."""
+PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in a unit of ``ru_maxrss``."""
 
 
 def parser(description: str, *, slices: int, repetitions: int) -> argparse.ArgumentParser:
@@ -115,10 +119,14 @@ def versions(names: Sequence[str]) -> str:
 
 
 class Cost(NamedTuple):
-    """What a command took from process start to exit, in seconds."""
+    """What a command took from process start to exit: seconds, and the most resident memory in bytes.
+
+    A child begins with the peak of the process that starts it, so ``memory`` is at least as large as that.
+    """
 
     wall: float
     cpu: float
+    memory: float = 0.0
 
 
 def run_command(command: Sequence[str | Path]) -> Cost:
@@ -130,7 +138,31 @@ def run_command(command: Sequence[str | Path]) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"exit code {process.returncode}: {' '.join(map(str, command))}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * PEAK_UNIT)
+
+
+def in_turn(tasks: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[Any]]:
+    """Results of each task: all once to warm up, which is not kept, then all again and again."""
+    results: dict[str, list[Any]] = {name: [] for name in tasks}
+    for repetition in range(repetitions + 1):
+        print(f"round {repetition} of {repetitions}", file=sys.stderr)
+        for name, task in tasks.items():
+            result = task()
+            if repetition:
+                results[name].append(result)
+            time.sleep(PAUSE)
+    return results
+
+
+def timed(task: Callable[[], Any]) -> Callable[[], float]:
+    """Make a task return the seconds that it took."""
+
+    def run() -> float:
+        started = time.perf_counter()
+        task()
+        return time.perf_counter() - started
+
+    return run
 
 
 class Pacer:

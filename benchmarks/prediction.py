@@ -7,15 +7,14 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import Cost, Row, machine, parser, prepare_slices, run_command, show, spread
+from common import Cost, Row, in_turn, machine, parser, prepare_slices, run_command, show, spread, timed
 from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin, untrained_bundle
 from groundglass.bundle.store import BundleError
 from groundglass.detect.bundle import Bundle
@@ -25,36 +24,10 @@ from groundglass.scan.reader import read_scan
 
 GROUNDGLASS = Path(sys.executable).with_name("groundglass")
 ENGINE_SLICES = 256
-PAUSE = 0.2
-"""Seconds between engines, so that one's idle threads have stopped spinning before the next begins."""
-
-
-def in_turn(tasks: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[Any]]:
-    """Results of each task: all once to warm up, which is not kept, then all again and again."""
-    results: dict[str, list[Any]] = {name: [] for name in tasks}
-    for repetition in range(repetitions + 1):
-        print(f"round {repetition} of {repetitions}", file=sys.stderr)
-        for name, task in tasks.items():
-            result = task()
-            if repetition:
-                results[name].append(result)
-            time.sleep(PAUSE)
-    return results
 
 
 def commands(tasks: dict[str, Sequence[str | Path]], repetitions: int) -> dict[str, list[Cost]]:
     return in_turn({name: partial(run_command, command) for name, command in tasks.items()}, repetitions)
-
-
-def timed(task: Callable[[], Any]) -> Callable[[], float]:
-    """Make a task return the seconds that it took."""
-
-    def run() -> float:
-        started = time.perf_counter()
-        task()
-        return time.perf_counter() - started
-
-    return run
 
 
 def start_up(one: Path, choice: list[str], out: Path, repetitions: int) -> list[Row]:

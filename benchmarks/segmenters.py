@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common import Row, machine, show, spread
+from common import Row, in_turn, machine, show, spread, timed
 from groundglass.bundle.engine import Engine
 from groundglass.bundle.store import BundleError
 from groundglass.scan.phantom import make_phantom, random_lesions
@@ -28,7 +28,6 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.facts import SegmenterFacts
 from groundglass.segment.segmenter import Segmenter
-from prediction import in_turn, timed
 
 Floats = NDArray[np.float32]
 

@@ -1,0 +1,80 @@
+"""The heavy parts of volume.py, each in a process of its own, so that what measures memory stays small.
+
+``write FOLDER SLICES`` writes a phantom as a CT series of 512 x 512; ``lungmask FOLDER SAMPLE`` runs lungmask's
+network over some slices of a series whenever it is told to.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from common import PEAK_UNIT, Pacer
+
+SOURCE = (60, 256, 256)
+"""The phantom that is enlarged: one of 600 slices of 512 x 512 would take 19 GB to make."""
+SIDE = 512
+CHUNK = 8
+"""Slices that are enlarged together, at least."""
+SYNTAX = "jpeg-lossless"
+
+
+def write_series(folder: Path, slices: int) -> None:
+    """Write a phantom with COVID-19, enlarged to ``slices`` slices of 512 x 512 over the same chest."""
+    from groundglass.files import write_bytes
+    from groundglass.scan.phantom import make_phantom, random_lesions
+    from groundglass.scan.phantom.dicom_headers import STORAGES, Header, Person, classic_images
+    from groundglass.scan.phantom.dicom_syntax import encode
+    from groundglass.scan.phantom.stack import phantom_stack, recut
+    from groundglass.scan.volume import Geometry
+
+    small = phantom_stack(make_phantom(shape=SOURCE, lesions=random_lesions(0, "covid")))
+    shrink = SOURCE[1] / SIDE
+    rows, columns = small.geometry.row_step * shrink, small.geometry.column_step * shrink
+    positions = np.linspace(small.geometry.positions[0], small.geometry.positions[-1], slices)
+    header = Header(Person(), 1, STORAGES["unsigned"], None, f"benchmark of {slices} slices")
+    number = 0
+    for some in np.array_split(positions, max(1, slices // CHUNK)):
+        for image in classic_images(recut(small, Geometry(some, rows, columns), (SIDE, SIDE)), header):
+            number += 1
+            image.InstanceNumber = str(number)
+            image.SOPInstanceUID = header.uid("image", 1, number)
+            write_bytes(folder / f"{number:04d}.dcm", encode(image, SYNTAX))
+
+
+def run_lungmask_in_turn(folder: Path, sample: int) -> None:
+    """Run lungmask's network on ``sample`` slices of a series, spread evenly over it, each time it is told to."""
+    import torch
+    from PIL import Image
+
+    from groundglass.scan.find import find_series
+    from groundglass.scan.scan import Scan
+    from segmenters import SIDE as NETWORK_SIDE
+    from segmenters import lungmask_inputs, lungmask_network, run_lungmask
+
+    pacer = Pacer()
+    usable = [series for series in find_series([folder]).series if series.usable]
+    if len(usable) != 1:
+        sys.exit(f"{folder} holds {len(usable)} series that can be used; name a folder with one")
+    volume = usable[0].load()
+    chosen = np.linspace(0, volume.shape[0] - 1, min(sample, volume.shape[0])).round().astype(int)
+    size = (NETWORK_SIDE, NETWORK_SIDE)
+    shrunk = [np.array(Image.fromarray(volume.slice(int(z)).pixels).resize(size)) for z in chosen]
+    inputs = lungmask_inputs([Scan(pixels, True, str(z)) for z, pixels in zip(chosen, shrunk, strict=True)])
+    network = lungmask_network()
+    pacer.facts = {
+        "slices": volume.shape[0],
+        "size": volume.shape[1:],
+        "sample": len(inputs),
+        "threads": torch.get_num_threads(),
+    }
+    while True:
+        pacer.begin()
+        run_lungmask(network, inputs if pacer.warm else inputs[:1])
+        pacer.end(memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT)
+
+
+if __name__ == "__main__":
+    task, where, count = sys.argv[1:]
+    {"write": write_series, "lungmask": run_lungmask_in_turn}[task](Path(where), int(count))
