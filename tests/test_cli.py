@@ -201,7 +201,8 @@ def test_the_demo_takes_phantoms_where_there_are_none(
     monkeypatch.setenv("GROUNDGLASS_DATA", str(tmp_path / "data"))
     said: list[str] = []
     report = demo(tmp_path / "out", said.append)
-    assert "phantoms instead" in said[-1]
+    assert list((tmp_path / "out" / "volume" / "out").glob("study-*/sr.dcm"))
+    assert "phantoms instead" in said[-2]
     page = report.read_text()
     assert "say nothing of how good" in page
     assert "How well it does" not in page

@@ -118,3 +118,11 @@ def test_a_kernel_that_looks_like_markup(tmp_path: Path, covid_phantom: Phantom)
     assert code == 0
     assert "[/b]" in out
     assert "\x1b" not in out
+
+
+def test_heatmaps_within_the_input_are_no_new_slices(tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "slice.png")
+    for _ in range(2):
+        _, out, _ = run("predict", tmp_path, "-o", tmp_path, "--json")
+        assert len(json.loads(out)["slices"]) == 1
+    assert (tmp_path / "heatmaps" / "slice.png").exists()

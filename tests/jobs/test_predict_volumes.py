@@ -291,3 +291,22 @@ def test_results_within_the_input_are_passed_over(
 def test_volumes_need_the_lungs(scans: Path) -> None:
     with pytest.raises(GroundglassError, match="--no-lungs"):
         predict_volumes(find_series([scans / "b"]), None, detector=Detector.load(lungs=False))
+
+
+def test_the_segmentation_holds_the_volumes_of_the_findings(
+    done: tuple[Path, PatientAnswers], covid_phantom: Phantom
+) -> None:
+    folder, result = done
+    study = folder / result.rows[0]["study"]
+    findings = json.loads((study / "findings.json").read_text())
+    written = pydicom.dcmread(study / "seg.dcm")
+    numbers = [
+        group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        for group in written.PerFrameFunctionalGroupsSequence
+    ]
+    voxels = np.zeros(4)
+    np.add.at(voxels, numbers, written.pixel_array.astype(int).sum(axis=(1, 2)))
+    right, left, lesions = voxels[1:] * covid_phantom.voxel_ml
+    assert right == pytest.approx(findings["right"]["lung_ml"], rel=1e-3)
+    assert left == pytest.approx(findings["left"]["lung_ml"], rel=1e-3)
+    assert lesions == pytest.approx(findings["both"]["lesion_ml"], rel=1e-3)

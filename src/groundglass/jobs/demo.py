@@ -12,6 +12,8 @@ from groundglass.scan.phantom import write_phantom_set
 
 DATASET = "covid-ct"
 PHANTOMS = 3
+VOLUME = "volume"
+"""Folder of the phantom volume and its results."""
 
 
 def demo(folder: Path, tell: Callable[[str], None]) -> Path:
@@ -40,7 +42,19 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
         rows = write_phantom_set(slices, count=PHANTOMS, disease="mixed", seed=0)
         title = "Phantoms: synthetic slices, which say nothing of how good the detector is"
         predict([Path(row["path"]) for row in rows], folder, detector=detector, title=title)
+    tell(f"A synthetic volume, from DICOM to DICOM: {_volume(folder / VOLUME, detector)}")
     return folder / "report.html"
+
+
+def _volume(folder: Path, detector: Detector) -> Path:
+    """Answer for a phantom that is written as a DICOM series; the report."""
+    from groundglass.jobs.predict_volumes import predict_volumes
+    from groundglass.scan.find import find_series
+    from groundglass.scan.phantom.volumes import write_phantom_volumes
+
+    scans = write_phantom_volumes(folder, count=1, disease="covid", syntax="jpeg-lossless")
+    answers = predict_volumes(find_series(scans), folder / "out", detector=detector)
+    return next(iter(answers.folders.values())) / "report.html"
 
 
 def _have_real_slices(tell: Callable[[str], None]) -> bool:

@@ -26,7 +26,7 @@ def unique_names(files: Iterable[Path]) -> dict[Path, str]:
 
 
 def mark_results(folder: Path) -> None:
-    """Mark a folder as results, so that a later search for scans passes it over."""
+    """Mark a folder that holds nothing but results, so that a later search for scans passes it over."""
     write_text(folder / RESULTS, "Results of Groundglass: a search for scans passes this folder over.\n")
 
 

@@ -81,8 +81,8 @@ def predict(
     names = unique_names(files) if heatmaps and folder else {}
     rows: list[Row] = []
     failures = [Failure.of(error) for error in unread]
-    if folder:
-        mark_results(folder)
+    if names and folder:
+        mark_results(folder / "heatmaps")
     with ThreadPoolExecutor(2) as pool:
         drawn: deque[Future[None]] = deque()
         for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):

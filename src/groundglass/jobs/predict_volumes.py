@@ -21,7 +21,6 @@ from groundglass.detect.findings import Failure
 from groundglass.detect.patient import SIDES
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
-from groundglass.jobs.names import mark_results
 from groundglass.jobs.progress import counting
 from groundglass.jobs.studies import Study, find_studies, key_of
 from groundglass.jobs.study import (
@@ -152,7 +151,6 @@ def predict_volumes(
     if folder is None:
         return job.run(fresh)
     with _alone(folder):
-        mark_results(folder)
         sweep(folder)
         try:
             result = job.run(fresh)
