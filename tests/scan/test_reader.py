@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from groundglass.errors import GroundglassError
-from groundglass.scan.reader import find_scans, natural_key
+from groundglass.scan.natural import natural_key
+from groundglass.scan.reader import find_scans
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from groundglass.data.registry import Dataset
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.scan.image import SUFFIXES
-from groundglass.scan.reader import natural_key
+from groundglass.scan.natural import natural_key
 
 Row = dict[str, str]
 

@@ -21,13 +21,13 @@ from groundglass.detect.findings import Failure
 from groundglass.detect.patient import SIDES
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
+from groundglass.jobs.answered import answer_study
 from groundglass.jobs.progress import counting
 from groundglass.jobs.studies import Study, find_studies, key_of
 from groundglass.jobs.study import (
     FINDINGS,
     Making,
     Outputs,
-    answer_study,
     document_of,
     refuse_foreign,
     sweep,

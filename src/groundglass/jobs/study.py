@@ -1,4 +1,4 @@
-"""One study: answering for its volume, and writing what was found."""
+"""One study: writing what was found."""
 
 import csv
 import hashlib
@@ -6,7 +6,6 @@ import hmac
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,17 +21,15 @@ from groundglass import __version__
 from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
-from groundglass.detect.volume import VolumeAnswer, answer_volume
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import umask, write_json, write_text
+from groundglass.jobs.answered import Answered
 from groundglass.jobs.names import mark_results
-from groundglass.jobs.studies import Study
-from groundglass.jobs.volume_pictures import Thumbnails, montage, stack
+from groundglass.jobs.volume_pictures import montage, stack
 from groundglass.jobs.volume_report import volume_report
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
 from groundglass.scan.find import RESULTS
-from groundglass.scan.volume import Volume
 from groundglass.segment.lung_volume import LESION
 
 FINDINGS = "findings.json"
@@ -92,41 +89,6 @@ class Making:
     outputs: Outputs
     made_from: str
     key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Answered:
-    """A study's volume with the answer, and small pictures of its slices."""
-
-    study: Study
-    volume: Volume
-    answer: VolumeAnswer
-    thumbnails: Thumbnails
-
-    @property
-    def finding(self) -> PatientFinding:
-        """The patient's answer."""
-        return self.answer.finding
-
-
-def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> Answered:
-    """Answer for the study's series; ``seen`` is called after each slice.
-
-    Raises
-    ------
-    ScanError
-        If the study has no series to ask, or it cannot be read.
-    """
-    if study.series is None:
-        raise study.error()
-    volume = study.series.load()
-    thumbnails = Thumbnails(detector.bundle.facts.preprocessing, volume.shape[0])
-
-    def passing(number: int, scan: Any) -> None:
-        thumbnails.take(number, scan)
-        seen()
-
-    return Answered(study, volume, answer_volume(detector, volume, passing), thumbnails)
 
 
 def write_study(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:

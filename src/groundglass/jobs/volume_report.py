@@ -1,7 +1,6 @@
 """The page about one volume."""
 
 import io
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -10,20 +9,18 @@ from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding, SliceAnswer
 from groundglass.detect.patient_rule import LESION_FEATURES
 from groundglass.errors import ScanError
+from groundglass.jobs.answered import Answered
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Picture, Report, SliceCard, Stack, Table
 from groundglass.segment.overlay import overlay
-
-if TYPE_CHECKING:
-    from groundglass.jobs.study import Answered
 
 TELLING = 6
 """Slices that are shown with heatmap and masks."""
 LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
 
 
-def volume_report(answered: "Answered", detector: Detector, sheet: Image.Image, frames: Stack) -> Report:
+def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, frames: Stack) -> Report:
     """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
     finding = answered.finding
     return Report(
@@ -89,7 +86,7 @@ def ml(volume: float | None) -> str:
     return "spacing not known" if volume is None else f"{volume:.0f} ml"
 
 
-def _cards(answered: "Answered", detector: Detector) -> list[SliceCard]:
+def _cards(answered: Answered, detector: Detector) -> list[SliceCard]:
     return [
         card
         for one in answered.finding.most_telling(TELLING)
@@ -97,7 +94,7 @@ def _cards(answered: "Answered", detector: Detector) -> list[SliceCard]:
     ]
 
 
-def _card(answered: "Answered", detector: Detector, one: SliceAnswer) -> SliceCard | None:
+def _card(answered: Answered, detector: Detector, one: SliceAnswer) -> SliceCard | None:
     number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
     try:
         scan = answered.volume.slice(number)
@@ -117,7 +114,7 @@ def _card(answered: "Answered", detector: Detector, one: SliceAnswer) -> SliceCa
     )
 
 
-def _volume_table(answered: "Answered") -> Table:
+def _volume_table(answered: Answered) -> Table:
     volume, series = answered.volume, answered.study.series
     spacing = None if volume.geometry is None else volume.geometry.spacing
     rows = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan import sniff
 from groundglass.scan.members import Found, found, head, hidden, zipped
-from groundglass.scan.reader import natural_key
+from groundglass.scan.natural import natural_key
 from groundglass.scan.series import Listing, Series
 from groundglass.scan.volume import Member
 

@@ -1,13 +1,13 @@
 """From paths to Scans: which files to read, and reading one of them."""
 
 import glob
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.image import SUFFIXES, read_image
+from groundglass.scan.natural import natural_key
 from groundglass.scan.scan import Scan
 from groundglass.scan.sniff import by_name
 
@@ -91,12 +91,3 @@ def _expand(path: Path) -> list[Path]:
             return sorted(files, key=natural_key)
         raise GroundglassError(f"{path}: no file matches this pattern")
     raise GroundglassError(f"{path}: there is no such file or folder")
-
-
-def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
-    """Sort key by which ``slice 9`` comes before ``slice 10``."""
-    return [
-        (0, int(part)) if part.isdigit() else (1, part.lower())
-        for part in re.split(r"([0-9]+)", str(path))
-        if part
-    ]

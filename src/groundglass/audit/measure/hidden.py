@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from groundglass.scan.reader import natural_key
+from groundglass.scan.natural import natural_key
 
 SIDE = 32
 """Height and width of the pictures on which neighbours are compared."""

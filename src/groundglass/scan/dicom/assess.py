@@ -6,7 +6,7 @@ import numpy as np
 
 from groundglass.scan.dicom.checks import FINE, Problem, object_problem, pixel_problem, states_hu
 from groundglass.scan.dicom.codecs import LOSSY
-from groundglass.scan.dicom.headers import Frame
+from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.pixels import padding_range
 from groundglass.scan.dicom.stacking import Stack
 from groundglass.scan.spacing import count_of_slices, spacing_warnings

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from pydicom import config, uid
 
 from groundglass.scan.dicom.codecs import NATIVE, supported
+from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.grouping import localizer
-from groundglass.scan.dicom.headers import Frame
 from groundglass.scan.image import MIN_SIDE
 
 MAX_PIXELS = 4096 * 4096

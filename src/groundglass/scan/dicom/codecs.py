@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
-from groundglass.scan.dicom.headers import Encoding
+from groundglass.scan.dicom.frame import Encoding
 
 Stored = NDArray[np.integer[Any]]
 

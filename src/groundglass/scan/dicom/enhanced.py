@@ -7,7 +7,7 @@ from pydicom import Dataset
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom import values
-from groundglass.scan.dicom.headers import Frame, Header
+from groundglass.scan.dicom.frame import Frame, Header
 
 T = TypeVar("T")
 

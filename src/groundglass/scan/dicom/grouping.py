@@ -8,7 +8,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.scan.dicom.headers import Frame
+from groundglass.scan.dicom.frame import Frame
 
 SAME_MM = 0.02
 """Positions that are closer along the normal are the same."""

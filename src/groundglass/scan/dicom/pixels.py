@@ -10,7 +10,8 @@ from pydicom.encaps import get_frame
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom.codecs import NATIVE, DecodingError, Stored, decode
-from groundglass.scan.dicom.headers import Encoding, Frame, kept, open_dicom
+from groundglass.scan.dicom.frame import Encoding, Frame
+from groundglass.scan.dicom.headers import kept, open_dicom
 from groundglass.scan.members import found
 from groundglass.scan.volume import Origin
 

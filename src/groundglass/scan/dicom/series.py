@@ -10,8 +10,9 @@ from pathlib import Path
 from groundglass.errors import ScanError
 from groundglass.scan.dicom.assess import NO_RESCALE, NO_RESCALE_READ, problem, warnings
 from groundglass.scan.dicom.checks import states_hu
+from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.grouping import stacks
-from groundglass.scan.dicom.headers import Frame, read_header
+from groundglass.scan.dicom.headers import read_header
 from groundglass.scan.dicom.pixels import SliceReader
 from groundglass.scan.dicom.stacking import Stack, stack
 from groundglass.scan.dicom.units import guess_intercept

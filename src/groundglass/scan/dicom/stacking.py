@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.grouping import SAME_MM, height_mm, normal, sound
-from groundglass.scan.dicom.headers import Frame
 from groundglass.scan.series import Plane
 from groundglass.scan.volume import Geometry, Instance, Origin, Vector
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
-from groundglass.scan.dicom.headers import Frame
+from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.pixels import stored_values
 
 _SLICES = 5

@@ -9,11 +9,10 @@ import numpy as np
 from groundglass.errors import GroundglassError
 from groundglass.files import write_json
 from groundglass.scan.phantom.dicom import Form, write_phantom_dicom
-from groundglass.scan.phantom.lesions import random_lesions
 from groundglass.scan.phantom.nifti import write_phantom_nifti
-from groundglass.scan.phantom.phantom import Phantom, make_phantom
+from groundglass.scan.phantom.phantom import Phantom
 from groundglass.scan.phantom.placing import SIDE_LABELS
-from groundglass.scan.phantom.write import MIXED
+from groundglass.scan.phantom.write import phantoms
 
 NIFTI = "nifti"
 
@@ -61,14 +60,10 @@ def write_phantom_volumes(
     GroundglassError
         If an argument is out of range or a file cannot be written.
     """
-    if count < 1:
-        raise GroundglassError(f"a set needs at least one phantom, got {count}")
     if form == NIFTI and fault is not None:
         raise GroundglassError("faults are of DICOM: leave out the fault, or take another form than nifti")
     written = []
-    for number in range(seed, seed + count):
-        this = MIXED[(number - seed) % len(MIXED)] if disease == "mixed" else disease
-        phantom = make_phantom(number, shape=shape, lesions=random_lesions(number, this))
+    for this, phantom in phantoms(count, disease, seed, shape):
         name = phantom.scan.scan_id
         if form == NIFTI:
             written.append(write_phantom_nifti(phantom, folder / "scans" / f"{name}.nii.gz"))
@@ -78,7 +73,7 @@ def write_phantom_volumes(
             written.append(series)
         _write_truth(phantom, folder / "truth", name, this)
         if progress is not None:
-            progress(number - seed + 1, count)
+            progress(len(written), count)
     return written
 
 

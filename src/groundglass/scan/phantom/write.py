@@ -1,6 +1,6 @@
 """Writing phantoms as files: slices as a viewer shows them, masks, volume and truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -113,19 +113,26 @@ def write_phantom_set(
     GroundglassError
         If an argument is out of range or a file cannot be written.
     """
-    if count < 1:
-        raise GroundglassError(f"a set needs at least one phantom, got {count}")
     folder = Path(folder).absolute()
     rows: list[dict[str, str]] = []
-    for number in range(count):
-        this = MIXED[number % len(MIXED)] if disease == "mixed" else disease
-        phantom = make_phantom(seed + number, shape=shape, lesions=random_lesions(seed + number, this))
+    for number, (this, phantom) in enumerate(phantoms(count, disease, seed, shape)):
         for index, path in zip(_shown(phantom), write_phantom(phantom, folder), strict=True):
             if this != "covid" or phantom.lesions[index].any():
                 rows.append(_row(path, phantom.scan.scan_id, POSITIVE if this == "covid" else NEGATIVE))
         if progress is not None:
             progress(number + 1, count)
     return rows
+
+
+def phantoms(
+    count: int, disease: str, seed: int, shape: tuple[int, int, int]
+) -> Iterator[tuple[str, Phantom]]:
+    """Phantoms of seeds ``seed``, ``seed + 1``, ... with what each has; arguments as :func:`write_phantom_set`."""
+    if count < 1:
+        raise GroundglassError(f"a set needs at least one phantom, got {count}")
+    for number in range(count):
+        this = MIXED[number % len(MIXED)] if disease == "mixed" else disease
+        yield this, make_phantom(seed + number, shape=shape, lesions=random_lesions(seed + number, this))
 
 
 def _shown(phantom: Phantom) -> list[int]:
