@@ -133,7 +133,7 @@ def scan(
 
 
 def aggregate(
-    bundle: Annotated[str, typer.Argument(help="The detector: a bundle's folder or a run's folder.")],
+    bundle: Annotated[str, typer.Argument(help="The detector: a shipped one, a bundle's folder or a run's.")],
     dataset: Annotated[
         str,
         typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders, with patients."),
@@ -141,7 +141,9 @@ def aggregate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for aggregation.json and report.html.")
     ] = Path("aggregation"),
-    part: Annotated[str | None, typer.Option(help="train, val or all.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="train, val or all [all of an external set, else val].")
+    ] = None,
     least_slices: Annotated[
         int, typer.Option(min=1, help="Patients with fewer slices that show lungs are left out.")
     ] = 5,
@@ -234,6 +236,8 @@ def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
 
 
 def _listing(listing: "Listing") -> dict[str, Any]:
+    from groundglass.detect.findings import Failure
+
     return {
         "series": [
             {
@@ -257,7 +261,9 @@ def _listing(listing: "Listing") -> dict[str, Any]:
             for number, series in _numbered(listing)
         ],
         "pictures": [str(path) for path in listing.pictures],
+        "failures": [asdict(Failure.of(error)) for error in listing.failures],
         "ignored_files": listing.ignored,
+        "result_folders": [str(path) for path in listing.results],
     }
 
 
@@ -286,6 +292,8 @@ def _print_listing(listing: "Listing") -> None:
         ]
         header = ("study", "series", "modality", "plane", "slices", "spacing, mm", "kernel", "usable")
         table(f"{len(rows)} series", header, rows)
+        for study, source in {study: series.source for study, series in _numbered(listing)}.items():
+            typer.echo(f"study {study}: {source}")
         for study, series in _numbered(listing):
             refused = "; ".join(filter(None, (series.problem, series.remedy)))
             for remark in filter(None, (refused, *series.warnings)):

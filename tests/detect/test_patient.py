@@ -63,7 +63,7 @@ def test_a_bundle_without_a_rule_says_so(shipped_detector: Detector) -> None:
     assert any("no rule for patients" in warning for warning in finding.warnings)
 
 
-def test_tips_of_the_lungs_are_not_asked() -> None:
+def test_tips_of_the_lungs_do_not_count() -> None:
     slices = lung_slices(5)
     slices[1] = replace(slices[1], lungs_px=(1000, 900))
     assert enough_lung(slices) == [False, False, True, True, False]

@@ -51,7 +51,7 @@ def test_attention_goes_by_lesions() -> None:
     assert sick_first > features(slices([0.9, 0.1], [0, 50]))["attention_logit"]
 
 
-def test_slices_with_little_lung_are_not_asked() -> None:
+def test_slices_with_little_lung_do_not_count() -> None:
     tip = slices([0.2, 0.99], lungs=[[100, 100], [5, 5]])
     assert features(tip)["top_logit"] == pytest.approx(math.log(0.2 / 0.8))
 

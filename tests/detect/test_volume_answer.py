@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient import conclude
+from groundglass.detect.patient import SliceAnswer, conclude
 from groundglass.detect.volume import VolumeAnswer, answer_volume
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 from groundglass.scan.phantom import Phantom
 from groundglass.scan.phantom.stack import phantom_geometry
 from groundglass.scan.volume import Volume
-from groundglass.segment.lung_volume import LESION
+from groundglass.segment.lung_volume import LESION, counts
 
 
 def volume(phantom: Phantom, read: Callable[[int], np.ndarray] | None = None) -> Volume:
@@ -44,9 +44,6 @@ def test_volumes_from_the_exact_masks_are_within_one_percent(
     shipped_detector: Detector, covid_phantom: Phantom
 ) -> None:
     """The measuring alone: what the masks say, on a stack with missing slices, too."""
-    from groundglass.detect.patient import SliceAnswer
-    from groundglass.segment.lung_volume import counts
-
     labels = covid_phantom.lungs | ((covid_phantom.lesions > 0) * np.uint8(LESION))
     geometry = phantom_geometry(covid_phantom)
     slices = [SliceAnswer(n + 1, 0.0, 0.5, 0.5, True, *counts(plane)) for n, plane in enumerate(labels)]
@@ -112,7 +109,7 @@ def test_a_volume_without_lungs(shipped_detector: Detector, covid_phantom: Phant
     flesh = np.random.default_rng(0).normal(40, 20, covid_phantom.scan.pixels.shape[1:]).astype(np.float32)
     finding = answer_volume(shipped_detector, volume(covid_phantom, lambda number: flesh)).finding
     assert finding.verdict == NOT_A_CHEST_CT
-    assert finding.asked == []
+    assert finding.counted == []
 
 
 def test_without_a_segmenter_a_volume_is_refused(covid_phantom: Phantom) -> None:

@@ -13,10 +13,11 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.jobs.predict_volumes import PatientAnswers, predict_volumes
 from groundglass.jobs.study import UNFINISHED, Outputs
 from groundglass.labels import POSITIVE
-from groundglass.scan.find import RESULTS, find_series
+from groundglass.scan.find import find_series
 from groundglass.scan.phantom import Phantom, make_phantom
 from groundglass.scan.phantom.dicom import write_phantom_dicom
 from groundglass.scan.phantom.nifti import write_phantom_nifti
+from groundglass.scan.results import RESULTS
 
 FILES = {
     RESULTS,

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -6,7 +7,7 @@ import pytest
 
 from groundglass.detect.detector import Detector
 from groundglass.detect.volume import VolumeAnswer, answer_volume
-from groundglass.jobs.volume_pictures import MOST_FRAMES, Thumbnails, montage, stack
+from groundglass.jobs.volume_pictures import BAND, MOST_FRAMES, TILE, Thumbnails, montage, stack
 from groundglass.report.page import PICTURE_SIDE
 from groundglass.scan.phantom import Phantom
 from groundglass.scan.phantom.stack import phantom_geometry
@@ -51,8 +52,6 @@ def test_the_stack_holds_every_slice_and_begins_at_the_worst(
 def test_a_long_stack_is_thinned(answered: tuple[Thumbnails, VolumeAnswer]) -> None:
     thumbnails, answer = answered
     times = 2 * MOST_FRAMES // len(answer.finding.slices) + 1
-    from dataclasses import replace
-
     long = replace(
         answer,
         finding=replace(answer.finding, slices=answer.finding.slices * times),
@@ -68,5 +67,13 @@ def test_a_long_stack_is_thinned(answered: tuple[Thumbnails, VolumeAnswer]) -> N
 def test_the_montage_goes_from_the_head_to_the_feet(answered: tuple[Thumbnails, VolumeAnswer]) -> None:
     sheet = montage(*answered, ("covid", "RESEARCH USE ONLY"))
     assert sheet.mode == "RGB"
-    assert sheet.width == 5 * 256
+    assert sheet.width == 5 * TILE
     assert np.asarray(sheet)[:40].max() == 255, "the words"
+    first = np.asarray(sheet.crop((0, BAND, TILE, BAND + TILE)).convert("L"), dtype=float)
+    bearing = np.flatnonzero(answered[1].labels.any(axis=(1, 2)))
+    likeness = {}
+    for number in (bearing[0], bearing[-1]):
+        grey = answered[0].pictures[number]
+        assert grey is not None
+        likeness[number] = np.corrcoef(cv2.resize(grey, (TILE, TILE)).ravel(), first.ravel())[0, 1]
+    assert likeness[bearing[-1]] > 0.95 > likeness[bearing[0]]

@@ -30,4 +30,4 @@ def test_the_command_ends_as_the_document_says(
     if code == 0:
         assert any(row["verdict"] for row in answers)
     else:
-        assert done.exception is None or str(done.exception) or done.stderr
+        assert done.stderr or isinstance(done.exception, GroundglassError)

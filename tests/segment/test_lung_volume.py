@@ -33,7 +33,7 @@ def test_a_bowel_loop_is_dropped_and_the_lungs_stay() -> None:
     labels = two_lungs()
     alone = labels.copy()
     labels[0, 52:58, 2:10] = 1
-    assert drop_strays(labels) == 1
+    drop_strays(labels)
     np.testing.assert_array_equal(labels[1:], alone[1:])
     assert not labels[0].any()
 
@@ -42,18 +42,19 @@ def test_a_loop_in_a_slice_with_lungs_is_dropped_alone() -> None:
     labels = two_lungs()
     alone = labels.copy()
     labels[3, 56:60, 70:80] = 2
-    assert drop_strays(labels) == 1
+    drop_strays(labels)
     np.testing.assert_array_equal(labels, alone)
 
 
 def test_both_lungs_stay_though_they_hang_apart() -> None:
     labels = two_lungs()
-    assert drop_strays(labels) == 0
-    assert set(np.unique(labels)) == {0, 1, 2}
+    alone = labels.copy()
+    drop_strays(labels)
+    np.testing.assert_array_equal(labels, alone)
 
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_nothing_to_drop(value: int) -> None:
     labels = np.full((2, 9, 9), value, dtype=np.uint8)
-    assert drop_strays(labels) == 0
+    drop_strays(labels)
     assert (labels == value).all()

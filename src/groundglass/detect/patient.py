@@ -62,10 +62,10 @@ class SliceAnswer:
     height_mm
         Where it lies along the stack; None where that is not known.
     probability
-        Calibrated, of COVID-19; None where it was not asked, since no lungs were found on it.
+        Calibrated, of COVID-19; None where no lungs were found on it.
     score
         The same before calibration.
-    asked
+    counted
         Whether it counts for the patient's probability: it holds enough lung.
     lungs_px, lesions_px
         In the right and in the left lung; 0 where no lungs were found.
@@ -77,7 +77,7 @@ class SliceAnswer:
     height_mm: float | None = None
     probability: float | None = None
     score: float | None = None
-    asked: bool = False
+    counted: bool = False
     lungs_px: tuple[int, int] = (0, 0)
     lesions_px: tuple[int, int] = (0, 0)
     reason: str = ""
@@ -120,13 +120,13 @@ class PatientFinding:
     warnings: tuple[str, ...] = ()
 
     @property
-    def asked(self) -> list[SliceAnswer]:
+    def counted(self) -> list[SliceAnswer]:
         """The slices that count for the probability."""
-        return [answer for answer in self.slices if answer.asked]
+        return [answer for answer in self.slices if answer.counted]
 
     def most_telling(self, count: int) -> list[SliceAnswer]:
         """The slices to look at first: most lesion, then most probable."""
-        ranked = sorted(self.asked, key=lambda one: (-sum(one.lesions_px), -(one.probability or 0)))
+        ranked = sorted(self.counted, key=lambda one: (-sum(one.lesions_px), -(one.probability or 0)))
         return ranked[:count]
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class PatientFinding:
                 }
                 for side, extent in self.extent.items()
             },
-            "slices_asked": len(self.asked),
+            "slices_counted": len(self.counted),
             "warnings": list(self.warnings),
             "slices": [_slice(answer) for answer in self.slices],
         }
@@ -155,7 +155,7 @@ def _slice(answer: SliceAnswer) -> dict[str, Any]:
     return {
         "number": answer.number,
         "height_mm": _rounded(answer.height_mm, 3),
-        "asked": answer.asked,
+        "counted": answer.counted,
         "probability": _rounded(answer.probability, 6),
         "score": _rounded(answer.score, 6),
         "lesion_share": _rounded(answer.lesion_share, 6),

@@ -28,7 +28,7 @@ LEAST_SHARE = 1e-3
 LEAST_PROBABILITY = 1e-4
 """Probabilities are kept this far from 0 and 1, lest one slice decide alone."""
 LEAST_OF_LARGEST = 0.1
-"""A slice is asked where its lungs are at least this share of the largest lung area: the tips and the recesses
+"""A slice counts where its lungs are at least this share of the largest lung area: the tips and the recesses
 behind the diaphragm hold too little lung to tell anything."""
 
 Values = NDArray[np.float64]
@@ -53,8 +53,8 @@ class LungSlices:
     lesions: NDArray[np.float64]
     thickness: Values
 
-    def asked(self) -> "LungSlices":
-        """Those with enough lung to be asked, see :data:`LEAST_OF_LARGEST`; never none of them."""
+    def with_enough_lung(self) -> "LungSlices":
+        """Those with enough lung to count, see :data:`LEAST_OF_LARGEST`; never none of them."""
         areas = self.lungs.sum(axis=1)
         keep = areas >= LEAST_OF_LARGEST * areas.max()
         return LungSlices(self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep])
@@ -133,8 +133,8 @@ before those of chosen slices, since they hang less on how a volume was cut."""
 
 def features(slices: LungSlices, names: tuple[str, ...] = tuple(FEATURES)) -> dict[str, float]:
     """The features of a patient's lung-bearing slices, of those with enough lung."""
-    asked = slices.asked()
-    return {name: FEATURES[name](asked) for name in names}
+    counted = slices.with_enough_lung()
+    return {name: FEATURES[name](counted) for name in names}
 
 
 class PatientRule(FactsPart):

@@ -156,7 +156,8 @@ class _Pass:
         """The patient's answer, from the labels as they stand."""
         answers = [self._answer(number) for number in range(self.volume.shape[0])]
         answers = [
-            replace(answer, asked=asked) for answer, asked in zip(answers, enough_lung(answers), strict=True)
+            replace(answer, counted=enough)
+            for answer, enough in zip(answers, enough_lung(answers), strict=True)
         ]
         geometry = self.volume.geometry
         warnings = list(self.volume.warnings)

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from groundglass.errors import GroundglassError
-from groundglass.files import write_text
-from groundglass.scan.find import RESULTS
 
 
 def unique_names(files: Iterable[Path]) -> dict[Path, str]:
@@ -23,11 +21,6 @@ def unique_names(files: Iterable[Path]) -> dict[Path, str]:
         taken.add(name.lower())
         names[path] = name
     return names
-
-
-def mark_results(folder: Path) -> None:
-    """Mark a folder that holds nothing but results, so that a later search for scans passes it over."""
-    write_text(folder / RESULTS, "Results of Groundglass: a search for scans passes this folder over.\n")
 
 
 def refuse_overwriting(files: Iterable[Path], written: Iterable[Path]) -> None:

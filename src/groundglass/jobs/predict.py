@@ -15,11 +15,12 @@ from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
 from groundglass.files import replacing, write_json
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.names import mark_results, unique_names
+from groundglass.jobs.names import unique_names
 from groundglass.jobs.progress import track
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Report, Table, write_report
+from groundglass.scan.results import mark_results
 from groundglass.segment.reading import AHEAD
 
 SHOWN = 60

@@ -5,7 +5,8 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from groundglass.files import write_json, write_text
 from groundglass.jobs.answered import answer_study
 from groundglass.jobs.progress import counting
 from groundglass.jobs.studies import Study, find_studies, key_of
+from groundglass.jobs.studies_report import studies_report
 from groundglass.jobs.study import (
     FINDINGS,
     Making,
@@ -35,8 +37,7 @@ from groundglass.jobs.study import (
     write_study,
 )
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
-from groundglass.report.facts import bundle_table
-from groundglass.report.page import Link, Report, Table, write_report
+from groundglass.report.page import write_report
 from groundglass.scan.series import Listing
 
 PATIENTS = "patients"
@@ -50,7 +51,7 @@ COLUMNS = (
     "source",
     "series",
     "slices",
-    "slices_asked",
+    "slices_counted",
     "probability",
     "verdict",
     "severity",
@@ -62,6 +63,8 @@ COLUMNS = (
 FORMAT = 1
 """Of what is written of a study; another one makes earlier results be done anew."""
 LOCK_FILE = ".lock"
+NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
+"""Of the columns; None where they are not known."""
 SAVE_EVERY = 5.0
 """Seconds between two writings of the table while a long job runs."""
 
@@ -152,12 +155,14 @@ def predict_volumes(
         return job.run(fresh)
     with _alone(folder):
         sweep(folder)
+        for study in job.studies:
+            refuse_foreign(folder / study.name)
         try:
             result = job.run(fresh)
         finally:
             job.save()
         write_json(folder / f"{PATIENTS}.json", result.document())
-        write_report(_overview(result, detector), folder / f"{PATIENTS}.html")
+        write_report(studies_report(result.rows, result.failures, detector), folder / f"{PATIENTS}.html")
     return result
 
 
@@ -187,7 +192,7 @@ class _Job:
     ) -> None:
         self.detector, self.folder, self.outputs, self.identities = detector, folder, outputs, identities
         self.key = key_of(folder)
-        self.studies = find_studies(listing, self.key)
+        self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
         self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
         self._rows: dict[str, dict[str, Any]] = {}
         self._saved = time.monotonic()
@@ -199,9 +204,6 @@ class _Job:
             if study.name in earlier:
                 self._answered(study, earlier[study.name])
         self.result.kept = len(earlier)
-        for study in todo:
-            if self.folder is not None:
-                refuse_foreign(self.folder / study.name)
         slices = sum(study.series.slices for study in todo if study.series is not None)
         with counting("Reading volumes", slices) as advance, ThreadPoolExecutor(1) as pool:
             if todo and self.folder is not None:
@@ -273,13 +275,13 @@ class _Job:
     def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
         self._rows[study.name] = self._row(study) | {
             "slices": document["volume"]["shape"][0],
-            "slices_asked": document["slices_asked"],
+            "slices_counted": document["slices_counted"],
             **{name: document[name] for name in ("probability", "verdict", "severity", "reason")},
             **{name: document[side][rest] for name in EXTENT for side, rest in [name.split("_", 1)]},
             "warnings": "; ".join(document["warnings"]),
         }
-        lost = [one["problem"] for one in document["unread"]]
-        lost += ["cut short"] * (study.series.damaged if study.series else 0)
+        lost = [f"slice {one['slice']}, {one['problem']}" for one in document["unread"]]
+        lost += ["a file that is cut short"] * (study.series.damaged if study.series else 0)
         if lost:
             problem = f"{len(lost)} of its slices could not be read; the first: {lost[0]}"
             self.result.failures.append(Failure(str(study.source), problem, "get the series anew"))
@@ -293,12 +295,16 @@ class _Job:
     def _row(self, study: Study) -> dict[str, Any]:
         series = study.series
         shown = series or (study.others[0][0] if study.others else None)
-        return dict.fromkeys(COLUMNS, "") | {
-            "study": study.name,
-            "patient": shown.patient if self.identities and shown else study.patient,
-            "source": str(study.source),
-            "series": series.number if series else "",
-        }
+        return (
+            dict.fromkeys(COLUMNS, "")
+            | dict.fromkeys(NUMBERS)
+            | {
+                "study": study.name,
+                "patient": shown.patient if self.identities and shown else study.patient,
+                "source": str(study.source),
+                "series": series.number if series else "",
+            }
+        )
 
     def _made_from(self, study: Study) -> str:
         """A hash over all that a study's results follow from."""
@@ -317,54 +323,12 @@ class _Job:
 
 def _unexpected(study: Study, error: Exception) -> ScanError:
     """An error of our own, which must not end a job of a thousand studies; its text may quote a header."""
-    return ScanError(study.source, f"an error in Groundglass ({type(error).__name__})", "report it")
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
+    return ScanError(study.source, f"an error in Groundglass ({where})", "report it")
 
 
 def _cell(value: Any) -> Any:
     if value is None:
         return ""
     return f"{value:.6f}" if isinstance(value, float) else value
-
-
-def _overview(result: PatientAnswers, detector: Detector) -> Report:
-    positive = sum(row["verdict"] == POSITIVE for row in result.rows)
-    failed = len(result.rows) - len(result.answered)
-    ranked: Sequence[dict[str, Any]] = sorted(
-        result.answered,
-        key=lambda row: -1 if row["probability"] is None else row["probability"],
-        reverse=True,
-    )
-    tables = [
-        Table(
-            "All studies, most probable first",
-            ("study", "patient", "probability", "verdict", "lesions", "severity"),
-            [_listed(row) for row in ranked],
-        )
-    ]
-    if result.failures:
-        reasons = [
-            (Path(one.path).name, "; ".join(filter(None, (one.problem, one.remedy))))
-            for one in result.failures
-        ]
-        tables.append(Table("Without an answer", ("file or folder", "reason"), reasons))
-    return Report(
-        title="COVID-19 on chest CT volumes",
-        headline=f"{positive} of {len(result.answered)} studies: covid."
-        + (f" {failed} could not be answered." if failed else ""),
-        warnings=["Lesions are of any cause: their share says how much lung is diseased, not by what."],
-        tables_title="Studies",
-        figures_of_merit=tables,
-        facts=[bundle_table(detector.bundle.facts)],
-    )
-
-
-def _listed(row: Mapping[str, Any]) -> tuple[str, ...]:
-    share, probability = row["both_lesion_share"], row["probability"]
-    return (
-        Link(row["study"], f"{row['study']}/report.html"),
-        row["patient"],
-        "" if probability is None else f"{probability:.3f}",
-        row["verdict"] + (f": {row['reason']}" if row["reason"] else ""),
-        "" if share is None else f"{share:.1%}",
-        row["severity"],
-    )

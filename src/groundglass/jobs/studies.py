@@ -53,7 +53,7 @@ class Study:
         return ScanError(self.source, problems, next((remedy for _, remedy in reasons if remedy), ""))
 
 
-def find_studies(listing: Listing, key: bytes) -> list[Study]:
+def find_studies(listing: Listing, key: bytes, *, coded: bool = False) -> list[Study]:
     """The studies of a listing, in its order.
 
     Parameters
@@ -62,6 +62,8 @@ def find_studies(listing: Listing, key: bytes) -> list[Study]:
         Whose series are sorted into studies; each NIfTI is a study of its own.
     key
         Pseudonyms follow from it: whoever does not have it cannot tell a patient by trying all ids.
+    coded
+        Name NIfTI files by a code alone, too; else their own name is in it.
     """
     together: dict[tuple[str, str], list[Series]] = {}
     for series in listing.series:
@@ -69,10 +71,10 @@ def find_studies(listing: Listing, key: bytes) -> list[Study]:
         own = (series.study or place, series.patient) if series.kind == "dicom" else (place, "")
         together.setdefault(own, []).append(series)
     names: set[str] = set()
-    return [_study(own, of_one, key, names) for own, of_one in together.items()]
+    return [_study(own, of_one, key, names, coded) for own, of_one in together.items()]
 
 
-def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: set[str]) -> Study:
+def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: set[str], coded: bool) -> Study:
     best = _best([series for series in of_one if series.usable])
     first = best or of_one[0]
     others = tuple(
@@ -81,7 +83,7 @@ def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: se
         if series is not best
     )
     return Study(
-        name=_unique(_name(first, own, key), names),
+        name=_unique(_name(first, own, key, coded), names),
         patient=f"patient-{_code(first.patient, key)}" if first.patient else "",
         source=first.source,
         series=best,
@@ -111,9 +113,9 @@ def _covered(series: Series) -> float:
     return min(CHEST_MM, series.slices * series.spacing[0]) if series.spacing else 0.0
 
 
-def _name(series: Series, own: tuple[str, str], key: bytes) -> str:
+def _name(series: Series, own: tuple[str, str], key: bytes, coded: bool) -> str:
     """A name for a folder: of a NIfTI the file's own, with a code of its place, since many are called alike."""
-    if series.kind == "dicom":
+    if series.kind == "dicom" or coded:
         return f"study-{_code('/'.join(own), key)}"
     stem = series.source.name.lower().removesuffix(".gz").removesuffix(".nii")
     clean = "".join(letter if letter.isalnum() else "-" for letter in stem).strip("-")

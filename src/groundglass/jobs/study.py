@@ -24,12 +24,11 @@ from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import umask, write_json, write_text
 from groundglass.jobs.answered import Answered
-from groundglass.jobs.names import mark_results
 from groundglass.jobs.volume_pictures import montage, stack
 from groundglass.jobs.volume_report import volume_report
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
-from groundglass.scan.find import RESULTS
+from groundglass.scan.results import RESULTS, mark_results
 from groundglass.segment.lung_volume import LESION
 
 FINDINGS = "findings.json"
@@ -39,7 +38,7 @@ SLICE_COLUMNS = (
     "score",
     "probability",
     "lesion_share",
-    "asked",
+    "counted",
     "right_lung_px",
     "left_lung_px",
     "right_lesions_px",
@@ -187,7 +186,8 @@ def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
         )
     return (
         said,
-        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device.",
+        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device. "
+        "Right lung, at the left, in blue, left lung in yellow, lesions in orange.",
     )
 
 
@@ -230,7 +230,7 @@ def _write_dicom(
         bundle_sha256=facts.graph_sha256,
         segmenter_name=segmenter.name,
         segmenter_sha256=segmenter.graph_sha256,
-        slices_used=len(finding.asked),
+        slices_used=len(finding.counted),
     )
     when = datetime.now()
     # The time is in it, since another time is another content, which one UID must not stand for.
@@ -258,7 +258,7 @@ def _write_slices(path: Path, finding: PatientFinding) -> None:
     for one in finding.slices:
         numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
         cells = ["" if number is None else f"{number:.6f}" for number in numbers]
-        writer.writerow([one.number, *cells, int(one.asked), *one.lungs_px, *one.lesions_px, one.reason])
+        writer.writerow([one.number, *cells, int(one.counted), *one.lungs_px, *one.lesions_px, one.reason])
     write_text(path, buffer.getvalue())
 
 

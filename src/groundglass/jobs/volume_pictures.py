@@ -65,7 +65,7 @@ def stack(thumbnails: Thumbnails, answer: VolumeAnswer) -> Stack:
     telling = finding.most_telling(1)
     wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
-    legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in red"
+    legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in orange"
     note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
     return Stack(f"All slices, from the feet to the head{note}", frames, start, legend)
 
@@ -87,7 +87,9 @@ def _caption(answer: VolumeAnswer, number: int) -> str:
     if found.height_mm is not None:
         parts.append(f"{found.height_mm:.1f} mm")
     if found.lesion_share is not None and found.probability is not None:
-        parts.append(f"lesions {found.lesion_share:.1%} of the lungs, slice score {found.probability:.2f}")
+        parts.append(
+            f"lesions {found.lesion_share:.1%} of the lungs, slice probability {found.probability:.2f}"
+        )
     else:
         parts.append(found.reason)
     return ", ".join(parts)

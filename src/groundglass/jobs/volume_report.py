@@ -23,34 +23,37 @@ LESIONS = "Lesions are of any cause: their share says how much lung is diseased,
 def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, frames: Stack) -> Report:
     """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
     finding = answered.finding
+    caveats = [] if finding.probability is None else _caveats(detector)
+    with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
         headline=_headline(finding),
         warnings=[
-            LESIONS,
-            *_rests_on(detector),
+            *caveats,
             *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
         ],
         tables_title="The extent of disease",
         figures_of_merit=[_extent(finding)] if finding.verdict != NOT_A_CHEST_CT else [],
         pictures_title="Montage",
-        pictures=[Picture("Slices with lungs, from the head to the feet", _png(sheet))],
+        pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
         slices_title="The most telling slices",
         slices_note="The slice, the places that speak for COVID-19, in one scale for all slices, and the masks: "
-        "the right lung in blue, the left one in yellow, lesions in red.",
+        "the right lung in blue, the left one in yellow, lesions in orange.",
         slices=_cards(answered, detector),
         stack=frames,
         facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
     )
 
 
-def _rests_on(detector: Detector) -> list[str]:
+def _caveats(detector: Detector) -> list[str]:
+    """What must be known of every answer."""
     rule = detector.bundle.facts.patient
     if rule is None or not set(rule.weights) <= LESION_FEATURES:
-        return []
+        return [LESIONS]
     return [
+        LESIONS,
         "The probability follows from the lesions alone: on the patients on which this bundle's rule was chosen, "
-        "the network's slice scores told nothing more."
+        "the network's answers for slices told nothing more.",
     ]
 
 
@@ -108,7 +111,7 @@ def _card(answered: Answered, detector: Detector, one: SliceAnswer) -> SliceCard
     return SliceCard(
         name=f"slice {one.number}",
         verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",
-        answer=f"slice score {finding.probability:.2f}",
+        answer=f"slice probability {finding.probability:.2f}",
         images=(grey, heatmap(finding, preprocessing), drawn),
         drawn="heatmap or masks over the slice",
     )
@@ -121,7 +124,7 @@ def _volume_table(answered: Answered) -> Table:
         ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
         ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),
         ("Pixels", "Hounsfield units" if volume.is_hu else "grey"),
-        ("Slices asked", f"{len(answered.finding.asked)}, those with enough lung"),
+        ("Slices that count", f"{len(answered.finding.counted)}, those with enough lung"),
     ]
     if series is not None and series.kind == "dicom":
         rows.append(

@@ -10,11 +10,9 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan import sniff
 from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.natural import natural_key
+from groundglass.scan.results import RESULTS
 from groundglass.scan.series import Listing, Series
 from groundglass.scan.volume import Member
-
-RESULTS = ".groundglass"
-"""A file of this name marks a folder as Groundglass's own results, which a search passes over."""
 
 Progress = Callable[[int, int], None]
 

@@ -39,33 +39,26 @@ def counts(plane: Labels) -> tuple[tuple[int, int], tuple[int, int]]:
     return (right + lesions[0], left + lesions[1]), (lesions[0], lesions[1])
 
 
-def drop_strays(labels: Labels) -> int:
+def drop_strays(labels: Labels) -> None:
     """Set to 0, in place, what does not hang together with the lungs across the slices.
 
     Parameters
     ----------
     labels
         uint8, shape (slices, height, width), as :func:`label_plane` gives each slice.
-
-    Returns
-    -------
-    In how many slices something was dropped.
     """
     from scipy import ndimage  # only volumes need it
 
     pieces, count = ndimage.label(_blocks(labels), structure=np.ones((3, 3, 3)))
     if count < 2:
-        return 0
+        return
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     small = (sizes < STRAY * sizes.max()) & (sizes > 0)
-    changed = 0
     for number in np.flatnonzero(small[pieces].any(axis=(1, 2))):
         plane = labels[number]
         stray = np.kron(small[pieces[number]], np.ones((BLOCK, BLOCK), dtype=bool))
         plane[stray[: plane.shape[0], : plane.shape[1]]] = 0
-        changed += 1
-    return changed
 
 
 def _blocks(labels: Labels) -> NDArray[np.bool_]:

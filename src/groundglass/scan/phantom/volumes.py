@@ -13,6 +13,7 @@ from groundglass.scan.phantom.nifti import write_phantom_nifti
 from groundglass.scan.phantom.phantom import Phantom
 from groundglass.scan.phantom.placing import SIDE_LABELS
 from groundglass.scan.phantom.write import phantoms
+from groundglass.scan.results import mark_results
 
 NIFTI = "nifti"
 
@@ -72,6 +73,7 @@ def write_phantom_volumes(
             write_phantom_dicom(phantom, series, form=form, syntax=syntax, fault=fault)  # type: ignore[arg-type]
             written.append(series)
         _write_truth(phantom, folder / "truth", name, this)
+        mark_results(folder / "truth")
         if progress is not None:
             progress(len(written), count)
     return written
