@@ -10,9 +10,12 @@ from PIL import Image
 
 import groundglass.jobs.aggregate as job
 from groundglass.bundle.store import shipped_bundles
+from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
+from groundglass.detect.patient_rule import default_rule
 from groundglass.errors import GroundglassError
 from groundglass.jobs.aggregate import aggregate
+from groundglass.jobs.train import bundle_run
 
 SLICES, PATIENTS = 6, 60
 
@@ -135,3 +138,14 @@ def test_the_own_test_part_chooses_nothing(bundle_folder: Path, class_folder: Pa
 def test_without_lungs_nothing_is_chosen(manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(GroundglassError, match="--no-lungs"):
         aggregate(Detector.load(lungs=False), str(manifest), tmp_path)
+
+
+def test_exporting_a_run_again_keeps_what_was_entered(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    bundle = Bundle.load(folder)
+    bundle.enter(patient=default_rule(0.3))
+    assert Bundle.load(bundle_run(folder, tmp_path / "x.zip")).facts.patient == default_rule(0.3)
+    assert Bundle.load(folder).facts.patient == default_rule(0.3)
+    (folder / "bundle" / "bundle.json").write_text("{")
+    assert Bundle.load(bundle_run(folder, tmp_path / "y.zip")).facts.patient is None

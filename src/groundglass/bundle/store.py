@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -147,13 +147,13 @@ class StoredBundle(Generic[F]):
         """
         key = (evaluation.dataset, evaluation.part)
         others = [e for e in self.facts.evaluations if (e.dataset, e.part) != key]
-        self.rewrite(self.facts.model_copy(update={"evaluations": (*others, evaluation)}))
+        self.enter(evaluations=(*others, evaluation))
 
-    def rewrite(self, facts: F) -> None:
-        """Enter other facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
+    def enter(self, **facts: Any) -> None:
+        """Enter facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
         if self.source.is_file():
             raise BundleError(f"{self.source}: facts are entered into a bundle's folder, not its zip")
-        self.facts = facts
+        self.facts = self.facts.model_copy(update=facts)
         content = self.content()
         write_bytes(self.source / CARD, content[CARD])
         write_bytes(self.source / FACTS, content[FACTS])

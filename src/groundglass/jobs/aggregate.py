@@ -121,7 +121,7 @@ def aggregate(
     write_json(folder / "aggregation.json", _document(detector, labelled, result))
     write_report(_report(detector, labelled, result), folder / "report.html")
     if record:
-        detector.bundle.rewrite(detector.bundle.facts.model_copy(update={"patient": rule}))
+        detector.bundle.enter(patient=rule)
     return result
 
 

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from groundglass.bundle.store import BundleError, kind_of_bundle
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
@@ -164,15 +166,32 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
         The run's folder.
     output
         A folder, or a file ending in ``.zip``; by default ``bundle`` in the run's folder.
+
+    What was entered into the run's bundle before, evaluations and the rule for patients, stays where the network is
+    the same.
     """
     need_training_libraries()
     run = Run(folder)
     recipe = run.recipe()
+    entered = _entered(run)
     bundle = _export(recipe, run, read_manifest(run.manifest_file))
+    if entered.get("graph_sha256") == bundle.facts.graph_sha256:
+        bundle.enter(**entered)
     if output is None:
         return run.bundle_folder
     bundle.write(output)
     return output
+
+
+def _entered(run: Run) -> dict[str, Any]:
+    """What was entered into a run's bundle after its export, with the network that it is of; {} without one."""
+    try:
+        segments = kind_of_bundle(run.bundle_folder) == SegmenterBundle.kind
+        facts = (SegmenterBundle if segments else Bundle).load(run.bundle_folder).facts
+    except BundleError:  # exporting anew is what mends a damaged one
+        return {}
+    names = ("graph_sha256", "evaluations", "patient")
+    return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
 
 def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
