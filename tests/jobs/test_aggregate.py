@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import groundglass.jobs.aggregate as job
 from groundglass.bundle.store import shipped_bundles
@@ -85,11 +88,11 @@ def test_the_simplest_that_tells_is_chosen(
     monkeypatch.setattr(job, "_slices", answers(lesions_tell))
     result = aggregate(detector, str(manifest), tmp_path / "out", record=True)
     best = min(result.candidates, key=lambda one: one.loss)
-    chosen = next(one.aggregation for one in result.candidates if one.loss <= best.loss + best.loss_error)
+    chosen = next(one.name for one in result.candidates if one.loss <= best.loss + best.loss_error)
     assert result.rule.aggregation == chosen
     assert set(result.rule.weights) - LOGITS if lesions_tell else set(result.rule.weights) & LOGITS
     assert (result.patients, result.positive, result.left_out) == (PATIENTS, PATIENTS // 2, 0)
-    judged = {one.aggregation: one.auc for one in result.candidates}
+    judged = {one.name: one.auc for one in result.candidates}
     assert judged[chosen] > 0.9
     assert judged["mean" if lesions_tell else "lesion share"] < 0.75
     again = Detector.load(detector.bundle.source).bundle
@@ -109,7 +112,11 @@ def test_the_rule_gives_what_the_fitted_model_gives(
     units = [of_one for _, of_one in slices.groupby("unit", sort=True)]
     table = pd.DataFrame([job.features(job._lung_slices(of_one)) for of_one in units])[list(rule.weights)]
     truth = np.array([bool(of_one["positive"].any()) for of_one in units])
-    expected = job._model().fit(table.to_numpy(), truth).predict_proba(table.to_numpy())[:, 1]
+    expected = (
+        make_pipeline(StandardScaler(), LogisticRegression())
+        .fit(table.to_numpy(), truth)
+        .predict_proba(table.to_numpy())[:, 1]
+    )
     found = [rule.probability(job._lung_slices(of_one)) for of_one in units]
     np.testing.assert_allclose(found, expected, atol=1e-9)
 

@@ -1,22 +1,25 @@
 """``groundglass aggregate``: choose on labelled patients how the answers of slices become a patient's answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from groundglass.data.splits import groups
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import AGGREGATIONS, LungSlices, PatientRule, features
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.evaluate.logistic_choice import (
+    FOLDS,
+    REPEATS,
+    Candidate,
+    fit_logistic,
+    judge_candidates,
+    simplest_good,
+)
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.files import write_json
 from groundglass.jobs.evaluate import Labelled, choose_rows
@@ -26,28 +29,10 @@ from groundglass.report.facts import bundle_table
 from groundglass.report.page import Report, Table, write_report
 from groundglass.segment.shares import shares
 
-FOLDS, REPEATS = 5, 10
 FEWEST = 20
 """Fewer patients of a class than this choose nothing."""
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """How an aggregation does on patients that it was not fitted on, in repeated cross-validation.
-
-    ``loss`` is the mean log loss and ``loss_error`` its standard error over patients; ``auc`` is the mean over
-    the repeats.
-    """
-
-    aggregation: str
-    features: tuple[str, ...]
-    loss: float
-    loss_error: float
-    auc: float
-    out_of_fold: Floats
+COLUMNS = ("aggregation", "features", "log loss, standard error", "ROC AUC")
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ class _Patients:
     """Features of patients, a row each, with their labels; ``left_out`` had too few slices with lungs."""
 
     table: pd.DataFrame
-    positive: Bools
+    positive: NDArray[np.bool_]
     left_out: int
 
 
@@ -83,8 +68,7 @@ def aggregate(
     """Choose an aggregation and fit it.
 
     Every aggregation is fitted as a logistic function of its features and judged by cross-validation over
-    patients. The simplest is taken whose log loss is within one standard error of the best [1]_, so that a rule
-    of many features has to pay for them.
+    patients; the simplest good one is taken (groundglass.evaluate.logistic_choice).
 
     Parameters
     ----------
@@ -105,15 +89,11 @@ def aggregate(
     ------
     GroundglassError
         If the detector has no segmenter, the part is the detector's own test part, or there are too few patients.
-
-    References
-    ----------
-    .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone: Classification and Regression Trees, 1984, section 3.4.3.
     """
     labelled = _rows(detector, dataset, part)
     patients = _patients(detector, labelled, least_slices)
-    candidates = [_judged(name, patients, seed) for name in AGGREGATIONS]
-    chosen = _simplest_good(candidates)
+    candidates = judge_candidates(patients.table, patients.positive, AGGREGATIONS, seed)
+    chosen = simplest_good(candidates)
     rule = _fitted(chosen, patients, labelled, least_slices, seed)
     result = Aggregation(
         rule, candidates, len(patients.positive), int(patients.positive.sum()), patients.left_out
@@ -187,45 +167,11 @@ def _lung_slices(of_one: pd.DataFrame) -> LungSlices:
     )
 
 
-def _model() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression())
-
-
-def _judged(aggregation: str, patients: _Patients, seed: int) -> Candidate:
-    names = AGGREGATIONS[aggregation]
-    values, truth = patients.table[list(names)].to_numpy(), patients.positive
-    repeats = np.stack([_out_of_fold(values, truth, seed + repeat) for repeat in range(REPEATS)])
-    kept = repeats.clip(1e-9, 1 - 1e-9)
-    losses = -np.where(truth, np.log(kept), np.log1p(-kept)).mean(axis=0)
-    return Candidate(
-        aggregation,
-        names,
-        loss=float(losses.mean()),
-        loss_error=float(losses.std(ddof=1) / np.sqrt(len(losses))),
-        auc=float(np.mean([roc_auc_score(truth, repeat) for repeat in repeats])),
-        out_of_fold=repeats.mean(axis=0),
-    )
-
-
-def _out_of_fold(values: Floats, truth: Bools, seed: int) -> Floats:
-    """The probability of each patient by a model that was fitted on others."""
-    probability = np.zeros(len(truth))
-    for fitted, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, truth):
-        probability[rest] = _model().fit(values[fitted], truth[fitted]).predict_proba(values[rest])[:, 1]
-    return probability
-
-
-def _simplest_good(candidates: Sequence[Candidate]) -> Candidate:
-    best = min(candidates, key=lambda one: one.loss)
-    return next(one for one in candidates if one.loss <= best.loss + best.loss_error)
-
-
 def _fitted(
     chosen: Candidate, patients: _Patients, labelled: Labelled, least_slices: int, seed: int
 ) -> PatientRule:
     values = patients.table[list(chosen.features)].to_numpy()
-    scaler, logistic = (step for _, step in _model().fit(values, patients.positive).steps)
-    weights = logistic.coef_[0] / scaler.scale_
+    weights, intercept = fit_logistic(values, patients.positive)
     unit_names = [str(number) for number in range(len(values))]
     threshold = choose_threshold(
         patients.positive, chosen.out_of_fold, unit_names, criterion="balanced_accuracy", seed=seed
@@ -233,9 +179,9 @@ def _fitted(
     right = (chosen.out_of_fold >= threshold) == patients.positive
     source = f"{labelled.name}, {labelled.part}" + ("" if labelled.external else ", of the training dataset")
     return PatientRule(
-        aggregation=chosen.aggregation,
+        aggregation=chosen.name,
         weights={name: float(weight) for name, weight in zip(chosen.features, weights, strict=True)},
-        intercept=float(logistic.intercept_[0] - (weights * scaler.mean_).sum()),
+        intercept=intercept,
         threshold=threshold,
         chosen=(
             f"aggregation, its calibration and threshold: on {len(values)} patients or groups "
@@ -252,16 +198,13 @@ def rows_of(result: Aggregation) -> list[tuple[str, str, str, str]]:
     """The candidates as a table."""
     return [
         (
-            one.aggregation + (" (chosen)" if one.aggregation == result.rule.aggregation else ""),
+            one.name + (" (chosen)" if one.name == result.rule.aggregation else ""),
             ", ".join(one.features),
             f"{one.loss:.3f} ± {one.loss_error:.3f}",
             f"{one.auc:.3f}",
         )
         for one in result.candidates
     ]
-
-
-COLUMNS = ("aggregation", "features", "log loss, standard error", "ROC AUC")
 
 
 def _document(detector: Detector, labelled: Labelled, result: Aggregation) -> dict[str, object]:

@@ -1,0 +1,121 @@
+"""Choosing among logistic models of few features, by cross-validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FOLDS, REPEATS = 5, 10
+CERTAIN = 1e-9
+"""Probabilities are kept this far from 0 and 1, lest one make the log loss infinite."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How a logistic model does on units that it was not fitted on, in repeated cross-validation.
+
+    Attributes
+    ----------
+    name
+        Of the model.
+    features
+        That it weighs.
+    loss, loss_error
+        Mean log loss, and its standard error over units.
+    auc
+        Mean ROC AUC of the repeats.
+    out_of_fold
+        Each unit's probability by models that were fitted on others, the mean of the repeats; shape (units,).
+    """
+
+    name: str
+    features: tuple[str, ...]
+    loss: float
+    loss_error: float
+    auc: float
+    out_of_fold: Floats
+
+
+def judge_candidates(
+    table: pd.DataFrame, positive: Bools, models: Mapping[str, tuple[str, ...]], seed: int = 0
+) -> list[Candidate]:
+    """Judge logistic models by cross-validation, repeated, over units.
+
+    Parameters
+    ----------
+    table
+        A row a unit, a column a feature.
+    positive
+        Each unit's label, shape (units,); at least :data:`FOLDS` of each.
+    models
+        The features of each model, by its name.
+    seed
+        Draws the folds.
+    """
+    return [_judged(name, features, table, positive, seed) for name, features in models.items()]
+
+
+def simplest_good(candidates: Sequence[Candidate]) -> Candidate:
+    """The first of the candidates, which come simplest first, within one standard error of the least log loss.
+
+    This is the one-standard-error rule [1]_: a model of many features has to pay for them.
+
+    References
+    ----------
+    .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone: Classification and Regression Trees, 1984, section 3.4.3.
+    """
+    best = min(candidates, key=lambda one: one.loss)
+    return next(one for one in candidates if one.loss <= best.loss + best.loss_error)
+
+
+def fit_logistic(values: Floats, positive: Bools) -> tuple[Floats, float]:
+    """Weights of the features as they stand, shape (features,), and the intercept, fitted on all units.
+
+    Parameters
+    ----------
+    values
+        float64, shape (units, features).
+    positive
+        Each unit's label, shape (units,).
+    """
+    scaler, logistic = (step for _, step in _model().fit(values, positive).steps)
+    weights = logistic.coef_[0] / scaler.scale_
+    return weights, float(logistic.intercept_[0] - (weights * scaler.mean_).sum())
+
+
+def _model() -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def _judged(
+    name: str, features: tuple[str, ...], table: pd.DataFrame, positive: Bools, seed: int
+) -> Candidate:
+    values = table[list(features)].to_numpy()
+    repeats = np.stack([_out_of_fold(values, positive, seed + repeat) for repeat in range(REPEATS)])
+    kept = repeats.clip(CERTAIN, 1 - CERTAIN)
+    losses = -np.where(positive, np.log(kept), np.log1p(-kept)).mean(axis=0)
+    return Candidate(
+        name,
+        features,
+        loss=float(losses.mean()),
+        loss_error=float(losses.std(ddof=1) / np.sqrt(len(losses))),
+        auc=float(np.mean([roc_auc_score(positive, repeat) for repeat in repeats])),
+        out_of_fold=repeats.mean(axis=0),
+    )
+
+
+def _out_of_fold(values: Floats, positive: Bools, seed: int) -> Floats:
+    probability = np.zeros(len(positive))
+    for fitted, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, positive):
+        probability[rest] = _model().fit(values[fitted], positive[fitted]).predict_proba(values[rest])[:, 1]
+    return probability
