@@ -271,8 +271,7 @@ def _numbered(listing: "Listing") -> "Iterator[tuple[int, Any]]":
     """Each series with the number of its study, from 1: the study's own id tells who it is of."""
     studies: dict[tuple[str, str], int] = {}
     for series in listing.series:
-        own = (series.patient, series.study) if series.study else ("", str(series.source))
-        yield studies.setdefault(own, len(studies) + 1), series
+        yield studies.setdefault(series.examination, len(studies) + 1), series
 
 
 def _print_listing(listing: "Listing") -> None:

@@ -33,7 +33,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             delete=False,
         )
     except OSError as error:
-        raise GroundglassError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise GroundglassError(f"{path}: cannot be written ({reason_of(error)})") from error
     temporary = Path(handle.name)
     try:
         with handle:
@@ -41,13 +41,13 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.chmod(temporary, 0o666 & ~umask())  # noqa: PTH101
         temporary.replace(path)
     except OSError as error:
-        raise GroundglassError(f"{path}: cannot be written ({_reason(error)})") from error
+        raise GroundglassError(f"{path}: cannot be written ({reason_of(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _reason(error: OSError) -> str:
-    """In one line: libraries put whole tracebacks into the text of an error."""
+def reason_of(error: OSError) -> str:
+    """What an error of the disk says, in one line: libraries put whole tracebacks into its text."""
     return error.strerror or str(error).partition("\n")[0]
 
 

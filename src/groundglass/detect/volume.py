@@ -89,9 +89,7 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     GroundglassError
         If the detector has no segmenter.
     """
-    if detector.segmenter is None:
-        raise GroundglassError("a volume cannot be answered without the lungs: leave out --no-lungs")
-    pass_ = _Pass(volume, detector.segmenter, seen)
+    pass_ = _Pass(volume, segmenter_of(detector), seen)
     for finding in detector.predict_segmented(pass_.with_lungs()):
         number = pass_.waiting.popleft()
         pass_.asked[number] = Asked(
@@ -100,6 +98,13 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     pass_.refuse_if_damaged()
     drop_strays(pass_.labels)
     return VolumeAnswer(pass_.conclude(detector), pass_.labels, pass_.asked, pass_.damaged)
+
+
+def segmenter_of(detector: Detector) -> Segmenter:
+    """The detector's segmenter; raises GroundglassError where it has none, as no volume can be answered then."""
+    if detector.segmenter is None:
+        raise GroundglassError("a volume cannot be answered without the lungs: leave out --no-lungs")
+    return detector.segmenter
 
 
 @dataclass(eq=False)

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SIDES = ("right", "left", "both")
-
 
 @dataclass(frozen=True)
 class Measured:

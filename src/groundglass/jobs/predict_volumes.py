@@ -20,6 +20,7 @@ from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.patient import SIDES
+from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
 from groundglass.jobs.answered import answer_study
@@ -148,8 +149,7 @@ def predict_volumes(
     GroundglassError
         If the detector has no segmenter, another run is writing into ``folder``, or a file cannot be written.
     """
-    if detector.segmenter is None:
-        raise GroundglassError("a volume cannot be answered without the lungs: leave out --no-lungs")
+    segmenter_of(detector)  # before any file is read
     job = _Job(detector, folder, outputs or Outputs(), identities, listing)
     if folder is None:
         return job.run(fresh)
@@ -308,12 +308,12 @@ class _Job:
 
     def _made_from(self, study: Study) -> str:
         """A hash over all that a study's results follow from."""
-        segmenter = self.detector.segmenter
+        segmenter = segmenter_of(self.detector)
         parts = [
             FORMAT,
             __version__,
             self.detector.bundle.facts.model_dump_json(),
-            segmenter.bundle.facts.model_dump_json() if segmenter else "",
+            segmenter.bundle.facts.model_dump_json(),
             study.series.content if study.series else "",
             study.series.series_uid if study.series else "",
             asdict(self.outputs),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.files import reason_of
 from groundglass.scan.series import Listing, Series
 
 KEY_FILE = ".key"
@@ -67,9 +68,7 @@ def find_studies(listing: Listing, key: bytes, *, coded: bool = False) -> list[S
     """
     together: dict[tuple[str, str], list[Series]] = {}
     for series in listing.series:
-        place = str(series.source.absolute())
-        own = (series.study or place, series.patient) if series.kind == "dicom" else (place, "")
-        together.setdefault(own, []).append(series)
+        together.setdefault(series.examination, []).append(series)
     names: set[str] = set()
     return [_study(own, of_one, key, names, coded) for own, of_one in together.items()]
 
@@ -152,7 +151,7 @@ def key_of(folder: Path | None) -> bytes:
             handle.write(secrets.token_hex(16))
         key = path.read_bytes()
     except OSError as error:
-        raise GroundglassError(f"{path}: cannot be read or written ({error.strerror})") from error
+        raise GroundglassError(f"{path}: cannot be read or written ({reason_of(error)})") from error
     if not re.fullmatch(rb"[0-9a-f]{32}", key):
         raise GroundglassError(f"{path}: is damaged; remove it, and pseudonyms are made anew")
     return key

@@ -21,11 +21,12 @@ from groundglass import __version__
 from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
+from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.files import umask, write_json, write_text
+from groundglass.files import reason_of, umask, write_json, write_text
 from groundglass.jobs.answered import Answered
 from groundglass.jobs.volume_pictures import montage, stack
-from groundglass.jobs.volume_report import volume_report
+from groundglass.jobs.volume_report import headline, volume_report
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
 from groundglass.scan.results import RESULTS, mark_results
@@ -106,12 +107,12 @@ def write_study(folder: Path, answered: Answered, detector: Detector, making: Ma
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
     except OSError as error:
-        raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise GroundglassError(f"{folder}: cannot be written ({reason_of(error)})") from error
     try:
         document = _write(unfinished, answered, detector, making)
         _put(unfinished, folder)
     except OSError as error:
-        raise GroundglassError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise GroundglassError(f"{folder}: cannot be written ({reason_of(error)})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return document
@@ -176,16 +177,8 @@ def _write(folder: Path, answered: Answered, detector: Detector, making: Making)
 
 def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
     """The two lines above the montage."""
-    if finding.probability is None:
-        said = f"{finding.verdict}: {finding.reason}"
-    else:
-        share = finding.extent["both"].lesion_share or 0.0
-        said = (
-            f"{finding.verdict}, probability of COVID-19 {finding.probability:.2f}; lesions {share:.1%} of the "
-            f"lungs ({finding.severity})"
-        )
     return (
-        said,
+        headline(finding),
         f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device. "
         "Right lung, at the left, in blue, left lung in yellow, lesions in orange.",
     )
@@ -213,11 +206,11 @@ def _write_dicom(
     making: Making,
 ) -> tuple[str, ...]:
     origin, finding = answered.volume.origin, answered.finding
-    if not making.outputs.dicom or origin is None or detector.segmenter is None:
+    if not making.outputs.dicom or origin is None:
         return ()
     from groundglass.dicom_out import Measured, ResultsError, write_results
 
-    facts, segmenter = detector.bundle.facts, detector.segmenter.bundle.facts
+    facts, segmenter = detector.bundle.facts, segmenter_of(detector).bundle.facts
     measured = Measured(
         probability=finding.probability,
         verdict=finding.verdict,
@@ -265,7 +258,7 @@ def _write_slices(path: Path, finding: PatientFinding) -> None:
 def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[str, Any]:
     """The content of a study's ``findings.json``."""
     facts, volume, study = detector.bundle.facts, answered.volume, answered.study
-    segmenter = detector.segmenter.bundle.facts if detector.segmenter is not None else None
+    segmenter = segmenter_of(detector).bundle.facts
     spacing = None if volume.geometry is None else volume.geometry.spacing
     return {
         "groundglass": __version__,
@@ -278,9 +271,7 @@ def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[
             "graph_sha256": facts.graph_sha256,
             "patient_rule": None if facts.patient is None else facts.patient.model_dump(),
         },
-        "segmenter": None
-        if segmenter is None
-        else {"name": segmenter.name, "graph_sha256": segmenter.graph_sha256},
+        "segmenter": {"name": segmenter.name, "graph_sha256": segmenter.graph_sha256},
         "volume": {
             "series": "" if study.series is None else study.series.number,
             "shape": list(volume.shape),

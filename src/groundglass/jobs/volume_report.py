@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from groundglass.detect.detector import Detector
@@ -13,6 +14,7 @@ from groundglass.jobs.answered import Answered
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Picture, Report, SliceCard, Stack, Table
+from groundglass.segment.lung_volume import segmentation_of
 from groundglass.segment.overlay import overlay
 
 TELLING = 6
@@ -27,7 +29,7 @@ def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, fr
     with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
-        headline=_headline(finding),
+        headline=f"{headline(finding)}.",
         warnings=[
             *caveats,
             *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
@@ -57,13 +59,14 @@ def _caveats(detector: Detector) -> list[str]:
     ]
 
 
-def _headline(finding: PatientFinding) -> str:
+def headline(finding: PatientFinding) -> str:
+    """The one sentence that says what came out, without a full stop."""
     if finding.probability is None:
-        return f"{finding.verdict}: {finding.reason}."
+        return f"{finding.verdict}: {finding.reason}"
     share = finding.extent["both"].lesion_share or 0.0
     return (
         f"{finding.verdict}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of the "
-        f"lungs ({finding.severity})."
+        f"lungs ({finding.severity})"
     )
 
 
@@ -105,9 +108,7 @@ def _card(answered: Answered, detector: Detector, one: SliceAnswer) -> SliceCard
         return None
     finding = answered.answer.asked[number].finding(scan, answered.answer.labels[number])
     grey = grey_image(finding, preprocessing)
-    if finding.segmentation is None:
-        return None
-    drawn = overlay(preprocessing.picture(scan), finding.segmentation)
+    drawn = overlay(np.asarray(grey), segmentation_of(answered.answer.labels[number]))
     return SliceCard(
         name=f"slice {one.number}",
         verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",

@@ -24,9 +24,8 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     ----------
     paths
         Files; folders, which are searched through whatever the files are called (hidden ones and earlier results
-        are passed over);
-        patterns; ZIPs; DICOMDIRs, whose files are read. A file that is named and is no scan is listed among the
-        pictures, so that reading it tells what is wrong.
+        are passed over); patterns; ZIPs; DICOMDIRs, whose files are read. A file that is named and is no scan is
+        listed among the pictures, so that reading it tells what is wrong.
     progress
         Called with how many of how many files have been looked at.
 
@@ -198,8 +197,8 @@ def _read(search: _Search, progress: Progress | None) -> list[Series]:
 
 
 def _side_by_side(series: list[Series]) -> list[Series]:
-    """Those of one patient and study together, in the order in which the first of each was met."""
-    studies: dict[tuple[str, str], int] = {}
+    """Those of one examination together, in the order in which the first of each was met."""
+    met: dict[tuple[str, str], int] = {}
     for one in series:
-        studies.setdefault((one.patient, one.study), len(studies))
-    return sorted(series, key=lambda one: (studies[one.patient, one.study], natural_key(one.number)))
+        met.setdefault(one.examination, len(met))
+    return sorted(series, key=lambda one: (met[one.examination], natural_key(one.number)))

@@ -68,6 +68,14 @@ class Series:
     content: str = ""
 
     @property
+    def examination(self) -> tuple[str, str]:
+        """What series of one examination of one patient share; it identifies a person as the ids do.
+
+        Where the header names no study, and of NIfTI, that is the place of the files.
+        """
+        return self.study or str(self.source.absolute()), self.patient
+
+    @property
     def usable(self) -> bool:
         """Whether it can be read as a volume of the chest."""
         return not self.problem

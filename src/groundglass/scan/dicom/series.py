@@ -9,7 +9,7 @@ from pathlib import Path
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom.assess import NO_RESCALE, NO_RESCALE_READ, problem, warnings
-from groundglass.scan.dicom.checks import states_hu
+from groundglass.scan.dicom.checks import Problem, states_hu
 from groundglass.scan.dicom.frame import Frame
 from groundglass.scan.dicom.grouping import stacks
 from groundglass.scan.dicom.headers import read_header
@@ -46,9 +46,10 @@ def dicom_series(
             failures.append(error)
         if step is not None:
             step()
-    parts = [(part, stack(part)) for part in stacks(frames) if not _directory(part)]
-    usable = Counter(_uids(part) for part, stacked in parts if not problem(part, stacked).text)
-    return [_series(part, stacked, usable[_uids(part)]) for part, stacked in parts], failures
+    together = [(part, stack(part)) for part in stacks(frames) if not _directory(part)]
+    parts = [(part, stacked, problem(part, stacked)) for part, stacked in together]
+    usable = Counter(_uids(part) for part, _, found in parts if not found.text)
+    return [_series(*part, usable[_uids(part[0])]) for part in parts], failures
 
 
 def _directory(frames: list[Frame]) -> bool:
@@ -60,17 +61,16 @@ def _uids(frames: list[Frame]) -> tuple[str, str, str]:
     return header.patient, header.study, header.series
 
 
-def _series(frames: list[Frame], stacked: Stack, together: int) -> Series:
+def _series(frames: list[Frame], stacked: Stack, found: Problem, together: int) -> Series:
     """What a listing says of a stack; ``together`` usable ones share its SeriesInstanceUID."""
-    found, header = problem(frames, stacked), frames[0].header
-    geometry = stacked.geometry
+    header, geometry = frames[0].header, stacked.geometry
     return Series(
         source=_source(frames),
         kind="dicom",
         slices=len(stacked.frames or frames) if header.encoding.rows else 0,
         rows=header.encoding.rows,
         columns=header.encoding.columns,
-        load=partial(_load, frames, stacked, together),
+        load=partial(_load, frames, stacked, found, together),
         modality=header.modality,
         body_part=header.body_part,
         kernel=frames[0].kernel,
@@ -110,10 +110,9 @@ def _warnings(frames: list[Frame], stacked: Stack, together: int) -> tuple[str, 
     return said
 
 
-def _load(frames: list[Frame], stacked: Stack, together: int) -> Volume:
+def _load(frames: list[Frame], stacked: Stack, found: Problem, together: int) -> Volume:
     """The volume of a stack; raises ScanError where it is not usable, or its units are not known."""
     source = _source(frames)
-    found = problem(frames, stacked)
     if found.text:
         raise ScanError(source, found.text, found.remedy)
     said = _warnings(frames, stacked, together)

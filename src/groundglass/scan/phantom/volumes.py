@@ -73,9 +73,9 @@ def write_phantom_volumes(
             write_phantom_dicom(phantom, series, form=form, syntax=syntax, fault=fault)  # type: ignore[arg-type]
             written.append(series)
         _write_truth(phantom, folder / "truth", name, this)
-        mark_results(folder / "truth")
         if progress is not None:
             progress(len(written), count)
+    mark_results(folder / "truth")
     return written
 
 
