@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from groundglass.preprocess import Preprocessing
+from groundglass.preprocess import AIR, TISSUE, Preprocessing, to_landmarks
 from groundglass.scan.scan import Scan
 
 
@@ -174,3 +175,64 @@ def test_equalising_is_the_same_each_time_and_in_a_saved_preprocessing() -> None
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Preprocessing.model_validate(wrong)
+
+
+def two_lungs() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A body with two lungs; a dense lesion at the back of the right one is not marked as lung."""
+    grey = np.full((80, 120), 0.02, np.float32)
+    grey[8:72, 6:114] = 0.7
+    lungs = np.zeros(grey.shape, bool)
+    lungs[20:60, 16:52] = lungs[20:60, 68:104] = True
+    grey[lungs] = 0.2
+    grey[50:60, 25:40] = 0.65
+    lungs[50:60, 25:40] = False
+    return grey, lungs
+
+
+def test_only_the_lungs_and_what_their_hulls_hold_are_seen() -> None:
+    grey, lungs = two_lungs()
+    seen = Preprocessing(size=(64, 128), lungs="only", margin=0.1, outside=0.4, resize="stretch")
+    small = seen.grey8(scan_of(grey), lungs)
+    lesion = np.abs(small - 255 * 0.65) < 4
+    assert lesion[:, :64].sum() > 100  # it was not marked as lung
+    assert small[32, 64] == pytest.approx(255 * 0.4, abs=1)  # between the lungs
+    assert small[0, 0] == pytest.approx(255 * 0.4, abs=1)
+
+
+@pytest.mark.parametrize("lungs", ["crop", "mask", "only"])
+def test_windows_end_alike_at_the_landmarks(lungs: str) -> None:
+    grey, mask = two_lungs()
+    grey += np.random.default_rng(0).normal(0, 0.01, grey.shape).astype(np.float32)
+    settings = Preprocessing.model_validate({"size": (64, 128), "lungs": lungs, "greys": "landmarks"})
+    first = settings.grey8(scan_of(grey.clip(0, 1)), mask)
+    other = settings.grey8(scan_of((0.1 + 0.6 * grey).clip(0, 1)), mask)
+    seen = first > 20
+    assert np.abs(first[seen].astype(int) - other[seen]).mean() < 2
+    assert np.percentile(first[20:40, 25:45], 50) == pytest.approx(255 * AIR, abs=12)
+
+
+def test_hu_and_a_window_of_it_end_alike() -> None:
+    grey, mask = two_lungs()
+    settings = Preprocessing(size=(64, 128), lungs="only", greys="landmarks", outside=AIR)
+    hu = settings.grey8(scan_of(grey * 1500 - 1350, is_hu=True), mask)
+    np.testing.assert_allclose(hu, settings.grey8(scan_of(grey), mask), atol=1)
+
+
+def test_the_landmarks_are_fixed_greys() -> None:
+    grey, mask = two_lungs()
+    placed = to_landmarks(grey, mask.astype(np.uint8))
+    assert np.median(placed[mask]) == pytest.approx(AIR, abs=0.01)
+    assert np.median(placed[10:18, 30:90]) == pytest.approx(TISSUE, abs=0.01)
+    assert placed.min() >= 0
+
+
+def test_flat_lungs_and_lungs_that_fill_the_picture_have_landmarks_too() -> None:
+    flat = np.full((32, 48), 0.5, np.float32)
+    for mask in (np.ones((32, 48), np.uint8), np.zeros((32, 48), np.uint8)):
+        placed = to_landmarks(flat, mask)
+        assert np.isfinite(placed).all()
+
+
+def test_landmarks_need_lungs() -> None:
+    with pytest.raises(ValidationError, match="landmarks are found around the lungs"):
+        Preprocessing(greys="landmarks")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from groundglass.scan.scan import Scan
 from groundglass.scan.windowing import LUNG_WINDOW, apply_window
@@ -18,6 +18,19 @@ from groundglass.scan.windowing import LUNG_WINDOW, apply_window
 Array = TypeVar("Array", bound=Any)
 Side = Annotated[int, Field(ge=16, le=2048)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+
+AIR, TISSUE = 0.15, 0.85
+"""Greys of aerated lung and of soft tissue after :func:`to_landmarks`."""
+AIR_PERCENTILE, TISSUE_PERCENTILE = 10, 75
+RING = 0.02, 0.06
+"""Where the ring of soft tissue begins and ends outside the lungs, as shares of the picture's width."""
+BLACK = 0.02
+"""Grey up to which the ring's pixels are padding or air outside the body."""
+LEAST_RING = 50
+"""Pixels from which a ring has a say; lungs that fill the picture have none."""
+LEAST_CONTRAST = 0.05
+RIM = 0.015
+"""What ``only`` adds around the lungs' hulls, as a share of the picture's width."""
 
 
 class Window(BaseModel):
@@ -45,6 +58,58 @@ class Box(BaseModel):
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
+def to_landmarks(grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bring two landmarks of a slice to fixed greys: aerated lung to 0.15, soft tissue to 0.85.
+
+    Aerated lung is the tenth percentile of the lungs' greys, which a lesion leaves alone as long as a tenth of the
+    lungs holds air. Soft tissue is the third quartile of a ring around the lungs; fat and air lie below it.
+
+    Parameters
+    ----------
+    grey
+        float32, shape (height, width).
+    lungs
+        uint8, the same shape: 1 in the lungs, 0 outside.
+
+    Returns
+    -------
+    float32 of the same shape, in [0, 1]: what lies beyond is clipped.
+    """
+    inside = grey[lungs > 0]
+    if not inside.size:
+        return grey
+    ring = grey[(_grown(lungs, RING[1]) > 0) & (_grown(lungs, RING[0]) == 0) & (grey > BLACK)]
+    air = np.percentile(inside, AIR_PERCENTILE)
+    tissue = np.percentile(ring, TISSUE_PERCENTILE) if ring.size >= LEAST_RING else grey.max()
+    scaled = (grey - air) / max(LEAST_CONTRAST, float(tissue - air))
+    return (AIR + (TISSUE - AIR) * scaled).clip(0, 1).astype(np.float32)
+
+
+def _grown(lungs: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """The lungs grown by a share of the picture's width on each side."""
+    return cv2.dilate(lungs, _square(share * lungs.shape[1])).astype(np.uint8, copy=False)
+
+
+def _square(radius: float) -> NDArray[np.uint8]:
+    side = 2 * max(1, round(radius)) + 1
+    return np.ones((side, side), np.uint8)
+
+
+def _surroundings(lungs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The convex hull of each lung, a lesion that was left out of it among it, and a narrow rim."""
+    outlines, _ = cv2.findContours(lungs, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hulls = np.zeros_like(lungs)
+    for outline in outlines:
+        cv2.fillConvexPoly(hulls, cv2.convexHull(outline), 1)
+    return _grown(hulls, RIM)
+
+
+def _resized(lungs: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    rows, columns = shape
+    resized = cv2.resize(lungs.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST)
+    return resized.astype(np.uint8, copy=False)
+
+
 class Preprocessing(BaseModel):
     """How a slice becomes a model's input.
 
@@ -64,12 +129,17 @@ class Preprocessing(BaseModel):
         Clip limit of contrast-limited adaptive histogram equalisation over 8 x 8 tiles (Zuiderveld 1994,
         Graphics Gems IV), which takes away most of the difference between windows; None leaves it out.
     lungs
-        ``crop`` keeps the lungs' bounding box, ``mask`` sets all outside the lungs to ``outside``; both need the
-        lungs' mask of each slice.
+        ``crop`` keeps the lungs' bounding box, ``mask`` sets all outside the lungs to ``outside``, ``only`` does
+        both, but keeps each lung's convex hull and a narrow rim, so that a lesion at the pleura stays; all need
+        the lungs' mask of each slice.
     margin
-        What ``crop`` adds on each side, as a share of the bounding box's longer side.
+        What ``crop`` and ``only`` add on each side, as a share of the bounding box's longer side.
     outside
         Grey outside the lungs, in [0, 1].
+    greys
+        ``window`` leaves the greys as the window or the picture has them. ``landmarks`` maps two landmarks of
+        each slice to fixed greys, aerated lung to 0.15 and soft tissue to 0.85, so that windows of any level and
+        width end alike; it needs the lungs' mask.
     segmenter
         Who finds the lungs: a shipped segmenter's name, or the path of a segmenter's bundle or run.
     channels
@@ -86,13 +156,20 @@ class Preprocessing(BaseModel):
     pad_value: Unit = 0.0
     window: Window = Window()
     clahe: Annotated[float, Field(gt=0, le=40)] | None = None
-    lungs: Literal["none", "crop", "mask"] = "none"
+    lungs: Literal["none", "crop", "mask", "only"] = "none"
     margin: Annotated[float, Field(ge=0, le=1)] = 0.05
     outside: Unit = 0.0
+    greys: Literal["window", "landmarks"] = "window"
     segmenter: str = "lungs-lite0"
     channels: Literal[1, 3] = 3
     mean: float = 0.5
     std: Annotated[float, Field(gt=0)] = 0.5
+
+    @model_validator(mode="after")
+    def _landmarks_need_lungs(self) -> "Preprocessing":
+        if self.greys == "landmarks" and self.lungs == "none":
+            raise ValueError("greys landmarks are found around the lungs: set lungs to crop, mask or only")
+        return self
 
     def box(self, height: int, width: int) -> Box:
         """Where a slice of ``height`` by ``width`` pixels comes to lie in the input."""
@@ -106,7 +183,7 @@ class Preprocessing(BaseModel):
         return Box(top=top, left=left, height=inner_rows, width=inner_columns)
 
     def region(self, height: int, width: int, lungs: NDArray[np.bool_] | None = None) -> Box:
-        """The part of a slice that the model sees: the whole, or with ``crop`` the lungs and their margin.
+        """The part of a slice that the model sees: the whole, or the lungs and their margin.
 
         Parameters
         ----------
@@ -172,17 +249,21 @@ class Preprocessing(BaseModel):
         grey = self.grey(scan)
         height, width = grey.shape
         region = self.region(height, width, lungs)
-        if self.lungs == "mask" and lungs is not None and lungs.any():
+        found = lungs is not None and lungs.any()
+        if self.lungs == "mask" and self.greys == "window" and lungs is not None and found:
             grey = np.where(lungs, grey, np.float32(self.outside))
-        return self.place(grey[region.slices])
+        shown = lungs[region.slices] if lungs is not None and found else None
+        return self.place(grey[region.slices], shown)
 
-    def place(self, grey: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Resize grey, round and equalise it, and pad it to the input's size.
+    def place(self, grey: NDArray[np.float32], lungs: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+        """Resize grey, bring it to its landmarks, round and equalise it, and pad it to the input's size.
 
         Parameters
         ----------
         grey
             float32 in [0, 1], any shape (height, width).
+        lungs
+            bool, the same shape: for what is done at the input's size, landmarks and ``only``; None leaves it out.
 
         Returns
         -------
@@ -191,13 +272,24 @@ class Preprocessing(BaseModel):
         height, width = grey.shape
         box = self.box(height, width)
         way = Image.Resampling[self.interpolation.upper()]
-        inner = Image.fromarray(grey).resize((box.width, box.height), way)
-        rounded = np.rint(np.asarray(inner) * np.float32(255)).clip(0, 255).astype(np.uint8)
+        inner = np.asarray(Image.fromarray(grey).resize((box.width, box.height), way))
+        if lungs is not None and (self.lungs == "only" or self.greys == "landmarks"):
+            inner = self._seen(inner, _resized(lungs, inner.shape))
+        rounded = np.rint(inner * np.float32(255)).clip(0, 255).astype(np.uint8)
         if self.clahe is not None:
             rounded = cv2.createCLAHE(self.clahe, (8, 8)).apply(rounded).astype(np.uint8, copy=False)
         canvas = np.full(self.size, round(self.pad_value * 255), dtype=np.uint8)
         canvas[box.slices] = rounded
         return canvas
+
+    def _seen(self, grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Grey at the input's size, brought to its landmarks, without what the model must not see."""
+        if self.greys == "landmarks":
+            grey = to_landmarks(grey, lungs)
+        if self.lungs == "crop":
+            return grey
+        kept = lungs if self.lungs == "mask" else _surroundings(lungs)
+        return np.where(kept > 0, grey, np.float32(self.outside))
 
     def normalise(self, grey: Array) -> Array:
         """Normalise grey; the same arithmetic for numpy arrays and torch tensors.
