@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass import __version__, cli_audit, cli_compare, cli_data, cli_predict, cli_segment
+from groundglass import (
+    __version__,
+    cli_audit,
+    cli_calibrate,
+    cli_compare,
+    cli_data,
+    cli_predict,
+    cli_segment,
+)
 from groundglass.cli_output import FAILED, LungsOption, end, say, table
 from groundglass.errors import GroundglassError
 
@@ -157,6 +165,7 @@ def demo(
 
 cli_segment.register(app)
 cli_compare.register(app)
+cli_calibrate.register(app)
 cli_audit.register(app)
 
 

@@ -148,6 +148,10 @@ def aggregate(
         int, typer.Option(min=1, help="Patients with fewer slices that show lungs are left out.")
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws the folds.")] = 0,
+    coverage: Annotated[
+        float,
+        typer.Option(help="The share of each class whose right answer shall stay possible: else uncertain."),
+    ] = 0.9,
     record: Annotated[
         bool, typer.Option("--record", help="Enter the rule into the bundle and its model card.")
     ] = False,
@@ -162,10 +166,18 @@ def aggregate(
     from groundglass.jobs.aggregate import aggregate as run
 
     result = run(
-        Detector.load(bundle), dataset, output, part=part, least_slices=least_slices, seed=seed, record=record
+        Detector.load(bundle),
+        dataset,
+        output,
+        part=part,
+        least_slices=least_slices,
+        seed=seed,
+        coverage=coverage,
+        record=record,
     )
     table(f"Aggregations on {result.patients} patients, {result.positive} positive", COLUMNS, rows_of(result))
-    for line in result.rule.chosen:
+    uncertain = result.rule.abstention
+    for line in (*result.rule.chosen, *((uncertain.ends(), *uncertain.chosen) if uncertain else ())):
         typer.echo(line)
     typer.echo(f"Report: {output / 'report.html'}")
 
@@ -215,9 +227,10 @@ def _volume_line(row: dict[str, Any]) -> str:
         return f"{row['verdict']:14} {row['source']}: {row['reason']}"
     share, lungs, lesions = (row[f"both_{name}"] for name in ("lesion_share", "lung_ml", "lesion_ml"))
     volume = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
+    reason = f": {row['reason']}" if row["reason"] else ""
     return (
         f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}, {row['severity']}  "
-        f"{row['source']}"
+        f"{row['source']}{reason}"
     )
 
 

@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from groundglass.detect.abstention import Abstention
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import SliceAnswer, conclude, enough_lung, severity
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 
 def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceAnswer]:
@@ -79,3 +80,30 @@ def test_severity_bands(share: float, band: str) -> None:
 
 def test_no_share_no_band() -> None:
     assert severity(None) == ""
+
+
+def test_a_rule_may_be_uncertain(shipped_detector: Detector) -> None:
+    facts = shipped_detector.bundle.facts
+    slices = lung_slices(12, lesions=2000)
+    probability = conclude(facts, slices, None, None).probability
+    around = Abstention(
+        covid_from=probability - 0.01, other_to=probability + 0.01, coverage=0.9, cases=60, groups=60
+    )
+    unsure = facts.model_copy(update={"patient": facts.patient.model_copy(update={"abstention": around})})
+    finding = conclude(unsure, slices, None, None)
+    assert (finding.verdict, finding.probability) == (UNCERTAIN, probability)
+    assert "both answers stay possible with 90% coverage" in finding.reason
+    assert finding.to_dict()["reason"] == finding.reason
+    assert conclude(unsure, lung_slices(12), None, None).verdict == NEGATIVE
+
+
+@pytest.mark.parametrize(("unlike", "verdict"), [(5, POSITIVE), (6, UNCERTAIN)])
+def test_a_volume_of_unlike_slices_is_uncertain(
+    shipped_detector: Detector, unlike: int, verdict: str
+) -> None:
+    slices = lung_slices(12, lesions=2000)
+    slices[1 : unlike + 1] = [replace(one, reason="unlike") for one in slices[1 : unlike + 1]]
+    finding = conclude(shipped_detector.bundle.facts, slices, None, None)
+    assert finding.verdict == verdict
+    said = "6 of the 10 slices that count are unlike what the detector was trained on"
+    assert finding.reason == (said if verdict == UNCERTAIN else "")

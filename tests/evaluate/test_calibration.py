@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from groundglass.evaluate.calibration import (
     TEMPERATURES,
@@ -10,6 +11,7 @@ from groundglass.evaluate.calibration import (
     brier,
     brier_parts,
     ece,
+    fit_scaling,
     fit_temperature,
     reliability_curve,
 )
@@ -21,6 +23,24 @@ def test_a_known_temperature_is_found_again(temperature):
     logits = generator.normal(0, 2, size=20_000)
     truth = generator.random(20_000) < expit(logits)
     assert fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.05)
+
+
+def test_scaling_is_logistic_regression():
+    generator = np.random.default_rng(1)
+    logits = generator.normal(0.5, 3, size=400)
+    truth = generator.random(400) < expit(logits / 2 - 1)
+    weights = generator.random(400)
+    fitted = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], truth, weights)
+    temperature, bias = fit_scaling(logits, truth, weights)
+    assert 1 / temperature == pytest.approx(fitted.coef_[0, 0], rel=1e-4)
+    assert bias == pytest.approx(fitted.intercept_[0], abs=1e-4)
+
+
+def test_parted_classes_set_no_temperature_but_a_bias():
+    temperature, bias = fit_scaling([1, 2, 3, 4], [False, False, True, True], [1, 1, 1, 1])
+    assert (temperature, bias) == (1, pytest.approx(-2.5, abs=1e-4))
+    reversed_ = fit_scaling([1, 2, 3, 4], [True, True, False, False], [1, 1, 1, 1])
+    assert reversed_[0] == pytest.approx(TEMPERATURES[1])
 
 
 def test_hand_worked_temperature():

@@ -190,7 +190,7 @@ def test_the_ensemble_rejects_what_all_members_reject(table):
     first = slices.assign(verdict=[NOT_A_CHEST_CT, NOT_A_CHEST_CT, UNCERTAIN])
     second = slices.assign(verdict=[POSITIVE, NOT_A_CHEST_CT, NOT_A_CHEST_CT])
     ensemble = ensemble_of([System("a", (first,), (0.5,)), System("b", (second,), (0.5,))])
-    assert ensemble["verdict"].tolist() == [POSITIVE, NOT_A_CHEST_CT, NEGATIVE]
+    assert ensemble["verdict"].tolist() == [POSITIVE, NOT_A_CHEST_CT, UNCERTAIN]
 
 
 def test_agreement_is_over_pairs_of_members(four):

@@ -202,6 +202,17 @@ def test_patients_are_the_mean_of_their_slices(table):
     assert "1 of 6 slices name no patient and are left out." in result.notes
 
 
+def test_a_patient_without_an_answered_slice_is_uncertain(table):
+    frame = table(
+        [True, True, False, False],
+        [0.9, 0.8, 0.2, 0.1],
+        verdict=[UNCERTAIN, NOT_A_CHEST_CT, UNCERTAIN, NEGATIVE],
+        patient=["a", "a", "b", "b"],
+    )
+    assert by_patient(frame, threshold=0.5)["verdict"].tolist() == [UNCERTAIN, NEGATIVE]
+    assert evaluate_patients(frame, 0.5, resamples=20).metrics["coverage"].value == 0.5
+
+
 def test_a_patient_of_both_labels_is_positive_and_told_of(table):
     frame = table([False, True, False], [0.1, 0.9, 0.2], patient=["a", "a", "b"])
     patients = by_patient(frame, 0.5)

@@ -51,7 +51,7 @@ def test_one_row_a_patient_and_failures_listed(done: tuple[Path, PatientAnswers]
     assert "localizer" in rows[2]["problem"]
     assert ["localizer" in failure.problem for failure in result.failures] == [True]
     document = json.loads((folder / "patients.json").read_text())
-    assert document["summary"] == {"studies": 3, "covid": 1, "not_a_chest_ct": 0, "failed": 1}
+    assert document["summary"] == {"studies": 3, "covid": 1, "uncertain": 0, "not_a_chest_ct": 0, "failed": 1}
 
 
 def test_every_file_of_a_study_is_written(done: tuple[Path, PatientAnswers]) -> None:

@@ -2,9 +2,10 @@
 
 Its graph takes ``images``, float32 (batch, channels, height, width), and gives ``logits``, float32 (batch,), or
 (batch, classes) where it knows several, and ``evidence``, float32 (batch, rows, columns): what each place of the
-slice adds to the logit of COVID-19. A detector that looks at the lungs alone holds their segmenter in the
-subfolder ``segmenter``, unless it is one that is shipped. ``fingerprints.bin`` tells the slices that it was trained
-and chosen on; the first bundles have none.
+slice adds to the logit of COVID-19. A third output is optional: ``distance``, float32 (batch,), how far the
+slice's features lie from those of the training slices. A detector that looks at the lungs alone holds their
+segmenter in the subfolder ``segmenter``, unless it is one that is shipped. ``fingerprints.bin`` tells the slices
+that it was trained and chosen on; the first bundles have none.
 """
 
 from dataclasses import dataclass

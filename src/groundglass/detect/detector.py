@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.bundle.engine import Engine
+from groundglass.bundle.engine import Engine, Outputs
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import ScanError
 from groundglass.labels import NOT_A_CHEST_CT
@@ -32,7 +32,7 @@ class SliceFinding:
     probability
         The same after calibration.
     verdict
-        ``covid`` or ``not covid``; ``not a chest CT`` where lungs were looked for and not found.
+        ``covid``, ``not covid`` or ``uncertain``; ``not a chest CT`` where lungs were looked for and not found.
     evidence
         float32, shape (rows, columns): what each place of the model's input adds to the logit.
     scan
@@ -44,7 +44,11 @@ class SliceFinding:
     probabilities
         Of each of the bundle's several classes, calibrated; empty where the question is a yes or no.
     answered
-        The answered class among them, "" for none and for what is no chest CT.
+        The answered class among them, "" for none and for what is uncertain or no chest CT.
+    doubt
+        Why the verdict is ``uncertain``; else empty.
+    distance
+        How far its features lie from those of the training slices; None where the bundle does not say.
     """
 
     score: float
@@ -56,11 +60,14 @@ class SliceFinding:
     segmentation: Segmentation | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     answered: str = ""
+    doubt: str = ""
+    distance: float | None = None
 
     @property
     def reason(self) -> str:
-        """Why the verdict is ``not a chest CT``; else empty."""
-        return self.segmentation.problem if self.segmentation is not None else ""
+        """Why the verdict is ``not a chest CT`` or ``uncertain``; else empty."""
+        problem = self.segmentation.problem if self.segmentation is not None else ""
+        return problem or self.doubt
 
     @property
     def lesion_share(self) -> float | None:
@@ -142,20 +149,20 @@ class Detector:
                 waiting.append((scan, region, segmentation))
                 yield prepared
 
-        for logits, evidence in self._engine.run(inputs()):
-            scan, region, segmentation = waiting.popleft()
-            yield self._finding(logits, evidence, scan, region, segmentation)
+        for outputs in self._engine.run(inputs()):
+            yield self._finding(outputs, *waiting.popleft())
 
     def _finding(
         self,
-        logits: NDArray[np.float32],
-        evidence: NDArray[np.float32],
+        outputs: Outputs,
         scan: Scan,
         region: Box,
         segmentation: Segmentation | None,
     ) -> SliceFinding:
         facts = self.bundle.facts
-        answer = facts.answer(logits)
+        logits, evidence, *more = outputs
+        distance = float(more[0]) if more else None
+        answer = facts.answer(logits, distance)
         refused = segmentation is not None and not segmentation.found
         return SliceFinding(
             score=answer.score,
@@ -167,6 +174,8 @@ class Detector:
             segmentation=segmentation,
             probabilities=dict(zip(facts.classes, answer.probabilities, strict=True)),
             answered="" if refused else answer.answered,
+            doubt="" if refused else answer.reason,
+            distance=distance,
         )
 
     def _segmented(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation | None]]:

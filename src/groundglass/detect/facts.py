@@ -8,16 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from groundglass.bundle.facts import Facts
+from groundglass.detect.abstention import Abstention, decide
 from groundglass.detect.patient_rule import PatientRule
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.labels import POSITIVE, UNCERTAIN
 
 
 class Answer(NamedTuple):
     """What a bundle makes of its logits.
 
     ``score``, raw, and ``probability``, calibrated, are of COVID-19, in [0, 1]. ``probabilities`` has one for
-    each of several classes, and ``answered`` is COVID-19 where that is the verdict, else the most probable of
-    the others; both are empty for a yes or no.
+    each of several classes, and ``answered`` is COVID-19 where that is the verdict, "" where it is ``uncertain``,
+    else the most probable of the others; both are empty for a yes or no. ``reason`` says why it is ``uncertain``.
     """
 
     score: float
@@ -25,6 +26,7 @@ class Answer(NamedTuple):
     verdict: str
     probabilities: tuple[float, ...] = ()
     answered: str = ""
+    reason: str = ""
 
 
 class BundleFacts(Facts):
@@ -35,9 +37,16 @@ class BundleFacts(Facts):
     classes
         The classes of the logits, COVID-19 among them; empty for one logit, of COVID-19.
     temperature
-        ``probability = sigmoid(logit / temperature)``, of several classes ``softmax(logits / temperature)``.
+        ``probability = sigmoid(logit / temperature + bias)``, of several classes ``softmax(logits / temperature)``.
+    bias
+        See ``temperature``; 0 with several classes.
     threshold
-        The verdict is ``covid`` from this probability of COVID-19 on.
+        The verdict is ``covid`` from this probability of COVID-19 on, unless there is an ``abstention``.
+    abstention
+        Which probabilities get which verdict, ``uncertain`` among them; None where every one is answered.
+    furthest
+        A slice whose features lie further from those of the training slices is ``uncertain``; None where that is
+        not asked. The distance is the graph's third output.
     segmenter_sha256
         That of the graph of the segmenter that it was trained with, "" for none.
     patient
@@ -47,26 +56,50 @@ class BundleFacts(Facts):
     kind: Literal["detector"] = "detector"
     classes: tuple[str, ...] = ()
     temperature: Annotated[float, Field(gt=0)]
+    bias: float = 0.0
     threshold: Annotated[float, Field(ge=0, le=1)]
+    abstention: Abstention | None = None
+    furthest: float | None = None
     segmenter_sha256: str = ""
     patient: PatientRule | None = None
 
-    def answer(self, logits: ArrayLike) -> Answer:
-        """Scores, calibrated probabilities and verdict of one slice's logit, or its logits, shape (classes,)."""
+    def answer(self, logits: ArrayLike, distance: float | None = None) -> Answer:
+        """Scores, calibrated probabilities and verdict of one slice.
+
+        Parameters
+        ----------
+        logits
+            Its logit, or its logits, shape (classes,).
+        distance
+            How far its features lie from those of the training slices, where the graph says so.
+        """
         values = np.asarray(logits, dtype=float)
         if not self.classes:
-            score, probability = _sigmoid(float(values)), _sigmoid(float(values) / self.temperature)
-            return Answer(score, probability, self._verdict(probability))
+            logit = float(values)
+            score, probability = _sigmoid(logit), _sigmoid(logit / self.temperature + self.bias)
+            verdict, reason = self._verdict(probability, distance)
+            return Answer(score, probability, verdict, reason=reason)
         covid = self.classes.index(POSITIVE)
         probabilities = _softmax(values / self.temperature)
         probability, score = float(probabilities[covid]), float(_softmax(values)[covid])
-        verdict = self._verdict(probability)
+        verdict, reason = self._verdict(probability, distance)
         others = np.where(np.arange(len(self.classes)) == covid, -1.0, probabilities)
-        answered = POSITIVE if verdict == POSITIVE else self.classes[int(others.argmax())]
-        return Answer(score, probability, verdict, tuple(probabilities.tolist()), answered)
+        answers = {POSITIVE: POSITIVE, UNCERTAIN: ""}
+        answered = answers.get(verdict, self.classes[int(others.argmax())])
+        return Answer(score, probability, verdict, tuple(probabilities.tolist()), answered, reason)
 
-    def _verdict(self, probability: float) -> str:
-        return POSITIVE if probability >= self.threshold else NEGATIVE
+    def unlike(self, distance: float | None) -> str:
+        """Why a slice is unlike those of the training; "" where it is not, or nothing is known of it."""
+        if self.furthest is None or distance is None or distance <= self.furthest:
+            return ""
+        return (
+            f"unlike what the detector was trained on (distance {distance:.1f}, at most {self.furthest:.1f})"
+        )
+
+    def _verdict(self, probability: float, distance: float | None) -> tuple[str, str]:
+        """The verdict, and why it is ``uncertain``."""
+        unlike = self.unlike(distance)
+        return (UNCERTAIN, unlike) if unlike else decide(probability, self.threshold, self.abstention)
 
 
 def _sigmoid(logit: float) -> float:

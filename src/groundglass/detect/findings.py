@@ -12,7 +12,7 @@ from groundglass.bundle.card import RESEARCH_USE
 from groundglass.detect.facts import Answer, BundleFacts
 from groundglass.errors import ScanError
 from groundglass.files import write_text
-from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +37,8 @@ class Row:
     """One slice's answer as it is written.
 
     ``lesion_share`` is that of the lungs, in [0, 1], None where no lungs were looked for or found; ``reason`` is
-    why a picture is no chest CT; ``heatmap`` is relative to the findings' folder, "" for none. ``probabilities``
-    and ``answered`` are of a detector of several classes.
+    why a slice is uncertain or no chest CT; ``heatmap`` is relative to the findings' folder, "" for none.
+    ``probabilities`` and ``answered`` are of a detector of several classes.
     """
 
     path: str
@@ -106,16 +106,29 @@ def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequenc
             "threshold": facts.threshold,
             "trained_on": facts.training.dataset,
             **({"classes": list(facts.classes)} if facts.classes else {}),
+            **_calibrated(facts),
         },
         "summary": {
             "slices": len(rows),
             "covid": sum(row.verdict == POSITIVE for row in rows),
+            "uncertain": sum(row.verdict == UNCERTAIN for row in rows),
             "not_a_chest_ct": sum(row.verdict == NOT_A_CHEST_CT for row in rows),
             "failed": len(failures),
         },
         "slices": [_slice(row) for row in rows],
         "failures": [asdict(failure) for failure in failures],
     }
+
+
+def _calibrated(facts: BundleFacts) -> dict[str, Any]:
+    """What decides beside temperature and threshold, where the bundle has it."""
+    abstention = facts.abstention
+    known = {
+        "bias": facts.bias or None,
+        "uncertain": abstention and abstention.model_dump(include={"covid_from", "other_to", "coverage"}),
+        "furthest": facts.furthest,
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _slice(row: Row) -> dict[str, Any]:

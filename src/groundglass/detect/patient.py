@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from groundglass.detect.facts import BundleFacts
 from groundglass.detect.patient_rule import LEAST_OF_LARGEST, LungSlices, default_rule
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 
 SIDES = ("right", "left", "both")
 LEAST_LUNG_SLICES = 3
@@ -18,6 +18,9 @@ LEAST_LUNG_ML = 300.0
 """Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
 CUT_AREA = 0.35
 """Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
+
+MOST_UNLIKE = 0.5
+"""Where more of the slices that count are unlike what the detector was trained on, the patient is uncertain."""
 
 BANDS = (
     (0.25, "CT-1, mild"),
@@ -70,7 +73,8 @@ class SliceAnswer:
     lungs_px, lesions_px
         In the right and in the left lung; 0 where no lungs were found.
     reason
-        Why no lungs were found, or why it could not be read; "" where they were.
+        Why no lungs were found, why it could not be read, or why it is unlike what the detector was trained on;
+        else "".
     """
 
     number: int
@@ -98,9 +102,9 @@ class PatientFinding:
     probability
         The patient's, calibrated as the bundle's rule says; None where there are no lungs to ask.
     verdict
-        ``covid``, ``not covid`` or ``not a chest CT``.
+        ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
     reason
-        Why it is no chest CT; else "".
+        Why it is uncertain or no chest CT; else "".
     extent
         By side: ``right``, ``left`` and ``both``.
     severity
@@ -211,10 +215,13 @@ def conclude(
     if reason:
         return PatientFinding(None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings))
     probability = rule.probability(_lung_slices(bearing))
+    verdict, reason = rule.decide(probability)
+    if unlike := _unlike(slices):
+        verdict, reason = UNCERTAIN, unlike
     return PatientFinding(
         probability=probability,
-        verdict=POSITIVE if probability >= rule.threshold else NEGATIVE,
-        reason="",
+        verdict=verdict,
+        reason=reason,
         extent=extent,
         severity=severity(extent["both"].lesion_share),
         slices=tuple(slices),
@@ -260,6 +267,15 @@ def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
     if lung_ml is not None and lung_ml < LEAST_LUNG_ML and slices >= LEAST_LUNG_SLICES:
         return f"the lungs that were found hold {lung_ml:.0f} ml (at least {LEAST_LUNG_ML:.0f} ml are needed)"
     return ""
+
+
+def _unlike(slices: Sequence[SliceAnswer]) -> str:
+    """Why the slices, taken together, are unlike what the detector was trained on; "" where they are not."""
+    counted = [answer for answer in slices if answer.counted]
+    unlike = sum(bool(answer.reason) for answer in counted)
+    if unlike <= MOST_UNLIKE * len(counted):
+        return ""
+    return f"{unlike} of the {len(counted)} slices that count are unlike what the detector was trained on"
 
 
 def _doubts(facts: BundleFacts, slices: Sequence[SliceAnswer]) -> list[str]:

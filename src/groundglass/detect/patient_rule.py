@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from groundglass.bundle.facts import FactsPart
+from groundglass.detect.abstention import Abstention, decide
 
 TOP = 0.2
 """Share of the slices that ``top_logit`` and ``top_lesions`` look at: those with the highest values."""
@@ -147,7 +148,9 @@ class PatientRule(FactsPart):
     weights
         By feature; ``probability = sigmoid(intercept + sum(weight * feature))``.
     threshold
-        The verdict is ``covid`` from this probability on.
+        The verdict is ``covid`` from this probability on, unless there is an ``abstention``.
+    abstention
+        Which probabilities of patients get which verdict, ``uncertain`` among them; None where all are answered.
     chosen
         In words: on what it was chosen and how it did there.
     """
@@ -156,6 +159,7 @@ class PatientRule(FactsPart):
     weights: dict[str, float]
     intercept: float
     threshold: Annotated[float, Field(ge=0, le=1)]
+    abstention: Abstention | None = None
     chosen: tuple[str, ...] = ()
 
     def probability(self, slices: LungSlices) -> float:
@@ -163,6 +167,10 @@ class PatientRule(FactsPart):
         values = features(slices, tuple(self.weights))
         logit = self.intercept + sum(self.weights[name] * value for name, value in values.items())
         return 1 / (1 + math.exp(-max(-700.0, min(700.0, logit))))
+
+    def decide(self, probability: float) -> tuple[str, str]:
+        """The verdict on a patient's probability, and why it is ``uncertain``, else ""."""
+        return decide(probability, self.threshold, self.abstention)
 
 
 def default_rule(threshold: float) -> PatientRule:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.facts import BundleFacts
 from groundglass.detect.patient import PatientFinding, SliceAnswer, conclude, enough_lung
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.preprocess import Box
@@ -33,6 +34,8 @@ class Asked:
     verdict: str
     evidence: NDArray[np.float32]
     region: Box
+    doubt: str = ""
+    distance: float | None = None
 
     def finding(self, scan: Scan, labels: NDArray[np.uint8]) -> SliceFinding:
         """The finding with the slice, which is read once more, and its labels as in VolumeAnswer."""
@@ -44,6 +47,8 @@ class Asked:
             scan,
             self.region,
             segmentation_of(labels),
+            doubt=self.doubt,
+            distance=self.distance,
         )
 
 
@@ -93,7 +98,13 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     for finding in detector.predict_segmented(pass_.with_lungs()):
         number = pass_.waiting.popleft()
         pass_.asked[number] = Asked(
-            finding.score, finding.probability, finding.verdict, finding.evidence, finding.region
+            finding.score,
+            finding.probability,
+            finding.verdict,
+            finding.evidence,
+            finding.region,
+            finding.doubt,
+            finding.distance,
         )
     pass_.refuse_if_damaged()
     drop_strays(pass_.labels)
@@ -159,7 +170,8 @@ class _Pass:
 
     def conclude(self, detector: Detector) -> PatientFinding:
         """The patient's answer, from the labels as they stand."""
-        answers = [self._answer(number) for number in range(self.volume.shape[0])]
+        facts = detector.bundle.facts
+        answers = [self._answer(number, facts) for number in range(self.volume.shape[0])]
         answers = [
             replace(answer, counted=enough)
             for answer, enough in zip(answers, enough_lung(answers), strict=True)
@@ -169,14 +181,14 @@ class _Pass:
         if self.damaged:
             warnings.append(f"{len(self.damaged)} of {len(answers)} slices cannot be read and were left out")
         return conclude(
-            detector.bundle.facts,
+            facts,
             answers,
             None if geometry is None else self._thickness(geometry),
             None if geometry is None else geometry.pixel_mm2,
             warnings,
         )
 
-    def _answer(self, number: int) -> SliceAnswer:
+    def _answer(self, number: int, facts: BundleFacts) -> SliceAnswer:
         geometry = self.volume.geometry
         height = None if geometry is None else float(geometry.heights_mm[number])
         if number in self.damaged:
@@ -186,7 +198,13 @@ class _Pass:
             return SliceAnswer(number + 1, height, reason=self.reasons.get(number, NOT_JOINED))
         asked = self.asked[number]
         return SliceAnswer(
-            number + 1, height, asked.probability, asked.score, lungs_px=lungs, lesions_px=lesions
+            number + 1,
+            height,
+            asked.probability,
+            asked.score,
+            lungs_px=lungs,
+            lesions_px=lesions,
+            reason=facts.unlike(asked.distance),
         )
 
     def _thickness(self, geometry: Geometry) -> NDArray[np.float64] | None:

@@ -20,7 +20,7 @@ from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
 from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
 from groundglass.evaluate.tables import refuse_rows
 from groundglass.evaluate.weighted import Floats, WeightedMetrics
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 ENSEMBLE = "ensemble"
 BEST = "best"
@@ -181,7 +181,8 @@ def ensemble_of(systems: Sequence[System]) -> pd.DataFrame:
     """Predictions of all systems together, each of equal weight.
 
     Score and probability are means over the systems of the means over their members, and so is the threshold. The
-    verdict is POSITIVE from the threshold on, else NEGATIVE, or NOT_A_CHEST_CT where all members say so.
+    verdict is POSITIVE from the threshold on, else NEGATIVE; NOT_A_CHEST_CT where all members say so, and UNCERTAIN
+    where otherwise none says yes or no.
 
     Returns
     -------
@@ -202,8 +203,9 @@ def _ensemble(aligned: Sequence[System]) -> System:
         for name in ("score", "probability")
     }
     verdict = np.where(means["probability"] >= threshold, POSITIVE, NEGATIVE)
-    strange = np.concatenate([_stacked(system, "verdict") for system in aligned]) == NOT_A_CHEST_CT
-    verdict = np.where(strange.all(axis=0), NOT_A_CHEST_CT, verdict)
+    said = np.concatenate([_stacked(system, "verdict") for system in aligned])
+    verdict = np.where(((said == POSITIVE) | (said == NEGATIVE)).any(axis=0), verdict, UNCERTAIN)
+    verdict = np.where((said == NOT_A_CHEST_CT).all(axis=0), NOT_A_CHEST_CT, verdict)
     return System(ENSEMBLE, (aligned[0].members[0].assign(**means, verdict=verdict),), (threshold,))
 
 

@@ -115,7 +115,8 @@ def by_patient(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Score and probability are the mean over a patient's slices, those that are not a chest CT left out unless
     all are. The verdict is POSITIVE from ``threshold`` on, else NEGATIVE, or NOT_A_CHEST_CT where all slices
-    are. A patient is labelled POSITIVE where any slice is.
+    are, or UNCERTAIN where none of the others has a yes or no; an uncertain slice beside answered ones counts by
+    its probability. A patient is labelled POSITIVE where any slice is.
 
     Returns
     -------
@@ -142,7 +143,9 @@ def by_patient(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
         path=("path", "first"), group=("group", "first"), slices=("path", "size")
     )
     patients = patients.join(means).join(_patient_labels(frame))
-    patients["verdict"] = answers.where(any_chest.groupby(frame["patient"]).first(), NOT_A_CHEST_CT)
+    said = pd.DataFrame({"chest": chest, "answered": frame["verdict"].isin((POSITIVE, NEGATIVE))})
+    some = said.groupby(frame["patient"]).any()
+    patients["verdict"] = answers.where(some["answered"], UNCERTAIN).where(some["chest"], NOT_A_CHEST_CT)
     return patients.reset_index()[[*COLUMNS, "slices", "mixed_labels"]]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.data.splits import groups
+from groundglass.detect.abstention import COVERAGE, Abstention
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import AGGREGATIONS, LungSlices, PatientRule, features
 from groundglass.errors import GroundglassError, ScanError
@@ -22,6 +23,7 @@ from groundglass.evaluate.logistic_choice import (
 )
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.files import write_json
+from groundglass.jobs.abstain import Cases, choose_judged
 from groundglass.jobs.evaluate import Labelled, choose_rows
 from groundglass.jobs.progress import track
 from groundglass.labels import POSITIVE
@@ -63,6 +65,7 @@ def aggregate(
     part: str | None = None,
     least_slices: int = 5,
     seed: int = 0,
+    coverage: float | None = COVERAGE,
     record: bool = False,
 ) -> Aggregation:
     """Choose an aggregation and fit it.
@@ -82,6 +85,11 @@ def aggregate(
         Of the dataset; by default an external one whole, and of its own the validation part.
     least_slices
         Patients with fewer slices that show lungs are left out: the rule is for volumes.
+    seed
+        Draws the folds.
+    coverage
+        The share of each class whose right answer shall stay possible: the rule says ``uncertain`` where that needs
+        it (groundglass.detect.abstention), as the out-of-fold answers tell. None has it answer always.
     record
         Enter the rule into the bundle and its model card.
 
@@ -95,6 +103,8 @@ def aggregate(
     candidates = judge_candidates(patients.table, patients.positive, AGGREGATIONS, seed)
     chosen = simplest_good(candidates)
     rule = _fitted(chosen, patients, labelled, least_slices, seed)
+    if coverage is not None:
+        rule = rule.model_copy(update={"abstention": _abstention(chosen, patients, coverage, seed)})
     result = Aggregation(
         rule, candidates, len(patients.positive), int(patients.positive.sum()), patients.left_out
     )
@@ -194,6 +204,14 @@ def _fitted(
     )
 
 
+def _abstention(chosen: Candidate, patients: _Patients, coverage: float, seed: int) -> Abstention:
+    count = len(patients.positive)
+    nowhere = np.full(count, "", dtype=object)
+    cases = Cases(patients.positive, chosen.out_of_fold, np.arange(count), nowhere)
+    origin = f"on the same {count} patients or groups, by their out-of-fold answers"
+    return choose_judged(cases, coverage, origin, seed)[0]
+
+
 def rows_of(result: Aggregation) -> list[tuple[str, str, str, str]]:
     """The candidates as a table."""
     return [
@@ -228,13 +246,15 @@ def _document(detector: Detector, labelled: Labelled, result: Aggregation) -> di
 
 def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Report:
     rule = result.rule
+    called = rule.abstention.ends() if rule.abstention else f"covid from {rule.threshold:.2f} on"
     weights = [(name, f"{weight:.4f}") for name, weight in rule.weights.items()]
     return Report(
         title=f"From slices to patients: {detector.bundle.facts.name} on {labelled.name}",
-        headline=f"Chosen: {rule.aggregation}, a patient being called covid from {rule.threshold:.2f} on.",
+        headline=f"Chosen: {rule.aggregation}, a patient being called {called}.",
         warnings=[
             f"{result.patients} patients or groups ({result.positive} with COVID-19) chose; {result.left_out} had "
             "too few slices with lungs. Figures of patients on this data are too good from now on.",
+            *([rule.abstention.meaning("patients")] if rule.abstention else []),
             *labelled.warnings,
         ],
         tables_title="The aggregations, on patients that they were not fitted on",
@@ -251,4 +271,8 @@ def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Repo
 
 
 def _lines(rule: PatientRule) -> list[tuple[str, str]]:
-    return [("threshold", f"{rule.threshold:.4f}"), *[("chosen", line) for line in rule.chosen]]
+    lines = [("threshold", f"{rule.threshold:.4f}"), *[("chosen", line) for line in rule.chosen]]
+    abstention = rule.abstention
+    if abstention is None:
+        return lines
+    return [*lines, ("verdict", abstention.ends()), *[("uncertain", line) for line in abstention.chosen]]

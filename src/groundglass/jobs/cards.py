@@ -9,7 +9,7 @@ from PIL import Image
 from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.page import PICTURE_SIDE, SliceCard
 from groundglass.segment.masks import resize
 from groundglass.segment.overlay import overlay
@@ -40,6 +40,7 @@ def slice_cards(
                 images=(grey_image(finding, preprocessing), heatmap(finding, preprocessing)),
                 truth=label,
                 right=(finding.verdict == POSITIVE) == (label == POSITIVE) if label and decided else None,
+                unsure=finding.verdict == UNCERTAIN,
                 note="; ".join(filter(None, (finding.reason, *finding.scan.warnings))),
             )
         )

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.facts import BundleFacts
 from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
@@ -17,7 +18,7 @@ from groundglass.files import replacing, write_json
 from groundglass.jobs.cards import slice_cards
 from groundglass.jobs.names import unique_names
 from groundglass.jobs.progress import track
-from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Report, Table, write_report
 from groundglass.scan.results import mark_results
@@ -137,11 +138,12 @@ def _report(
 ) -> Report:
     facts = detector.bundle.facts
     positive = sum(row.verdict == POSITIVE for row in rows)
+    uncertain = sum(row.verdict == UNCERTAIN for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
     ranked = sorted(rows, key=lambda row: -row.probability)
     several = [name for name in facts.classes if name != POSITIVE]
     listed = [
-        (Path(row.path).name, *_probabilities(row, several), row.verdict, _share(row))
+        (Path(row.path).name, *_probabilities(row, several), _verdict(row), _share(row))
         for row in ranked[:LISTED]
     ]
     more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
@@ -158,10 +160,11 @@ def _report(
     shown = [Path(row.path) for row in ranked[:SHOWN]] if heatmaps else []
     return Report(
         title=title,
-        headline=f"{positive} of {len(rows)} slices: covid (probability of {facts.threshold:.2f} or more)."
+        headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
+        + (f" {uncertain} are uncertain." if uncertain else "")
         + (f" {strange} are no chest CT with lungs." if strange else "")
         + (f" {len(failures)} files could not be read." if failures else ""),
-        warnings=[_warning(detector)],
+        warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
         slices=slice_cards(detector, shown),
@@ -176,13 +179,28 @@ def _warning(detector: Detector) -> str:
     return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
 
 
+def _least(facts: BundleFacts) -> str:
+    """Which probabilities are called covid."""
+    if facts.abstention is None:
+        return f"probability of {facts.threshold:.2f} or more"
+    return (
+        f"probability {'over' if facts.abstention.both_possible else 'from'} {facts.abstention.highest:.2f}"
+    )
+
+
+def _verdict(row: Row) -> str:
+    return f"{row.verdict}: {row.reason}" if row.verdict == UNCERTAIN else row.verdict
+
+
 def _probabilities(row: Row, others: Sequence[str]) -> list[str]:
     """The probability of COVID-19, and those of the other classes of a detector of several."""
     return [f"{row.probability:.3f}", *(f"{row.probabilities[name]:.3f}" for name in others)]
 
 
 def _share(row: Row) -> str:
-    return row.reason or ("" if row.lesion_share is None else f"{row.lesion_share:.1%}")
+    if row.verdict == NOT_A_CHEST_CT:
+        return row.reason
+    return "" if row.lesion_share is None else f"{row.lesion_share:.1%}"
 
 
 def _reasons(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:

@@ -37,7 +37,7 @@ from groundglass.jobs.study import (
     warm_up,
     write_study,
 )
-from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.page import write_report
 from groundglass.scan.series import Listing
 
@@ -105,6 +105,7 @@ class PatientAnswers:
             "summary": {
                 "studies": len(self.rows),
                 "covid": sum(row["verdict"] == POSITIVE for row in self.rows),
+                "uncertain": sum(row["verdict"] == UNCERTAIN for row in self.rows),
                 "not_a_chest_ct": sum(row["verdict"] == NOT_A_CHEST_CT for row in self.rows),
                 "failed": len(self.rows) - len(self.answered),
             },

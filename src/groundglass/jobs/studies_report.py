@@ -6,8 +6,8 @@ from typing import Any
 
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
-from groundglass.jobs.volume_report import LESIONS
-from groundglass.labels import POSITIVE
+from groundglass.jobs.volume_report import LESIONS, uncertainty
+from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.report.facts import bundle_table
 from groundglass.report.page import Link, Report, Table
 
@@ -21,6 +21,7 @@ def studies_report(
     """
     answered = [row for row in rows if not row["problem"]]
     positive = sum(row["verdict"] == POSITIVE for row in answered)
+    uncertain = sum(row["verdict"] == UNCERTAIN for row in answered)
     failed = len(rows) - len(answered)
     ranked = sorted(
         answered, key=lambda row: -1 if row["probability"] is None else row["probability"], reverse=True
@@ -40,8 +41,9 @@ def studies_report(
     return Report(
         title="COVID-19 on chest CT volumes",
         headline=f"{positive} of {len(answered)} studies: covid."
+        + (f" {uncertain} are uncertain." if uncertain else "")
         + (f" {failed} could not be answered." if failed else ""),
-        warnings=[LESIONS],
+        warnings=[LESIONS, *uncertainty(detector)],
         tables_title="Studies",
         figures_of_merit=tables,
         facts=[bundle_table(detector.bundle.facts)],

@@ -51,12 +51,19 @@ def _caveats(detector: Detector) -> list[str]:
     """What must be known of every answer."""
     rule = detector.bundle.facts.patient
     if rule is None or not set(rule.weights) <= LESION_FEATURES:
-        return [LESIONS]
+        return [LESIONS, *uncertainty(detector)]
     return [
         LESIONS,
+        *uncertainty(detector),
         "The probability follows from the lesions alone: on the patients on which this bundle's rule was chosen, "
         "the network's answers for slices told nothing more.",
     ]
+
+
+def uncertainty(detector: Detector) -> list[str]:
+    """What ``uncertain`` means of a patient, where the bundle can say it."""
+    rule = detector.bundle.facts.patient
+    return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
 
 
 def headline(finding: PatientFinding) -> str:
@@ -64,9 +71,10 @@ def headline(finding: PatientFinding) -> str:
     if finding.probability is None:
         return f"{finding.verdict}: {finding.reason}"
     share = finding.extent["both"].lesion_share or 0.0
+    reason = f" ({finding.reason})" if finding.reason else ""
     return (
-        f"{finding.verdict}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of the "
-        f"lungs ({finding.severity})"
+        f"{finding.verdict}{reason}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of "
+        f"the lungs ({finding.severity})"
     )
 
 
@@ -139,7 +147,10 @@ def _rule_table(detector: Detector) -> Table:
     rule = detector.bundle.facts.patient
     if rule is None:
         return Table("From slices to the patient", (), [("Rule", "none was chosen for this bundle")])
+    abstention = rule.abstention
     rows = [("Aggregation", rule.aggregation), ("Threshold", f"{rule.threshold:.3f}")]
+    if abstention is not None:
+        rows[1:] = [("Verdict", abstention.ends()), *(("Uncertain", line) for line in abstention.chosen)]
     return Table("From slices to the patient", (), [*rows, *(("Chosen", line) for line in rule.chosen)])
 
 

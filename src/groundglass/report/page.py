@@ -52,8 +52,8 @@ class SliceCard:
     """A slice beside its heatmap or its masks, with the answer.
 
     ``answer`` says in words what was found, beside the ``verdict``; ``truth`` is the label, "" where it is not
-    known; ``right`` whether the verdict is that label, None where that cannot be said; ``drawn`` what the second
-    picture shows, for who cannot see it.
+    known; ``right`` whether the verdict is that label, None where that cannot be said; ``unsure`` whether no yes or
+    no is said; ``drawn`` what the second picture shows, for who cannot see it.
     """
 
     name: str
@@ -62,6 +62,7 @@ class SliceCard:
     images: tuple[Image.Image, ...]
     truth: str = ""
     right: bool | None = None
+    unsure: bool = False
     note: str = ""
     drawn: str = "heatmap over the slice"
 

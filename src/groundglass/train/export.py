@@ -132,7 +132,7 @@ def _check_evidence(run: Run, module: ClassifierModule, graph: bytes, validation
     with torch.no_grad():
         expected = module.model.eval().explain(torch.from_numpy(inputs))[1].numpy()
     engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
-    found = np.stack([evidence for _, evidence in engine.run(inputs)])
+    found = np.stack([outputs[1] for outputs in engine.run(inputs)])
     difference = float(np.abs(found - expected).max() / max(1e-6, np.abs(expected).max()))
     if difference > EVIDENCE_TOLERANCE:
         raise GroundglassError(
@@ -224,7 +224,7 @@ def _answered(graph: bytes, preprocessing: Preprocessing, part: PartData) -> NDA
     """Logits of a part's slices by the engine that will answer for users."""
     engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
     inputs = (preprocessing.model_input(grey8[None])[0] for grey8 in part.grey)
-    return np.array([logits for logits, _ in engine.run(inputs)], dtype=float)
+    return np.array([outputs[0] for outputs in engine.run(inputs)], dtype=float)
 
 
 def _threshold(recipe: DetectorRecipe, probability: NDArray[np.float64], validation: PartData) -> float:

@@ -1,0 +1,188 @@
+"""When a detector says ``uncertain``: class-conditional split conformal prediction."""
+
+import math
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from groundglass.bundle.facts import FactsPart
+from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
+
+COVERAGE = 0.9
+"""The coverage that is asked for where none is named."""
+ROUNDING = 1e-9
+"""By what a sum of weights may miss the coverage and still reach it."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Abstention(FactsPart):
+    """The probabilities of COVID-19 at which each answer stays possible, and those at which none is given.
+
+    Where one answer alone is possible, it is the verdict; where both are, or neither is, the verdict is
+    ``uncertain``. See :func:`choose_abstention`.
+
+    Attributes
+    ----------
+    covid_from
+        ``covid`` is possible from this probability on; 0 where it always is.
+    other_to
+        ``not covid`` is possible up to this probability; 1 where it always is.
+    coverage
+        The share of each class whose right answer shall stay possible.
+    cases, groups
+        How many slices, or patients, chose them, and of how many groups.
+    chosen
+        In words: on what they were chosen, and what they are worth on what did not choose them.
+    """
+
+    covid_from: Share
+    other_to: Share
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    cases: int
+    groups: int
+    chosen: tuple[str, ...] = ()
+
+    @property
+    def lowest(self) -> float:
+        """The lower end of the probabilities at which the verdict is ``uncertain``."""
+        return min(self.covid_from, self.other_to)
+
+    @property
+    def highest(self) -> float:
+        """The upper end of them."""
+        return max(self.covid_from, self.other_to)
+
+    @property
+    def both_possible(self) -> bool:
+        """Whether both answers are possible between the two ends; else neither is."""
+        return self.covid_from <= self.other_to
+
+    @property
+    def never(self) -> tuple[str, ...]:
+        """The verdicts that no probability gets, as too few groups of the other class chose."""
+        silenced = ((POSITIVE, self.other_to >= 1), (NEGATIVE, self.covid_from <= 0))
+        return tuple(verdict for verdict, silent in silenced if silent)
+
+    def verdict(self, probability: float) -> str:
+        """``covid``, ``not covid`` or ``uncertain``."""
+        covid, other = probability >= self.covid_from, probability <= self.other_to
+        if covid == other:
+            return UNCERTAIN
+        return POSITIVE if covid else NEGATIVE
+
+    def why(self, probability: float) -> str:
+        """Why the verdict on this probability is ``uncertain``."""
+        possible = "both answers stay possible" if self.both_possible else "neither answer holds"
+        return f"probability {probability:.2f} lies where {possible} with {self.coverage:.0%} coverage"
+
+    def ends(self) -> str:
+        """From which probability to which each verdict is given, in words."""
+        below, above = ("below", "over") if self.both_possible else ("up to", "from")
+        return (
+            f"{NEGATIVE} {below} a probability of {self.lowest:.3f}, {POSITIVE} {above} {self.highest:.3f}, "
+            f"{UNCERTAIN} between the two"
+        )
+
+    def meaning(self, of: str = "slices") -> str:
+        """What ``uncertain`` promises and what it does not, in a sentence or two."""
+        most = 1 - self.coverage
+        return (
+            f"Coverage {self.coverage:.0%}: of {of} like those that chose it, on average at most {most:.0%} of "
+            f"those with COVID-19, and of those without, get the wrong verdict; {UNCERTAIN} is said where that "
+            "cannot be kept otherwise. It promises nothing at a hospital whose scans are unlike those."
+        )
+
+
+def choose_abstention(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    units: ArrayLike,
+    *,
+    coverage: float = COVERAGE,
+    chosen: tuple[str, ...] = (),
+) -> Abstention:
+    """Choose from labelled answers at which probabilities each answer stays possible.
+
+    Split conformal prediction [1]_ [2]_, conditional on the class [1]_ [3]_: an answer stays possible as long as
+    the probability is no more extreme than for the share ``coverage`` of that class, with the correction for a
+    finite sample. Slices of one patient are alike, so each group counts as one, its slices sharing its weight, and
+    the new group counts as well [4]_; where each slice is a group, that is the usual quantile.
+
+    What that guarantees: a new group, exchangeable with those here, and a slice of a class drawn from it; on
+    average over such draws, of the choice too, its right answer is possible with a probability of at least
+    ``coverage``, for each class by itself. What it does not: anything for one patient, one disease or one range of
+    probabilities, and anything under a shift, as at another hospital. So the answers should be of hospitals that
+    the network was not trained on; that covers what such hospitals have in common, and no more.
+
+    Parameters
+    ----------
+    truth
+        Whether each slice is COVID-19, shape (slices,).
+    probability
+        Calibrated, in [0, 1], shape (slices,), by a network that was not trained on the slice.
+    units
+        The number of each slice's patient or group, shape (slices,).
+    coverage
+        In (0, 1).
+    chosen
+        On what, in words.
+
+    Raises
+    ------
+    GroundglassError
+        If a class is absent or the coverage is not in (0, 1).
+
+    References
+    ----------
+    .. [1] V. Vovk: Conditional validity of inductive conformal predictors, 2012, arXiv 1209.2673.
+    .. [2] A. Angelopoulos, S. Bates: A gentle introduction to conformal prediction and distribution-free
+       uncertainty quantification, 2021, arXiv 2107.07511.
+    .. [3] M. Sadinle, J. Lei, L. Wasserman: Least ambiguous set-valued classifiers with bounded error levels,
+       Journal of the American Statistical Association 114, 2019, arXiv 1609.00451.
+    .. [4] Y. Lee, R. F. Barber, R. Willett: Distribution-free inference with hierarchical data, 2023,
+       arXiv 2306.06342.
+    """
+    if not 0 < coverage < 1:
+        raise GroundglassError(f"coverage: {coverage:g} is not between 0 and 1; 0.9 is usual")
+    truth = np.asarray(truth, dtype=bool)
+    probability, units = np.asarray(probability, dtype=float), np.asarray(units)
+    if truth.all() or not truth.any():
+        missing = NEGATIVE if truth.any() else POSITIVE
+        raise GroundglassError(
+            f"no slice is labelled {missing}: what is uncertain is chosen on slices of both classes"
+        )
+    return Abstention(
+        covid_from=max(0.0, _kept_from(probability[truth], units[truth], coverage)),
+        other_to=min(1.0, -_kept_from(-probability[~truth], units[~truth], coverage)),
+        coverage=coverage,
+        cases=len(truth),
+        groups=len(np.unique(units)),
+        chosen=chosen,
+    )
+
+
+def decide(probability: float, threshold: float, abstention: Abstention | None) -> tuple[str, str]:
+    """The verdict on a probability, and why it is ``uncertain``, else "".
+
+    Without an ``abstention`` the threshold decides, and with one it alone does.
+    """
+    if abstention is None:
+        return (POSITIVE if probability >= threshold else NEGATIVE), ""
+    verdict = abstention.verdict(probability)
+    return verdict, abstention.why(probability) if verdict == UNCERTAIN else ""
+
+
+def _kept_from(values: NDArray[np.float64], units: NDArray[np.generic], coverage: float) -> float:
+    """The highest value that the share ``coverage`` of the groups reach, the new one counting as one that does not.
+
+    Minus infinity where there are too few groups for any.
+    """
+    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    falling = np.argsort(-values, kind="stable")
+    weights = 1 / (sizes[unit] * (len(sizes) + 1))
+    reached = np.cumsum(weights[falling]) >= coverage - ROUNDING
+    return float(values[falling][reached.argmax()]) if reached.any() else -math.inf
