@@ -20,6 +20,7 @@ from groundglass.scan.phantom import write_phantom_set
 from groundglass.scan.reader import read_scan
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.features.recipe import FeaturesRecipe
+from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.recipe import AnyRecipe, load_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
@@ -66,9 +67,13 @@ def shortened(path: Path, dataset: Path) -> tuple[str, ...]:
         f"data.dataset={dataset}",
         "data.split=random",
         "data.fractions=[0.6, 0.4, 0]",
-        "model.weights=none",
+        "data.further=[]",
         "preprocessing.size=[64, 64]",
     ]
+    if isinstance(recipe, GroundedRecipe):
+        masks = f"masks={{dataset: {dataset}, split: random}}"
+        return (*overrides, masks, "training.epochs=2", "training.steps=2")
+    overrides.append("model.weights=none")
     if recipe.data.per_class is not None:
         overrides.append("data.per_class=12")
     if isinstance(recipe, FeaturesRecipe):
@@ -123,7 +128,11 @@ def check_log(run: Run, recipe: AnyRecipe) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_dataset_of_every_recipe_is_registered(path: Path) -> None:
-    assert load_recipe(path).data.dataset in DATASETS
+    recipe = load_recipe(path)
+    named = {part.dataset for part in recipe.data.datasets}
+    if isinstance(recipe, GroundedRecipe):
+        named.add(recipe.masks.dataset)
+    assert named <= DATASETS.keys()
 
 
 def test_no_fitting_is_left_of_a_recipe_that_is_gone() -> None:

@@ -83,13 +83,16 @@ def train(
 
 @app.command(
     epilog="Examples:  groundglass evaluate runs/covid-ct-lite0 covid-ct   |   "
-    "groundglass evaluate covid-ct-lite0 sarscov2-ct -o external   |   groundglass evaluate predictions.csv"
+    "groundglass evaluate covid-ct-lite0 sarscov2-ct -o external   |   groundglass evaluate predictions.csv   |   "
+    "groundglass evaluate --leave-one-source-out recipes/covid-ct-lite0.yaml --set data.dataset=sites.csv "
+    "--set data.split=grouped"
 )
 def evaluate(
     detector: Annotated[
         str,
         typer.Argument(
-            help="A run's folder, a bundle's folder or zip, a shipped bundle; or a labelled predictions.csv."
+            help="A run's folder, a bundle's folder or zip, a shipped bundle; or a labelled predictions.csv; or, "
+            "with --leave-one-source-out, a recipe."
         ),
     ],
     dataset: Annotated[
@@ -103,11 +106,37 @@ def evaluate(
         bool, typer.Option("--record", help="Enter the figures into the bundle and its model card.")
     ] = False,
     lungs: LungsOption = True,
+    leave_one_source_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-source-out",
+            help="Train the recipe once without each source of its data, and judge it on that source.",
+        ),
+    ] = False,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --leave-one-source-out, change a value of the recipe: key=value."),
+    ] = None,
 ) -> None:
     """Judge a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
     On the detector's own dataset the test part is taken; another dataset is external validation, taken whole.
+    With --leave-one-source-out a recipe is judged: on each of its sources, by a detector trained on the others.
     """
+    if leave_one_source_out:
+        if dataset is not None or part is not None or record:
+            raise GroundglassError(
+                "--leave-one-source-out takes a recipe alone: its data part names the datasets, each source is "
+                "taken whole, and there is no bundle to record in"
+            )
+        _leave_one_source_out(Path(detector), tuple(change or ()), output, lungs=lungs)
+        return
+    if change:
+        raise GroundglassError(f"--set {change[0]}: changes a recipe, and goes with --leave-one-source-out")
+    if detector.lower().endswith((".yaml", ".yml")):
+        raise GroundglassError(
+            f"{detector}: is a recipe; name the run that was trained by it, or add --leave-one-source-out"
+        )
     from groundglass.bundle.store import kind_of_bundle
     from groundglass.detect.detector import Detector
     from groundglass.jobs.evaluate import choose_rows, evaluate_detector, kind_of
@@ -138,6 +167,23 @@ def evaluate(
     outcome = evaluate_detector(opened, labelled, folder, record=record)
     _print_judgement(outcome.judgement, outcome.card, folder)
     end(outcome.failures, any_read=True)
+
+
+def _leave_one_source_out(
+    recipe: Path, changes: tuple[str, ...], output: Path | None, *, lungs: bool
+) -> None:
+    from groundglass.jobs.leave_one_out import leave_one_source_out
+
+    if recipe.is_dir() or recipe.suffix.lower() not in (".yaml", ".yml"):
+        raise GroundglassError(
+            f"{recipe}: --leave-one-source-out trains anew for each source, and takes a recipe (a YAML file)"
+        )
+    judged, folder = leave_one_source_out(recipe, changes, output, lungs=lungs, tell=say)
+    shown = judged.table()
+    header, *rows = zip(shown.header, *shown.rows, strict=True)  # a source a column: a row would be too wide
+    table(shown.title, header, rows)
+    typer.echo(f"{judged.headline()}\nReport: {folder / 'report.html'}")
+    end([failure for left in judged.each for failure in left.failures], any_read=True)
 
 
 @app.command(epilog="Example:  groundglass bundle runs/covid-ct-lite0 -o detector.zip")

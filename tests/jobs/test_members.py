@@ -194,7 +194,7 @@ def test_a_run_by_another_recipe_is_refused_with_a_remedy(
         train(protocol=replace(protocol, **change))
     message = str(caught.value)
     assert message.startswith(f"{copy.folder}: was started with another recipe")
-    assert "-o names another folder for the comparison" in message
+    assert "-o names another folder, or delete" in message
     assert f"delete {copy.folder} to train it anew" in message
     assert copy.facts_file.read_text() == before
 

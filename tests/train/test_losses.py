@@ -10,7 +10,7 @@ import groundglass.train.torchvision_ops  # noqa: F401
 from torchvision.ops import sigmoid_focal_loss
 
 from groundglass.train.losses import make_loss
-from groundglass.train.recipe import Loss
+from groundglass.train.parts import Loss
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, -3.0])
 TRUTH = torch.tensor([True, True, False, False])

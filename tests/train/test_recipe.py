@@ -29,6 +29,10 @@ def test_defaults_fill_a_minimal_recipe_and_survive_saving() -> None:
         ("optimiser: {name: adamm}", "optimiser.name: .*'adamw'"),
         ("model: {name: small-cnn, weights: imagenet}", "no weights to load"),
         ("model: {cnn_head: {pool: 2}}", "cnn_head ends in a dense layer: set model.hidden"),
+        (
+            "data: {dataset: x, further: [{datset: y}]}",
+            "data.further.0.datset: unknown key; did you mean dataset?",
+        ),
         ("model: {cnn_head: {pol: 2}}", "model.cnn_head.pol: unknown key; did you mean pool?"),
     ],
 )

@@ -12,8 +12,8 @@ from groundglass.preprocess import Preprocessing
 from groundglass.scan.reader import find_scans, read_scan
 from groundglass.train.augment import Augment
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import Data
-from groundglass.train.recipe import Augmentation, Recipe
+from groundglass.train.parts import Augmentation, Data
+from groundglass.train.recipe import Recipe
 from groundglass.train.slices import Batches, Slices, decode, make_loader
 
 PREPROCESSING = Preprocessing(size=(32, 40), channels=3)

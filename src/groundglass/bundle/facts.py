@@ -22,7 +22,11 @@ class Part(FactsPart):
 
 
 class TrainingFacts(FactsPart):
-    """What a bundle was trained and chosen on."""
+    """What a bundle was trained and chosen on.
+
+    ``fingerprints`` are by source, of the training and validation scans; they stand there where scans of several
+    datasets, or of all sources but one, were trained on.
+    """
 
     dataset: str
     sources: tuple[str, ...]
@@ -32,6 +36,7 @@ class TrainingFacts(FactsPart):
     split: str
     parts: dict[str, Part]
     fingerprint: str
+    fingerprints: dict[str, str] = {}
     seed: int
     best_epoch: int | None = None
     versions: dict[str, str]

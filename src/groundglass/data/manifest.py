@@ -213,3 +213,9 @@ def fingerprint(manifest: pd.DataFrame) -> str:
         except OSError as error:
             raise GroundglassError(f"{path}: cannot be read ({error.strerror or error})") from error
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def fingerprints_by_source(manifest: pd.DataFrame) -> dict[str, str]:
+    """The :func:`fingerprint` of each source's training and validation scans, by the source's name."""
+    used = manifest[manifest["split"].isin(("train", "val"))]
+    return {str(source): fingerprint(rows) for source, rows in used.groupby("source", sort=True)}

@@ -11,7 +11,7 @@ import pandas as pd
 from groundglass.audit.honest import HonestCard
 from groundglass.bundle.facts import EvaluationFacts, Facts
 from groundglass.data.datasets import load_dataset
-from groundglass.data.manifest import fingerprint
+from groundglass.data.manifest import fingerprint, fingerprints_by_source
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.facts import Answer
@@ -20,7 +20,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import summary_rows
 from groundglass.jobs.cards import slice_cards
-from groundglass.jobs.divide import divide
+from groundglass.jobs.divide import divide, divided_again, named_sources
 from groundglass.jobs.honest import Kept, honest_card, report_card
 from groundglass.jobs.judge import Judgement, judge, write_judgement
 from groundglass.jobs.progress import track
@@ -41,6 +41,8 @@ class Labelled:
         The dataset's name, and ``train``, ``val``, ``test`` or ``all``.
     external
         Whether none of it is from a source that the detector was trained on.
+    split
+        How the detector's own dataset was divided; blank for an external one.
     divided
         The whole manifest that they are from, divided as for training where it is the detector's own.
     fingerprint
@@ -53,6 +55,7 @@ class Labelled:
     name: str
     part: str
     external: bool
+    split: str
     divided: pd.DataFrame
     fingerprint: str
     warnings: tuple[str, ...]
@@ -73,45 +76,81 @@ def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> La
 
     A set from other sources than the bundle's training data is an external one and taken whole, unless
     ``part`` says otherwise. The bundle's own set is divided as it was for training, and by default its test
-    part is taken, or the validation part where it has none.
+    part is taken, or the validation part where it has none. Of a bundle that was trained on several datasets each
+    is its own set; a source that its training left out is external.
 
     Raises
     ------
     GroundglassError
-        If the part is empty.
+        If the part is empty, or the set shares sources with several that were trained on and is none of them.
     """
     manifest = load_dataset(dataset)
     name = dataset if dataset in DATASETS else Path(dataset).stem
-    sources = set(manifest["source"]) - {""}
-    own = name if name in DATASETS else Path(dataset).name
-    external = not sources & set(facts.training.sources) and own != facts.training.dataset
-    warnings = []
-    if not external:
-        trained_by = parse_recipe(recipe)
-        manifest = divide(manifest, trained_by.data, trained_by.seed)
-        if part is None:
-            part = "test" if (manifest["split"] == "test").any() else "val"
-    print_of_data = fingerprint(manifest)
-    part = part or "all"
+    trained = set(facts.training.sources)
+    if facts.training.fingerprints:
+        manifest = named_sources(manifest, name)
+        external = not _sources(manifest) & trained
+    else:
+        own = name if name in DATASETS else Path(dataset).name
+        external = not _sources(manifest) & trained and own != facts.training.dataset
+    if external:
+        part = part or "all"
+        rows = _part_of(manifest, part, dataset)
+        return Labelled(rows, name, part, True, "", manifest, fingerprint(manifest), ())
+    divided, scheme = _as_trained(facts, recipe, manifest, dataset)
+    if part is None:
+        part = "test" if (divided["split"] == "test").any() else "val"
+    rows = _part_of(divided, part, dataset)
+    print_of_data = fingerprint(divided)
+    if facts.training.fingerprints and not _sources(rows) & trained:
+        return Labelled(rows, name, part, True, "", divided, print_of_data, ())
+    by_source = facts.training.fingerprints
+    same = _prints_match(facts, divided) if by_source else print_of_data == facts.training.fingerprint
+    return Labelled(rows, name, part, False, scheme, divided, print_of_data, _warnings(part, same_data=same))
+
+
+def _sources(manifest: pd.DataFrame) -> set[str]:
+    return set(manifest["source"]) - {""}
+
+
+def _part_of(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
     rows = manifest if part == "all" else manifest[manifest["split"] == part]
     if rows.empty:
         raise GroundglassError(f"{dataset}: its {part} part is empty; --part names another, or all")
-    if not external:
-        if print_of_data != facts.training.fingerprint:
-            warnings.append(
-                "The data is not that of the training run, bit by bit, though from the same source: slices of "
-                "the training part may be among these."
-            )
-        if part in ("train", "all"):
-            warnings.append(
-                "Slices that the detector was trained on are among these: the figures are too good."
-            )
-        if part == "val":
-            warnings.append(
-                "Epoch, calibration and threshold were chosen on these slices: the figures are too good."
-            )
-    rows = rows.reset_index(drop=True)
-    return Labelled(rows, name, part, external, manifest, print_of_data, tuple(warnings))
+    return rows.reset_index(drop=True)
+
+
+def _as_trained(facts: Facts, recipe: str, manifest: pd.DataFrame, dataset: str) -> tuple[pd.DataFrame, str]:
+    """A bundle's own dataset as it was divided for its training, and how that was."""
+    trained_by = parse_recipe(recipe)
+    if not facts.training.fingerprints:
+        return divide(manifest, trained_by.data, trained_by.seed), facts.training.split
+    if _prints_match(facts, manifest):  # the parts stand in it, as in the manifest of a run
+        return manifest, facts.training.split
+    return divided_again(manifest, dataset, trained_by.data, trained_by.seed)
+
+
+def _prints_match(facts: Facts, divided: pd.DataFrame) -> bool:
+    """Whether the training and validation scans of each source are those of the training, bit by bit."""
+    known = facts.training.fingerprints
+    return fingerprints_by_source(divided) == {s: known[s] for s in _sources(divided) & set(known)}
+
+
+def _warnings(part: str, *, same_data: bool) -> tuple[str, ...]:
+    """What must be said of the figures on a part of a bundle's own dataset."""
+    warnings = []
+    if not same_data:
+        warnings.append(
+            "The data is not that of the training run, bit by bit, though from the same source: slices of "
+            "the training part may be among these."
+        )
+    if part in ("train", "all"):
+        warnings.append("Slices that the detector was trained on are among these: the figures are too good.")
+    if part == "val":
+        warnings.append(
+            "Epoch, calibration and threshold were chosen on these slices: the figures are too good."
+        )
+    return tuple(warnings)
 
 
 def evaluate_detector(
@@ -134,7 +173,7 @@ def evaluate_detector(
     kept = Kept(detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part)
     failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, kept.keep)
     judgement = judge(predictions_file, detector.bundle.facts.threshold)
-    card = honest_card(kept.trial(judgement.predictions), judgement.slices, labelled.divided)
+    card = honest_card(kept.trial(judgement.predictions), judgement.slices, labelled.divided, labelled.split)
     outcome = Outcome(labelled, judgement, card, failures)
     write_judgement(outcome.judgement, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")

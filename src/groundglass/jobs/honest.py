@@ -126,7 +126,7 @@ def card_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> Ho
     )
 
 
-def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame) -> HonestCard:
+def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, split: str) -> HonestCard:
     """All that stands beside the AUC of a detector.
 
     Parameters
@@ -137,13 +137,15 @@ def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame) -> 
         Of these slices.
     divided
         The whole manifest that they are from, divided into parts where it is the detector's own.
+    split
+        How it was divided then.
     """
     facts = trial.detector.bundle.facts
     own = not trial.external
     return card_of_predictions(trial.predictions, evaluation).model_copy(
         update={
             "external": trial.external,
-            "split": facts.training.split if own else "",
+            "split": split if own else "",
             "part": trial.part,
             "torn": _torn(trial.material.manifest, divided) if own else None,
             "header": _header(trial, divided),

@@ -20,7 +20,7 @@ from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.comparison import ENSEMBLE
 from groundglass.evaluate.predictions import read_predictions
-from groundglass.jobs.divide import divide
+from groundglass.jobs.divide import divided_scans
 from groundglass.jobs.evaluate import predict_rows
 from groundglass.jobs.train import check_ready, finish_training, same_run
 from groundglass.train.parts import Data
@@ -78,7 +78,7 @@ class Protocol:
         GroundglassError
             If there is neither, or the folds leave no part that is the same for all.
         """
-        manifest = divide(load_dataset(self.dataset), self.data(), self.split_seed)
+        manifest = divided_scans(self.data(), self.split_seed)
         for part in ("test",) if self.folds else ("test", "val"):
             rows = manifest[manifest["split"] == part].reset_index(drop=True)
             if len(rows):
@@ -188,16 +188,21 @@ def _several(own: Data, protocol: Protocol) -> tuple[str, ...]:
 
 
 def _check_before(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> None:
-    with _quiet():
-        check_ready(recipe)
-        for member, run in _members(recipe, protocol, folder):
+    check_ready(recipe)
+    check_runs(_members(recipe, protocol, folder))
+
+
+def check_runs(members: Sequence[tuple[AnyRecipe, Run]]) -> None:
+    """Raise GroundglassError where a folder holds a run by another recipe than its own, or on other data."""
+    with without_leakage_warning():
+        for member, run in members:
             if not Run.is_run(run.folder):
                 continue
             try:
                 same_run(member, run)
             except GroundglassError as error:
                 raise GroundglassError(
-                    f"{error}; -o names another folder for the comparison, or delete {run.folder} to train it anew"
+                    f"{error}; -o names another folder, or delete {run.folder} to train it anew"
                 ) from error
 
 
@@ -207,22 +212,23 @@ def _trained(
     runs = []
     for member, run in _members(recipe, protocol, folder):
         name = run.folder.name
-        with _quiet():
-            new = finish_training(member, run, partial(_tell_of, name, tell))
+        with without_leakage_warning():
+            new = finish_training(member, run, partial(tell_of, name, tell))
         tell(f"{name}: {'trained' if new else 'was trained already'}")
         runs.append(run)
     return tuple(runs)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warning of a leaking split, which is said once, of the protocol."""
+def without_leakage_warning() -> Iterator[None]:
+    """Without the warning of a leaking split, which is said once, of what all runs share."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakageWarning)
         yield
 
 
-def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
+def tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
+    """Tell a line of the run of this name."""
     tell(f"{name}  {line}")
 
 
@@ -309,7 +315,8 @@ def make_protocol(
     Raises
     ------
     GroundglassError
-        If the recipes name several datasets, there is no such split, or a change is of what the protocol rules.
+        If the recipes name several datasets, or one of them does, there is no such split, or a change is of what
+        the protocol rules.
     """
     ruled = [change for change in changes if change.split("=")[0].split(".")[0] in ("data", "seed", "name")]
     if ruled:
@@ -318,6 +325,7 @@ def make_protocol(
         )
     parts = [_recipe_of(item, changes).data for item in items]
     if dataset is None:
+        _check_one_dataset(items, parts)
         named = sorted({part.dataset for part in parts})
         if len(named) > 1:
             raise GroundglassError(f"the recipes are of {', '.join(named)}: --data names the one for all")
@@ -329,6 +337,14 @@ def make_protocol(
     pairs = {frozenset(part.classes or ()) for part in parts}
     classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
     return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
+
+
+def _check_one_dataset(items: Sequence[Path], parts: Sequence[Data]) -> None:
+    for item, part in zip(items, parts, strict=True):
+        if part.by_source:
+            raise GroundglassError(
+                f"{item}: is of several datasets, or leaves a source out; --data names the one to compare on"
+            )
 
 
 def _own_split(dataset: str) -> str:

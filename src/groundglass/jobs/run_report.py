@@ -17,20 +17,21 @@ from groundglass.report.page import Picture, Report, Table, write_report
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.features.recipe import FeaturesRecipe
-from groundglass.train.recipe import Recipe
+from groundglass.train.recipe import AnyDetectorRecipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 
-def write_run_report(run: Run, recipe: Recipe | FeaturesRecipe, detector: Detector) -> None:
+def write_run_report(run: Run, recipe: AnyDetectorRecipe, detector: Detector) -> None:
     """Write ``report.html`` into a finished run's folder, and ``curves.png`` where it went by epochs."""
     facts = detector.bundle.facts
     judgement = judge(run.predictions_file, facts.threshold)
-    if isinstance(recipe, Recipe):
-        headline = (
-            f"Best epoch {facts.training.best_epoch} by {recipe.training.best_by}, on the validation part."
-        )
-        how = [_curves(run, recipe.training.best_by, "Training curves; the best epoch is marked")]
+    if not isinstance(recipe, FeaturesRecipe):
+        by = recipe.training.best_by
+        best = f"Best epoch {facts.training.best_epoch} by {by}, on the validation part."
+        headline = best if by != "last" else f"The last epoch, {facts.training.best_epoch}, was kept."
+        marked = "; the best epoch is marked" if by != "last" else ""
+        how = [_curves(run, by, f"Training curves{marked}")]
         tables = judgement.tables()
     else:
         headline = f"The classifier is {run.facts()['classifier']}, the best in cross-validation."
@@ -95,7 +96,6 @@ def write_segmenter_report(run: Run, recipe: SegmentationRecipe, bundle: Segment
 
 
 def _tables(run: Run, facts: Facts) -> list[Table]:
-    tables = [bundle_table(facts), Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])]
-    if (about := dataset_table(facts.training.dataset)) is not None:
-        tables.insert(0, about)
-    return tables
+    about = [dataset_table(part.dataset) for part in run.recipe().data.datasets]
+    recipe = Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])
+    return [*filter(None, about), bundle_table(facts), recipe]

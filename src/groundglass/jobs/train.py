@@ -12,14 +12,19 @@ from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.jobs.divide import divide
+from groundglass.jobs.divide import divide, divided_scans
 from groundglass.jobs.libraries import need_training_libraries
 from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.segmenter import segmenter_for
+from groundglass.segment.segmenter import Segmenter, segmenter_for
 from groundglass.train.features.recipe import FeaturesRecipe
-from groundglass.train.recipe import AnyRecipe, Recipe, load_recipe
+from groundglass.train.grounded.recipe import GroundedRecipe
+from groundglass.train.parts import Data
+from groundglass.train.recipe import AnyDetectorRecipe, AnyRecipe, load_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
+
+OF_ONE_KIND = SegmentationRecipe, GroundedRecipe
+"""Recipes without a backbone that another could stand in for."""
 
 
 def train(
@@ -77,11 +82,14 @@ def train_recipe(
             _finish(own, run)
         return
     wanted, recipe = recipe, _for_this_machine(recipe, tell)
-    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
+    manifest = divided_scans(recipe.data, recipe.seed)
     run.start(recipe, fingerprint(manifest), overwrite=overwrite)
     if _backbone(recipe) != _backbone(wanted):
         run.update(backbone=_backbone(recipe), stands_in_for=_backbone(wanted))
     write_manifest(manifest, run.manifest_file)
+    if isinstance(recipe, GroundedRecipe):
+        masks = Data(**recipe.masks.model_dump())
+        write_manifest(divide(load_dataset(masks.dataset), masks, recipe.seed), run.masks_file)
     _train(recipe, run, None, tell)
 
 
@@ -115,7 +123,7 @@ def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
     own = _backbone(run.recipe())
     if _substitute(recipe) is not None and own in (_backbone(recipe), _substitute(recipe)):
         recipe = _with_backbone(recipe, own)
-    manifest = divide(load_dataset(recipe.data.dataset), recipe.data, recipe.seed)
+    manifest = divided_scans(recipe.data, recipe.seed)
     run.check_resumable(recipe, fingerprint(manifest))
     return recipe
 
@@ -126,7 +134,9 @@ def check_ready(recipe: AnyRecipe) -> None:
     from groundglass.train.models import check_weights
 
     segmenter_for(recipe.preprocessing)
-    if not isinstance(recipe, SegmentationRecipe) and recipe.model.substitute is None:
+    if isinstance(recipe, GroundedRecipe):
+        Segmenter.load(recipe.model.segmenter)
+    elif not isinstance(recipe, SegmentationRecipe) and recipe.model.substitute is None:
         check_weights(recipe.model.name, recipe.model.weights)
 
 
@@ -134,7 +144,7 @@ def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyReci
     """The recipe with its model's substitute in place, where the weights cannot be had here."""
     from groundglass.train.models import with_substitute
 
-    if isinstance(recipe, SegmentationRecipe) or recipe.model.substitute is None:
+    if isinstance(recipe, OF_ONE_KIND) or recipe.model.substitute is None:
         return recipe
     wanted = recipe.model
     name = with_substitute(wanted.name, wanted.weights, wanted.substitute)
@@ -144,11 +154,11 @@ def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyReci
 
 
 def _backbone(recipe: AnyRecipe) -> str:
-    return "" if isinstance(recipe, SegmentationRecipe) else recipe.model.name
+    return "" if isinstance(recipe, OF_ONE_KIND) else recipe.model.name
 
 
 def _substitute(recipe: AnyRecipe) -> str | None:
-    return None if isinstance(recipe, SegmentationRecipe) else recipe.model.substitute
+    return None if isinstance(recipe, OF_ONE_KIND) else recipe.model.substitute
 
 
 def _with_backbone(recipe: AnyRecipe, name: str) -> AnyRecipe:
@@ -190,12 +200,15 @@ def _entered(run: Run) -> dict[str, Any]:
         facts = (SegmenterBundle if segments else Bundle).load(run.bundle_folder).facts
     except BundleError:  # exporting anew is what mends a damaged one
         return {}
-    names = ("graph_sha256", "evaluations", "patient")
+    names = ["graph_sha256", "evaluations", "patient", "abstention"]
+    if getattr(facts, "bias", 0.0):  # refitted: what the export chose no longer stands
+        names += ["bias", "temperature", "threshold", "chosen"]
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
 
 def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
     from groundglass.train.features.loop import train_features
+    from groundglass.train.grounded.loop import train_grounded
     from groundglass.train.loop import train_run
     from groundglass.train.segmentation.loop import train_segmenter
 
@@ -203,6 +216,9 @@ def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[
     show = sys.stderr.isatty()
     if isinstance(recipe, SegmentationRecipe):
         train_segmenter(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
+    elif isinstance(recipe, GroundedRecipe):
+        masks = read_manifest(run.masks_file)
+        train_grounded(recipe, manifest, masks, run, resume_from=checkpoint, show_progress=show, tell=tell)
     elif isinstance(recipe, FeaturesRecipe):
         train_features(recipe, manifest, run, show_progress=show, tell=tell)
     else:
@@ -228,13 +244,18 @@ def _export(recipe: AnyRecipe, run: Run, manifest: pd.DataFrame) -> Bundle | Seg
     return _export_detector(recipe, run, manifest)
 
 
-def _export_detector(recipe: Recipe | FeaturesRecipe, run: Run, manifest: pd.DataFrame) -> Bundle:
+def _export_detector(recipe: AnyDetectorRecipe, run: Run, manifest: pd.DataFrame) -> Bundle:
     from groundglass.train.export import export_bundle
     from groundglass.train.features.export import export_features
     from groundglass.train.features.loop import best_classifier
+    from groundglass.train.grounded.export import export_grounded
+    from groundglass.train.grounded.loop import kept_module
     from groundglass.train.loop import best_module, load_part
 
     validation = load_part(manifest, "val", recipe, show_progress=sys.stderr.isatty())
+    if isinstance(recipe, GroundedRecipe):
+        seen = load_part(manifest, "train", recipe, show_progress=sys.stderr.isatty())
+        return export_grounded(run, recipe, kept_module(recipe, run), manifest, seen, validation)
     if isinstance(recipe, FeaturesRecipe):
         return export_features(run, recipe, *best_classifier(recipe, run), manifest, validation)
     return export_bundle(run, recipe, best_module(recipe, run), manifest, validation)

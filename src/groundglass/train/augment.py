@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundglass.train.recipe import Augmentation
+from groundglass.train.parts import Augmentation
 
 
 class Augment(nn.Module):
@@ -22,16 +22,17 @@ class Augment(nn.Module):
 
     def __init__(self, spec: Augmentation) -> None:
         super().__init__()
-        self.steps = nn.Sequential(*_steps(spec))
+        self.places = nn.Sequential(*_places(spec))
+        self.looks = nn.Sequential(*_looks(spec))
 
     @torch.no_grad()
     def forward(self, grey: Tensor) -> Tensor:
         """Augmented float32 in [0, 1], shape (batch, height, width), of grey of the same shape and range."""
-        if len(self.steps) == 0:
+        if len(self.places) + len(self.looks) == 0:
             return grey
         # Coordinates in bf16 would be off by whole pixels.
         with torch.autocast(grey.device.type, enabled=False):
-            return self.steps(grey[:, None])[:, 0].clamp(0, 1)
+            return self.looks(self.places(grey[:, None]))[:, 0].clamp(0, 1)
 
 
 class RandomResolution(nn.Module):
@@ -54,7 +55,8 @@ class RandomResolution(nn.Module):
         return changed
 
 
-def _steps(spec: Augmentation) -> list[nn.Module]:
+def _places(spec: Augmentation) -> list[nn.Module]:
+    """What moves a slice's places, its masks' with them where these are further channels."""
     steps: list[nn.Module] = []
     if spec.flip:
         steps.append(K.RandomHorizontalFlip(p=spec.flip))
@@ -70,6 +72,12 @@ def _steps(spec: Augmentation) -> list[nn.Module]:
                 p=1.0,
             )
         )
+    return steps
+
+
+def _looks(spec: Augmentation) -> list[nn.Module]:
+    """What changes greys alone."""
+    steps: list[nn.Module] = []
     if spec.gamma:
         steps.append(K.RandomGamma((1 - spec.gamma, 1 / (1 - spec.gamma)), p=0.5))
     if spec.brightness:
@@ -80,6 +88,8 @@ def _steps(spec: Augmentation) -> list[nn.Module]:
         steps.append(K.RandomGaussianBlur((7, 7), (0.1, spec.blur), p=0.3))
     if spec.resolution > 1:
         steps.append(RandomResolution(spec.resolution))
+    if spec.sharpen:
+        steps.append(K.RandomSharpness(spec.sharpen, p=0.3))
     if spec.noise:
         steps.append(K.RandomGaussianNoise(0.0, spec.noise, p=0.3))
     if spec.erase:

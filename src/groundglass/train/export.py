@@ -3,6 +3,7 @@
 import hashlib
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from groundglass import __version__
 from groundglass.bundle.engine import Engine
 from groundglass.bundle.facts import Part, TrainingFacts
 from groundglass.bundle.fingerprints import Fingerprints
+from groundglass.data.manifest import fingerprints_by_source
 from groundglass.data.registry import DATASETS
 from groundglass.data.splits import groups
 from groundglass.detect.bundle import Bundle
@@ -35,7 +37,7 @@ from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.loop import PartData
 from groundglass.train.models import Classifier
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import CommonRecipe, DetectorRecipe, OperatingPoint
+from groundglass.train.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint
 from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
@@ -148,6 +150,8 @@ def finish_bundle(
     manifest: pd.DataFrame,
     validation: PartData,
     chosen: tuple[str, ...],
+    *,
+    furthest: float | None = None,
 ) -> Bundle:
     """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
 
@@ -160,13 +164,15 @@ def finish_bundle(
     run, recipe, manifest
         The run, its recipe and its data.
     graph
-        From ``images`` to ``logits`` and ``evidence``.
+        From ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
     expected
         Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
     validation
         The validation part.
     chosen
         What was chosen before, and on what.
+    furthest
+        The distance from the training slices up to which a slice is like them, where the graph gives one.
 
     Raises
     ------
@@ -194,6 +200,7 @@ def finish_bundle(
         classes=several,
         temperature=temperature,
         threshold=threshold,
+        furthest=furthest,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
         chosen=(*_stand_in(run), *chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
@@ -264,8 +271,7 @@ def epochs_run(run: Run) -> int:
 
 def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
     """What a run was trained on, for its bundle's facts."""
-    facts = run.facts()
-    known = DATASETS.get(recipe.data.dataset)
+    facts, data = run.facts(), recipe.data
     parts = {}
     for part in ("train", "val", "test"):
         rows = manifest[manifest["split"] == part]
@@ -275,19 +281,33 @@ def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> Tr
             positive=int((rows["label"] == POSITIVE).sum()),
             patients=patients.nunique() if len(rows) and (patients != "").all() else None,
         )
-    scheme = recipe.data.split + (
-        f", fold {recipe.data.fold} of {recipe.data.folds}" if recipe.data.folds else ""
-    )
     return TrainingFacts(
-        dataset=known.name if known else Path(recipe.data.dataset).name,
-        sources=tuple(sorted(set(manifest["source"]) - {""})),
-        title=known.title if known else "a set of the user's own",
-        licence=known.licence if known else "not stated",
-        citation=known.citation if known else "none",
-        split=scheme,
+        **_of_datasets(data),
+        sources=tuple(sorted(set(manifest["source"]) - {"", data.leave_out})),
         parts=parts,
         fingerprint=facts["fingerprint"],
+        fingerprints=fingerprints_by_source(manifest) if data.by_source else {},
         seed=recipe.seed,
         best_epoch=facts.get("best_epoch"),
         versions=facts["versions"],
     )
+
+
+def _of_datasets(data: Data) -> dict[str, str]:
+    """What is known of the datasets that were trained on, each thing once, and how they were divided."""
+    # A known dataset is one source; any other may hold more than the one that was left out.
+    used = [part for part in data.datasets if part.dataset not in DATASETS or part.dataset != data.leave_out]
+    known = [DATASETS.get(part.dataset) for part in used]
+    without = f", without {data.leave_out}" if data.leave_out is not None else ""
+    names = [part.name if about else Path(part.dataset).name for part, about in zip(used, known, strict=True)]
+    return {
+        "dataset": " + ".join(names),
+        "title": _once(about.title if about else "a set of the user's own" for about in known),
+        "licence": _once(about.licence if about else "not stated" for about in known),
+        "citation": _once(about.citation if about else "none" for about in known),
+        "split": " + ".join(dict.fromkeys(part.scheme for part in used)) + without,
+    }
+
+
+def _once(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))

@@ -1,9 +1,11 @@
 """The parts that recipes of every kind share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from groundglass.data.registry import DATASETS
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Preprocessing
@@ -26,17 +28,12 @@ class RecipePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Data(RecipePart):
-    """Which scans, and which of them train, choose and test.
+class Source(RecipePart):
+    """A dataset and how it is divided.
 
     ``dataset`` is a registered name, a manifest CSV or a folder of one subfolder per class. ``fractions`` are
     of training, validation and test, by default the dataset's own. With ``folds``, number ``fold`` of them is
-    the validation part, and the test part is the same for all. ``seed`` is that of the split, by default the
-    recipe's, so that runs of several seeds can share a split.
-
-    ``classes`` are the labels that take part; scans with others are left out. Two of them are a yes or no, of
-    three and more each gets a probability of its own; without them it is covid against all other labels.
-    ``per_class`` draws so many scans of each class.
+    the validation part, and the test part is the same for all.
     """
 
     dataset: str
@@ -44,9 +41,37 @@ class Data(RecipePart):
     fractions: tuple[float, float, float] | None = None
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def name(self) -> str:
+        """The registered name, else that of the file or folder without its ending."""
+        return self.dataset if self.dataset in DATASETS else Path(self.dataset).stem
+
+    @property
+    def scheme(self) -> str:
+        """How it is divided, in words."""
+        return self.split + (f", fold {self.fold} of {self.folds}" if self.folds else "")
+
+
+class Data(Source):
+    """Which scans, and which of them train, choose and test.
+
+    ``seed`` is that of the split, by default the recipe's, so that runs of several seeds can share a split.
+
+    ``classes`` are the labels that take part; scans with others are left out. Two of them are a yes or no, of
+    three and more each gets a probability of its own; without them it is covid against all other labels.
+    ``per_class`` draws so many scans of each class, of each dataset.
+
+    ``further`` are further datasets, each with its own split. ``leave_out`` is a source (the manifest's column
+    ``source``) whose scans are all the test part, and none of which trains or chooses; the other sources' own
+    test parts stay closed: they are left out of the run.
+    """
+
     seed: Annotated[int, Field(ge=0)] | None = None
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     per_class: Count | None = None
+    further: tuple[Source, ...] = ()
+    leave_out: str | None = None
 
     @field_validator("classes")
     @classmethod
@@ -56,6 +81,16 @@ class Data(RecipePart):
         return classes
 
     @property
+    def datasets(self) -> tuple[Source, ...]:
+        """All datasets, the first one first."""
+        return (self, *self.further)
+
+    @property
+    def by_source(self) -> bool:
+        """Whether scans are told apart by their source: of several datasets, or where one source is left out."""
+        return bool(self.further) or self.leave_out is not None
+
+    @property
     def several(self) -> tuple[str, ...]:
         """The classes that get a probability each; none where the question is a yes or no."""
         return self.classes if self.classes is not None and len(self.classes) > 2 else ()
@@ -63,6 +98,50 @@ class Data(RecipePart):
     def classes_of(self, labels: "pd.Series[str]") -> "pd.Series[str]":
         """The class of each label: itself, where several are told apart, else covid or the rest."""
         return labels if self.several else labels.where(labels == POSITIVE, NEGATIVE)
+
+
+class Augmentation(RecipePart):
+    """Random changes that a CT slice can meet without changing its label; 0 switches one off.
+
+    ``rotation`` and ``shear`` in degrees; ``shift`` and ``zoom`` as shares. ``gamma``, ``brightness`` and
+    ``contrast``, as the largest relative change either way, stand for window and level. ``blur``, as the
+    largest sigma in pixels, ``resolution``, as the largest factor by which a slice is shrunk and enlarged again
+    (1 switches it off), ``sharpen``, as the largest sharpening, and ``noise``, as the standard deviation of grey,
+    stand for kernel, small figures and dose. ``erase`` is the largest share of area hidden.
+    ``mixup`` is the alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels.
+    What a shift or rotation brings into view is black, or with ``fill`` ``nearest`` the border's grey, as in
+    Keras' image generator; with ``zoom_axes`` height and width are zoomed each by itself, as there.
+    """
+
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift: Share = 0.0
+    zoom: Share = 0.0
+    shear: Annotated[float, Field(ge=0, le=45)] = 0.0
+    gamma: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    blur: Annotated[float, Field(ge=0, le=5)] = 0.0
+    resolution: Annotated[float, Field(ge=1, le=8)] = 1.0
+    sharpen: Annotated[float, Field(ge=0, le=10)] = 0.0
+    noise: Share = 0.0
+    erase: Share = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    fill: Literal["black", "nearest"] = "black"
+    zoom_axes: bool = False
+
+
+class Loss(RecipePart):
+    """Cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``.
+
+    ``alpha``, the weight of covid against 1 - ``alpha``, is for the yes or no only.
+    """
+
+    name: Literal["bce", "focal"] = "bce"
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: Share = 0.0
 
 
 class Optimiser(RecipePart):

@@ -8,46 +8,19 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from groundglass.train.features.recipe import FeaturesRecipe
+from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.parts import (
+    Augmentation,
     CommonRecipe,
     Count,
     DetectorRecipe,
     Length,
+    Loss,
     RecipeError,
     RecipePart,
     Share,
 )
 from groundglass.train.segmentation.recipe import SegmentationRecipe
-
-
-class Augmentation(RecipePart):
-    """Random changes that a CT slice can meet without changing its label; 0 switches one off.
-
-    ``rotation`` and ``shear`` in degrees; ``shift`` and ``zoom`` as shares. ``gamma``, ``brightness`` and
-    ``contrast``, as the largest relative change either way, stand for window and level. ``blur``, as the
-    largest sigma in pixels, ``resolution``, as the largest factor by which a slice is shrunk and enlarged again
-    (1 switches it off), and ``noise``, as the standard deviation of grey, stand for kernel, small figures and
-    dose. ``erase`` is the largest share of area hidden.
-    ``mixup`` is the alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels.
-    What a shift or rotation brings into view is black, or with ``fill`` ``nearest`` the border's grey, as in
-    Keras' image generator; with ``zoom_axes`` height and width are zoomed each by itself, as there.
-    """
-
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    shift: Share = 0.0
-    zoom: Share = 0.0
-    shear: Annotated[float, Field(ge=0, le=45)] = 0.0
-    gamma: Share = 0.0
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    blur: Annotated[float, Field(ge=0, le=5)] = 0.0
-    resolution: Annotated[float, Field(ge=1, le=8)] = 1.0
-    noise: Share = 0.0
-    erase: Share = 0.0
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
-    fill: Literal["black", "nearest"] = "black"
-    zoom_axes: bool = False
 
 
 class CnnHead(RecipePart):
@@ -95,19 +68,6 @@ class Model(RecipePart):
         return self
 
 
-class Loss(RecipePart):
-    """Cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``.
-
-    ``alpha``, the weight of covid against 1 - ``alpha``, is for the yes or no only.
-    """
-
-    name: Literal["bce", "focal"] = "bce"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
-    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
-    class_weights: Literal["none", "balanced"] = "none"
-    label_smoothing: Share = 0.0
-
-
 class Stop(RecipePart):
     """Stop when ``monitor`` has not become better for ``patience`` epochs."""
 
@@ -146,10 +106,12 @@ class Recipe(DetectorRecipe):
         return self
 
 
-AnyRecipe = Recipe | FeaturesRecipe | SegmentationRecipe
-TASKS: dict[str, type[Recipe] | type[FeaturesRecipe] | type[SegmentationRecipe]] = {
+AnyDetectorRecipe = Recipe | FeaturesRecipe | GroundedRecipe
+AnyRecipe = AnyDetectorRecipe | SegmentationRecipe
+TASKS: dict[str, type[AnyRecipe]] = {
     "classification": Recipe,
     "features": FeaturesRecipe,
+    "grounded": GroundedRecipe,
     "segmentation": SegmentationRecipe,
 }
 
@@ -240,6 +202,8 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
 def _keys_at(parents: list[str], root: type[BaseModel]) -> list[str]:
     model: Any = root
     for parent in parents:
+        if parent.isdigit():  # a place in a list, of whose items the annotation tells
+            continue
         annotation = model.model_fields[parent].annotation
         candidates = (annotation, *get_args(annotation))
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

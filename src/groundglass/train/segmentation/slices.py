@@ -58,6 +58,14 @@ def load_masked_part(
     GroundglassError
         If the manifest has no masks, the part is empty, or a file cannot be read.
     """
+    rows = masked_rows(manifest, part)
+    grey = decode([Path(path) for path in rows["path"]], preprocessing, show_progress=show_progress)
+    masks = np.stack([_placed(row, preprocessing) for _, row in rows.iterrows()])
+    return MaskedPart(rows, grey, masks)
+
+
+def masked_rows(manifest: pd.DataFrame, part: str) -> pd.DataFrame:
+    """The rows of one part of a manifest with masks; GroundglassError where it has none, or the part is empty."""
     missing = [name for name in STRUCTURES if name not in manifest.columns]
     if missing:
         raise GroundglassError(
@@ -67,9 +75,7 @@ def load_masked_part(
     rows = manifest[manifest["split"] == part].reset_index(drop=True)
     if rows.empty:
         raise GroundglassError(f"the {part} part is empty")
-    grey = decode([Path(path) for path in rows["path"]], preprocessing, show_progress=show_progress)
-    masks = np.stack([_placed(row, preprocessing) for _, row in rows.iterrows()])
-    return MaskedPart(rows, grey, masks)
+    return rows
 
 
 def read_truth(row: "pd.Series[str]") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -1,0 +1,33 @@
+import pytest
+
+from groundglass.train.grounded.recipe import GroundedRecipe
+from groundglass.train.parts import RecipeError
+from groundglass.train.recipe import parse_recipe
+
+TEXT = """
+task: grounded
+name: x
+data: {dataset: covid-ct}
+preprocessing: {size: [64, 96], lungs: only}
+"""
+
+
+def test_it_is_read_by_its_task() -> None:
+    recipe = parse_recipe(TEXT)
+    assert isinstance(recipe, GroundedRecipe)
+    assert recipe.masks.dataset == "covid19-ct-seg"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("preprocessing.size=[60, 96]", "steps of 32"),
+        ("preprocessing.lungs=none", "within the lungs"),
+        ("data.classes=[covid, normal, viral pneumonia]", "yes or no"),
+        ("model.presense=2", "did you mean presence"),
+        ("augmentation.painted=1.5", "less than or equal to 1"),
+    ],
+)
+def test_what_does_not_fit_is_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(TEXT, (override,))
