@@ -155,25 +155,32 @@ def aggregate(
     record: Annotated[
         bool, typer.Option("--record", help="Enter the rule into the bundle and its model card.")
     ] = False,
+    record_into: Annotated[
+        str | None,
+        typer.Option(help="Enter it into this bundle: trained in the same way, on this dataset too."),
+    ] = None,
 ) -> None:
     """Choose on labelled patients how the answers of slices become a patient's probability.
 
     Every aggregation is fitted and judged by cross-validation over patients; the simplest one is taken whose log
     loss is within one standard error of the best.
     """
+    from groundglass.detect.bundle import Bundle
     from groundglass.detect.detector import Detector
     from groundglass.jobs.aggregate import COLUMNS, rows_of
     from groundglass.jobs.aggregate import aggregate as run
 
+    detector = Detector.load(bundle)
+    own = detector.bundle if record else None
     result = run(
-        Detector.load(bundle),
+        detector,
         dataset,
         output,
         part=part,
         least_slices=least_slices,
         seed=seed,
         coverage=coverage,
-        record=record,
+        record=Bundle.load(record_into) if record_into is not None else own,
     )
     table(f"Aggregations on {result.patients} patients, {result.positive} positive", COLUMNS, rows_of(result))
     uncertain = result.rule.abstention

@@ -86,7 +86,7 @@ def test_the_simplest_that_tells_is_chosen(
     lesions_tell: bool,
 ) -> None:
     monkeypatch.setattr(job, "_slices", answers(lesions_tell))
-    result = aggregate(detector, str(manifest), tmp_path / "out", record=True)
+    result = aggregate(detector, str(manifest), tmp_path / "out", record=detector.bundle)
     best = min(result.candidates, key=lambda one: one.loss)
     chosen = next(one.name for one in result.candidates if one.loss <= best.loss + best.loss_error)
     assert result.rule.aggregation == chosen
@@ -100,6 +100,20 @@ def test_the_simplest_that_tells_is_chosen(
     assert chosen in (again.source / "MODEL_CARD.md").read_text()
     written = json.loads((tmp_path / "out" / "aggregation.json").read_text())
     assert written["rule"]["weights"] == result.rule.weights
+
+
+def test_another_bundle_gets_the_rule_unless_its_lesions_are_other_ones(
+    detector: Detector, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_slices", answers(True))
+    detector.bundle.write(tmp_path / "more")
+    more = Bundle.load(tmp_path / "more")
+    result = aggregate(detector, str(manifest), tmp_path / "out", record=more)
+    assert Bundle.load(tmp_path / "more").facts.patient == result.rule
+    assert Bundle.load(detector.bundle.source).facts.patient != result.rule
+    more.facts = more.facts.model_copy(update={"segmenter_sha256": "0" * 64})
+    with pytest.raises(GroundglassError, match="its segmenter is not"):
+        aggregate(detector, str(manifest), tmp_path / "out", record=more)
 
 
 def test_the_rule_gives_what_the_fitted_model_gives(

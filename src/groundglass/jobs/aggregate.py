@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from groundglass.data.splits import groups
 from groundglass.detect.abstention import COVERAGE, Abstention
+from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import AGGREGATIONS, LungSlices, PatientRule, features
 from groundglass.errors import GroundglassError, ScanError
@@ -66,7 +67,7 @@ def aggregate(
     least_slices: int = 5,
     seed: int = 0,
     coverage: float | None = COVERAGE,
-    record: bool = False,
+    record: Bundle | None = None,
 ) -> Aggregation:
     """Choose an aggregation and fit it.
 
@@ -91,13 +92,19 @@ def aggregate(
         The share of each class whose right answer shall stay possible: the rule says ``uncertain`` where that needs
         it (groundglass.detect.abstention), as the out-of-fold answers tell. None has it answer always.
     record
-        Enter the rule into the bundle and its model card.
+        A bundle to enter the rule into, with its card: the detector's own, or that of one which was trained in
+        the same way on more sources, this one among them.
 
     Raises
     ------
     GroundglassError
         If the detector has no segmenter, the part is the detector's own test part, or there are too few patients.
     """
+    if record is not None and record.facts.segmenter_sha256 != detector.bundle.facts.segmenter_sha256:
+        raise GroundglassError(
+            f"{record.source}: its segmenter is not {detector.bundle.facts.name}'s, so that its lesion shares are "
+            "others; choose the rule by a detector with the same"
+        )
     labelled = _rows(detector, dataset, part)
     patients = _patients(detector, labelled, least_slices)
     candidates = judge_candidates(patients.table, patients.positive, AGGREGATIONS, seed)
@@ -110,8 +117,8 @@ def aggregate(
     )
     write_json(folder / "aggregation.json", _document(detector, labelled, result))
     write_report(_report(detector, labelled, result), folder / "report.html")
-    if record:
-        detector.bundle.enter(patient=rule)
+    if record is not None:
+        record.enter(patient=rule)
     return result
 
 
