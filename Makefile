@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/weights),)
 export GROUNDGLASS_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: demo test check bundles segmenter detector clean
+.PHONY: demo test check bundles segmenter detector usual-detector clean
 
 demo: $(VENV)/.installed
 	$(BIN)/groundglass demo -o demo-report
@@ -32,7 +32,7 @@ SHIPPED := src/groundglass/bundle/shipped
 # The shipped bundles, made again: trained on the train part, chosen on the validation part, and their figures on
 # the test part and on another hospital entered into their cards. The segmenter comes first: the detector's
 # evaluation tells with it what is no chest CT.
-bundles: segmenter detector
+bundles: segmenter detector usual-detector
 
 segmenter: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/lungs-lite0-first.yaml --overwrite
@@ -41,11 +41,22 @@ segmenter: $(VENV)/.installed-dev
 	$(BIN)/groundglass evaluate lungs-lite0 covid19-ct-seg --record -o evaluations/covid19-ct-seg
 
 detector: $(VENV)/.installed-dev
+	$(BIN)/groundglass train recipes/detector-lesions.yaml --overwrite
+	$(BIN)/groundglass bundle runs/detector-lesions -o $(SHIPPED)/detector-lesions
+	$(BIN)/groundglass calibrate detector-lesions runs/detector-lesions/predictions.csv --refit
+	$(BIN)/groundglass evaluate --leave-one-source-out recipes/detector-lesions.yaml \
+		-o evaluations/leave-one-source-out --record-into detector-lesions
+	$(BIN)/groundglass aggregate evaluations/leave-one-source-out/sarscov2-ct sarscov2-ct \
+		-o evaluations/aggregation --record-into detector-lesions
+	$(BIN)/groundglass evaluate detector-lesions covid-ct --record -o evaluations/covid-ct
+
+# The usual transfer learning, which does not travel: what the default detector is compared with.
+usual-detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/covid-ct-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/covid-ct-lite0 -o $(SHIPPED)/covid-ct-lite0
-	$(BIN)/groundglass aggregate covid-ct-lite0 sarscov2-ct -o evaluations/aggregation --record
-	$(BIN)/groundglass evaluate covid-ct-lite0 covid-ct --record -o evaluations/covid-ct
-	$(BIN)/groundglass evaluate covid-ct-lite0 sarscov2-ct --record -o evaluations/sarscov2-ct
+	$(BIN)/groundglass aggregate covid-ct-lite0 sarscov2-ct -o evaluations/usual-aggregation --record
+	$(BIN)/groundglass evaluate covid-ct-lite0 covid-ct --record -o evaluations/usual-covid-ct
+	$(BIN)/groundglass evaluate covid-ct-lite0 sarscov2-ct --record -o evaluations/usual-sarscov2-ct
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -113,6 +113,10 @@ def evaluate(
             help="Train the recipe once without each source of its data, and judge it on that source.",
         ),
     ] = False,
+    record_into: Annotated[
+        str | None,
+        typer.Option(help="With --leave-one-source-out, enter the figures into this bundle and its card."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="With --leave-one-source-out, change a value of the recipe: key=value."),
@@ -127,10 +131,14 @@ def evaluate(
         if dataset is not None or part is not None or record:
             raise GroundglassError(
                 "--leave-one-source-out takes a recipe alone: its data part names the datasets, each source is "
-                "taken whole, and there is no bundle to record in"
+                "taken whole, and --record-into names the bundle to record in"
             )
-        _leave_one_source_out(Path(detector), tuple(change or ()), output, lungs=lungs)
+        _leave_one_source_out(Path(detector), tuple(change or ()), output, lungs=lungs, into=record_into)
         return
+    if record_into is not None:
+        raise GroundglassError(
+            f"--record-into {record_into}: goes with --leave-one-source-out; else --record"
+        )
     if change:
         raise GroundglassError(f"--set {change[0]}: changes a recipe, and goes with --leave-one-source-out")
     if detector.lower().endswith((".yaml", ".yml")):
@@ -170,15 +178,17 @@ def evaluate(
 
 
 def _leave_one_source_out(
-    recipe: Path, changes: tuple[str, ...], output: Path | None, *, lungs: bool
+    recipe: Path, changes: tuple[str, ...], output: Path | None, *, lungs: bool, into: str | None
 ) -> None:
+    from groundglass.detect.bundle import Bundle
     from groundglass.jobs.leave_one_out import leave_one_source_out
 
     if recipe.is_dir() or recipe.suffix.lower() not in (".yaml", ".yml"):
         raise GroundglassError(
             f"{recipe}: --leave-one-source-out trains anew for each source, and takes a recipe (a YAML file)"
         )
-    judged, folder = leave_one_source_out(recipe, changes, output, lungs=lungs, tell=say)
+    bundle = Bundle.load(into) if into is not None else None
+    judged, folder = leave_one_source_out(recipe, changes, output, lungs=lungs, record=bundle, tell=say)
     shown = judged.table()
     header, *rows = zip(shown.header, *shown.rows, strict=True)  # a source a column: a row would be too wide
     table(shown.title, header, rows)

@@ -105,11 +105,12 @@ def test_the_simplest_that_tells_is_chosen(
 def test_another_bundle_gets_the_rule_unless_its_lesions_are_other_ones(
     detector: Detector, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_slices", answers(True))
+    monkeypatch.setattr(job, "_slices", answers(False))
     detector.bundle.write(tmp_path / "more")
     more = Bundle.load(tmp_path / "more")
     result = aggregate(detector, str(manifest), tmp_path / "out", record=more)
     assert Bundle.load(tmp_path / "more").facts.patient == result.rule
+    assert not set(result.rule.weights) & LOGITS  # which are the other network's
     assert Bundle.load(detector.bundle.source).facts.patient != result.rule
     more.facts = more.facts.model_copy(update={"segmenter_sha256": "0" * 64})
     with pytest.raises(GroundglassError, match="its segmenter is not"):

@@ -58,7 +58,11 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
     ]
     for evaluation in facts.evaluations:
         lines += [*_table(_heading(evaluation), evaluation.figures), *_graded(evaluation)]
-    if not facts.evaluations:
+    for evaluation in facts.left_out:
+        title = f"{evaluation.dataset}, left out: by another network, trained in the same way without it"
+        told = f"{title} ({evaluation.slices} slices, {evaluation.date})"
+        lines += [*_table(told, evaluation.figures), *_graded(evaluation)]
+    if not facts.evaluations and not facts.left_out:
         lines += ["No test part has been evaluated yet.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -75,6 +79,13 @@ def describe_input(facts: Facts) -> str:
         parts.append(f"cropped to the lungs with a margin of {p.margin:g}, found by {p.segmenter}")
     if p.lungs == "mask":
         parts.append(f"grey {p.outside:g} outside the lungs, found by {p.segmenter}")
+    if p.lungs == "only":
+        parts.append(
+            f"the convex hull of each lung, found by {p.segmenter}, with a margin of {p.margin:g}; grey "
+            f"{p.outside:g} outside"
+        )
+    if p.greys == "landmarks":
+        parts.append("aerated lung and soft tissue brought to fixed greys")
     return "; ".join(parts)
 
 

@@ -63,7 +63,8 @@ class EvaluationFacts(FactsPart):
 class Facts(FactsPart):
     """What stands in every ``bundle.json``, whatever the network answers.
 
-    ``chosen`` says in words what was chosen on which part of the data.
+    ``chosen`` says in words what was chosen on which part of the data. ``left_out`` has a source each, judged by a
+    network that was trained in the same way without it.
     """
 
     format: Literal[1] = 1
@@ -77,3 +78,4 @@ class Facts(FactsPart):
     training: TrainingFacts
     validation: dict[str, str]
     evaluations: tuple[EvaluationFacts, ...] = ()
+    left_out: tuple[EvaluationFacts, ...] = ()

@@ -38,7 +38,7 @@ class Bundle(StoredBundle[BundleFacts]):
     fingerprints: Fingerprints | None = None
 
     kind: ClassVar[str] = "detector"
-    default: ClassVar[str] = "covid-ct-lite0"
+    default: ClassVar[str] = "detector-lesions"
     facts_type: ClassVar[type[Facts]] = BundleFacts
 
     @classmethod

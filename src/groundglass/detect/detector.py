@@ -97,8 +97,9 @@ class Detector:
     def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:
         self.bundle = bundle
         self.segmenter = segmenter if bundle.segmenter is None else Segmenter(bundle.segmenter)
-        preprocessing = bundle.facts.preprocessing
-        self._engine = Engine(bundle.graph, (preprocessing.channels, *preprocessing.size))
+        facts = bundle.facts
+        shape = (facts.preprocessing.channels, *facts.preprocessing.size)
+        self._engine = Engine(bundle.graph, shape, facts.precision)
 
     @classmethod
     def load(cls, name_or_path: str | Path | None = None, *, lungs: bool = True) -> "Detector":

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
+from groundglass.bundle.engine import Precision
 from groundglass.bundle.facts import Facts
 from groundglass.detect.abstention import Abstention, decide
 from groundglass.detect.patient_rule import PatientRule
@@ -34,6 +35,8 @@ class BundleFacts(Facts):
 
     Attributes
     ----------
+    precision
+        What the network is computed in.
     classes
         The classes of the logits, COVID-19 among them; empty for one logit, of COVID-19.
     temperature
@@ -54,6 +57,7 @@ class BundleFacts(Facts):
     """
 
     kind: Literal["detector"] = "detector"
+    precision: Precision = "f32"
     classes: tuple[str, ...] = ()
     temperature: Annotated[float, Field(gt=0)]
     bias: float = 0.0

@@ -12,7 +12,13 @@ from groundglass.data.splits import groups
 from groundglass.detect.abstention import COVERAGE, Abstention
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient_rule import AGGREGATIONS, LungSlices, PatientRule, features
+from groundglass.detect.patient_rule import (
+    AGGREGATIONS,
+    LESION_FEATURES,
+    LungSlices,
+    PatientRule,
+    features,
+)
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluate.logistic_choice import (
     FOLDS,
@@ -34,6 +40,9 @@ from groundglass.segment.shares import shares
 
 FEWEST = 20
 """Fewer patients of a class than this choose nothing."""
+
+OF_LESIONS = {name: parts for name, parts in AGGREGATIONS.items() if set(parts) <= set(LESION_FEATURES)}
+"""Aggregations that hold for every network beside the same segmenter."""
 
 COLUMNS = ("aggregation", "features", "log loss, standard error", "ROC AUC")
 
@@ -93,7 +102,8 @@ def aggregate(
         it (groundglass.detect.abstention), as the out-of-fold answers tell. None has it answer always.
     record
         A bundle to enter the rule into, with its card: the detector's own, or that of one which was trained in
-        the same way on more sources, this one among them.
+        the same way on more sources, this one among them. Another network's logits lie elsewhere, so that only
+        aggregations of lesions alone are candidates then.
 
     Raises
     ------
@@ -107,7 +117,10 @@ def aggregate(
         )
     labelled = _rows(detector, dataset, part)
     patients = _patients(detector, labelled, least_slices)
-    candidates = judge_candidates(patients.table, patients.positive, AGGREGATIONS, seed)
+    shared = record is None or record.source == detector.bundle.source
+    candidates = judge_candidates(
+        patients.table, patients.positive, AGGREGATIONS if shared else OF_LESIONS, seed
+    )
     chosen = simplest_good(candidates)
     rule = _fitted(chosen, patients, labelled, least_slices, seed)
     if coverage is not None:

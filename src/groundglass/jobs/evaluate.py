@@ -178,7 +178,7 @@ def evaluate_detector(
     write_judgement(outcome.judgement, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")
     if record:
-        detector.bundle.record(_facts_of(outcome))
+        detector.bundle.record(facts_of(outcome))
     return outcome
 
 
@@ -241,7 +241,8 @@ def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _facts_of(outcome: Outcome) -> EvaluationFacts:
+def facts_of(outcome: Outcome) -> EvaluationFacts:
+    """What is entered into a bundle of an evaluation."""
     labelled = outcome.labelled
     return EvaluationFacts(
         dataset=labelled.name,

@@ -150,7 +150,7 @@ def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, spl
             "torn": _torn(trial.material.manifest, divided) if own else None,
             "header": _header(trial, divided),
             "lungs_removed": _lungs_removed(trial),
-            "elsewhere": external_aucs(facts.evaluations, but=trial.material.name),
+            "elsewhere": external_aucs((*facts.evaluations, *facts.left_out), but=trial.material.name),
             "known": _known(trial),
         }
     )

@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.manifest import fingerprint, read_manifest
+from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError
@@ -20,7 +22,7 @@ from groundglass.evaluate.predictions import write_predictions
 from groundglass.evaluate.summary import format_estimate
 from groundglass.files import write_json
 from groundglass.jobs.divide import divided_scans, sources_of
-from groundglass.jobs.evaluate import Labelled, evaluate_detector
+from groundglass.jobs.evaluate import Labelled, evaluate_detector, facts_of
 from groundglass.jobs.members import check_runs, tell_of, without_leakage_warning
 from groundglass.jobs.train import check_ready, finish_training
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -64,6 +66,8 @@ class LeftOut:
         Accuracy on the most certain of them.
     failures
         Files that could not be read.
+    facts
+        The figures as a bundle holds them.
     """
 
     source: str
@@ -73,6 +77,7 @@ class LeftOut:
     evaluation: Evaluation
     most_certain: float
     failures: tuple[Failure, ...]
+    facts: EvaluationFacts
 
     def value(self, figure: str) -> float | None:
         """A figure by its name, None where it is undefined."""
@@ -165,6 +170,7 @@ def leave_one_source_out(
     folder: Path | None,
     *,
     lungs: bool = True,
+    record: Bundle | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[SourcesJudged, Path]:
     """Train a recipe once without each source of its data, and judge each detector on the source it never saw.
@@ -181,6 +187,9 @@ def leave_one_source_out(
         ``evaluations/NAME-leave-one-source-out``.
     lungs
         Look for lungs when answering, as ``groundglass evaluate`` does.
+    record
+        The bundle of a detector that was trained by the recipe on all sources: the figures are entered into it and
+        its model card, as those of networks trained in the same way.
     tell
         Receives lines of text on how it goes.
 
@@ -213,6 +222,8 @@ def leave_one_source_out(
     each = tuple(_judged(member, run, lungs=lungs, tell=tell) for member, run in members)
     judged = SourcesJudged(recipe, each)
     _write(judged, folder)
+    if record is not None:
+        record.enter(left_out=tuple(left.facts for left in each))
     return judged, folder
 
 
@@ -269,6 +280,7 @@ def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], N
         evaluation=judgement.slices,
         most_certain=most_certain_accuracy(judgement.predictions, judgement.threshold),
         failures=tuple(outcome.failures),
+        facts=facts_of(outcome),
     )
 
 

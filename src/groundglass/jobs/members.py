@@ -293,7 +293,7 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
 
 def _key(bundle: Bundle, rows: pd.DataFrame) -> str:
     """What answers depend on, in short: the bundle, the files, and what is known of them."""
-    key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations"}).encode())
+    key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations", "left_out"}).encode())
     for path, label, unit in zip(rows["path"], rows["label"], groups(rows), strict=True):
         state = Path(path).stat()
         key.update(f"{path}\0{label}\0{unit}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())

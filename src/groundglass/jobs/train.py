@@ -200,7 +200,7 @@ def _entered(run: Run) -> dict[str, Any]:
         facts = (SegmenterBundle if segments else Bundle).load(run.bundle_folder).facts
     except BundleError:  # exporting anew is what mends a damaged one
         return {}
-    names = ["graph_sha256", "evaluations", "patient", "abstention"]
+    names = ["graph_sha256", "evaluations", "left_out", "patient", "abstention"]
     if getattr(facts, "bias", 0.0):  # refitted: what the export chose no longer stands
         names += ["bias", "temperature", "threshold", "chosen"]
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from groundglass import __version__
-from groundglass.bundle.engine import Engine
+from groundglass.bundle.engine import Engine, Precision
 from groundglass.bundle.facts import Part, TrainingFacts
 from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.manifest import fingerprints_by_source
@@ -152,6 +152,7 @@ def finish_bundle(
     chosen: tuple[str, ...],
     *,
     furthest: float | None = None,
+    precision: Precision = "f32",
 ) -> Bundle:
     """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
 
@@ -173,6 +174,8 @@ def finish_bundle(
         What was chosen before, and on what.
     furthest
         The distance from the training slices up to which a slice is like them, where the graph gives one.
+    precision
+        What the network is computed in for users, temperature and threshold included; it is compared in 32 bits.
 
     Raises
     ------
@@ -188,6 +191,8 @@ def finish_bundle(
         raise GroundglassError(
             f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the logit"
         )
+    if precision != "f32":
+        logits = _answered(graph, preprocessing, validation, precision)
     several = recipe.data.several
     temperature = fit_temperature(logits, validation.target)
     threshold = _threshold(recipe, apply_temperature(logits, temperature), validation)
@@ -201,6 +206,7 @@ def finish_bundle(
         temperature=temperature,
         threshold=threshold,
         furthest=furthest,
+        precision=precision,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
         chosen=(*_stand_in(run), *chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
@@ -227,9 +233,11 @@ def _stand_in(run: Run) -> tuple[str, ...]:
     )
 
 
-def _answered(graph: bytes, preprocessing: Preprocessing, part: PartData) -> NDArray[np.float64]:
+def _answered(
+    graph: bytes, preprocessing: Preprocessing, part: PartData, precision: Precision = "f32"
+) -> NDArray[np.float64]:
     """Logits of a part's slices by the engine that will answer for users."""
-    engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
+    engine = Engine(graph, (preprocessing.channels, *preprocessing.size), precision)
     inputs = (preprocessing.model_input(grey8[None])[0] for grey8 in part.grey)
     return np.array([outputs[0] for outputs in engine.run(inputs)], dtype=float)
 

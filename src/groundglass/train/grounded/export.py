@@ -81,7 +81,10 @@ def export_grounded(
         f"Furthest distance {furthest:.2f}: percentile {TYPICAL:g} of the validation part.",
     )
     expected = module.answers(validation.grey)[0]
-    return finish_bundle(run, recipe, graph, expected, manifest, validation, chosen, furthest=furthest)
+    precision = recipe.deploy_precision
+    return finish_bundle(
+        run, recipe, graph, expected, manifest, validation, chosen, furthest=furthest, precision=precision
+    )
 
 
 def _round_weights(module: GroundedModule) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from groundglass.bundle.engine import Precision
 from groundglass.train.parts import (
     Augmentation,
     Count,
@@ -88,6 +89,7 @@ class GroundedRecipe(DetectorRecipe):
     augmentation: GroundedAugmentation = GroundedAugmentation()
     loss: GroundedLoss = GroundedLoss()
     training: GroundedTraining = GroundedTraining()
+    deploy_precision: Precision = "f32"
 
     @model_validator(mode="after")
     def _fits(self) -> "GroundedRecipe":
