@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from groundglass.scan.phantom import Phantom
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+settings.register_profile("untimed", deadline=None)  # on a machine that others use too, time tells nothing
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,6 +87,14 @@ def shipped_detector() -> "Detector":
     from groundglass.detect.detector import Detector
 
     return Detector.load()
+
+
+@pytest.fixture(scope="session")
+def usual_detector() -> "Detector":
+    """A shipped detector of whole slices, which answers always, with the shipped segmenter."""
+    from groundglass.detect.detector import Detector
+
+    return Detector.load("covid-ct-lite0")
 
 
 @pytest.fixture(scope="session")

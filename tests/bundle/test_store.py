@@ -63,12 +63,15 @@ def test_one_kind_is_not_taken_for_the_other(folder: Path, tmp_path: Path, zippe
         SegmenterBundle.load(detector)
 
 
+FIRST = "covid-ct-lite0"
+
+
 def test_the_first_bundles_stated_no_kind_and_are_detectors() -> None:
-    facts = json.loads((shipped_bundles()[Bundle.default] / "bundle.json").read_text())
-    assert Bundle.default in shipped_bundles("detector")
-    assert Bundle.default not in shipped_bundles("segmenter")
-    assert facts.get("kind", "detector") == kind_of_bundle(Bundle.default) == "detector"
-    assert Bundle.load().facts.preprocessing.lungs == "none"
+    facts = json.loads((shipped_bundles()[FIRST] / "bundle.json").read_text())
+    assert FIRST in shipped_bundles("detector")
+    assert FIRST not in shipped_bundles("segmenter")
+    assert facts.get("kind", "detector") == kind_of_bundle(FIRST) == "detector"
+    assert Bundle.load(FIRST).facts.preprocessing.lungs == "none"
 
 
 def test_what_is_no_bundle_is_said(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ CLASSES = ("normal", "mycoplasma pneumonia", POSITIVE, "viral pneumonia")
 
 def facts(*, threshold: float = 0.5, temperature: float = 1.7, classes: tuple[str, ...] = ()) -> BundleFacts:
     changed = {"threshold": threshold, "temperature": temperature, "classes": classes}
-    return BundleFacts.model_validate(Bundle.load(Bundle.default).facts.model_dump() | changed)
+    return BundleFacts.model_validate(Bundle.load("covid-ct-lite0").facts.model_dump() | changed)
 
 
 @pytest.mark.parametrize("logit", [-2.3, 0.0, 0.4, 5.0])

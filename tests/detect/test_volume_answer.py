@@ -21,8 +21,8 @@ def volume(phantom: Phantom, read: Callable[[int], np.ndarray] | None = None) ->
 
 
 @pytest.fixture(scope="module")
-def answer(shipped_detector: Detector, covid_phantom: Phantom) -> VolumeAnswer:
-    return answer_volume(shipped_detector, volume(covid_phantom))
+def answer(usual_detector: Detector, covid_phantom: Phantom) -> VolumeAnswer:
+    return answer_volume(usual_detector, volume(covid_phantom))
 
 
 def test_a_phantom_with_lesions_is_positive(answer: VolumeAnswer) -> None:
@@ -41,13 +41,13 @@ def test_lungs_and_lesions_are_measured(answer: VolumeAnswer, covid_phantom: Pha
 
 
 def test_volumes_from_the_exact_masks_are_within_one_percent(
-    shipped_detector: Detector, covid_phantom: Phantom
+    usual_detector: Detector, covid_phantom: Phantom
 ) -> None:
     """The measuring alone: what the masks say, on a stack with missing slices, too."""
     labels = covid_phantom.lungs | ((covid_phantom.lesions > 0) * np.uint8(LESION))
     geometry = phantom_geometry(covid_phantom)
     slices = [SliceAnswer(n + 1, 0.0, 0.5, 0.5, True, *counts(plane)) for n, plane in enumerate(labels)]
-    finding = conclude(shipped_detector.bundle.facts, slices, geometry.thickness_mm, geometry.pixel_mm2)
+    finding = conclude(usual_detector.bundle.facts, slices, geometry.thickness_mm, geometry.pixel_mm2)
     for side, value in (("right", 1), ("left", 2)):
         lung = covid_phantom.lungs == value
         extent = finding.extent[side]
@@ -68,50 +68,50 @@ def test_slices_come_in_order_with_their_numbers(answer: VolumeAnswer, covid_pha
 
 
 def test_answers_are_those_of_single_slices(
-    answer: VolumeAnswer, shipped_detector: Detector, covid_phantom: Phantom
+    answer: VolumeAnswer, usual_detector: Detector, covid_phantom: Phantom
 ) -> None:
     number = answer.finding.most_telling(1)[0].number - 1
-    alone = shipped_detector.predict(volume(covid_phantom).slice(number))
+    alone = usual_detector.predict(volume(covid_phantom).slice(number))
     assert answer.asked[number].probability == pytest.approx(alone.probability, abs=1e-6)
 
 
-def test_every_slice_is_seen_once(shipped_detector: Detector, covid_phantom: Phantom) -> None:
+def test_every_slice_is_seen_once(usual_detector: Detector, covid_phantom: Phantom) -> None:
     seen: list[int] = []
-    answer_volume(shipped_detector, volume(covid_phantom), lambda number, scan: seen.append(number))
+    answer_volume(usual_detector, volume(covid_phantom), lambda number, scan: seen.append(number))
     assert seen == list(range(len(covid_phantom.lungs)))
 
 
 def test_a_damaged_slice_is_left_out_and_its_place_is_shared(
-    shipped_detector: Detector, covid_phantom: Phantom, answer: VolumeAnswer
+    usual_detector: Detector, covid_phantom: Phantom, answer: VolumeAnswer
 ) -> None:
     def read(number: int) -> np.ndarray:
         if number == 9:
             raise ScanError("x", "is cut short")
         return covid_phantom.scan.pixels[number]
 
-    finding = answer_volume(shipped_detector, volume(covid_phantom, read)).finding
+    finding = answer_volume(usual_detector, volume(covid_phantom, read)).finding
     assert finding.slices[9].reason == "is cut short"
     assert any("1 of 20 slices cannot be read" in warning for warning in finding.warnings)
     assert finding.extent["both"].lung_ml == pytest.approx(answer.finding.extent["both"].lung_ml, rel=0.03)
 
 
-def test_many_damaged_slices_are_refused(shipped_detector: Detector, covid_phantom: Phantom) -> None:
+def test_many_damaged_slices_are_refused(usual_detector: Detector, covid_phantom: Phantom) -> None:
     def read(number: int) -> np.ndarray:
         if number % 5 == 0:
             raise ScanError("x", "is cut short", "get it anew")
         return covid_phantom.scan.pixels[number]
 
     with pytest.raises(ScanError, match="4 of 20 slices cannot be read; the first: is cut short"):
-        answer_volume(shipped_detector, volume(covid_phantom, read))
+        answer_volume(usual_detector, volume(covid_phantom, read))
 
 
-def test_a_volume_without_lungs(shipped_detector: Detector, covid_phantom: Phantom) -> None:
+def test_a_volume_without_lungs(usual_detector: Detector, covid_phantom: Phantom) -> None:
     flesh = np.random.default_rng(0).normal(40, 20, covid_phantom.scan.pixels.shape[1:]).astype(np.float32)
-    finding = answer_volume(shipped_detector, volume(covid_phantom, lambda number: flesh)).finding
+    finding = answer_volume(usual_detector, volume(covid_phantom, lambda number: flesh)).finding
     assert finding.verdict == NOT_A_CHEST_CT
     assert finding.counted == []
 
 
 def test_without_a_segmenter_a_volume_is_refused(covid_phantom: Phantom) -> None:
     with pytest.raises(GroundglassError, match="--no-lungs"):
-        answer_volume(Detector.load(lungs=False), volume(covid_phantom))
+        answer_volume(Detector.load("covid-ct-lite0", lungs=False), volume(covid_phantom))

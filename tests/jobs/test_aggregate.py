@@ -159,7 +159,7 @@ def test_the_own_test_part_chooses_nothing(bundle_folder: Path, class_folder: Pa
 
 def test_without_lungs_nothing_is_chosen(manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(GroundglassError, match="--no-lungs"):
-        aggregate(Detector.load(lungs=False), str(manifest), tmp_path)
+        aggregate(Detector.load("covid-ct-lite0", lungs=False), str(manifest), tmp_path)
 
 
 def test_exporting_a_run_again_keeps_what_was_entered(trained: Path, tmp_path: Path) -> None:

@@ -39,12 +39,12 @@ class Measuring:
 
 
 @pytest.fixture
-def unsure(shipped_detector: Detector) -> Detector:
+def unsure(usual_detector: Detector) -> Detector:
     """The shipped one, but uncertain of every slice and patient."""
-    bundle = shipped_detector.bundle
+    bundle = usual_detector.bundle
     rule = bundle.facts.patient.model_copy(update={"abstention": ALWAYS})
     facts = bundle.facts.model_copy(update={"abstention": ALWAYS, "patient": rule})
-    return Detector(replace(bundle, facts=facts), shipped_detector.segmenter)
+    return Detector(replace(bundle, facts=facts), usual_detector.segmenter)
 
 
 @pytest.fixture
@@ -74,9 +74,9 @@ def test_an_uncertain_slice_in_every_file(unsure: Detector, picture: Path, tmp_p
 
 
 def test_a_bundle_without_abstention_writes_what_it_did(
-    shipped_detector: Detector, picture: Path, tmp_path: Path
+    usual_detector: Detector, picture: Path, tmp_path: Path
 ) -> None:
-    document = predict([picture], tmp_path / "out", detector=without_lungs(shipped_detector)).document
+    document = predict([picture], tmp_path / "out", detector=without_lungs(usual_detector)).document
     assert not {"uncertain", "bias", "furthest"} & set(document["bundle"])
     assert "uncertain" not in (tmp_path / "out" / "report.html").read_text()
 
@@ -88,8 +88,8 @@ def test_no_chest_ct_goes_before_uncertain(unsure: Detector, picture: Path) -> N
 
 
 @pytest.mark.parametrize("distance", [1.9, 2.1])
-def test_the_third_output_is_the_distance(shipped_detector: Detector, picture: Path, distance: float) -> None:
-    detector = without_lungs(shipped_detector, furthest=2.0)
+def test_the_third_output_is_the_distance(usual_detector: Detector, picture: Path, distance: float) -> None:
+    detector = without_lungs(usual_detector, furthest=2.0)
     detector._engine = Measuring(detector, distance)
     ((_, finding),) = detector.predict_files([picture])
     assert finding.distance == pytest.approx(distance)
@@ -100,11 +100,11 @@ def test_the_third_output_is_the_distance(shipped_detector: Detector, picture: P
 
 
 def test_a_volume_unlike_the_training(
-    shipped_detector: Detector, covid_phantom: Phantom, tmp_path: Path
+    usual_detector: Detector, covid_phantom: Phantom, tmp_path: Path
 ) -> None:
     write_phantom_dicom(covid_phantom, tmp_path / "ct")
-    facts = shipped_detector.bundle.facts.model_copy(update={"furthest": 2.0})
-    detector = Detector(replace(shipped_detector.bundle, facts=facts), shipped_detector.segmenter)
+    facts = usual_detector.bundle.facts.model_copy(update={"furthest": 2.0})
+    detector = Detector(replace(usual_detector.bundle, facts=facts), usual_detector.segmenter)
     detector._engine = Measuring(detector, 5.0)
     (row,) = predict_volumes(find_series([tmp_path / "ct"]), tmp_path / "out", detector=detector).rows
     assert row["verdict"] == UNCERTAIN

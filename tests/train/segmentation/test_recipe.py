@@ -50,7 +50,7 @@ def test_what_is_wrong_is_named(text: str, hint: str) -> None:
 
 @pytest.mark.parametrize("task", ["[segmentation]", "{a: b}", "detection", "3", "null"])
 def test_an_unknown_task_lists_what_there_is(task: str) -> None:
-    with pytest.raises(RecipeError, match="there are classification, features, segmentation"):
+    with pytest.raises(RecipeError, match="there are classification, features, grounded, segmentation"):
         parse_recipe(f"task: {task}\nname: x\ndata: {{dataset: x}}")
 
 
