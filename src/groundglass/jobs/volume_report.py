@@ -55,8 +55,8 @@ def _caveats(detector: Detector) -> list[str]:
     return [
         LESIONS,
         *uncertainty(detector),
-        "The probability follows from the lesions alone: on the patients on which this bundle's rule was chosen, "
-        "the network's answers for slices told nothing more.",
+        "The probability follows from the lesions alone, which this bundle's rule for patients weighs: the answers "
+        "for slices, which judge what lesions look like too, stand below.",
     ]
 
 
