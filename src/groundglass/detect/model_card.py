@@ -13,8 +13,8 @@ def model_card(facts: BundleFacts) -> str:
         " class), with a map of the places that speak for it. It knows no other question: a slice of another"
         " body part, another projection or another disease also gets a probability.",
         "",
-        "It is meant for research on, and teaching with, chest CT of adults. It is not meant to find, exclude or grade"
-        " a disease in a patient, nor for children, for radiographs or for slices without lungs.",
+        "It is meant for research on, and teaching with, chest CT of adults. It is not meant to find, exclude or"
+        " grade a disease in a patient, nor for children, for radiographs or for slices without lungs.",
         "",
         f"- Input: {describe_input(facts)}",
         f"- Calibration: temperature {facts.temperature:.3f}"
