@@ -22,7 +22,11 @@ DetectorOption = Annotated[
     ),
 ]
 LungsOption = Annotated[
-    bool, typer.Option(help="Find lungs and lesions: their share, and what is no chest CT.")
+    bool,
+    typer.Option(
+        help="Find lungs and lesions: their share, and what is no chest CT. A detector that looks at the lungs "
+        "alone, such as the default, always does."
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from groundglass.cli_output import PRINTED, DetectorOption, LungsOption, end, say, table
+from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
@@ -170,6 +171,8 @@ def aggregate(
     from groundglass.jobs.aggregate import COLUMNS, rows_of
     from groundglass.jobs.aggregate import aggregate as run
 
+    if record and record_into is not None:
+        raise GroundglassError("--record and --record-into: name one of them")
     detector = Detector.load(bundle)
     own = detector.bundle if record else None
     result = run(

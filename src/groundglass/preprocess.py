@@ -234,7 +234,7 @@ class Preprocessing(BaseModel):
         scan
             The slice.
         lungs
-            bool, the slice's shape: where the lungs are; needed with ``lungs`` ``crop`` or ``mask``. Where no
+            bool, the slice's shape: where the lungs are; needed unless ``lungs`` is ``none``. Where no
             lungs were found, the slice is left as it is.
 
         Returns

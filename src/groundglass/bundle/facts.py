@@ -25,7 +25,8 @@ class TrainingFacts(FactsPart):
     """What a bundle was trained and chosen on.
 
     ``fingerprints`` are by source, of the training and validation scans; they stand there where scans of several
-    datasets, or of all sources but one, were trained on.
+    datasets, or of all sources but one, were trained on. ``masks`` has the sources of the slices whose masks were
+    trained on beside them.
     """
 
     dataset: str
@@ -37,6 +38,7 @@ class TrainingFacts(FactsPart):
     parts: dict[str, Part]
     fingerprint: str
     fingerprints: dict[str, str] = {}
+    masks: tuple[str, ...] = ()
     seed: int
     best_epoch: int | None = None
     versions: dict[str, str]

@@ -149,10 +149,14 @@ class StoredBundle(Generic[F]):
         others = [e for e in self.facts.evaluations if (e.dataset, e.part) != key]
         self.enter(evaluations=(*others, evaluation))
 
-    def enter(self, **facts: Any) -> None:
-        """Enter facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
+    def check_enterable(self) -> None:
+        """Raise BundleError if the bundle is a zip, which is not rewritten."""
         if self.source.is_file():
             raise BundleError(f"{self.source}: facts are entered into a bundle's folder, not its zip")
+
+    def enter(self, **facts: Any) -> None:
+        """Enter facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
+        self.check_enterable()
         self.facts = self.facts.model_copy(update=facts)
         content = self.content()
         write_bytes(self.source / CARD, content[CARD])

@@ -110,6 +110,8 @@ def aggregate(
     GroundglassError
         If the detector has no segmenter, the part is the detector's own test part, or there are too few patients.
     """
+    if record is not None:
+        record.check_enterable()
     if record is not None and record.facts.segmenter_sha256 != detector.bundle.facts.segmenter_sha256:
         raise GroundglassError(
             f"{record.source}: its segmenter is not {detector.bundle.facts.name}'s, so that its lesion shares are "
@@ -137,7 +139,7 @@ def aggregate(
 
 def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     if detector.segmenter is None:
-        raise GroundglassError("aggregating needs the lungs of each slice: leave out --no-lungs")
+        raise GroundglassError("aggregating needs the lungs of each slice: load the detector with its lungs")
     bundle = detector.bundle
     labelled = choose_rows(bundle.facts, bundle.recipe, dataset, part)
     if labelled.external:

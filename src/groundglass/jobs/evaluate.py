@@ -96,7 +96,9 @@ def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> La
     if external:
         part = part or "all"
         rows = _part_of(manifest, part, dataset)
-        return Labelled(rows, name, part, True, "", manifest, fingerprint(manifest), ())
+        masked = sorted(_sources(rows) & set(facts.training.masks))
+        told = (f"The detector was trained on masks of slices of {', '.join(masked)}.",) if masked else ()
+        return Labelled(rows, name, part, not masked, "", manifest, fingerprint(manifest), told)
     divided, scheme = _as_trained(facts, recipe, manifest, dataset)
     if part is None:
         part = "test" if (divided["split"] == "test").any() else "val"

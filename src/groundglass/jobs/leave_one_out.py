@@ -24,7 +24,7 @@ from groundglass.files import write_json
 from groundglass.jobs.divide import divided_scans, sources_of
 from groundglass.jobs.evaluate import Labelled, evaluate_detector, facts_of
 from groundglass.jobs.members import check_runs, tell_of, without_leakage_warning
-from groundglass.jobs.train import check_ready, finish_training
+from groundglass.jobs.train import check_ready, finish_training, masks_of
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.report.facts import dataset_table
 from groundglass.report.page import Link, Report, Table, write_report
@@ -205,6 +205,8 @@ def leave_one_source_out(
     """
     recipe = load_recipe(recipe_file, overrides)
     _check(recipe, recipe_file)
+    if record is not None:
+        record.check_enterable()
     folder = folder or Path("evaluations") / f"{recipe.name}-leave-one-source-out"
     sources = sources_of(recipe.data)
     if len(sources) < 2:
@@ -217,6 +219,8 @@ def leave_one_source_out(
     for member, _ in members:
         _check_classes(member.data, divided_scans(member.data, member.seed))
     check_ready(recipe)
+    for member, _ in members:
+        masks_of(member)
     check_runs(members)
     tell(f"{len(sources)} sources, {len(sources)} trainings: {', '.join(sources)}")
     each = tuple(_judged(member, run, lungs=lungs, tell=tell) for member, run in members)

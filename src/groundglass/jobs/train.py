@@ -12,7 +12,8 @@ from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.jobs.divide import divide, divided_scans
+from groundglass.errors import GroundglassError
+from groundglass.jobs.divide import divide, divided_scans, named_sources
 from groundglass.jobs.libraries import need_training_libraries
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.segmenter import Segmenter, segmenter_for
@@ -83,13 +84,14 @@ def train_recipe(
         return
     wanted, recipe = recipe, _for_this_machine(recipe, tell)
     manifest = divided_scans(recipe.data, recipe.seed)
+    masks = masks_of(recipe)
     run.start(recipe, fingerprint(manifest), overwrite=overwrite)
     if _backbone(recipe) != _backbone(wanted):
         run.update(backbone=_backbone(recipe), stands_in_for=_backbone(wanted))
     write_manifest(manifest, run.manifest_file)
-    if isinstance(recipe, GroundedRecipe):
-        masks = Data(**recipe.masks.model_dump())
-        write_manifest(divide(load_dataset(masks.dataset), masks, recipe.seed), run.masks_file)
+    if masks is not None:
+        write_manifest(masks, run.masks_file)
+        run.update(masks_fingerprint=fingerprint(masks))
     _train(recipe, run, None, tell)
 
 
@@ -125,7 +127,35 @@ def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
         recipe = _with_backbone(recipe, own)
     manifest = divided_scans(recipe.data, recipe.seed)
     run.check_resumable(recipe, fingerprint(manifest))
+    masks = masks_of(recipe)
+    if masks is not None and run.facts().get("masks_fingerprint", fingerprint(masks)) != fingerprint(masks):
+        raise GroundglassError(
+            f"{run.folder}: its dataset with masks has changed since it began; --overwrite starts anew"
+        )
     return recipe
+
+
+def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
+    """The divided slices with masks of a grounded detector's recipe; None of any other.
+
+    Raises
+    ------
+    GroundglassError
+        If they cannot be had or divided, hold no masks, or come from the source that is left out.
+    """
+    from groundglass.train.segmentation.slices import masked_rows
+
+    if not isinstance(recipe, GroundedRecipe):
+        return None
+    named = named_sources(load_dataset(recipe.masks.dataset), recipe.masks.name)
+    if recipe.data.leave_out in set(named["source"]):
+        raise GroundglassError(
+            f"masks.dataset {recipe.masks.dataset}: comes from {recipe.data.leave_out}, which is left out; name "
+            "other masks"
+        )
+    divided = divide(named, Data(**recipe.masks.model_dump()), recipe.seed)
+    masked_rows(divided, "train")
+    return divided
 
 
 def check_ready(recipe: AnyRecipe) -> None:
@@ -201,8 +231,8 @@ def _entered(run: Run) -> dict[str, Any]:
     except BundleError:  # exporting anew is what mends a damaged one
         return {}
     names = ["graph_sha256", "evaluations", "left_out", "patient", "abstention"]
-    if getattr(facts, "bias", 0.0):  # refitted: what the export chose no longer stands
-        names += ["bias", "temperature", "threshold", "chosen"]
+    if getattr(facts, "abstention", None) is not None:  # calibrated: what the export chose no longer stands
+        names += ["bias", "temperature", "threshold", "chosen", "validation"]
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
 

@@ -34,10 +34,11 @@ from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.segmenter import segmenter_for
+from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.loop import PartData
 from groundglass.train.models import Classifier
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint
+from groundglass.train.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source
 from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
@@ -290,29 +291,34 @@ def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> Tr
             patients=patients.nunique() if len(rows) and (patients != "").all() else None,
         )
     return TrainingFacts(
-        **_of_datasets(data),
+        **_of_datasets(data, *([recipe.masks] if isinstance(recipe, GroundedRecipe) else [])),
         sources=tuple(sorted(set(manifest["source"]) - {"", data.leave_out})),
         parts=parts,
         fingerprint=facts["fingerprint"],
         fingerprints=fingerprints_by_source(manifest) if data.by_source else {},
+        masks=(recipe.masks.name,) if isinstance(recipe, GroundedRecipe) else (),
         seed=recipe.seed,
         best_epoch=facts.get("best_epoch"),
         versions=facts["versions"],
     )
 
 
-def _of_datasets(data: Data) -> dict[str, str]:
-    """What is known of the datasets that were trained on, each thing once, and how they were divided."""
+def _of_datasets(data: Data, *masks: Source) -> dict[str, str]:
+    """What is known of the datasets that were trained on, each thing once, and how they were divided.
+
+    Of those whose masks were trained on, licence and citation.
+    """
     # A known dataset is one source; any other may hold more than the one that was left out.
     used = [part for part in data.datasets if part.dataset not in DATASETS or part.dataset != data.leave_out]
     known = [DATASETS.get(part.dataset) for part in used]
+    of_masks = [DATASETS.get(part.dataset) for part in masks]
     without = f", without {data.leave_out}" if data.leave_out is not None else ""
     names = [part.name if about else Path(part.dataset).name for part, about in zip(used, known, strict=True)]
     return {
         "dataset": " + ".join(names),
         "title": _once(about.title if about else "a set of the user's own" for about in known),
-        "licence": _once(about.licence if about else "not stated" for about in known),
-        "citation": _once(about.citation if about else "none" for about in known),
+        "licence": _once(about.licence if about else "not stated" for about in (*known, *of_masks)),
+        "citation": _once(about.citation if about else "none" for about in (*known, *of_masks)),
         "split": " + ".join(dict.fromkeys(part.scheme for part in used)) + without,
     }
 

@@ -57,6 +57,13 @@ def test_a_slice_that_cannot_be_read_is_named(rows: pd.DataFrame) -> None:
         load_masked_slices(rows, ONLY, _Marked())  # type: ignore[arg-type]
 
 
+def test_a_mask_of_another_size_is_refused(rows: pd.DataFrame) -> None:
+    for name in ("lungs", "lesions"):
+        Image.new("L", (48, 32)).save(rows[name][0])
+    with pytest.raises(GroundglassError, match="another size than the slice"):
+        load_masked_slices(rows, ONLY, _Marked())  # type: ignore[arg-type]
+
+
 def test_each_stratum_has_its_share_of_every_batch() -> None:
     strata = np.repeat([0, 1, 2, 3], [100, 3, 10, 1])
     batches = BalancedBatches(strata, size=8, steps=12, seed=0)

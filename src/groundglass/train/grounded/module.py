@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 
-from groundglass.preprocess import AIR
 from groundglass.train.augment import Augment
 from groundglass.train.grounded.network import frozen_parameters, grounded_network
 from groundglass.train.grounded.painted import paint
@@ -78,9 +77,10 @@ class GroundedModule(pl.LightningModule):
     def _moved(self, channels: Tensor) -> Tensor:
         """Slices, the first channel, moved with their masks; what comes into view is as dark as outside."""
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
-            channels[:, 0] -= AIR
+            outside = self.recipe.preprocessing.outside
+            channels[:, 0] -= outside
             moved: Tensor = self.augment.places(channels)
-            moved[:, 0] += AIR
+            moved[:, 0] += outside
         return moved
 
     def _painted(self, random: np.random.Generator, grey8: Tensor, truth: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def _folded_weights(graph: bytes) -> list[tuple[NDArray[np.float32], NDArray[np.
 
 def frozen_parameters(network: Grounded) -> list[nn.Parameter]:
     """The parameters of the encoder's stem and first stages, which stay as the segmenter has them."""
-    names = ["conv_stem.", "bn1.", *(f"blocks.{stage}." for stage in range(network.spec.frozen))]
+    names = ["conv_stem.", *(f"blocks.{stage}." for stage in range(network.spec.frozen))]
     encoder = network.unet.encoder.model  # type: ignore[union-attr]
     parameters = encoder.named_parameters()  # type: ignore[union-attr]
     return [one for name, one in parameters if network.spec.frozen and name.startswith(tuple(names))]

@@ -97,6 +97,14 @@ class GroundedRecipe(DetectorRecipe):
             raise ValueError("a grounded detector answers yes or no: name two labels in data.classes")
         if any(side % SIDE_STEP for side in self.preprocessing.size):
             raise ValueError(f"preprocessing.size: the sides go in steps of {SIDE_STEP}")
+        if self.augmentation.mixup or self.augmentation.erase:
+            raise ValueError("augmentation.mixup and erase would leave masks behind: leave them out")
+        if self.loss.class_weights != "none":
+            raise ValueError("loss.class_weights: batches hold as many of each class already; leave it out")
+        if self.augmentation.painted and self.preprocessing.greys != "landmarks":
+            raise ValueError(
+                "augmentation.painted draws in greys of landmarks: set preprocessing.greys to that"
+            )
         if self.preprocessing.lungs == "none":
             raise ValueError("preprocessing.lungs: crop, mask or only; lesions are judged within the lungs")
         return self

@@ -52,6 +52,8 @@ def load_masked_slices(
             lungs = segmentation.trusted_lungs
             truth = truths[str(scan.source)].astype(np.uint8)
             height, width = scan.pixels.shape
+            if truth.shape[:2] != (height, width):
+                raise GroundglassError(f"{scan.source}: its masks have another size than the slice")
             region = preprocessing.region(height, width, lungs)
             yield preprocessing.grey8(scan, lungs), place_masks(truth[region.slices], preprocessing)
 
