@@ -124,14 +124,8 @@ def train_run(
     pl.seed_everything(recipe.seed, verbose=False)
     module = ClassifierModule(recipe, train.counts)
     run.update(parameters=sum(weights.numel() for weights in module.model.parameters()))
-    best = ModelCheckpoint(
-        run.checkpoints,
-        filename="best",
-        monitor=recipe.training.best_by,
-        mode="min" if recipe.training.best_by == "val_loss" else "max",
-        enable_version_counter=False,
-    )
-    callbacks: list[pl.Callback] = [EpochLog(run.log_file, LOGGED, tell), best]
+    best = keep_best(run, recipe.training.best_by)
+    callbacks: list[pl.Callback] = [EpochLog(run.log_file, LOGGED, tell), *best]
     if recipe.training.early_stopping is not None:
         stop = recipe.training.early_stopping
         mode = "min" if stop.monitor == "val_loss" else "max"
@@ -167,6 +161,16 @@ def best_module(recipe: Recipe, run: Run) -> ClassifierModule:
     module = ClassifierModule(bare, np.ones(max(2, len(recipe.data.several))))
     module.load_state_dict(weights)
     return module.eval()
+
+
+def keep_best(run: Run, by: str) -> list[pl.Callback]:
+    """What keeps the best epoch by a logged figure, nothing for ``last``: the last one is kept in any case."""
+    if by == "last":
+        return []
+    mode = "min" if by == "val_loss" else "max"
+    return [
+        ModelCheckpoint(run.checkpoints, filename="best", monitor=by, mode=mode, enable_version_counter=False)
+    ]
 
 
 def best_weights(run: Run, name: Literal["best", "last"] = "best") -> dict[str, Any]:

@@ -9,7 +9,6 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
@@ -18,7 +17,16 @@ from groundglass.train.callbacks import EpochLog
 from groundglass.train.grounded.module import GroundedModule
 from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.grounded.slices import BalancedBatches, load_masked_slices
-from groundglass.train.loop import LOGGED, PartData, best_weights, fit, load_part, make_trainer, quieten
+from groundglass.train.loop import (
+    LOGGED,
+    PartData,
+    best_weights,
+    fit,
+    keep_best,
+    load_part,
+    make_trainer,
+    quieten,
+)
 from groundglass.train.run import Run
 from groundglass.train.segmentation.slices import masked_rows
 from groundglass.train.slices import Slices, make_loader
@@ -63,7 +71,7 @@ def train_grounded(
         parameters=sum(weights.numel() for weights in module.model.parameters()),
         masks={"dataset": recipe.masks.name, "slices": len(rows), "cases": rows["patient"].nunique()},
     )
-    callbacks = [EpochLog(run.log_file, LOGGED, tell), *_best(recipe, run)]
+    callbacks = [EpochLog(run.log_file, LOGGED, tell), *keep_best(run, recipe.training.best_by)]
     trainer = make_trainer(recipe, recipe.training, run, callbacks, show_progress)
     spec = recipe.training
     batches = BalancedBatches(_strata(train), spec.batch_size, spec.steps, recipe.seed)
@@ -83,17 +91,6 @@ def kept_module(recipe: GroundedRecipe, run: Run) -> GroundedModule:
     module = GroundedModule(recipe, start=False)
     module.load_state_dict(best_weights(run, "last" if recipe.training.best_by == "last" else "best"))
     return module.eval()
-
-
-def _best(recipe: GroundedRecipe, run: Run) -> list[pl.Callback]:
-    """What keeps the best epoch; the last one is kept in any case."""
-    by = recipe.training.best_by
-    if by == "last":
-        return []
-    mode = "min" if by == "val_loss" else "max"
-    return [
-        ModelCheckpoint(run.checkpoints, filename="best", monitor=by, mode=mode, enable_version_counter=False)
-    ]
 
 
 def _strata(part: PartData) -> NDArray[np.intp]:

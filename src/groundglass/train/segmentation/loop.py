@@ -10,11 +10,10 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from groundglass.errors import GroundglassError
 from groundglass.train.callbacks import EpochLog
-from groundglass.train.loop import best_weights, fit, make_trainer, quieten
+from groundglass.train.loop import best_weights, fit, keep_best, make_trainer, quieten
 from groundglass.train.run import Run
 from groundglass.train.segmentation.module import SegmenterModule
 from groundglass.train.segmentation.recipe import SegmentationRecipe
@@ -49,7 +48,7 @@ def train_segmenter(
         recipe,
         recipe.training,
         run,
-        [EpochLog(run.log_file, LOGGED, tell), *_best(recipe, run)],
+        [EpochLog(run.log_file, LOGGED, tell), *keep_best(run, recipe.training.best_by)],
         show_progress,
     )
     size = recipe.training.batch_size
@@ -96,14 +95,3 @@ def best_segmenter(recipe: SegmentationRecipe, run: Run) -> SegmenterModule:
     module = SegmenterModule(_without_pretrained(recipe), np.zeros(0, dtype=np.intp))
     module.load_state_dict(_kept_weights(recipe, run))
     return module.eval()
-
-
-def _best(recipe: SegmentationRecipe, run: Run) -> list[pl.Callback]:
-    """What keeps the best epoch; the last one is kept in any case."""
-    by = recipe.training.best_by
-    if by == "last":
-        return []
-    mode = "min" if by == "val_loss" else "max"
-    return [
-        ModelCheckpoint(run.checkpoints, filename="best", monitor=by, mode=mode, enable_version_counter=False)
-    ]
