@@ -165,6 +165,7 @@ def calibrate(
         If the file is no predictions.csv, a label is blank, a class is absent, the bundle is a zip, or ``refit`` is
         asked of a detector of several classes.
     """
+    bundle.check_enterable()
     if refit and bundle.facts.classes:
         raise GroundglassError(
             f"{bundle.source}: knows several classes, and a predictions.csv holds no score of each; leave out "

@@ -41,7 +41,7 @@ from groundglass.segment.shares import shares
 FEWEST = 20
 """Fewer patients of a class than this choose nothing."""
 
-OF_LESIONS = {name: parts for name, parts in AGGREGATIONS.items() if set(parts) <= set(LESION_FEATURES)}
+OF_LESIONS = {name: parts for name, parts in AGGREGATIONS.items() if set(parts) <= LESION_FEATURES}
 """Aggregations that hold for every network beside the same segmenter."""
 
 COLUMNS = ("aggregation", "features", "log loss, standard error", "ROC AUC")
@@ -112,11 +112,7 @@ def aggregate(
     """
     if record is not None:
         record.check_enterable()
-    if record is not None and record.facts.segmenter_sha256 != detector.bundle.facts.segmenter_sha256:
-        raise GroundglassError(
-            f"{record.source}: its segmenter is not {detector.bundle.facts.name}'s, so that its lesion shares are "
-            "others; choose the rule by a detector with the same"
-        )
+        _check_same_lesions(record, detector.bundle)
     labelled = _rows(detector, dataset, part)
     patients = _patients(detector, labelled, least_slices)
     shared = record is None or record.source == detector.bundle.source
@@ -135,6 +131,14 @@ def aggregate(
     if record is not None:
         record.enter(patient=rule)
     return result
+
+
+def _check_same_lesions(record: Bundle, own: Bundle) -> None:
+    if record.facts.segmenter_sha256 != own.facts.segmenter_sha256:
+        raise GroundglassError(
+            f"{record.source}: its segmenter is not {own.facts.name}'s, so that its lesion shares are others; "
+            "choose the rule by a detector with the same"
+        )
 
 
 def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:

@@ -197,6 +197,11 @@ def _divided(manifest: pd.DataFrame, part: Source, data: Data, seed: int) -> pd.
         raise GroundglassError(f"{part.dataset}: none of its scans is of the recipe's classes")
     if data.per_class is not None:
         manifest = _drawn(manifest, data, data.per_class, seed)
+    return divided_by(manifest, part, seed)
+
+
+def divided_by(manifest: pd.DataFrame, part: Source, seed: int) -> pd.DataFrame:
+    """All scans of a dataset, divided by its own split; errors as of :func:`groundglass.data.splits.split`."""
     return split(manifest, part.split, seed=seed, fractions=part.fractions, folds=part.folds, fold=part.fold)
 
 

@@ -13,13 +13,12 @@ from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.jobs.divide import divide, divided_scans, named_sources
+from groundglass.jobs.divide import divided_by, divided_scans, named_sources
 from groundglass.jobs.libraries import need_training_libraries
 from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.segmenter import Segmenter, segmenter_for
 from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.grounded.recipe import GroundedRecipe
-from groundglass.train.parts import Data
 from groundglass.train.recipe import AnyDetectorRecipe, AnyRecipe, load_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.recipe import SegmentationRecipe
@@ -153,7 +152,7 @@ def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
             f"masks.dataset {recipe.masks.dataset}: comes from {recipe.data.leave_out}, which is left out; name "
             "other masks"
         )
-    divided = divide(named, Data(**recipe.masks.model_dump()), recipe.seed)
+    divided = divided_by(named, recipe.masks, recipe.seed)
     masked_rows(divided, "train")
     return divided
 

@@ -121,10 +121,7 @@ def export_bundle(
     preprocessing = recipe.preprocessing
     graph = export_graph(module.model, (preprocessing.channels, *preprocessing.size))
     _check_evidence(run, module, graph, validation)
-    epoch = (
-        f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: the best by {recipe.training.best_by} "
-        "on the validation part."
-    )
+    epoch = kept_epoch(run, recipe.training.best_by)
     return finish_bundle(run, recipe, graph, module.logits(validation.grey), manifest, validation, (epoch,))
 
 
@@ -276,6 +273,12 @@ def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tupl
 def epochs_run(run: Run) -> int:
     """Epochs that were trained, also of a run that was stopped: each is a line of the log."""
     return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
+
+
+def kept_epoch(run: Run, by: str) -> str:
+    """Which epoch was kept, and why, for what a bundle says of how it was chosen."""
+    reason = "the last" if by == "last" else f"the best by {by} on the validation part"
+    return f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: {reason}."
 
 
 def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:

@@ -173,6 +173,11 @@ def keep_best(run: Run, by: str) -> list[pl.Callback]:
     ]
 
 
+def kept_weights(run: Run, by: str) -> dict[str, Any]:
+    """The weights of the epoch that :func:`keep_best` keeps; errors as of :func:`best_weights`."""
+    return best_weights(run, "last" if by == "last" else "best")
+
+
 def best_weights(run: Run, name: Literal["best", "last"] = "best") -> dict[str, Any]:
     """The weights of the epoch that a run keeps, whose number goes into ``run.json``; GroundglassError if none."""
     path = run.checkpoints / f"{name}.ckpt"

@@ -141,7 +141,17 @@ class Slices(Dataset[tuple[Tensor, Tensor]]):
         return self.grey[rows], self.target[rows]
 
 
-class Batches(Sampler[list[int]]):
+class EpochSampler(Sampler[list[int]]):
+    """Batches of row numbers whose order depends on the epoch's number."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+
+class Batches(EpochSampler):
     """Batches of row numbers; shuffled anew each epoch from the seed and the epoch's number alone.
 
     That makes an epoch the same whether the run reached it in one go or was resumed there. An incomplete last
@@ -162,11 +172,6 @@ class Batches(Sampler[list[int]]):
         self.steps = steps
         self.size = size
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def _starts(self) -> list[int]:
         starts = list(range(0, self.count, self.size))

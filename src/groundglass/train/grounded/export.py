@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from groundglass.bundle.engine import Engine
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
-from groundglass.train.export import epochs_run, finish_bundle, onnx_graph
+from groundglass.train.export import finish_bundle, kept_epoch, onnx_graph
 from groundglass.train.grounded.module import GroundedModule
 from groundglass.train.grounded.network import Grounded
 from groundglass.train.grounded.recipe import GroundedRecipe
@@ -69,15 +69,12 @@ def export_grounded(
     graph = halve_weights(onnx_graph(answering, shape, ["logits", "evidence", "distance"]))
     inputs = (preprocessing.model_input(grey[None])[0] for grey in validation.grey)
     distances = [float(distance) for _, _, distance in Engine(graph, shape).run(inputs)]
-    facts = run.facts()
-    masks = facts["masks"]
-    by = recipe.training.best_by
-    reason = "the last" if by == "last" else f"the best by {by} on the validation part"
+    masks = run.facts()["masks"]
     furthest = float(np.percentile(distances, TYPICAL))
     chosen = (
         f"Started from the segmenter {recipe.model.segmenter}; lesions by {masks['slices']} slices with masks of "
         f"{masks['dataset']} ({masks['cases']} cases).",
-        f"Epoch {facts['best_epoch']} of {epochs_run(run)}: {reason}.",
+        kept_epoch(run, recipe.training.best_by),
         f"Furthest distance {furthest:.2f}: percentile {TYPICAL:g} of the validation part.",
     )
     expected = module.answers(validation.grey)[0]

@@ -20,9 +20,9 @@ from groundglass.train.grounded.slices import BalancedBatches, load_masked_slice
 from groundglass.train.loop import (
     LOGGED,
     PartData,
-    best_weights,
     fit,
     keep_best,
+    kept_weights,
     load_part,
     make_trainer,
     quieten,
@@ -89,7 +89,7 @@ def train_grounded(
 def kept_module(recipe: GroundedRecipe, run: Run) -> GroundedModule:
     """The module with the weights of a run's kept epoch; GroundglassError where the run has no checkpoint."""
     module = GroundedModule(recipe, start=False)
-    module.load_state_dict(best_weights(run, "last" if recipe.training.best_by == "last" else "best"))
+    module.load_state_dict(kept_weights(run, recipe.training.best_by))
     return module.eval()
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.progress import track
-from torch.utils.data import Sampler
 
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.preprocess import Preprocessing
@@ -17,6 +16,7 @@ from groundglass.segment.reading import answer_files
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.segmentation.augment import place_masks
 from groundglass.train.segmentation.slices import read_truth
+from groundglass.train.slices import EpochSampler
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_masked_slices(
     return MaskedSlices(np.stack(greys), np.stack(masks))
 
 
-class BalancedBatches(Sampler[list[int]]):
+class BalancedBatches(EpochSampler):
     """Batches of row numbers in which each stratum has the same share, however many rows it holds.
 
     The rows of a stratum come in random order, each once before any comes again within an epoch. An epoch is the
@@ -95,11 +95,6 @@ class BalancedBatches(Sampler[list[int]]):
         self.size = size
         self.steps = steps
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.steps

@@ -21,7 +21,7 @@ from groundglass.segment.bundle import SegmenterBundle
 from groundglass.segment.facts import SegmenterFacts
 from groundglass.segment.masks import PostProcessing
 from groundglass.segment.segmenter import Segmenter
-from groundglass.train.export import epochs_run, onnx_graph, training_facts
+from groundglass.train.export import kept_epoch, onnx_graph, training_facts
 from groundglass.train.recipe import dump_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.judge import overlaps
@@ -162,12 +162,10 @@ def halve_weights(graph: bytes) -> bytes:
 
 
 def _chosen(recipe: SegmentationRecipe, run: Run, rules: PostProcessing) -> tuple[str, ...]:
-    by = recipe.training.best_by
-    reason = "the last" if by == "last" else f"the best by {by} on the validation part"
     start = recipe.training.start_from
     return (
         *([f"Started from the weights of {Path(start).name}."] if start else []),
-        f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: {reason}.",
+        kept_epoch(run, recipe.training.best_by),
         f"Threshold {rules.lesion_threshold:g} on the lesion probability: best Dice, mean over cases, on the "
         "validation part.",
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import groundglass.train.torchvision_ops  # noqa: F401
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from groundglass.errors import GroundglassError
 from groundglass.train.callbacks import EpochLog
-from groundglass.train.loop import best_weights, fit, keep_best, make_trainer, quieten
+from groundglass.train.loop import fit, keep_best, kept_weights, make_trainer, quieten
 from groundglass.train.run import Run
 from groundglass.train.segmentation.module import SegmenterModule
 from groundglass.train.segmentation.recipe import SegmentationRecipe
@@ -73,7 +72,7 @@ def _new_segmenter(recipe: SegmentationRecipe, validation: MaskedPart) -> Segmen
         raise GroundglassError(f"{earlier.folder}: is no run of a segmenter to start from")
     module = SegmenterModule(_without_pretrained(recipe), cases)
     try:
-        module.load_state_dict(_kept_weights(first, earlier))
+        module.load_state_dict(kept_weights(earlier, first.training.best_by))
     except RuntimeError as error:
         raise GroundglassError(
             f"training.start_from {earlier.folder}: its network is another one: {error}"
@@ -86,12 +85,8 @@ def _without_pretrained(recipe: SegmentationRecipe) -> SegmentationRecipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
 
 
-def _kept_weights(recipe: SegmentationRecipe, run: Run) -> dict[str, Any]:
-    return best_weights(run, "last" if recipe.training.best_by == "last" else "best")
-
-
 def best_segmenter(recipe: SegmentationRecipe, run: Run) -> SegmenterModule:
     """The module with the weights of a run's best epoch; GroundglassError where the run has no checkpoint."""
     module = SegmenterModule(_without_pretrained(recipe), np.zeros(0, dtype=np.intp))
-    module.load_state_dict(_kept_weights(recipe, run))
+    module.load_state_dict(kept_weights(run, recipe.training.best_by))
     return module.eval()
