@@ -83,7 +83,7 @@ def prepare_slices(data: str, count: int, folder: Path) -> tuple[list[Path], str
 
 def _rows(data: str, count: int, folder: Path) -> list[dict[str, str]]:
     if data == PHANTOMS:
-        from groundglass.scan.phantom import write_phantom_set
+        from groundglass.phantom import write_phantom_set
 
         return write_phantom_set(folder, count=max(3, -(-count // SLICES_PER_PHANTOM)))
     from groundglass.data.datasets import load_dataset

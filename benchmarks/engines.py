@@ -110,9 +110,9 @@ def torch_twin(bundle: Bundle, run: Path | None) -> Any | None:
     """
     if find_spec("torch") is None:
         return None
+    from groundglass.recipe.recipe import parse_recipe
     from groundglass.train.loop import best_module
     from groundglass.train.models import build_model
-    from groundglass.train.recipe import parse_recipe
     from groundglass.train.run import Run
 
     if run is not None:
@@ -130,10 +130,10 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
 
     from groundglass import __version__
     from groundglass.bundle.facts import TrainingFacts
-    from groundglass.detect.facts import BundleFacts
+    from groundglass.detect.bundle import BundleFacts
+    from groundglass.recipe.recipe import Data, Model, Recipe, dump_recipe
     from groundglass.train.export import export_graph
     from groundglass.train.models import build_model
-    from groundglass.train.recipe import Data, Model, Recipe, dump_recipe
 
     torch.manual_seed(0)
     network = Model(name="timm/tf_efficientnet_lite0")

@@ -33,7 +33,7 @@ from fuzz_seeds import Seed, make_seeds
 from groundglass.errors import GroundglassError
 from groundglass.scan.find import find_series
 from groundglass.scan.image import read_image
-from groundglass.scan.series import Series
+from groundglass.scan.volume import Series
 
 SECONDS = 20
 MEMORY = 1_500_000_000

@@ -13,11 +13,11 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 
-from groundglass.scan.phantom import Phantom, make_phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
-from groundglass.scan.phantom.dicom_syntax import SYNTAXES
-from groundglass.scan.phantom.nifti import write_phantom_nifti
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.phantom import Phantom, make_phantom
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.phantom.dicom_syntax import SYNTAXES
+from groundglass.phantom.write import write_phantom_nifti
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 Files = dict[str, bytes]
 SHAPE = (4, 48, 48)

@@ -21,9 +21,9 @@ from torch import Tensor
 from common import MAX_EPOCHS, Pacer
 from groundglass.data.manifest import import_path
 from groundglass.labels import POSITIVE
+from groundglass.recipe.recipe import Recipe, load_recipe
 from groundglass.train.loop import lightning_precision, quieten
 from groundglass.train.module import ClassifierModule
-from groundglass.train.recipe import Recipe, load_recipe
 from groundglass.train.slices import Slices, decode, make_loader
 
 LOADING = "[_TrainingEpochLoop].train_dataloader_next"

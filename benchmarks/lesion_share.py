@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from common import machine, show
-from groundglass.scan.phantom import Lesion, make_phantom
+from groundglass.phantom import Lesion, make_phantom
 from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter
 

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common import machine
-from groundglass.audit.measure.looks import small
-from groundglass.audit.measure.twins import Twin, similar_pictures
+from groundglass.audit.looks import small
+from groundglass.audit.near_duplicates import Twin, similar_pictures
 from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
+from groundglass.phantom import make_phantom, random_lesions
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.phantom import make_phantom, random_lesions
-from groundglass.scan.reader import read_scan
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.scan.find import read_scan
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 Picture = NDArray[np.uint8]
 FIRST_SEED = 100_000

@@ -23,11 +23,9 @@ from torch import Tensor, nn
 from common import Row, in_turn, machine, show, spread, timed
 from groundglass.bundle.engine import Engine
 from groundglass.bundle.store import BundleError
-from groundglass.scan.phantom import make_phantom, random_lesions
+from groundglass.phantom import make_phantom, random_lesions
 from groundglass.scan.scan import Scan
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.facts import SegmenterFacts
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, SegmenterBundle, SegmenterFacts
 
 Floats = NDArray[np.float32]
 
@@ -100,11 +98,11 @@ def untrained_bundle() -> SegmenterBundle:
 
     The facts are those that a segmenter needs; it cannot be written.
     """
+    from groundglass.recipe.recipe import load_recipe
+    from groundglass.recipe.tasks import SegmentationRecipe
     from groundglass.train.export import onnx_graph
-    from groundglass.train.recipe import load_recipe
     from groundglass.train.segmentation.export import halve_weights
     from groundglass.train.segmentation.models import build_segmentation_model
-    from groundglass.train.segmentation.recipe import SegmentationRecipe
 
     recipe = load_recipe(RECIPE, ("model.weights=none",))
     assert isinstance(recipe, SegmentationRecipe)

@@ -23,10 +23,10 @@ SYNTAX = "jpeg-lossless"
 def write_series(folder: Path, slices: int) -> None:
     """Write a phantom with COVID-19, enlarged to ``slices`` slices of 512 x 512 over the same chest."""
     from groundglass.files import write_bytes
-    from groundglass.scan.phantom import make_phantom, random_lesions
-    from groundglass.scan.phantom.dicom_headers import STORAGES, Header, Person, classic_images
-    from groundglass.scan.phantom.dicom_syntax import encode
-    from groundglass.scan.phantom.stack import phantom_stack, recut
+    from groundglass.phantom import make_phantom, random_lesions
+    from groundglass.phantom.dicom_headers import STORAGES, Header, Person, classic_images
+    from groundglass.phantom.dicom_syntax import encode
+    from groundglass.phantom.phantom import phantom_stack, recut
     from groundglass.scan.volume import Geometry
 
     small = phantom_stack(make_phantom(shape=SOURCE, lesions=random_lesions(0, "covid")))

@@ -9,7 +9,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from groundglass.detect.detector import Detector
-    from groundglass.scan.phantom import Phantom
+    from groundglass.phantom import Phantom
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 settings.register_profile("untimed", deadline=None)  # on a machine that others use too, time tells nothing
@@ -68,8 +68,8 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory, class_folder: Path) ->
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path:
     """The folder of a finished run."""
+    from groundglass.commands.train import train
     from groundglass.data.splits import LeakageWarning
-    from groundglass.jobs.train import train
 
     with pytest.warns(LeakageWarning):
         run = train(recipe_file, (), tmp_path_factory.mktemp("runs") / "tiny", tell=lambda line: None)
@@ -100,6 +100,6 @@ def usual_detector() -> "Detector":
 @pytest.fixture(scope="session")
 def covid_phantom() -> "Phantom":
     """A whole chest with lesions, small enough for tests."""
-    from groundglass.scan.phantom import make_phantom, random_lesions
+    from groundglass.phantom import make_phantom, random_lesions
 
     return make_phantom(1, shape=(20, 160, 160), lesions=random_lesions(1, "covid"))

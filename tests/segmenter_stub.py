@@ -8,8 +8,7 @@ import onnx
 from groundglass import __version__
 from groundglass.bundle.facts import Part, TrainingFacts
 from groundglass.preprocess import Preprocessing
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.facts import SegmenterFacts
+from groundglass.segment.segmenter import SegmenterBundle, SegmenterFacts
 
 GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from groundglass.commands.demo import demo
 from groundglass.data.download import DownloadError
-from groundglass.jobs.demo import demo
 
 MIRROR = os.environ.get("GROUNDGLASS_MIRROR", "")
 real_slices = pytest.mark.skipif(
@@ -123,7 +123,7 @@ def test_detection_loads_nothing_heavy(bundle_folder: Path, class_folder: Path) 
     code = (
         "import sys, groundglass\n"
         "assert 'numpy' not in sys.modules\n"
-        "from groundglass.cli import app\n"
+        "from groundglass.cli.app import app\n"
         f"app(['predict', {str(class_folder / 'covid' / '0.png')!r}, '-b', {str(bundle_folder)!r}, '-o', 'out'], "
         "standalone_mode=False)\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'scipy', 'lightning', 'timm', 'onnxruntime'}\n"

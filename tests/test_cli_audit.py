@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from groundglass.cli import app, main
+from groundglass.cli.app import app, main
 from groundglass.data.manifest import read_manifest
-from groundglass.scan.phantom import write_phantom_set
+from groundglass.phantom import write_phantom_set
 
 EACH = 8
 FAST = ("--no-lungs", "--ignore", "GG109", "--ignore", "GG110", "--ignore", "GG111", "--ignore", "GG115")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from groundglass.cli import app, main
+from groundglass.cli.app import app, main
+from groundglass.commands.members import Protocol
 from groundglass.errors import GroundglassError
-from groundglass.jobs.members import Protocol
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
 
@@ -105,7 +105,7 @@ def asked(
         got.append((items, protocol, folder, list(external)))
         raise GroundglassError("enough")
 
-    monkeypatch.setattr("groundglass.jobs.compare.compare_systems", note)
+    monkeypatch.setattr("groundglass.commands.compare.compare_systems", note)
     assert isinstance(run(*arguments).exception, GroundglassError)
     return got[0]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from groundglass.cli_data import app
+from groundglass.cli.data import app
 from groundglass.data.manifest import read_manifest
 
 
@@ -117,7 +117,7 @@ def test_mistakes_end_with_a_message(scans: Path) -> None:
 
 
 def test_phantoms_come_with_a_manifest(tmp_path: Path) -> None:
-    pytest.importorskip("groundglass.scan.phantom")
+    pytest.importorskip("groundglass.phantom")
     result = run(
         "phantom", "-o", "phantoms", "--count", "2", "--disease", "mixed", "--seed", "1", "--slices", "2"
     )

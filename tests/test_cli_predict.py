@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from groundglass import cli_predict
-from groundglass.cli import app
+from groundglass.cli import predict as cli_predict
+from groundglass.cli.app import app
 from groundglass.detect.detector import Detector
-from groundglass.scan.phantom import Phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
-from groundglass.scan.phantom.nifti import write_phantom_nifti
+from groundglass.phantom import Phantom
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.phantom.write import write_phantom_nifti
 
 
 @pytest.fixture(autouse=True)

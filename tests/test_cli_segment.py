@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from groundglass.cli import app
-from groundglass.scan.phantom import Lesion, make_phantom, write_phantom
+from groundglass.cli.app import app
+from groundglass.phantom import Lesion, make_phantom, write_phantom
 from segmenter_stub import threshold_segmenter
 
 

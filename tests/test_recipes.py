@@ -11,19 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.commands.train import train
 from groundglass.data.manifest import write_manifest
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
-from groundglass.jobs.train import train
 from groundglass.labels import NEGATIVE, POSITIVE
-from groundglass.scan.phantom import write_phantom_set
-from groundglass.scan.reader import read_scan
+from groundglass.phantom import write_phantom_set
+from groundglass.recipe.recipe import AnyRecipe, load_recipe
+from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
+from groundglass.scan.find import read_scan
 from groundglass.segment.segmenter import Segmenter
-from groundglass.train.features.recipe import FeaturesRecipe
-from groundglass.train.grounded.recipe import GroundedRecipe
-from groundglass.train.recipe import AnyRecipe, load_recipe
 from groundglass.train.run import Run
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 DISEASES = {POSITIVE: "covid", "normal": "none", "mycoplasma pneumonia": "other", "viral pneumonia": "other"}

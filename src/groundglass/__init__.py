@@ -15,12 +15,12 @@ _HOME = {
     "Preprocessing": "groundglass.preprocess",
     "Scan": "groundglass.scan.scan",
     "ScanError": "groundglass.errors",
-    "make_phantom": "groundglass.scan.phantom",
+    "make_phantom": "groundglass.phantom",
     "Segmenter": "groundglass.segment.segmenter",
     "Volume": "groundglass.scan.volume",
     "answer_volume": "groundglass.detect.volume",
     "find_series": "groundglass.scan.find",
-    "read_scan": "groundglass.scan.reader",
+    "read_scan": "groundglass.scan.find",
 }
 __all__ = ["__version__", *_HOME]
 

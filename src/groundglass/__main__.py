@@ -1,5 +1,5 @@
 """``python -m groundglass`` is the command ``groundglass``."""
 
-from groundglass.cli import main
+from groundglass.cli.app import main
 
 main()

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from groundglass.scan.scan import Scan
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.scan.scan import LUNG_WINDOW, Scan, apply_window
 
 Array = TypeVar("Array", bound=Any)
 Side = Annotated[int, Field(ge=16, le=2048)]

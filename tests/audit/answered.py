@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from groundglass.audit.looks import SIDE, Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import SIDE, Looks
 from groundglass.audit.trial import Trial
 from groundglass.labels import NEGATIVE, POSITIVE
 

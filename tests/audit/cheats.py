@@ -13,18 +13,17 @@ from onnx import numpy_helper
 from PIL import Image
 
 from groundglass import __version__
+from groundglass.audit.looks import look
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import look
 from groundglass.audit.trial import Trial
 from groundglass.bundle.facts import Part, TrainingFacts
-from groundglass.detect.bundle import Bundle
+from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.detector import Detector
-from groundglass.detect.facts import BundleFacts
 from groundglass.detect.findings import labelled_predictions
 from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.phantom import make_phantom, random_lesions, write_phantom
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.phantom import make_phantom, random_lesions, write_phantom
-from groundglass.scan.reader import read_scan
+from groundglass.scan.find import read_scan
 from groundglass.segment.segmenter import Segmenter
 from segmenter_stub import threshold_segmenter
 

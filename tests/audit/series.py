@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from groundglass.audit.looks import SIDE, Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import SIDE, Looks
 
 
 def pictures_of(slices: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from groundglass.audit.data.balance import ClassBalance
+from groundglass.audit.data.counts import ClassBalance
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
 
 
 def made(*counts, patient=""):

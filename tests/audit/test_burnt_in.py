@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from groundglass.audit.data.burnt_in import BurntIn
+from groundglass.audit.data.appearance import BurntIn
+from groundglass.audit.looks import Looks
+from groundglass.audit.marks import Marks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.marks import Marks
 
 COUNT = 80
 

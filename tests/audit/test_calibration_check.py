@@ -4,10 +4,15 @@ from answered import answered
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
+from groundglass.audit import measures as figures
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector.calibration import Calibration
-from groundglass.audit.measure import figures, recalibration
-from groundglass.audit.measure.recalibration import calibration_intercept, calibration_slope, expected_ece
+from groundglass.audit.detector import probabilities as recalibration
+from groundglass.audit.detector.probabilities import (
+    Calibration,
+    calibration_intercept,
+    calibration_slope,
+    expected_ece,
+)
 from groundglass.evaluate.calibration import ece
 from groundglass.labels import POSITIVE
 

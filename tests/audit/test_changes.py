@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.transform import rotate
 
-from groundglass.audit.measure.changes import ROBUSTNESS, on_background_of, only_lungs, without_lungs
-from groundglass.scan.windowing import apply_window
+from groundglass.audit.changes import ROBUSTNESS, on_background_of, only_lungs, without_lungs
+from groundglass.scan.scan import apply_window
 from groundglass.segment.masks import Segmentation
 
 RING = np.float32(0.7)

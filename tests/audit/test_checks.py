@@ -8,9 +8,17 @@ import pytest
 import groundglass.audit.data
 import groundglass.audit.detector
 from groundglass.audit import data, detector
-from groundglass.audit.check import SEVERITIES, Check, NotApplicable, Outcome, Result, checks_in, worst
+from groundglass.audit.check import (
+    SEVERITIES,
+    Check,
+    NotApplicable,
+    Outcome,
+    Result,
+    checks_in,
+    run_checks,
+    worst,
+)
 from groundglass.audit.material import Material
-from groundglass.audit.run import run_checks
 from groundglass.audit.trial import Trial
 from groundglass.evaluate.evaluation import Estimate
 

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from groundglass.audit.data.colour import Colour
+from groundglass.audit.data.appearance import Colour
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
 
 SLICES = 40
 RED, FAINT = (220, 60, 60), (120, 110, 100)

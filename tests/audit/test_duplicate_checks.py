@@ -3,13 +3,14 @@ import pytest
 from PIL import Image
 from series import material_of, pictures_of
 
-from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.duplicates_across_parts import DuplicatesAcrossParts
-from groundglass.audit.data.exact_duplicates import ExactDuplicates
-from groundglass.audit.data.near_duplicates import NearDuplicates
-from groundglass.audit.data.opposite_labels import OppositeLabels
-from groundglass.audit.measure.twins import Twin
-from groundglass.audit.run import run_checks
+from groundglass.audit.check import NotApplicable, run_checks
+from groundglass.audit.data.copies import (
+    DuplicatesAcrossParts,
+    ExactDuplicates,
+    NearDuplicates,
+    OppositeLabels,
+)
+from groundglass.audit.near_duplicates import Twin
 
 CHECKS = [ExactDuplicates, NearDuplicates, OppositeLabels, DuplicatesAcrossParts]
 

@@ -7,11 +7,10 @@ import pytest
 from series import material_of
 
 from groundglass.audit.fix import Change, changes_table, fix, fixed_material
-from groundglass.audit.measure.hidden import Hidden
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.marks import Marks
-from groundglass.audit.measure.origins import origins
-from groundglass.audit.measure.twins import Twin
+from groundglass.audit.hidden_groups import Hidden, origins
+from groundglass.audit.looks import Looks
+from groundglass.audit.marks import Marks
+from groundglass.audit.near_duplicates import Twin
 from groundglass.data.datasets import load_dataset
 from groundglass.data.splits import groups
 from groundglass.errors import GroundglassError, ScanError

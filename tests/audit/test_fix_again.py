@@ -9,9 +9,8 @@ from PIL import Image
 from series import material_of, pictures_of
 
 from groundglass.audit import data as checks_of_data
-from groundglass.audit.check import checks_in
+from groundglass.audit.check import checks_in, run_checks
 from groundglass.audit.fix import fix
-from groundglass.audit.run import run_checks
 from groundglass.data.manifest import read_manifest, write_manifest
 
 MENDED = {"GG101", "GG103", "GG104", "GG105", "GG106"}

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groundglass.audit.data.grey_levels import LabelFromGreyLevels
+from groundglass.audit import measures as auc
+from groundglass.audit import telling
+from groundglass.audit.data.label_from_picture import LabelFromGreyLevels
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure import auc, telling
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.told import told
+from groundglass.audit.telling import told
 
 COUNT = 60
 

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groundglass.audit.data.group_sizes import GroupSizes
+from groundglass.audit.data.counts import GroupSizes
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.groups import effective_number, kind_of_groups, sizes
-from groundglass.audit.measure.looks import Looks
+from groundglass.audit.measures import effective_number, kind_of_groups, sizes
 
 
 def made(positives, negatives, source="made"):

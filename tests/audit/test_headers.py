@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image, PngImagePlugin
 
-from groundglass.audit.measure.headers import COLUMNS, header_features, jpeg_quality, read_headers
+from groundglass.audit.headers import COLUMNS, header_features, jpeg_quality, read_headers
 
 
 def noise(mode="L", size=(40, 32)):

@@ -8,10 +8,17 @@ from cheats import planted_trial
 from sklearn.metrics import auc
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector.deletion import Deletion
-from groundglass.audit.detector.heatmap_place import HeatmapPlace
-from groundglass.audit.measure.deletion import SHARES, area_under, fading, pixel_order
-from groundglass.audit.measure.heat import Place, called_covid, heat_on
+from groundglass.audit.detector.heatmaps import (
+    SHARES,
+    Deletion,
+    HeatmapPlace,
+    Place,
+    area_under,
+    called_covid,
+    fading,
+    heat_on,
+    pixel_order,
+)
 from groundglass.audit.trial import Trial
 from groundglass.detect.detector import SliceFinding
 from groundglass.detect.heatmap import evidence_map

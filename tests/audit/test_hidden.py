@@ -6,11 +6,11 @@ import pytest
 from series import material_of, pictures_of
 from sklearn.metrics import adjusted_rand_score
 
-from groundglass.audit.measure import hidden
-from groundglass.audit.measure.hidden import contrast_normalised, hidden_groups
-from groundglass.audit.measure.looks import small
-from groundglass.scan.phantom import write_phantom_set
-from groundglass.scan.reader import read_scan
+from groundglass.audit import hidden_groups as hidden
+from groundglass.audit.hidden_groups import contrast_normalised, hidden_groups
+from groundglass.audit.looks import small
+from groundglass.phantom import write_phantom_set
+from groundglass.scan.find import read_scan
 
 SLICES = [5, 1, 8, 3, 12, 1, 7, 6, 4, 9]
 PATIENTS = np.repeat(np.arange(len(SLICES)), SLICES)

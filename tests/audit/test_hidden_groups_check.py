@@ -3,7 +3,7 @@ import pytest
 from series import material_of, pictures_of
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.hidden_groups import HiddenGroups
+from groundglass.audit.data.groups import HiddenGroups
 
 SLICES = [6] * 10
 PATIENTS = np.repeat([f"patient {number}" for number in range(10)], 6)

@@ -4,8 +4,19 @@ from typing import Any
 
 import pytest
 
-from groundglass.audit.honest import MEANINGS, RULES, HonestCard
-from groundglass.audit.honest_items import ELSEWHERE, HEADER, KNOWN, LUNGS, SPLIT, Beside, Elsewhere, Known
+from groundglass.audit.honest import (
+    ELSEWHERE,
+    HEADER,
+    KNOWN,
+    LUNGS,
+    MEANINGS,
+    RULES,
+    SPLIT,
+    Beside,
+    Elsewhere,
+    HonestCard,
+    Known,
+)
 from groundglass.evaluate.evaluation import Estimate
 
 DOCS = Path(__file__).parents[2] / "docs" / "honest-numbers.md"

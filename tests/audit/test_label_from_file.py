@@ -7,8 +7,8 @@ from PIL import Image
 
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.data.label_from_file import LabelFromFile
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
 
 SLICES = 60
 

@@ -7,12 +7,10 @@ import pytest
 from cheats import planted_trial
 from sklearn.metrics import roc_auc_score
 
+from groundglass.audit.changes import lungs_removed_auc, some_of, with_backgrounds_swapped
 from groundglass.audit.check import Check, NotApplicable
-from groundglass.audit.detector.backgrounds_swapped import BackgroundsSwapped
-from groundglass.audit.detector.lungs_removed import LungsRemoved
-from groundglass.audit.detector.only_lungs import OnlyLungs
-from groundglass.audit.measure.changed import lungs_removed_auc, some_of, with_backgrounds_swapped
-from groundglass.audit.measure.figures import auc_drop, estimated, mean, surely_over, surely_under
+from groundglass.audit.detector.lungs import BackgroundsSwapped, LungsRemoved, OnlyLungs
+from groundglass.audit.measures import auc_drop, estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Trial
 from groundglass.evaluate.evaluation import Estimate
 from groundglass.scan.scan import Scan

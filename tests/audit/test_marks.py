@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from groundglass.audit.measure.marks import find_marks
-from groundglass.scan.phantom import make_phantom
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.audit.marks import find_marks
+from groundglass.phantom import make_phantom
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 SOFT_TISSUE = (40, 400)
 ARROW = np.array(

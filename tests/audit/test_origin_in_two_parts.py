@@ -6,7 +6,7 @@ import pytest
 from series import material_of
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.origin_in_two_parts import OriginInTwoParts
+from groundglass.audit.data.groups import OriginInTwoParts
 from groundglass.data.datasets import load_dataset
 
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from groundglass.audit.measure.origins import origin_of, origins
+from groundglass.audit.hidden_groups import origin_of, origins
 
 
 @pytest.mark.parametrize(

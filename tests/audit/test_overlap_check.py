@@ -7,8 +7,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector.overlap import SeenInTraining
-from groundglass.audit.measure.looks import small
+from groundglass.audit.detector.robustness import SeenInTraining
+from groundglass.audit.looks import small
 from groundglass.audit.trial import Trial
 from groundglass.bundle.fingerprints import Fingerprints
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from series import material_of
 
-from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.patient_in_two_parts import PatientInTwoParts
-from groundglass.audit.run import run_checks
+from groundglass.audit.check import NotApplicable, run_checks
+from groundglass.audit.data.groups import PatientInTwoParts
 
 SPLIT = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
 

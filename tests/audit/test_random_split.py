@@ -4,9 +4,9 @@ from series import material_of, pictures_of
 from sklearn.neighbors import KNeighborsClassifier
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data import random_split
-from groundglass.audit.data.random_split import RandomSplit
-from groundglass.audit.measure.hidden import contrast_normalised
+from groundglass.audit.data import sources as random_split
+from groundglass.audit.data.sources import RandomSplit
+from groundglass.audit.hidden_groups import contrast_normalised
 
 PATIENTS, SLICES = 40, 6
 LABELS = np.repeat(np.where(np.arange(PATIENTS) % 2, "not covid", "covid"), SLICES)

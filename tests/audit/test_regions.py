@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from groundglass.audit.measure.regions import (
+from groundglass.audit.regions import (
     MARGIN,
     border_ring,
     grey_statistics,

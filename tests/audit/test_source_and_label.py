@@ -4,10 +4,10 @@ import pytest
 from scipy.stats import chi2_contingency
 from sklearn.metrics import balanced_accuracy_score
 
-from groundglass.audit.data import source_and_label
-from groundglass.audit.data.source_and_label import SourceAndLabel
+from groundglass.audit.data import sources as source_and_label
+from groundglass.audit.data.sources import SourceAndLabel
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
 
 
 def material(sources, covid, patients=None, brightness=None):

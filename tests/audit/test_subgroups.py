@@ -5,11 +5,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector.subgroups import Subgroups, subgroups
-from groundglass.audit.measure import subsets
-from groundglass.audit.measure.subsets import compare, confidence_for
+from groundglass.audit.detector import subgroups as subsets
+from groundglass.audit.detector.subgroups import Subgroups, compare, confidence_for, subgroups
+from groundglass.evaluate.evaluation import format_estimate
 from groundglass.evaluate.metrics import evaluate_patients
-from groundglass.evaluate.summary import format_estimate
 
 COUNT = 300
 

@@ -4,11 +4,10 @@ from answered import answered
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_curve
 
+from groundglass.audit import measures as figures
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector import threshold
-from groundglass.audit.detector.threshold import ThresholdCarriesOver
-from groundglass.audit.measure import figures
-from groundglass.audit.measure.rechosen import rechosen
+from groundglass.audit.detector import probabilities as threshold
+from groundglass.audit.detector.probabilities import ThresholdCarriesOver, rechosen
 from groundglass.labels import NOT_A_CHEST_CT
 
 VALIDATION = {"Sensitivity (recall)": "0.87 (0.77 to 0.96)", "Specificity": "0.78 (0.68 to 0.88)"}

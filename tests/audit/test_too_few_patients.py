@@ -6,10 +6,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.too_few_patients import TooFewPatients
+from groundglass.audit.data.counts import TooFewPatients
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.hanley_mcneil import half_width, needed, standard_error
-from groundglass.audit.measure.looks import Looks
+from groundglass.audit.measures import half_width, needed, standard_error
 
 
 def made(positives, negatives, part="", patients=True):

@@ -3,10 +3,10 @@ from pathlib import Path
 import cheats
 import pytest
 
+from groundglass.commands.audit import Options, audit_dataset, audit_detector
+from groundglass.commands.train import train
 from groundglass.data.manifest import write_manifest
 from groundglass.detect.detector import Detector
-from groundglass.jobs.audit import Options, audit_dataset, audit_detector
-from groundglass.jobs.train import train
 
 RECIPE = """
 name: cheat

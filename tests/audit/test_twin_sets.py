@@ -1,8 +1,8 @@
 import numpy as np
 from series import material_of
 
-from groundglass.audit.measure.twin_sets import compared, counted, differing, pictures, rows_of, sets, touched
-from groundglass.audit.measure.twins import Twin
+from groundglass.audit.data.copies import compared, counted, differing, pictures, rows_of, sets, touched
+from groundglass.audit.near_duplicates import Twin
 
 
 def file(first, second):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundglass.audit.measure.looks import SIDE, small
-from groundglass.audit.measure.twins import FEW, NEAR, Twin, clusters, find_twins, similar_pictures
-from groundglass.scan.phantom import make_phantom, random_lesions
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.audit.looks import SIDE, small
+from groundglass.audit.near_duplicates import FEW, NEAR, Twin, clusters, find_twins, similar_pictures
+from groundglass.phantom import make_phantom, random_lesions
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 LESIONS = random_lesions(0, "covid")
 MANY = FEW + 4

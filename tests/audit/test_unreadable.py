@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groundglass.audit.data.unreadable import Unreadable
+from groundglass.audit.data.counts import Unreadable
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.looks import Looks
 from groundglass.errors import ScanError
 
 

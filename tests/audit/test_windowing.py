@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.audit import measures as auc
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.windowing import WindowingByClass
+from groundglass.audit.data.label_from_picture import WindowingByClass
+from groundglass.audit.looks import SIDE, Looks, small
+from groundglass.audit.marks import Marks, find_marks
 from groundglass.audit.material import Material
-from groundglass.audit.measure import auc
-from groundglass.audit.measure.looks import SIDE, Looks, small
-from groundglass.audit.measure.marks import Marks, find_marks
-from groundglass.scan.phantom import make_phantom
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.phantom import make_phantom
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 COUNT = 60
 

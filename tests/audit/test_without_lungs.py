@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.audit import measures as auc
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data import without_lungs
-from groundglass.audit.data.without_lungs import LabelWithoutLungs
+from groundglass.audit.data import label_from_picture as without_lungs
+from groundglass.audit.data.label_from_picture import LabelWithoutLungs
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure import auc
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.telling import surest
-from groundglass.audit.measure.told import told
+from groundglass.audit.telling import surest, told
 
 COUNT = 60
 

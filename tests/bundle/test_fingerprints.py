@@ -21,10 +21,10 @@ from groundglass.bundle.fingerprints import (
 from groundglass.bundle.store import BundleError
 from groundglass.detect.bundle import Bundle
 from groundglass.files import sha256
+from groundglass.phantom import make_phantom, random_lesions
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.phantom import make_phantom, random_lesions
-from groundglass.scan.reader import read_scan
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.scan.find import read_scan
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 DATA = "0123456789abcdef" * 4
 Picture = NDArray[np.uint8]

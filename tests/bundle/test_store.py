@@ -8,7 +8,7 @@ import pytest
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.bundle.store import BundleError, kind_of_bundle, shipped_bundles
 from groundglass.detect.bundle import Bundle
-from groundglass.segment.bundle import SegmenterBundle
+from groundglass.segment.segmenter import SegmenterBundle
 from segmenter_stub import threshold_segmenter
 
 FILES = ["MODEL_CARD.md", "bundle.json", "model.onnx", "recipe.yaml"]

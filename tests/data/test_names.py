@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundglass.data.names import canonical_label
+from groundglass.labels import canonical_label
 
 
 @pytest.mark.parametrize(

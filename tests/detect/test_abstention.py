@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from groundglass.detect.abstention import Abstention, choose_abstention, decide
-from groundglass.detect.bundle import Bundle
-from groundglass.detect.facts import BundleFacts
+from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.bundle.card import RESEARCH_USE
-from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.facts import RESEARCH_USE, EvaluationFacts
 from groundglass.bundle.store import BundleError, shipped_bundles
 from groundglass.detect.bundle import Bundle
 

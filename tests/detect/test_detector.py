@@ -13,7 +13,7 @@ from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.reader import find_scans, read_scan
+from groundglass.scan.find import find_scans, read_scan
 from groundglass.scan.scan import Scan
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from groundglass.detect.bundle import Bundle
-from groundglass.detect.facts import Answer, BundleFacts
+from groundglass.detect.bundle import Answer, Bundle, BundleFacts
 from groundglass.labels import NEGATIVE, POSITIVE
 
 CLASSES = ("normal", "mycoplasma pneumonia", POSITIVE, "viral pneumonia")

@@ -15,21 +15,20 @@ from PIL import Image
 
 from groundglass.bundle.engine import Engine, Outputs
 from groundglass.bundle.store import BundleError
+from groundglass.commands.evaluate import choose_rows, evaluate_detector
+from groundglass.commands.predict import predict
+from groundglass.commands.train import bundle_run, train
 from groundglass.data.manifest import write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
-from groundglass.jobs.evaluate import choose_rows, evaluate_detector
-from groundglass.jobs.predict import predict
-from groundglass.jobs.train import bundle_run, train
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+from groundglass.phantom import write_phantom_set
 from groundglass.preprocess import Box, Preprocessing
-from groundglass.scan.phantom import write_phantom_set
-from groundglass.scan.reader import read_scan
-from groundglass.segment.bundle import SegmenterBundle
+from groundglass.scan.find import read_scan
 from groundglass.segment.masks import PostProcessing
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.run import Run
 from groundglass.train.slices import decode
 from segmenter_stub import threshold_segmenter

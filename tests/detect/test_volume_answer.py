@@ -9,10 +9,10 @@ from groundglass.detect.patient import SliceAnswer, conclude
 from groundglass.detect.volume import VolumeAnswer, answer_volume
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
-from groundglass.scan.phantom import Phantom
-from groundglass.scan.phantom.stack import phantom_geometry
+from groundglass.phantom import Phantom
+from groundglass.phantom.phantom import phantom_geometry
 from groundglass.scan.volume import Volume
-from groundglass.segment.lung_volume import LESION, counts
+from groundglass.segment.shares import LESION, counts
 
 
 def volume(phantom: Phantom, read: Callable[[int], np.ndarray] | None = None) -> Volume:

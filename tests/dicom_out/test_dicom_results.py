@@ -17,7 +17,7 @@ import pytest
 from ct_series import BIRTH, FRAME, NAME, PATIENT, SERIES, STUDY, errors_of
 from pydicom.dataset import Dataset
 
-from groundglass.bundle.card import RESEARCH_USE
+from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.dicom_out import write_results
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.volume import Instance, Member, Origin

@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import bootstrap_weights
 from groundglass.evaluate.classes import (
     CLASS_COLUMNS,
     CLASS_METRICS,
@@ -17,7 +18,6 @@ from groundglass.evaluate.classes import (
     evaluate_classes,
     macro_rows,
 )
-from groundglass.evaluate.intervals import bootstrap_weights
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.predictions import read_predictions, unit_codes, write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN

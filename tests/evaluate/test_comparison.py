@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import bootstrap_weights
 from groundglass.evaluate.comparison import (
     BEST,
     BETTER,
@@ -18,7 +19,6 @@ from groundglass.evaluate.comparison import (
     compare,
     ensemble_of,
 )
-from groundglass.evaluate.intervals import bootstrap_weights
 from groundglass.evaluate.metrics import evaluate, resampling_groups
 from groundglass.evaluate.paired import delong, mcnemar
 from groundglass.evaluate.predictions import unit_codes

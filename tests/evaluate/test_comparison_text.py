@@ -15,7 +15,7 @@ from groundglass.evaluate.comparison import (
     Comparison,
     Standing,
 )
-from groundglass.evaluate.comparison_text import (
+from groundglass.evaluate.comparison_report import (
     comparison_frame,
     comparison_table,
     format_p,

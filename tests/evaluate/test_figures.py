@@ -9,8 +9,8 @@ from PIL import Image
 
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import figures
+from groundglass.evaluate.figures import to_png
 from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.style import to_png
 from groundglass.labels import NOT_A_CHEST_CT
 
 DRAWN = {

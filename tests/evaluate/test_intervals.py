@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from groundglass.evaluate import intervals
-from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
+from groundglass.evaluate import bootstrap as intervals
+from groundglass.evaluate.bootstrap import bootstrap_weights, percentile_interval
 from groundglass.evaluate.metrics import evaluate
 
 

@@ -9,9 +9,9 @@ from sklearn import metrics as sk
 
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import calibration
+from groundglass.evaluate.bootstrap import Ranking, WeightedMetrics
 from groundglass.evaluate.evaluation import METRICS, Evaluation
 from groundglass.evaluate.metrics import by_patient, evaluate, evaluate_patients
-from groundglass.evaluate.weighted import Ranking, WeightedMetrics
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 

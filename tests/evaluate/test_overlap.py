@@ -15,7 +15,7 @@ from groundglass.evaluate.overlap import (
     lesion_shares,
     overlap_rows,
 )
-from groundglass.evaluate.overlap_table import COLUMNS, check_overlaps, read_overlaps, write_overlaps
+from groundglass.evaluate.predictions import COLUMNS, check_overlaps, read_overlaps, write_overlaps
 
 HEADER = "path,case,structure,true_px,predicted_px,common_px,hd95\n"
 GOOD = "a.png,p1,lungs,10,10,8,1.5\n"

@@ -1,6 +1,5 @@
-from groundglass.evaluate.evaluation import METRICS, Estimate
+from groundglass.evaluate.evaluation import METRICS, Estimate, format_estimate, summary_rows
 from groundglass.evaluate.metrics import evaluate, evaluate_patients
-from groundglass.evaluate.summary import format_estimate, summary_rows
 
 
 def test_an_estimate_in_words():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from groundglass.bundle.card import RESEARCH_USE
+from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.report.page import Card, Picture, Report, SliceCard, Table, write_report
 
 NASTY = "<script>alert(1)</script> & 'quotes'"

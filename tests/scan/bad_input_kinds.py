@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from pydicom.fileset import FileSet
 
-from groundglass.scan.phantom import Lesion, Phantom, make_phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
-from groundglass.scan.phantom.faults import FAULTS
-from groundglass.scan.phantom.nifti import write_phantom_nifti
+from groundglass.phantom import Lesion, Phantom, make_phantom
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.phantom.faults import FAULTS
+from groundglass.phantom.write import write_phantom_nifti
 
 ALL, SOME, NONE = 0, 3, 1
 """Exit codes: everything was read, some of it failed, nothing could be used."""

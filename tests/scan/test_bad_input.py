@@ -10,9 +10,9 @@ import pytest
 from bad_input_kinds import ALL, EXPECTED, MAKERS, NONE, SOME, phantom
 
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.phantom.dicom_headers import outside_view
+from groundglass.phantom.faults.pixels import EIGHT_BIT_STEP_HU
 from groundglass.scan.find import find_series
-from groundglass.scan.phantom.dicom_headers import outside_view
-from groundglass.scan.phantom.faults.pixels import EIGHT_BIT_STEP_HU
 
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 PRIVATE = ("Phantom^", "PHANTOM-", "1.2.826.", "Placeholder")

@@ -7,9 +7,9 @@ import pytest
 from bad_input_kinds import EXPECTED, MAKERS
 from typer.testing import CliRunner
 
-from groundglass import cli_predict
-from groundglass.cli import app
-from groundglass.cli_output import FAILED
+from groundglass.cli import predict as cli_predict
+from groundglass.cli.app import app
+from groundglass.cli.output import FAILED
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 

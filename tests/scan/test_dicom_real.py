@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from groundglass.scan.find import find_series
-from groundglass.scan.series import Series
+from groundglass.scan.volume import Series
 
 MIRROR = Path(os.environ.get("GROUNDGLASS_MIRROR", ""), "dicom")
 RICORD = MIRROR / "MIDRC-RICORD-1A-419639-001012"

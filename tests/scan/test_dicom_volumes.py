@@ -8,14 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
+from groundglass.phantom import Phantom, make_phantom
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.phantom.dicom_headers import Person
+from groundglass.phantom.dicom_syntax import SYNTAXES
+from groundglass.phantom.phantom import phantom_geometry
 from groundglass.scan.find import find_series
-from groundglass.scan.phantom import Phantom, make_phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
-from groundglass.scan.phantom.dicom_headers import Person
-from groundglass.scan.phantom.dicom_syntax import SYNTAXES
-from groundglass.scan.phantom.stack import phantom_geometry
-from groundglass.scan.series import Series
-from groundglass.scan.volume import Volume
+from groundglass.scan.volume import Series, Volume
 
 SLICES = 16
 EXACT = [name for name in SYNTAXES if name not in ("jpeg-ls-near", "jpeg-2000-lossy")]

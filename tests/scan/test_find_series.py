@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.phantom import make_phantom
+from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan import members
-from groundglass.scan.find import find_series
-from groundglass.scan.phantom import make_phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
-from groundglass.scan.reader import read_scan
+from groundglass.scan.find import find_series, read_scan
 
 SLICES = 12
 

@@ -8,9 +8,9 @@ import pytest
 from nifti_files import edited, image, refusal, saved
 
 from groundglass.errors import ScanError
+from groundglass.phantom import make_phantom
+from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan.find import find_series
-from groundglass.scan.phantom import make_phantom
-from groundglass.scan.phantom.dicom import write_phantom_dicom
 
 
 def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:

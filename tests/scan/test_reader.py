@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from groundglass.errors import GroundglassError
-from groundglass.scan.natural import natural_key
-from groundglass.scan.reader import find_scans
+from groundglass.scan.find import find_scans, natural_key
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from groundglass.scan.scan import Scan
-from groundglass.scan.windowing import apply_window
+from groundglass.scan.scan import Scan, apply_window
 
 
 def test_a_lung_window_maps_its_edges_to_black_and_white() -> None:

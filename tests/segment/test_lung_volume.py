@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from groundglass.segment.lung_volume import counts, drop_strays, label_plane, segmentation_of
 from groundglass.segment.masks import Segmentation
+from groundglass.segment.shares import counts, drop_strays, label_plane, segmentation_of
 
 
 def test_labels_there_and_back() -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from groundglass.scan.phantom import Lesion, make_phantom
-from groundglass.scan.windowing import LUNG_WINDOW, apply_window
+from groundglass.phantom import Lesion, make_phantom
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
 from groundglass.segment.masks import LEFT, RIGHT, PostProcessing, Segmentation, resize, segmentation
 
 SIZE = 256

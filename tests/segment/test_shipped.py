@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundglass.scan.phantom import Lesion, make_phantom
+from groundglass.phantom import Lesion, make_phantom
 from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import shares

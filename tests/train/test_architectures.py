@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from groundglass.recipe.recipe import Recipe, load_recipe
 from groundglass.train.models import build_model
-from groundglass.train.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from groundglass.bundle.engine import Engine
+from groundglass.recipe.recipe import CnnHead
 from groundglass.train.export import export_graph
-from groundglass.train.heads import ConvolutionalHead, DenseHead, PoolHead, Shape
-from groundglass.train.models import Classifier
-from groundglass.train.recipe import CnnHead
+from groundglass.train.models import Classifier, ConvolutionalHead, DenseHead, PoolHead, Shape
 
 AnyHead = PoolHead | DenseHead | ConvolutionalHead
 COVID = 2

@@ -9,8 +9,8 @@ import groundglass.train.torchvision_ops  # noqa: F401
 # isort: split
 from torchvision.ops import sigmoid_focal_loss
 
+from groundglass.recipe.parts import Loss
 from groundglass.train.losses import make_loss
-from groundglass.train.parts import Loss
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, -3.0])
 TRUTH = torch.tensor([True, True, False, False])

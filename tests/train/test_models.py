@@ -3,11 +3,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from groundglass.commands.train import finish_training, train
 from groundglass.errors import GroundglassError
-from groundglass.jobs.train import finish_training, train
-from groundglass.train.heads import ConvolutionalHead, DenseHead, PoolHead
-from groundglass.train.models import GreyConv2d, build_model, timm_backbone, with_substitute
-from groundglass.train.recipe import CnnHead, Model, Recipe, load_recipe
+from groundglass.recipe.recipe import CnnHead, Model, Recipe, load_recipe
+from groundglass.train.models import (
+    ConvolutionalHead,
+    DenseHead,
+    GreyConv2d,
+    PoolHead,
+    build_model,
+    timm_backbone,
+    with_substitute,
+)
 
 SMALL = Model(name="small-cnn", filters=(4, 6), dropout=0.2)
 DENSE = Model(name="small-cnn", filters=(4, 6), hidden=5, dropout=0.2)

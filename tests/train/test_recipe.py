@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.train.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
+from groundglass.recipe.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
 
 MINIMAL = "name: x\ndata: {dataset: covid-ct}\n"
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
+from groundglass.commands.train import bundle_run, train
 from groundglass.data.splits import LeakageWarning
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
-from groundglass.jobs.train import bundle_run, train
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.recipe import Model
 from groundglass.train.export import export_graph
 from groundglass.train.loop import best_module
 from groundglass.train.models import build_model
-from groundglass.train.recipe import Model
 from groundglass.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")

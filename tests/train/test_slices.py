@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.reader import find_scans, read_scan
+from groundglass.recipe.parts import Augmentation, Data
+from groundglass.recipe.recipe import Recipe
+from groundglass.scan.find import find_scans, read_scan
 from groundglass.train.augment import Augment
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import Augmentation, Data
-from groundglass.train.recipe import Recipe
 from groundglass.train.slices import Batches, Slices, decode, make_loader
 
 PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
@@ -39,7 +39,7 @@ def test_the_cache_is_used_until_a_file_changes(
         file.write_bytes(source.read_bytes())
     first = decode(files, PREPROCESSING)
     with monkeypatch.context() as patch:
-        patch.setattr("groundglass.segment.reading.read_scan", None)
+        patch.setattr("groundglass.segment.segmenter.read_scan", None)
         np.testing.assert_array_equal(decode(files, PREPROCESSING), first)
     files[1].write_bytes(find_scans([class_folder])[-1].read_bytes())
     assert (decode(files, PREPROCESSING)[1] != first[1]).any()

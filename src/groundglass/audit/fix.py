@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from groundglass.audit.bonds import ACROSS, COPY, GUESS, Bond, find_bonds, joined
+from groundglass.audit.looks import Looks
 from groundglass.audit.material import Material
-from groundglass.audit.measure.bonds import ACROSS, COPY, GUESS, Bond, find_bonds, joined
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.twins import clusters
+from groundglass.audit.near_duplicates import clusters
 from groundglass.data.manifest import PARTS
 from groundglass.data.splits import groups, named_groups
 from groundglass.errors import GroundglassError

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.audit.measure.headers import read_headers
-from groundglass.audit.measure.hidden import Hidden, hidden_groups
-from groundglass.audit.measure.looks import Looks
-from groundglass.audit.measure.twins import Twin, find_twins
+from groundglass.audit.headers import read_headers
+from groundglass.audit.hidden_groups import Hidden, hidden_groups
+from groundglass.audit.looks import Looks
+from groundglass.audit.near_duplicates import Twin, find_twins
 from groundglass.data.splits import groups
 from groundglass.errors import ScanError
 from groundglass.evaluate.predictions import unit_codes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from groundglass.audit.material import Material
 from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.evaluate.predictions import unit_codes
-from groundglass.scan.reader import read_scan
+from groundglass.scan.find import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.segmenter import Segmenter

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from groundglass.data.names import SPLIT_NAMES, canonical_label
 from groundglass.data.registry import Dataset
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.labels import NEGATIVE, POSITIVE, SPLIT_NAMES, canonical_label
+from groundglass.scan.find import natural_key
 from groundglass.scan.image import SUFFIXES
-from groundglass.scan.natural import natural_key
 
 Row = dict[str, str]
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from groundglass.data.layouts import class_folders
-from groundglass.data.names import SPLIT_NAMES, canonical_label
 from groundglass.data.verify import listed
 from groundglass.errors import GroundglassError
 from groundglass.files import replacing, sha256
-from groundglass.labels import POSITIVE
+from groundglass.labels import POSITIVE, SPLIT_NAMES, canonical_label
 
 COLUMNS = ("path", "label", "patient", "split", "source")
 FILE_COLUMNS = ("path", "lungs", "lesions")

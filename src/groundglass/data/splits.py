@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from groundglass.data.manifest import PARTS
 from groundglass.data.registry import BLOCK, DATASETS, DEFAULT_FRACTIONS, Fractions, Scheme
 from groundglass.errors import GroundglassError
-from groundglass.scan.natural import natural_key
+from groundglass.scan.find import natural_key
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

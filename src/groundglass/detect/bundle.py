@@ -1,23 +1,177 @@
-"""The bundle of a detector.
+"""The facts that travel with a trained detector, as they stand in ``bundle.json``."""
 
-Its graph takes ``images``, float32 (batch, channels, height, width), and gives ``logits``, float32 (batch,), or
-(batch, classes) where it knows several, and ``evidence``, float32 (batch, rows, columns): what each place of the
-slice adds to the logit of COVID-19. A third output is optional: ``distance``, float32 (batch,), how far the
-slice's features lie from those of the training slices. A detector that looks at the lungs alone holds their
-segmenter in the subfolder ``segmenter``, unless it is one that is shipped. ``fingerprints.bin`` tells the slices
-that it was trained and chosen on; the first bundles have none.
-"""
-
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from groundglass.bundle.facts import Facts
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from groundglass.bundle.engine import Precision
+from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
 from groundglass.bundle.store import BundleError, Reader, StoredBundle, read_optional
-from groundglass.detect.facts import BundleFacts
-from groundglass.detect.model_card import model_card
-from groundglass.segment.bundle import SegmenterBundle
+from groundglass.detect.abstention import Abstention, decide
+from groundglass.detect.patient_rule import PatientRule
+from groundglass.labels import POSITIVE, UNCERTAIN
+from groundglass.segment.segmenter import SegmenterBundle
+
+
+class Answer(NamedTuple):
+    """What a bundle makes of its logits.
+
+    ``score``, raw, and ``probability``, calibrated, are of COVID-19, in [0, 1]. ``probabilities`` has one for
+    each of several classes, and ``answered`` is COVID-19 where that is the verdict, "" where it is ``uncertain``,
+    else the most probable of the others; both are empty for a yes or no. ``reason`` says why it is ``uncertain``.
+    """
+
+    score: float
+    probability: float
+    verdict: str
+    probabilities: tuple[float, ...] = ()
+    answered: str = ""
+    reason: str = ""
+
+
+class BundleFacts(Facts):
+    """The content of a detector's ``bundle.json``.
+
+    Attributes
+    ----------
+    precision
+        What the network is computed in.
+    classes
+        The classes of the logits, COVID-19 among them; empty for one logit, of COVID-19.
+    temperature
+        ``probability = sigmoid(logit / temperature + bias)``, of several classes ``softmax(logits / temperature)``.
+    bias
+        See ``temperature``; 0 with several classes.
+    threshold
+        The verdict is ``covid`` from this probability of COVID-19 on, unless there is an ``abstention``.
+    abstention
+        Which probabilities get which verdict, ``uncertain`` among them; None where every one is answered.
+    furthest
+        A slice whose features lie further from those of the training slices is ``uncertain``; None where that is
+        not asked. The distance is the graph's third output.
+    segmenter_sha256
+        That of the graph of the segmenter that it was trained with, "" for none.
+    patient
+        How a patient's slices become one answer; None where no such rule was chosen.
+    """
+
+    kind: Literal["detector"] = "detector"
+    precision: Precision = "f32"
+    classes: tuple[str, ...] = ()
+    temperature: Annotated[float, Field(gt=0)]
+    bias: float = 0.0
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    abstention: Abstention | None = None
+    furthest: float | None = None
+    segmenter_sha256: str = ""
+    patient: PatientRule | None = None
+
+    def answer(self, logits: ArrayLike, distance: float | None = None) -> Answer:
+        """Scores, calibrated probabilities and verdict of one slice.
+
+        Parameters
+        ----------
+        logits
+            Its logit, or its logits, shape (classes,).
+        distance
+            How far its features lie from those of the training slices, where the graph says so.
+        """
+        values = np.asarray(logits, dtype=float)
+        if not self.classes:
+            logit = float(values)
+            score, probability = _sigmoid(logit), _sigmoid(logit / self.temperature + self.bias)
+            verdict, reason = self._verdict(probability, distance)
+            return Answer(score, probability, verdict, reason=reason)
+        covid = self.classes.index(POSITIVE)
+        probabilities = _softmax(values / self.temperature)
+        probability, score = float(probabilities[covid]), float(_softmax(values)[covid])
+        verdict, reason = self._verdict(probability, distance)
+        others = np.where(np.arange(len(self.classes)) == covid, -1.0, probabilities)
+        answers = {POSITIVE: POSITIVE, UNCERTAIN: ""}
+        answered = answers.get(verdict, self.classes[int(others.argmax())])
+        return Answer(score, probability, verdict, tuple(probabilities.tolist()), answered, reason)
+
+    def unlike(self, distance: float | None) -> str:
+        """Why a slice is unlike those of the training; "" where it is not, or nothing is known of it."""
+        if self.furthest is None or distance is None or distance <= self.furthest:
+            return ""
+        return (
+            f"unlike what the detector was trained on (distance {distance:.1f}, at most {self.furthest:.1f})"
+        )
+
+    def _verdict(self, probability: float, distance: float | None) -> tuple[str, str]:
+        """The verdict, and why it is ``uncertain``."""
+        unlike = self.unlike(distance)
+        return (UNCERTAIN, unlike) if unlike else decide(probability, self.threshold, self.abstention)
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max())
+    return np.asarray(powers / powers.sum())
+
+
+def model_card(facts: BundleFacts) -> str:
+    """The card as Markdown."""
+    what_it_does = [
+        "It takes one axial chest CT slice and gives the probability that the slice shows COVID-19 (the positive"
+        " class), with a map of the places that speak for it. It knows no other question: a slice of another"
+        " body part, another projection or another disease also gets a probability.",
+        "",
+        "It is meant for research on, and teaching with, chest CT of adults. It is not meant to find, exclude or"
+        " grade a disease in a patient, nor for children, for radiographs or for slices without lungs.",
+        "",
+        f"- Input: {describe_input(facts)}",
+        f"- Calibration: temperature {facts.temperature:.3f}"
+        + (f", bias {facts.bias:.3f}" if facts.bias else ""),
+        *([f"- Classes: {', '.join(facts.classes)}; each gets a probability"] if facts.classes else []),
+        *_verdicts(facts),
+        *_patients(facts.patient),
+    ]
+    note = "95% intervals by bootstrap over patients. The positive class is COVID-19."
+    return card(facts, what_it_does, positive="COVID-19", validation_note=note)
+
+
+def _verdicts(facts: BundleFacts) -> list[str]:
+    if facts.abstention is None:
+        lines = [f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`"]
+    else:
+        lines = _abstention("Verdict", facts.abstention, "slices")
+    if facts.furthest is not None:
+        lines.append(
+            "- `uncertain`, whatever its probability, is a slice whose features lie further than "
+            f"{facts.furthest:.2f} from those of the training slices"
+        )
+    return lines
+
+
+def _abstention(title: str, abstention: Abstention, of: str) -> list[str]:
+    return [
+        f"- {title}: {abstention.ends()}. {abstention.meaning(of)}",
+        *[f"    - {line}" for line in abstention.chosen],
+    ]
+
+
+def _patients(rule: PatientRule | None) -> list[str]:
+    if rule is None:
+        return ["- Patients: no rule was chosen; the answer for a volume is not calibrated"]
+    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in rule.weights.items())
+    return [
+        f"- Patients: {rule.aggregation} (weights: {weights}; intercept {rule.intercept:.3f})"
+        + ("" if rule.abstention else f", `covid` from a probability of {rule.threshold:.3f} on"),
+        *[f"    - {line}" for line in rule.chosen],
+        *(_abstention("Verdict on patients", rule.abstention, "patients") if rule.abstention else []),
+    ]
+
 
 SEGMENTER = "segmenter/"
 

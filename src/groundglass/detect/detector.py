@@ -16,8 +16,7 @@ from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.preprocess import Box
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
-from groundglass.segment.reading import answer_files
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, answer_files
 from groundglass.segment.shares import shares
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundglass import __version__
-from groundglass.bundle.card import RESEARCH_USE
-from groundglass.detect.facts import Answer, BundleFacts
+from groundglass.bundle.facts import RESEARCH_USE
+from groundglass.detect.bundle import Answer, BundleFacts
 from groundglass.errors import ScanError
 from groundglass.files import write_text
 from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN

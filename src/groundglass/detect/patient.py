@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.detect.facts import BundleFacts
+from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.patient_rule import LEAST_OF_LARGEST, LungSlices, default_rule
 from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector, SliceFinding
-from groundglass.detect.facts import BundleFacts
 from groundglass.detect.patient import PatientFinding, SliceAnswer, conclude, enough_lung
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.preprocess import Box
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Geometry, Volume
-from groundglass.segment.lung_volume import counts, drop_strays, label_plane, segmentation_of
 from groundglass.segment.masks import Segmentation
-from groundglass.segment.reading import read_ahead
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, read_ahead
+from groundglass.segment.shares import counts, drop_strays, label_plane, segmentation_of
 
 Seen = Callable[[int, Scan], None]
 MOST_DAMAGED = 0.1
@@ -62,7 +61,7 @@ class VolumeAnswer:
         The patient's answer.
     labels
         uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
-        is a lesion; see groundglass.segment.lung_volume.
+        is a lesion; see groundglass.segment.shares.
     asked
         What the network said, by the slice's number from 0.
     damaged

@@ -5,8 +5,7 @@ written as DICOM.
 """
 
 from groundglass.dicom_out.deidentify import deidentify
-from groundglass.dicom_out.errors import ResultsError
-from groundglass.dicom_out.measured import Measured, Written
+from groundglass.dicom_out.stamp import Measured, ResultsError, Written
 from groundglass.dicom_out.write import write_results
 
 __all__ = ["Measured", "ResultsError", "Written", "deidentify", "write_results"]

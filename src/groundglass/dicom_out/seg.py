@@ -11,15 +11,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 
-from groundglass.dicom_out import codes
-from groundglass.dicom_out.errors import ResultsError
-from groundglass.dicom_out.measured import Measured
-from groundglass.dicom_out.sources import Source, Sources, usual_orientation
-from groundglass.dicom_out.stamp import Stamp, blank_image
-from groundglass.dicom_out.taken import decimals
+from groundglass.dicom_out import stamp as codes
+from groundglass.dicom_out.sources import Source, Sources, decimals, usual_orientation
+from groundglass.dicom_out.stamp import Measured, ResultsError, Stamp, blank_image
 from groundglass.scan.volume import Origin
-from groundglass.segment.lung_volume import LESION, Labels
 from groundglass.segment.masks import LEFT, RIGHT
+from groundglass.segment.shares import LESION, Labels
 
 SERIES_NUMBER = 9002
 _LUNGS = RIGHT | LEFT
@@ -103,7 +100,7 @@ def make_segmentation(
         Slices that share one place in the patient.
     labels
         uint8, shape (slices, height, width), in the volume's order and orientation, as
-        :func:`groundglass.segment.lung_volume.label_plane` gives each slice.
+        :func:`groundglass.segment.shares.label_plane` gives each slice.
 
     Raises
     ------

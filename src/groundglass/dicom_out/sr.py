@@ -10,12 +10,11 @@ from pydicom.sr.coding import Code
 from pydicom.uid import SegmentationStorage
 
 from groundglass import __version__
-from groundglass.bundle.card import RESEARCH_USE
-from groundglass.dicom_out import codes
-from groundglass.dicom_out.measured import Measured
+from groundglass.bundle.facts import RESEARCH_USE
+from groundglass.dicom_out import stamp as codes
 from groundglass.dicom_out.seg import SEGMENTS, Segment
 from groundglass.dicom_out.sources import Sources
-from groundglass.dicom_out.stamp import Stamp, blank_image, uid_of
+from groundglass.dicom_out.stamp import Measured, Stamp, blank_image, uid_of
 
 SERIES_NUMBER = 9001
 DEVICE = uid_of("device", codes.NAME)

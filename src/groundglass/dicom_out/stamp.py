@@ -1,18 +1,158 @@
-"""Stamp: what all objects of one run have in common, and the UIDs they get."""
+"""The error of sources that no DICOM results can be made from."""
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.base import SOPClass
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import AlgorithmIdentification, CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
 from groundglass import __version__
-from groundglass.dicom_out.codes import NAME
+from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+
+
+class ResultsError(GroundglassError):
+    """DICOM results cannot be made from these source images, masks or this picture, whatever the disk does."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The answer for one CT series.
+
+    No text in it may tell of the patient: the report holds all of them, also where it is anonymised.
+
+    Attributes
+    ----------
+    probability
+        Of COVID-19, in [0, 1]; None where there is none.
+    verdict
+        As in :mod:`groundglass.labels`, or another class's name, which must hold no text on the patient.
+    severity
+        The band of the share of the lungs that is affected; "" where there is none.
+    severity_source
+        Where the bands come from, such as a paper; without a text on the patient.
+    lung_ml, lesion_ml
+        Volumes in ml, under ``right``, ``left`` and ``both``; None, or no entry, where they are not known.
+    lesion_share
+        Share of each lung and of both that is ground glass or consolidation, in [0, 1], likewise.
+    bundle_name, bundle_sha256
+        Of the detector's bundle and its graph; a name without a text on the patient.
+    segmenter_name, segmenter_sha256
+        Of the segmenter's, likewise; "" where none was used.
+    slices_used
+        How many slices the answer rests on.
+    """
+
+    probability: float | None
+    verdict: str
+    severity: str
+    severity_source: str
+    lung_ml: Mapping[str, float | None]
+    lesion_ml: Mapping[str, float | None]
+    lesion_share: Mapping[str, float | None]
+    bundle_name: str
+    bundle_sha256: str
+    segmenter_name: str
+    segmenter_sha256: str
+    slices_used: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files that were written, and what had to be assumed or left out.
+
+    Attributes
+    ----------
+    sr
+        The Comprehensive 3D SR.
+    seg
+        The Segmentation; None where there is none, ``warnings`` say why.
+    sc
+        The Secondary Capture; None where no picture was given.
+    warnings
+        In words, without anything that tells who the patient is.
+    """
+
+    sr: Path
+    seg: Path | None
+    sc: Path | None
+    warnings: tuple[str, ...]
+
+
+NAME = "Groundglass"
+SCHEME = "99GROUNDGLASS"
+"""Private coding schemes begin with 99 (PS3.16 section 8)."""
+
+RIGHT_LUNG = Code("3341006", "SCT", "Right lung")
+LEFT_LUNG = Code("44029006", "SCT", "Left lung")
+BOTH_LUNGS = Code("74101002", "SCT", "Both lungs")
+LUNGS = {"right": RIGHT_LUNG, "left": LEFT_LUNG, "both": BOTH_LUNGS}
+ORGAN = codes.SCT.AnatomicalStructure
+ABNORMAL = codes.SCT.MorphologicallyAbnormalStructure
+LESION = codes.SCT.Lesion
+COVID = Code("840539006", "SCT", "COVID-19")
+CT_OF_CHEST = Code("169069000", "SCT", "CT of chest")
+VOLUME = codes.SCT.Volume
+SEVERITY = Code("246112005", "SCT", "Severity")
+COMMENT = codes.DCM.Comment
+MILLILITRE = Code("ml", "UCUM", "milliliter")
+PERCENT = codes.UCUM.Percent
+ONE = codes.UCUM.NoUnits
+ENGLISH = CodedConcept("en-GB", "RFC5646", "English (United Kingdom)")
+AI = codes.DCM.ArtificialIntelligence
+
+LESION_VOLUME = Code("lesion-volume", SCHEME, "Volume of ground-glass opacity or consolidation")
+LESION_SHARE = Code("lesion-share", SCHEME, "Share that is ground-glass opacity or consolidation")
+PROBABILITY = Code("probability", SCHEME, "Probability of COVID-19")
+VERDICT = Code("verdict", SCHEME, "Verdict of the detector")
+SEVERITY_SOURCE = Code("severity-source", SCHEME, "Source of the severity bands")
+SLICES_USED = Code("slices-used", SCHEME, "Number of slices used")
+
+VERDICTS = {
+    POSITIVE: Code("260373001", "SCT", "Detected"),
+    NEGATIVE: Code("260415000", "SCT", "Not detected"),
+    UNCERTAIN: Code("419984006", "SCT", "Inconclusive"),
+    NOT_A_CHEST_CT: Code("not-a-chest-ct", SCHEME, "Not a chest CT"),
+}
+
+
+def scheme() -> CodingSchemeIdentificationItem:
+    """The own coding scheme, as an object that uses it describes it."""
+    return CodingSchemeIdentificationItem(SCHEME, name="Groundglass", responsible_organization="Groundglass")
+
+
+def algorithm_of_report(measured: Measured) -> AlgorithmIdentification:
+    """TID 4019 of PS3.16: program, version, bundle and the hash of its graph."""
+    parameters = [f"{name}={value}" for name, value in _parameters(measured).items()]
+    return AlgorithmIdentification(NAME, __version__, parameters=parameters, family=AI, manufacturer=NAME)
+
+
+def algorithm_of_segments(measured: Measured) -> AlgorithmIdentificationSequence:
+    """The same, by the Algorithm Identification Macro (PS3.3 10.16)."""
+    return AlgorithmIdentificationSequence(NAME, AI, __version__, NAME, _parameters(measured))
+
+
+def _parameters(measured: Measured) -> dict[str, str]:
+    values = {
+        "bundle": measured.bundle_name,
+        "bundle graph sha256": measured.bundle_sha256,
+        "segmenter": measured.segmenter_name,
+        "segmenter graph sha256": measured.segmenter_sha256,
+    }
+    return {name: value for name, value in values.items() if value}
+
 
 _TYPE_2 = (
     "PatientName",

@@ -1,4 +1,4 @@
-"""Writing the results of one CT series as DICOM objects."""
+"""The Secondary Capture image (PS3.3 A.8.1): one picture for viewers that show no segmentation and no report."""
 
 import io
 import logging
@@ -11,18 +11,54 @@ from pathlib import Path
 
 import numpy as np
 from highdicom.base import SOPClass
+from highdicom.sc import SCImage
 from numpy.typing import NDArray
 from pydicom import config
+from pydicom.valuerep import DA, TM
 
 from groundglass.dicom_out.deidentify import deidentify
-from groundglass.dicom_out.measured import Measured, Written
-from groundglass.dicom_out.sc import make_picture
 from groundglass.dicom_out.seg import make_segmentation
 from groundglass.dicom_out.sources import Sources, read_sources, without_free_text
 from groundglass.dicom_out.sr import make_report
-from groundglass.dicom_out.stamp import Stamp
+from groundglass.dicom_out.stamp import Measured, ResultsError, Stamp, Written
 from groundglass.files import write_bytes
 from groundglass.scan.volume import Origin
+
+SERIES_NUMBER = 9003
+
+
+def make_picture(sources: Sources, picture: NDArray[np.uint8], stamp: Stamp) -> SCImage:
+    """Make the Secondary Capture, without the patient.
+
+    Parameters
+    ----------
+    picture
+        uint8, shape (height, width, 3), RGB, with the words "research use" in it and no text on the patient:
+        the object states that none is burned in.
+
+    Raises
+    ------
+    ResultsError
+        If it is no such picture.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ResultsError(f"a picture is uint8 RGB (height, width, 3), got {picture.dtype} {picture.shape}")
+    written = SCImage(
+        np.ascontiguousarray(picture),
+        "RGB",
+        8,
+        "PATIENT",
+        study_instance_uid=sources.study,
+        patient_orientation=("L", "P"),
+        **stamp.series("SC", SERIES_NUMBER, "montage"),
+    )
+    # It tells of words that identify the patient (PS3.3 C.7.6.1), of which there are none.
+    written.BurnedInAnnotation = "NO"
+    written.RecognizableVisualFeatures = "NO"
+    written.BodyPartExamined = "CHEST"
+    written.DateOfSecondaryCapture, written.TimeOfSecondaryCapture = DA(stamp.date), TM(stamp.time)
+    return written
+
 
 OWN_WORDS = ("ContentSequence", "SeriesDescription")
 """Attributes whose words are all this program's."""
@@ -49,7 +85,7 @@ def write_results(
         The source images, whose headers are read again.
     masks
         uint8, shape (slices, height, width), in the volume's order and orientation, as
-        :func:`groundglass.segment.lung_volume.label_plane` gives each slice: 1 in the right lung, 2 in the left,
+        :func:`groundglass.segment.shares.label_plane` gives each slice: 1 in the right lung, 2 in the left,
         4 more in a lesion. None, or without a voxel, for no segmentation.
     measured
         What the report says; no text in it may tell of the patient.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.evaluation import Estimate, Metric, ResampledBy
+from groundglass.evaluate.bootstrap import Floats, Ranking, ratio
+from groundglass.evaluate.evaluation import Estimate, Metric, ResampledBy, format_estimate
 from groundglass.evaluate.metrics import (
     check_bootstrap,
     estimate,
@@ -32,11 +33,9 @@ from groundglass.evaluate.predictions import (
     class_column,
     classes_of,
     labels_of,
+    refuse_rows,
     unit_codes,
 )
-from groundglass.evaluate.summary import format_estimate
-from groundglass.evaluate.tables import refuse_rows
-from groundglass.evaluate.weighted import Floats, Ranking, ratio
 from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, UNCERTAIN
 
 CLASS_METRICS = {

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import Floats, WeightedMetrics
 from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.evaluate.metrics import estimate, evaluate, resample, resampling_groups
 from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
-from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
-from groundglass.evaluate.tables import refuse_rows
-from groundglass.evaluate.weighted import Floats, WeightedMetrics
+from groundglass.evaluate.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 ENSEMBLE = "ensemble"

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from groundglass.labels import NEGATIVE, POSITIVE
+
 Unit = Literal["slice", "patient"]
 ResampledBy = Literal["patient", "group", "slice"]
 
@@ -127,3 +129,34 @@ class Evaluation(_Result):
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``Evaluation.model_validate`` reads them back."""
         return self.model_dump(mode="json")
+
+
+def summary_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Name and value of what was counted and of every metric, such as ("ROC AUC", "0.87 (0.81 to 0.92)").
+
+    In brackets stands the bootstrap interval. What each name means is in
+    :data:`~groundglass.evaluate.evaluation.METRICS`, under the metric's key.
+    """
+    unit = f"{evaluation.unit}s".capitalize()
+    confusion = evaluation.confusion
+    drawn = f"{evaluation.resamples} bootstrap resamples of {evaluation.groups} {evaluation.resampled_by}s"
+    basis = f"{evaluation.confidence:.0%}, {drawn}" if evaluation.groups > 1 else "none"
+    return [
+        (unit, f"{evaluation.count}, of which {evaluation.positives} {POSITIVE}"),
+        (f"True {POSITIVE}, false {POSITIVE}", f"{confusion.true_positive}, {confusion.false_positive}"),
+        (f"True {NEGATIVE}, false {NEGATIVE}", f"{confusion.true_negative}, {confusion.false_negative}"),
+        *(
+            (metric.title, format_estimate(evaluation.metrics[name], metric.digits))
+            for name, metric in METRICS.items()
+        ),
+        ("Intervals", basis),
+    ]
+
+
+def format_estimate(estimate: Estimate, digits: int = 2) -> str:
+    """A value and its interval, such as "0.87 (0.81 to 0.92)"; "undefined" where there is no value."""
+    if estimate.value is None:
+        return "undefined"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.{digits}f}"
+    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"

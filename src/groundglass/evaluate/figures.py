@@ -1,37 +1,97 @@
-"""Figures of an evaluation and of training, each a matplotlib Figure, legible at the width of a phone."""
+"""What all figures share: size, letters, colours, and the way to a PNG file.
 
-from collections.abc import Mapping
+Figures are made with matplotlib's objects and never with pyplot, so nothing global is touched. The colours are of
+Okabe & Ito 2008, which people with any kind of colour blindness tell apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import cycle
+from textwrap import fill
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import Floats, Ranking, bootstrap_weights
 from groundglass.evaluate.calibration import reliability_curve
-from groundglass.evaluate.evaluation import METRICS, Evaluation
-from groundglass.evaluate.intervals import bootstrap_weights
+from groundglass.evaluate.classes import ClassesEvaluation, check_classes, labelled_masks
+from groundglass.evaluate.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.evaluate.metrics import resampling_groups
-from groundglass.evaluate.predictions import VERDICTS, check_predictions, truth_of, unit_codes
-from groundglass.evaluate.style import (
-    BLUE,
-    COLOURS,
-    GREY,
-    STYLES,
-    TEXT,
-    VERMILLION,
-    blank,
-    counts_table,
-    legend,
-    letters,
-    unit_square,
-)
-from groundglass.evaluate.summary import format_estimate
-from groundglass.evaluate.weighted import Floats, Ranking
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.evaluate.predictions import VERDICTS, check_predictions, class_column, truth_of, unit_codes
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+
+SIZE = (6.0, 5.0)
+"""Width and height in inches."""
+TEXT, TITLE = 10, 12
+"""Sizes of letters, in points."""
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+Place = Literal["best", "lower left", "lower right", "upper left"]
+
+
+def to_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file, ``dpi`` pixels an inch, on white."""
+    FigureCanvasAgg(figure)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def blank(title: str, height: float = SIZE[1]) -> Figure:
+    """An empty figure under a title, ``height`` inches high."""
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=TITLE)
+    return figure
+
+
+def unit_square(figure: Figure) -> Axes:
+    """Axes over [0, 1] by [0, 1] with a grid, for curves of shares."""
+    axes = figure.subplots()
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.grid(alpha=0.3)
+    letters(axes)
+    return axes
+
+
+def letters(axes: Axes) -> None:
+    """Set the sizes of the letters of axes."""
+    axes.tick_params(labelsize=TEXT)
+    axes.xaxis.label.set_fontsize(TEXT + 1)
+    axes.yaxis.label.set_fontsize(TEXT + 1)
+
+
+def legend(axes: Axes, place: Place) -> None:
+    """Draw the legend of axes."""
+    axes.legend(loc=place, fontsize=TEXT)
+
+
+def counts_table(axes: Axes, counts: NDArray[np.int_], rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Draw counts as a table of shaded cells, each with its share of its row."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{count}\n{share:.0%}",
+            ha="center",
+            va="center",
+            fontsize=TITLE + 2,
+            color="white" if share > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    letters(axes)
+
 
 GRID = np.linspace(0, 1, 101)
 """Shares of false positives at which the band of the ROC curve is computed."""
@@ -300,3 +360,81 @@ def _square(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
 
 def _operating_point(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, "o", color=VERMILLION, markersize=9, label=f"verdicts ({x:.2f}, {y:.2f})")
+
+
+NAME_WIDTH, TURNED_WIDTH = 12, 20
+"""Letters of a name in one line at the confusion matrix, and where it is turned by 90 degrees."""
+WIDTH_OF_ALL = 56
+"""Letters of all names together that fit side by side under it."""
+
+
+def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figure:
+    """One-vs-rest ROC curve of every class that has slices and is not the only one, with its AUC.
+
+    Parameters
+    ----------
+    predictions
+        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, with columns of classes.
+    evaluation
+        Of these predictions; names the numbers.
+
+    Raises
+    ------
+    GroundglassError
+        If the predictions are of one class only.
+    """
+    frame = check_classes(predictions)
+    drawn = {
+        name: of
+        for name, of in labelled_masks(frame, evaluation.classes).items()
+        if of.any() and not of.all()
+    }
+    if not drawn:
+        raise GroundglassError("the predictions are of one class only: ROC curves need at least two")
+    figure = blank(f"ROC curves, each class against the rest: {evaluation.count} slices")
+    axes = unit_square(figure)
+    once = np.ones((1, len(frame)))
+    for (name, truth), colour, style in zip(drawn.items(), cycle(COLOURS), cycle(STYLES), strict=False):
+        (tp,), (fp,) = Ranking(truth, frame[class_column(name)].to_numpy()).counts(once)
+        area = format_estimate(evaluation.per_class[name]["roc_auc"])
+        x, y = np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
+        axes.plot(x, y, style, color=colour, label=f"{name}\nAUC {area}")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="chance")
+    axes.set(xlabel="1 - specificity (others called so)", ylabel="sensitivity (slices of the class found)")
+    legend(axes, "lower right")
+    return figure
+
+
+def class_confusion(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figure:
+    """Counts of every answer by label, with their share of the label.
+
+    A column is a class, or why there is no answer where that happens; a row is a class that has slices.
+    Parameters and errors as for :func:`class_roc`, one class being enough.
+    """
+    frame = check_classes(predictions)
+    silent = [name for name in (UNCERTAIN, NOT_A_CHEST_CT) if (frame["verdict"] == name).any()]
+    by_label = {
+        name: [*answered, *((frame["verdict"][of] == verdict).sum() for verdict in silent)]
+        for (name, of), answered in zip(
+            labelled_masks(frame, evaluation.classes).items(), evaluation.confusion, strict=True
+        )
+        if of.any()
+    }
+    columns = [*evaluation.classes, *silent]
+    longest = max(len(line) for name in columns for line in _wrapped(name).splitlines())
+    turned = longest * len(columns) > WIDTH_OF_ALL
+    figure = blank(f"Answers by label: {evaluation.count} slices", height=6.0 if turned else SIZE[1])
+    axes = figure.subplots()
+    counts_table(
+        axes,
+        np.array(list(by_label.values())),
+        [_wrapped(name) for name in by_label],
+        [_wrapped(name, TURNED_WIDTH if turned else NAME_WIDTH) for name in columns],
+    )
+    axes.tick_params(axis="x", rotation=90 if turned else 0)
+    axes.set(xlabel="answer (% of the slices of each label)", ylabel="label")
+    return figure
+
+
+def _wrapped(name: str, width: int = NAME_WIDTH) -> str:
+    return fill(name, width, break_long_words=False)

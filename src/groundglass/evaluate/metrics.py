@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, bootstrap_weights, percentile_interval
 from groundglass.evaluate.evaluation import (
     METRICS,
     Confusion,
@@ -16,9 +17,7 @@ from groundglass.evaluate.evaluation import (
     ResampledBy,
     Unit,
 )
-from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
 from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
-from groundglass.evaluate.weighted import Floats, WeightedMetrics
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 FEW_UNITS = 10

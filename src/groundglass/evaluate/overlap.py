@@ -13,11 +13,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import Floats, bootstrap_weights, percentile_interval, ratio
 from groundglass.evaluate.evaluation import Estimate, Metric
-from groundglass.evaluate.intervals import bootstrap_weights, percentile_interval
 from groundglass.evaluate.metrics import FEW_UNITS, TOLERATED_UNDEFINED
-from groundglass.evaluate.overlap_table import STRUCTURES, check_overlaps
-from groundglass.evaluate.weighted import Floats, ratio
+from groundglass.evaluate.predictions import STRUCTURES, check_overlaps
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def evaluate_overlap(
     Parameters
     ----------
     frame
-        As :func:`groundglass.evaluate.overlap_table.read_overlaps` gives it.
+        As :func:`groundglass.evaluate.predictions.read_overlaps` gives it.
     resamples, confidence, seed
         Of the bootstrap; equal seeds give equal intervals.
 

@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from groundglass import __version__
-from groundglass.bundle.card import RESEARCH_USE
+from groundglass.bundle.facts import RESEARCH_USE, Facts
+from groundglass.data.registry import DATASETS
 from groundglass.files import write_text
 
 PICTURE_SIDE = 320
@@ -154,3 +155,40 @@ def _jpeg_address(image: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + _base64(buffer.getvalue())
+
+
+def bundle_table(facts: Facts) -> Table:
+    """The detector or segmenter: what it is, what it was trained on, and what was chosen on what."""
+    training = facts.training
+    parts = "; ".join(
+        f"{name} {part.slices} slices ({part.positive} positive)" for name, part in training.parts.items()
+    )
+    rows = [
+        ("Bundle", facts.name),
+        ("Description", facts.description.strip()),
+        ("Trained on", f"{training.title} ({training.dataset}), split {training.split}: {parts}"),
+        ("Licence of that data", training.licence),
+        ("Citation", training.citation),
+        ("Data fingerprint", training.fingerprint),
+        ("Seed", str(training.seed)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in training.versions.items())),
+        ("Graph (SHA-256)", facts.graph_sha256),
+        *[("Chosen", line) for line in facts.chosen],
+    ]
+    return Table(f"The {facts.kind}", (), rows)
+
+
+def dataset_table(name: str) -> Table | None:
+    """The dataset, where the registry knows it."""
+    if name not in DATASETS:
+        return None
+    dataset = DATASETS[name]
+    rows = [
+        ("Dataset", f"{dataset.title} ({dataset.name})"),
+        ("Description", dataset.description),
+        ("Licence", dataset.licence),
+        ("Citation", dataset.citation),
+        ("Patients", dataset.patients),
+        *[("Known problem", problem) for problem in dataset.known_problems],
+    ]
+    return Table("The data", (), rows)

@@ -1,18 +1,60 @@
-"""Find: the CT series and pictures that files, folders, patterns, ZIPs and DICOMDIRs hold."""
+"""Sniff: what kind of file this is, by its first bytes, without loading a library that reads it."""
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Literal
 
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.scan import sniff
+from groundglass.scan.image import SUFFIXES, read_image
 from groundglass.scan.members import Found, found, head, hidden, zipped
-from groundglass.scan.natural import natural_key
-from groundglass.scan.results import RESULTS
-from groundglass.scan.series import Listing, Series
-from groundglass.scan.volume import Member
+from groundglass.scan.scan import Scan
+from groundglass.scan.volume import RESULTS, Listing, Member, Series
+
+Kind = Literal["dicom", "nifti", "picture", "zip", "other"]
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
+_NIFTI_ENDINGS = (".nii", ".nii.gz")
+_GROUPS = {b"\x02\x00", b"\x08\x00"}
+_FIRST_VRS = {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM"}
+
+
+def by_name(name: str) -> Kind:
+    """What a file's name alone says of it; DICOM files have any name."""
+    lower = name.lower()
+    if lower.endswith(_NIFTI_ENDINGS):
+        return "nifti"
+    return "picture" if PurePath(lower).suffix in SUFFIXES else "other"
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file's first bytes are those of DICOM: its mark at 128 (PS3.10 7.1), or a dataset without preamble.
+
+    Such a dataset begins with an element of group 2 or 8, of low number, with a known VR or a short value.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 16 or head[:2] not in _GROUPS or head[3] != 0:
+        return False
+    return head[4:6] in _FIRST_VRS or int.from_bytes(head[4:8], "little") <= 64
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a ZIP with something in it, or an empty one."""
+    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
+    """Sort key by which ``slice 9`` comes before ``slice 10``."""
+    return [
+        (0, int(part)) if part.isdigit() else (1, part.lower())
+        for part in re.split(r"([0-9]+)", str(path))
+        if part
+    ]
+
 
 Progress = Callable[[int, int], None]
 
@@ -100,7 +142,7 @@ class _Search:
             )
 
     def _sort(self, path: Path, named: bool) -> None:
-        kind = sniff.by_name(path.name)
+        kind = by_name(path.name)
         if kind == "picture":
             self.pictures[path] = None
             return
@@ -109,14 +151,14 @@ class _Search:
             return
         member = Member(path)
         start = head(member)
-        if sniff.is_dicom(start):
+        if is_dicom(start):
             if path.name.upper() == "DICOMDIR":
                 self._directory(path, named)
             else:
                 self.dicom[member] = found(path)
-        elif sniff.is_zip(start) and (named or path.suffix.lower() == ".zip"):
+        elif is_zip(start) and (named or path.suffix.lower() == ".zip"):
             self._zip(path, named)
-        elif path.suffix.lower() in sniff.DICOM_SUFFIXES:
+        elif path.suffix.lower() in DICOM_SUFFIXES:
             self.failures.append(_no_dicom(member, start))
         elif named:
             self.pictures[path] = None
@@ -127,7 +169,7 @@ class _Search:
         """Take the files that a DICOMDIR names; one that a search met lies with files that are found anyway."""
         if not named:
             return
-        from groundglass.scan.dicom.directory import referenced_files
+        from groundglass.scan.dicom.headers import referenced_files
 
         files, missing = referenced_files(path)
         for file in files:
@@ -140,7 +182,7 @@ class _Search:
     def _zip(self, path: Path, named: bool) -> None:
         before, packed = len(self.dicom) + len(self.failures), 0
         for file in zipped(path):
-            if sniff.by_name(file.member.inside) != "other":
+            if by_name(file.member.inside) != "other":
                 packed += 1
                 continue
             try:
@@ -155,9 +197,9 @@ class _Search:
 
     def _packed(self, file: Found) -> None:
         start = head(file.member)
-        if sniff.is_dicom(start):
+        if is_dicom(start):
             self.dicom[file.member] = file
-        elif Path(file.member.inside).suffix.lower() in sniff.DICOM_SUFFIXES:
+        elif Path(file.member.inside).suffix.lower() in DICOM_SUFFIXES:
             self.failures.append(_no_dicom(file.member, start))
         else:
             self.ignored += 1
@@ -202,3 +244,84 @@ def _side_by_side(series: list[Series]) -> list[Series]:
     for one in series:
         met.setdefault(one.examination, len(met))
     return sorted(series, key=lambda one: (met[one.examination], natural_key(one.number)))
+
+
+def read_scan(path: Path | str) -> Scan:
+    """Read one slice: a picture, or a DICOM or NIfTI file that holds a single slice, in Hounsfield units.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read as a slice; the message names the file and the remedy.
+    """
+    path = Path(path)
+    if path.suffix.lower() in SUFFIXES or not _holds_hu(path):
+        return read_image(path)
+    return _read_only_slice(path)
+
+
+def _holds_hu(path: Path) -> bool:
+    """Whether a file is DICOM by its mark at byte 128, or NIfTI by its name."""
+    if by_name(path.name) == "nifti":
+        return path.is_file()
+    try:
+        with path.open("rb") as handle:
+            return handle.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _read_only_slice(path: Path) -> Scan:
+    from groundglass.scan.find import find_series
+
+    found = find_series([path])
+    if found.failures:
+        raise found.failures[0]
+    series = found.series[0]
+    if series.problem:
+        raise ScanError(path, series.problem, series.remedy)
+    if len(found.series) > 1 or series.slices != 1:
+        count = sum(one.slices for one in found.series)
+        raise ScanError(path, f"holds {count} slices", f"read it as a volume: groundglass predict {path}")
+    volume = series.load()
+    return replace(volume.slice(0), warnings=volume.warnings)
+
+
+def find_scans(paths: Iterable[Path | str]) -> list[Path]:
+    """List the files that ``paths`` name: files, folders (searched through, by file ending) and patterns.
+
+    Parameters
+    ----------
+    paths
+        A file is taken as it is, whatever its ending, so that a wrong one is reported and not passed over.
+
+    Returns
+    -------
+    Each file once, in the order named; within a folder or a pattern, numbers sort as numbers.
+
+    Raises
+    ------
+    GroundglassError
+        If a path does not exist, or a folder or pattern yields no picture.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        found.update(dict.fromkeys(_expand(path)))
+    return list(found)
+
+
+def _expand(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if not files:
+            endings = ", ".join(sorted(SUFFIXES))
+            raise GroundglassError(f"{path}: the folder holds no picture ({endings})")
+        return sorted(files, key=natural_key)
+    if path.exists():
+        return [path]
+    if glob.has_magic(str(path)):
+        files = [Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file()]  # noqa: PTH207
+        if files:
+            return sorted(files, key=natural_key)
+        raise GroundglassError(f"{path}: no file matches this pattern")
+    raise GroundglassError(f"{path}: there is no such file or folder")

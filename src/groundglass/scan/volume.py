@@ -1,13 +1,15 @@
 """Volume: an ordered stack of axial slices, read one at a time, and where it lies in the patient."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
+from groundglass.files import write_text
 from groundglass.scan.scan import Scan
 
 ORIENTATION = "SPL"
@@ -230,3 +232,149 @@ class Volume:
                 yield self.slice(number)
             except ScanError as error:
                 yield error
+
+
+Plane = Literal["axial", "coronal", "sagittal", "oblique", "unknown"]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One stack of slices that was found: a DICOM series, or a part of one, or a NIfTI file.
+
+    Attributes
+    ----------
+    source
+        The file, the folder that holds its files, or the ZIP.
+    kind
+        ``dicom`` or ``nifti``.
+    slices, rows, columns
+        Its size; 0 where it is not known.
+    load
+        Opens the volume; raises ScanError where it is not usable.
+    modality, body_part, kernel
+        As the header states them; "" where it does not. NIfTI states none.
+    plane
+        How the slices lie.
+    spacing
+        Distance in mm of neighbouring slices, rows and columns; None where it is not known.
+    problem, remedy
+        Why it cannot be used as a chest CT volume, and what the user can do; both "" where it can.
+    warnings
+        What a reader has to assume, in words.
+    number
+        SeriesNumber; "" where there is none.
+    patient, study, series_uid
+        PatientID, StudyInstanceUID and SeriesInstanceUID, "" where there are none. They identify a person: they go
+        into no log, file name or report unless the user asks for it.
+    damaged
+        How many of its files are damaged and were left out.
+    content
+        Changes where a file of the series does: a hash over its files' names, sizes and times of change.
+    """
+
+    source: Path
+    kind: Literal["dicom", "nifti"]
+    slices: int
+    rows: int
+    columns: int
+    load: Callable[[], Volume] = field(repr=False)
+    modality: str = ""
+    body_part: str = ""
+    kernel: str = ""
+    plane: Plane = "unknown"
+    spacing: tuple[float, float, float] | None = None
+    problem: str = ""
+    remedy: str = ""
+    warnings: tuple[str, ...] = ()
+    number: str = ""
+    patient: str = field(default="", repr=False)
+    study: str = field(default="", repr=False)
+    series_uid: str = field(default="", repr=False)
+    damaged: int = 0
+    content: str = ""
+
+    @property
+    def examination(self) -> tuple[str, str]:
+        """What series of one examination of one patient share; it identifies a person as the ids do.
+
+        Where the header names no study, and of NIfTI, that is the place of the files.
+        """
+        return self.study or str(self.source.absolute()), self.patient
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be read as a volume of the chest."""
+        return not self.problem
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found under some paths.
+
+    Attributes
+    ----------
+    series
+        Usable or not, those of one study side by side.
+    pictures
+        PNG, JPEG and the like, each a slice of its own.
+    failures
+        Files that claim to be scans and could not be read at all.
+    ignored
+        How many other files there were.
+    results
+        Folders with results of Groundglass, which were not searched.
+    """
+
+    series: tuple[Series, ...]
+    pictures: tuple[Path, ...] = ()
+    failures: tuple[ScanError, ...] = ()
+    ignored: int = 0
+    results: tuple[Path, ...] = ()
+
+
+RESULTS = ".groundglass"
+"""The name of the file that marks such a folder."""
+
+
+def mark_results(folder: Path) -> None:
+    """Mark a folder; raises GroundglassError where it cannot be written."""
+    write_text(folder / RESULTS, "Results of Groundglass: a search for scans passes this folder over.\n")
+
+
+FEW = 10
+"""Slices under which a volume is told to be none of a whole chest."""
+THICK_MM = 5.0
+"""Slices further apart than this may miss what is small."""
+
+
+def spacing_warnings(slices: int, geometry: Geometry | None) -> list[str]:
+    """What has to be known of a volume's slices, in words: few, far apart, missing, or unevenly spaced."""
+    said = [f"only {count_of_slices(slices)}: a chest has more"] if slices < FEW else []
+    if geometry is None or slices < 2:
+        return said
+    gaps = np.diff(geometry.heights_mm)
+    usual = float(np.median(gaps))
+    if usual > THICK_MM + 0.05:
+        said.append(f"the slices are {usual:.1f} mm apart: small findings may lie between them")
+    return said + _gaps(geometry.heights_mm, gaps, usual)
+
+
+def count_of_slices(count: int) -> str:
+    """A number of slices in words."""
+    return f"{count} slice{'s' if count > 1 else ''}"
+
+
+def _gaps(heights: Vector, gaps: Vector, usual: float) -> list[str]:
+    ratios = gaps / usual
+    wide = (np.rint(ratios) >= 2) & (np.abs(ratios - np.rint(ratios)) < 0.2)
+    off = np.abs(ratios - 1) > max(0.05, 0.05 / usual)
+    if wide.any() and wide.mean() < 0.25 and not (off & ~wide).any():
+        places = [f"{heights[at]:.1f} and {heights[at + 1]:.1f} mm" for at in np.flatnonzero(wide)]
+        where = ", ".join(places[:3]) + (f" and {len(places) - 3} more gaps" if len(places) > 3 else "")
+        missing = count_of_slices(int(np.rint(ratios[wide] - 1).sum()))
+        return [f"{missing} missing, between {where}: the gap is shared among the neighbours"]
+    if off.any():
+        return [
+            f"uneven spacing, {gaps.min():.2f} to {gaps.max():.2f} mm: each slice counts for its own share"
+        ]
+    return []

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 RIGHT, LEFT = 1, 2
-"""Labels of the lungs, those of groundglass.scan.phantom; the patient's right lies at the picture's left."""
+"""Labels of the lungs, those of groundglass.phantom; the patient's right lies at the picture's left."""
 BRIDGE = 0.5
 """Lungs touch where the lung tissue thins to at most this share of the height that it has on either side."""
 WIDE = 0.6

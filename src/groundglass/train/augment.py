@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundglass.train.parts import Augmentation
+from groundglass.recipe.parts import Augmentation
 
 
 class Augment(nn.Module):

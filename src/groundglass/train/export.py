@@ -21,25 +21,23 @@ from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.manifest import fingerprints_by_source
 from groundglass.data.registry import DATASETS
 from groundglass.data.splits import groups
-from groundglass.detect.bundle import Bundle
-from groundglass.detect.facts import BundleFacts
+from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.findings import labelled_predictions
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.calibration import apply_temperature, fit_temperature
+from groundglass.evaluate.evaluation import summary_rows
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.evaluate.predictions import write_predictions
-from groundglass.evaluate.summary import summary_rows
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.segmenter import segmenter_for
-from groundglass.train.grounded.recipe import GroundedRecipe
+from groundglass.recipe.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source
+from groundglass.recipe.recipe import Recipe, dump_recipe
+from groundglass.recipe.tasks import GroundedRecipe
+from groundglass.segment.segmenter import SegmenterBundle, segmenter_for
 from groundglass.train.loop import PartData
 from groundglass.train.models import Classifier
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source
-from groundglass.train.recipe import Recipe, dump_recipe
 from groundglass.train.run import Run
 
 OPSET = 17

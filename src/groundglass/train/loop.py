@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader
 
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.recipe.parts import CommonRecipe, Length
+from groundglass.recipe.recipe import Recipe
 from groundglass.segment.segmenter import segmenter_for
 from groundglass.train.callbacks import AtomicCheckpointIO, EpochLog
 from groundglass.train.module import ClassifierModule
-from groundglass.train.parts import CommonRecipe, Length
-from groundglass.train.recipe import Recipe
 from groundglass.train.run import Run
 from groundglass.train.slices import Slices, decode, make_loader
 

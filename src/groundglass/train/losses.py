@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from groundglass.train.parts import Loss
+from groundglass.recipe.parts import Loss
 
 
 def make_loss(spec: Loss, counts: ArrayLike) -> nn.Module:

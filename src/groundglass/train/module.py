@@ -18,11 +18,11 @@ from torchmetrics.functional.classification import (
 )
 
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.recipe import Recipe
 from groundglass.train.augment import Augment
 from groundglass.train.losses import make_loss
 from groundglass.train.models import Classifier, build_model
 from groundglass.train.optimisers import optimiser_and_schedule
-from groundglass.train.recipe import Recipe
 
 
 def model_images(grey: Tensor, preprocessing: Preprocessing) -> Tensor:

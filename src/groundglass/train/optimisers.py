@@ -9,7 +9,7 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import torch
 
-from groundglass.train.parts import CommonRecipe, Schedule
+from groundglass.recipe.parts import CommonRecipe, Schedule
 
 OPTIMISERS: dict[str, Any] = {
     "adam": torch.optim.Adam,

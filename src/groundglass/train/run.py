@@ -18,8 +18,8 @@ from typing import Any
 from groundglass import __version__
 from groundglass.errors import GroundglassError
 from groundglass.files import write_json, write_text
-from groundglass.train.parts import CommonRecipe
-from groundglass.train.recipe import AnyRecipe, dump_recipe, load_recipe
+from groundglass.recipe.parts import CommonRecipe
+from groundglass.recipe.recipe import AnyRecipe, dump_recipe, load_recipe
 
 LIBRARIES = (
     "torch",

@@ -18,8 +18,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import replacing
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
-from groundglass.segment.reading import answer_files
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, answer_files
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
 

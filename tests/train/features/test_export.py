@@ -10,10 +10,10 @@ from scipy.special import logit
 from torch import nn
 
 from groundglass.bundle.engine import Engine
+from groundglass.recipe.tasks import ClassifierName
 from groundglass.train.features import classifiers
 from groundglass.train.features.classifiers import Tuned, classifier_logits, tune
 from groundglass.train.features.export import features_graph
-from groundglass.train.features.recipe import ClassifierName
 
 SHAPE = (1, 9, 9)
 NAMES = list(classifiers._KINDS)

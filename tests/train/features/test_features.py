@@ -5,8 +5,8 @@ from torch import nn
 
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.tasks import FeatureModel
 from groundglass.train.features.features import frozen_backbone, pooled
-from groundglass.train.features.recipe import FeatureModel
 
 PREPROCESSING = Preprocessing(size=(64, 64), channels=3, mean=0.5, std=0.25)
 TINY = FeatureModel(name="timm/test_efficientnet", weights="none")

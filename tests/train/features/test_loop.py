@@ -12,12 +12,12 @@ from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.labels import POSITIVE
-from groundglass.scan.reader import read_scan
+from groundglass.recipe.tasks import FeaturesRecipe
+from groundglass.scan.find import read_scan
 from groundglass.train.features.classifiers import Tuned, classifier_logits
 from groundglass.train.features.export import export_features
 from groundglass.train.features.features import pooled
 from groundglass.train.features.loop import best_classifier, train_features
-from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.loop import load_part
 from groundglass.train.run import Run
 

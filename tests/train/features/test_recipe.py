@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from groundglass.train.features.recipe import FeaturesRecipe
+from groundglass.recipe.tasks import FeaturesRecipe
 
 MINIMAL: dict[str, Any] = {
     "task": "features",

@@ -7,12 +7,12 @@ from torch import nn
 
 from groundglass.bundle.engine import Engine
 from groundglass.errors import GroundglassError
+from groundglass.phantom import Phantom
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.phantom import Phantom
+from groundglass.recipe.tasks import GroundedModel
 from groundglass.scan.scan import Scan
-from groundglass.segment.bundle import SegmenterBundle
+from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.train.grounded.network import Grounded, frozen_parameters, grounded_network
-from groundglass.train.grounded.recipe import GroundedModel
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 
-from groundglass.train.grounded.recipe import GroundedRecipe
-from groundglass.train.parts import RecipeError
-from groundglass.train.recipe import parse_recipe
+from groundglass.recipe.parts import RecipeError
+from groundglass.recipe.recipe import parse_recipe
+from groundglass.recipe.tasks import GroundedRecipe
 
 TEXT = """
 task: grounded

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.tasks import SegmentationAugmentation
 from groundglass.scan.scan import Scan
 from groundglass.train.segmentation import distractors
 from groundglass.train.segmentation.augment import Augment, place_masks
 from groundglass.train.segmentation.distractors import draw_marks, not_ct, radiograph
-from groundglass.train.segmentation.recipe import SegmentationAugmentation
 
 SIZE = (64, 64)
 PREPROCESSING = Preprocessing(size=SIZE, channels=1)

@@ -12,10 +12,10 @@ from torch import nn
 from groundglass.bundle.engine import Engine
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.overlap import by_case
+from groundglass.recipe.tasks import SegmentationModel
 from groundglass.train.export import onnx_graph
 from groundglass.train.segmentation.export import THRESHOLDS, _Probabilities, best_threshold, halve_weights
 from groundglass.train.segmentation.models import build_segmentation_model
-from groundglass.train.segmentation.recipe import SegmentationModel
 
 SPECS = {
     "unet": SegmentationModel(encoder="mobilenetv3_small_050", decoder=(16, 16, 8, 8, 8)),

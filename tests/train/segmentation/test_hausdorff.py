@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from groundglass.evaluate.overlap_table import COLUMNS, check_overlaps
+from groundglass.evaluate.predictions import COLUMNS, check_overlaps
 from groundglass.train.segmentation.hausdorff import hausdorff95, overlap_row
 
 Mask = NDArray[np.bool_]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from groundglass.recipe.tasks import SegmentationLoss
 from groundglass.train.segmentation.losses import MaskLoss
-from groundglass.train.segmentation.recipe import SegmentationLoss
 
 Array = NDArray[np.float64]
 SPEC = SegmentationLoss(lungs_bce=0.7, lesions_bce=1.3, lungs_dice=0.4, lesions_dice=2.0)

@@ -1,7 +1,7 @@
 import pytest
 
-from groundglass.train.recipe import RecipeError, dump_recipe, parse_recipe
-from groundglass.train.segmentation.recipe import SegmentationRecipe
+from groundglass.recipe.recipe import RecipeError, dump_recipe, parse_recipe
+from groundglass.recipe.tasks import SegmentationRecipe
 
 MINIMAL = "task: segmentation\nname: x\ndata: {dataset: covid19-ct-seg}\n"
 

@@ -12,23 +12,22 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from groundglass.bundle.store import kind_of_bundle
-from groundglass.cli import app
+from groundglass.cli.app import app
+from groundglass.commands.evaluate import choose_rows
+from groundglass.commands.evaluate_segmenter import evaluate_segmenter
+from groundglass.commands.mask_report import worst_slices
+from groundglass.commands.train import bundle_run, train
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest, write_manifest
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.overlap import by_case, evaluate_overlap
-from groundglass.evaluate.overlap_table import read_overlaps
-from groundglass.jobs.evaluate import choose_rows
-from groundglass.jobs.evaluate_segmenter import evaluate_segmenter
-from groundglass.jobs.mask_report import worst_slices
-from groundglass.jobs.train import bundle_run, train
-from groundglass.scan.phantom import write_phantom_set
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.segmenter import Segmenter
+from groundglass.evaluate.predictions import read_overlaps
+from groundglass.phantom import write_phantom_set
+from groundglass.recipe.tasks import SegmentationRecipe
+from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.run import Run
 from groundglass.train.segmentation.loop import best_segmenter
 from groundglass.train.segmentation.module import SegmenterModule
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 from groundglass.train.segmentation.slices import load_masked_part
 
 LOG = ["epoch", "train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice", "lr"]
@@ -129,7 +128,7 @@ def test_the_table_of_masks_is_of_the_validation_part(trained: Run) -> None:
         assert row["true_px"] == true.sum()
     bundle = SegmenterBundle.load(trained.folder)
     segmenter = Segmenter(bundle)
-    from groundglass.scan.reader import read_scan
+    from groundglass.scan.find import read_scan
 
     path = table["path"].iloc[-1]
     found = segmenter.segment(read_scan(path))

@@ -10,12 +10,11 @@ from joblib import parallel_config  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from groundglass.audit.check import Check, Result, Severity
+from groundglass.audit.headers import COLUMNS, FLAG, NUMBER, TEXT, header_features
 from groundglass.audit.material import Material
-from groundglass.audit.measure.auc import severity_of
-from groundglass.audit.measure.headers import COLUMNS, FLAG, NUMBER, TEXT, header_features
-from groundglass.audit.measure.telling import HEADER, measure_name, row
-from groundglass.audit.measure.told import Told, told
-from groundglass.evaluate.summary import format_estimate
+from groundglass.audit.measures import severity_of
+from groundglass.audit.telling import HEADER, Told, measure_name, row, told
+from groundglass.evaluate.evaluation import format_estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 
 TREES = 100

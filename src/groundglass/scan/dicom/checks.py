@@ -1,14 +1,17 @@
 """Checks: why a stack of DICOM frames cannot be read as a chest CT volume, and what the user can do."""
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
+import numpy as np
 from pydicom import config, uid
 
-from groundglass.scan.dicom.codecs import NATIVE, supported
 from groundglass.scan.dicom.frame import Frame
-from groundglass.scan.dicom.grouping import localizer
+from groundglass.scan.dicom.pixels import LOSSY, NATIVE, padding_range, supported
+from groundglass.scan.dicom.stacking import Stack, localizer
 from groundglass.scan.image import MIN_SIDE
+from groundglass.scan.volume import Geometry, Origin, count_of_slices, spacing_warnings
 
 MAX_PIXELS = 4096 * 4096
 MAX_FRAMES = 20_000
@@ -139,3 +142,166 @@ def states_hu(frame: Frame) -> bool:
 def _plain(text: str) -> str:
     """A header's word, fit for a message."""
     return "".join(letter for letter in text if letter.isprintable())[:48]
+
+
+NO_RESCALE = "no rescale to HU in the header: what the values mean is decided from them"
+NO_RESCALE_READ = "no rescale to HU in the header: the values look like {}, and are read so"
+_CHEST = ("CHEST", "THORA", "LUNG", "BODY", "TRUNK", "TORSO", "HEART", "CARD", "MEDIAST", "CAP", "AORTA")
+_PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION"})
+_SLIGHT_DEGREES = 2.0
+_TISSUE_HU = (-900, 3000)
+
+
+def problem(frames: list[Frame], stack: Stack) -> Problem:
+    """Why a stack cannot be read as a chest CT volume; see :mod:`groundglass.scan.dicom.checks`."""
+    shown = stack.frames or tuple(frames[:1])
+    for found in (*map(object_problem, shown), _plane_problem(stack), *map(pixel_problem, shown)):
+        if found.text:
+            return found
+    if not stack.frames:
+        return Problem("every file is cut short within its pixels", "get them anew")
+    images = {(frame.header.sop_instance, frame.index) for frame in frames if frame.header.sop_instance}
+    if len(stack.frames) == 1 and stack.repeated > stack.copies and len(images) > 1:
+        return Problem(f"all {stack.repeated + 1} slices lie at one position", "export it anew")
+    return FINE
+
+
+def _plane_problem(stack: Stack) -> Problem:
+    if stack.plane not in ("coronal", "sagittal", "oblique"):
+        return FINE
+    if len(stack.frames) <= 2:
+        return Problem(
+            f"is {_images(stack)}, as localizers are, not a stack of slices", "use the axial series"
+        )
+    return Problem(f"its slices are {stack.plane}", "use the axial series of the same study")
+
+
+def _images(stack: Stack) -> str:
+    return f"{len(stack.frames)} {stack.plane} image" + ("s" if len(stack.frames) > 1 else "")
+
+
+def warnings(stack: Stack) -> tuple[str, ...]:
+    """What had to be assumed of a usable stack, in words."""
+    return (
+        *_left_out(stack),
+        *_order(stack),
+        *_lie(stack),
+        *spacing_warnings(len(stack.frames), stack.geometry),
+        *_header(stack),
+    )
+
+
+def _left_out(stack: Stack) -> list[str]:
+    said = []
+    if stack.incomplete:
+        said.append(f"{count_of_slices(stack.incomplete)} left out: cut short within the pixels")
+    if stack.unplaced:
+        said.append(f"{count_of_slices(stack.unplaced)} left out: no position in the header")
+    if stack.copies:
+        said.append(f"{count_of_slices(stack.copies)} left out: the same image again")
+    if stack.repeated > stack.copies:
+        others = stack.repeated - stack.copies
+        said.append(
+            f"{count_of_slices(others)} left out: at the position of another slice, of which the first is kept"
+        )
+    instances = Counter((frame.header.sop_instance, frame.index) for frame in stack.frames)
+    if len(stack.frames) > 1 and max(instances.values()) > 1:
+        said.append("slices at different positions share one SOPInstanceUID, or have none")
+    return said
+
+
+def _order(stack: Stack) -> list[str]:
+    if stack.by == "SliceLocation":
+        return ["no positions: ordered by SliceLocation, so head and feet may be exchanged"]
+    if stack.by == "InstanceNumber":
+        return [
+            "no positions: ordered by InstanceNumber from the head to the feet, and spaced as the header says; "
+            "head and feet may be exchanged"
+        ]
+    if stack.by == "nothing":
+        return ["no position of the slice in the header"]
+    return []
+
+
+def _lie(stack: Stack) -> list[str]:
+    said = []
+    if stack.plane == "unknown":
+        said.append("no orientation: taken as axial, lying face up")
+    position = stack.frames[0].header.patient_position
+    if position[2:3] == "P":
+        said.append("the patient lay face down (prone), unlike most patients that detectors learn from")
+    elif position[2:4] in ("DL", "DR"):
+        said.append("the patient lay on the side (decubitus), unlike most patients that detectors learn from")
+    if turned := _turned(stack.origin):
+        said.append(f"the stored slices are {turned}: turned upright")
+    if stack.geometry is None:
+        return [*said, "no pixel spacing or no distance of slices: volumes in ml are not known"]
+    return [*said, *_angles(stack.geometry, stack.off_axial)]
+
+
+def _turned(origin: Origin) -> str:
+    if origin.transposed:
+        return "turned by a quarter or mirrored"
+    if origin.rows_flipped and origin.columns_flipped:
+        return "upside down"
+    return "mirrored" if origin.rows_flipped or origin.columns_flipped else ""
+
+
+def _angles(geometry: Geometry, off_axial: float) -> list[str]:
+    said = []
+    tilt, scatter = _tilt(geometry)
+    if tilt > _SLIGHT_DEGREES / 2:
+        said.append(
+            f"gantry tilt of {tilt:.0f} degrees: each slice is shifted against the next along its plane"
+        )
+    elif off_axial > _SLIGHT_DEGREES:
+        said.append(f"slightly oblique: {off_axial:.0f} degrees off axial")
+    if scatter > np.linalg.norm(geometry.row_step):
+        said.append(f"the slices are shifted irregularly along their plane, by up to {scatter:.1f} mm")
+    in_plane = np.degrees(np.arctan2(abs(geometry.column_step[1]), abs(geometry.column_step[0])))
+    if in_plane > _SLIGHT_DEGREES:
+        said.append(f"the slices are turned in their plane by {in_plane:.0f} degrees, and stay so")
+    return said
+
+
+def _tilt(geometry: Geometry) -> tuple[float, float]:
+    """Degrees between the way from slice to slice and the normal; how far, in mm, slices lie off that way."""
+    heights = geometry.heights_mm
+    if len(heights) < 2:
+        return 0.0, 0.0
+    shifts = geometry.positions - heights[:, None] * geometry.normal
+    line = np.polynomial.polynomial.polyfit(heights, shifts, 1)
+    off = np.linalg.norm(shifts - (line[0] + heights[:, None] * line[1]), axis=1)
+    return float(np.degrees(np.arctan(np.linalg.norm(line[1])))), float(off.max())
+
+
+def _header(stack: Stack) -> list[str]:
+    frame = stack.frames[0]
+    header = frame.header
+    said = []
+    if not header.modality:
+        said.append("no modality in the header: taken as CT")
+    if header.body_part and not any(part in header.body_part for part in _CHEST):
+        said.append(f"BodyPartExamined says {_word(header.body_part)}, not the chest; it is often wrong")
+    if any(part.header.lossy or part.header.encoding.syntax in LOSSY for part in stack.frames):
+        said.append("compressed with loss: fine detail may be gone")
+    if _PROJECTIONS.intersection(header.image_type):
+        said.append("projections through several slices (such as MIP), which show findings otherwise")
+    if header.rescale_type == "HU_MOD":
+        said.append("modified Hounsfield units (RescaleType HU_MOD)")
+    if not all(map(states_hu, stack.frames)):
+        said.append(NO_RESCALE)
+    elif (padding := _tissue_padding(frame)) is not None:
+        said.append(f"PixelPaddingValue means {padding:.0f} HU, a value of tissue: such pixels became air")
+    return said
+
+
+def _word(text: str) -> str:
+    return "".join(letter for letter in text if letter.isalnum() or letter in " _-")[:16]
+
+
+def _tissue_padding(frame: Frame) -> float | None:
+    if frame.header.encoding.padding is None:
+        return None
+    hu = padding_range(frame.header.encoding)[1] * (frame.slope or 1.0) + (frame.intercept or 0.0)
+    return hu if _TISSUE_HU[0] < hu < _TISSUE_HU[1] else None

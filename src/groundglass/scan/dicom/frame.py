@@ -1,9 +1,169 @@
-"""Frame: what is kept of one DICOM image's header."""
+"""Values: what a DICOM dataset states, as plain Python, with None or "" for what it does not state rightly."""
 
+import io
+import math
+import struct
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
-from groundglass.scan.dicom.extent import Extent
+from pydicom import Dataset
+from pydicom.sequence import Sequence
+
 from groundglass.scan.members import Found
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """One value as text without padding, several joined by a backslash; "" where it is missing or damaged."""
+    return "\\".join(texts(dataset, keyword))
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Every value as text, in capitals as they are; () where there is none."""
+    value = _value(dataset, keyword)
+    if value is None or isinstance(value, (bytes, Dataset)):
+        return ()
+    several = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    found = tuple("".join(filter(str.isprintable, str(one))).strip() for one in several)
+    return found if any(found) else ()
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """One finite number; None where it is missing, damaged or not finite."""
+    values = numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def rescale(dataset: Dataset, keyword: str) -> float | None:
+    """A number of a rescale: None where it is missing, NaN where it is there but is no finite number."""
+    stated = number(dataset, keyword)
+    return math.nan if stated is None and text(dataset, keyword) else stated
+
+
+def numbers(dataset: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+    """Finite numbers, ``count`` of them if given; None where they are missing, damaged or of another count."""
+    try:
+        values = tuple(float(one.replace(",", ".")) for one in texts(dataset, keyword))
+    except ValueError:
+        return None
+    if not values or (count is not None and len(values) != count) or not all(map(math.isfinite, values)):
+        return None
+    return values
+
+
+def whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
+    """One whole number; ``default`` where it is missing or damaged."""
+    value = number(dataset, keyword)
+    return default if value is None else int(value)
+
+
+def stored_value(dataset: Dataset, keyword: str) -> int | None:
+    """A value of type "US or SS", of which implicit syntaxes do not tell the sign; None where it is missing."""
+    value = _value(dataset, keyword)
+    if isinstance(value, bytes) and len(value) in (2, 4):
+        return int.from_bytes(value, "little", signed=False)
+    return value if isinstance(value, int) else None
+
+
+def item(dataset: Dataset, keyword: str) -> Dataset:
+    """The first item of a sequence; an empty dataset where there is none."""
+    several = items(dataset, keyword)
+    return several[0] if several else Dataset()
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Every item of a sequence; [] where there is none."""
+    value = _value(dataset, keyword)
+    return list(value) if isinstance(value, Sequence) else []
+
+
+def raw_bytes(dataset: Dataset, keyword: str) -> bytes:
+    """The bytes of a value; b"" where it is missing."""
+    value = _value(dataset, keyword)
+    return value if isinstance(value, bytes) else b""
+
+
+def _value(dataset: Dataset, keyword: str) -> object:
+    try:
+        return dataset.get(keyword)
+    except Exception:  # on damaged bytes pydicom's converters raise nearly any kind
+        return None
+
+
+UNDEFINED = 0xFFFFFFFF
+_ITEM = (0xFFFE, 0xE000)
+_PIXELS = {0x0008: "float", 0x0009: "double", 0x0010: "integer"}
+_LONG_VR = {b"OB", b"OW", b"OF", b"OD", b"UN"}
+MAX_FRAGMENTS = 100_000
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The value of PixelData.
+
+    Attributes
+    ----------
+    start
+        Where it starts, in bytes from the start of the file (of the inflated dataset of a deflated one).
+    length
+        In bytes; for encapsulated pixels the items that are there.
+    encapsulated
+        Whether the pixels lie in items (PS3.5 A.4).
+    complete
+        False where the file ends before the last item does.
+    integer
+        False for FloatPixelData and DoubleFloatPixelData.
+    """
+
+    start: int
+    length: int
+    encapsulated: bool
+    complete: bool
+    integer: bool
+
+
+def measure(stream: BinaryIO, implicit: bool, little: bool) -> Extent | None:
+    """Find the pixels in ``stream``, which stands where PixelData or the end of the file comes next.
+
+    ``implicit`` and ``little`` say how its elements are written: without VRs, and with the lowest byte first.
+    """
+    order = "<" if little else ">"
+    start = stream.read(8)
+    if len(start) < 8:
+        return None
+    group, element, length = struct.unpack(f"{order}HHL", start)
+    if group != 0x7FE0 or element not in _PIXELS:
+        return None
+    if not implicit:
+        length = int.from_bytes(start[6:], "little" if little else "big")
+        if start[4:6] in _LONG_VR:
+            rest = stream.read(4)
+            if len(rest) < 4:
+                return None
+            (length,) = struct.unpack(f"{order}L", rest)
+    value = stream.tell()
+    there = stream.seek(0, io.SEEK_END) - value
+    integer = _PIXELS[element] == "integer"
+    if length != UNDEFINED:
+        return Extent(value, min(length, there), False, length <= there, integer)
+    stream.seek(value)
+    complete = _walk(stream, value + there)
+    return Extent(value, there, True, complete, integer)
+
+
+def _walk(stream: BinaryIO, end: int) -> bool:
+    """Whether every item of encapsulated pixels lies before ``end``, and at least one with content does."""
+    filled = 0
+    for number in range(MAX_FRAGMENTS):
+        start = stream.read(8)
+        if len(start) < 8:
+            return False
+        group, element, length = struct.unpack("<HHL", start)
+        if (group, element) != _ITEM:
+            return filled > 0 and group == 0xFFFE
+        if stream.seek(length, io.SEEK_CUR) > end:
+            return False
+        filled += number > 0 and length > 0
+    return False
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import io
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import pydicom
 from pydicom import Dataset, config
@@ -25,10 +26,9 @@ from pydicom.uid import (
 )
 
 from groundglass.errors import ScanError
-from groundglass.scan.dicom import values
-from groundglass.scan.dicom.extent import Extent, measure
-from groundglass.scan.dicom.frame import Encoding, Frame, Header
-from groundglass.scan.members import HEAD, MAX_BYTES, Found, open_member
+from groundglass.scan.dicom import frame as values
+from groundglass.scan.dicom.frame import Encoding, Extent, Frame, Header, measure
+from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
 
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _DISTINGUISHING = (
@@ -104,7 +104,7 @@ def read_header(found: Found) -> list[Frame]:
         series=values.text(dataset, "SeriesInstanceUID"),
     )
     if "PerFrameFunctionalGroupsSequence" in dataset:
-        from groundglass.scan.dicom.enhanced import enhanced_frames
+        from groundglass.scan.dicom.headers import enhanced_frames
 
         return enhanced_frames(dataset, header)
     return [classic_frame(dataset, header)]
@@ -232,3 +232,98 @@ def _encoding(dataset: Dataset, syntax: str, extent: Extent | None) -> Encoding:
         offsets=values.raw_bytes(dataset, "ExtendedOffsetTable"),
         lengths=values.raw_bytes(dataset, "ExtendedOffsetTableLengths"),
     )
+
+
+T = TypeVar("T")
+
+
+def enhanced_frames(dataset: Dataset, header: Header) -> list[Frame]:
+    """The frames of an enhanced image (PS3.3 C.7.6.16), as their functional groups describe them.
+
+    A group may stand once for all frames, in the shared groups, or in each frame's own, which wins.
+
+    Raises
+    ------
+    ScanError
+        If the number of frames is not that of their groups.
+    """
+    shared = values.item(dataset, "SharedFunctionalGroupsSequence")
+    own = values.items(dataset, "PerFrameFunctionalGroupsSequence")
+    if len(own) != header.encoding.frames:
+        problem = f"its header claims {header.encoding.frames} frames and describes {len(own)}"
+        raise ScanError(str(header.found.member), problem, "it is damaged, get it anew")
+    return [_frame(header, index, _Groups(group, shared)) for index, group in enumerate(own)]
+
+
+class _Groups:
+    """Looks a value up in a frame's own functional groups, then in the shared ones."""
+
+    def __init__(self, own: Dataset, shared: Dataset) -> None:
+        self._both = (own, shared)
+
+    def get(self, read: Callable[[Dataset, str], T], sequence: str, keyword: str) -> T:
+        own, shared = (read(values.item(group, sequence), keyword) for group in self._both)
+        return own if own not in (None, "", ()) else shared
+
+
+def _frame(header: Header, index: int, groups: _Groups) -> Frame:
+    def numbers(count: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
+        return lambda item, keyword: values.numbers(item, keyword, count)
+
+    rescale = "PixelValueTransformationSequence"
+    content = "FrameContentSequence"
+    kernel = groups.get(values.text, "CTReconstructionSequence", "ConvolutionKernel")
+    return Frame(
+        header=header,
+        index=index,
+        position=groups.get(numbers(3), "PlanePositionSequence", "ImagePositionPatient"),
+        orientation=groups.get(numbers(6), "PlaneOrientationSequence", "ImageOrientationPatient"),
+        spacing=groups.get(numbers(2), "PixelMeasuresSequence", "PixelSpacing"),
+        slope=groups.get(values.rescale, rescale, "RescaleSlope"),
+        intercept=groups.get(values.rescale, rescale, "RescaleIntercept"),
+        location=None,
+        instance=groups.get(values.number, content, "InStackPositionNumber"),
+        gap=groups.get(values.number, "PixelMeasuresSequence", "SpacingBetweenSlices"),
+        thickness=groups.get(values.number, "PixelMeasuresSequence", "SliceThickness"),
+        stack=groups.get(values.text, content, "StackID"),
+        kernel=kernel,
+        marks=(
+            groups.get(values.text, content, "FrameAcquisitionNumber"),
+            groups.get(values.text, content, "TemporalPositionIndex"),
+            kernel,
+            groups.get(values.text, "CTImageFrameTypeSequence", "FrameType"),
+        ),
+    )
+
+
+@quiet()
+def referenced_files(path: Path) -> tuple[list[Path], int]:
+    """The files that the directory's records name.
+
+    Returns
+    -------
+    Those that are there, and how many are not.
+
+    Raises
+    ------
+    ScanError
+        If it cannot be read, or names no file.
+    """
+    records = values.items(read_dataset_of(found(path)), "DirectoryRecordSequence")
+    names = [name for record in records if (name := values.texts(record, "ReferencedFileID"))]
+    if not names:
+        raise ScanError(path, "this DICOMDIR names no file", "name the folder of the DICOM files instead")
+    places = [_place(path.parent, name) for name in names]
+    files = list(dict.fromkeys(place for place in places if place is not None))
+    return files, places.count(None)
+
+
+def _place(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """Where a file is; some systems show a disc's names in small letters. None where it is not, or lies outside."""
+    if any(name in ("", ".", "..") or "/" in name for name in names):
+        return None
+    for spelled in (names, tuple(name.lower() for name in names)):
+        place = folder.joinpath(*spelled)
+        if place.is_file():
+            return place
+    return None

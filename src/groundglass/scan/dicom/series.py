@@ -8,17 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from groundglass.errors import ScanError
-from groundglass.scan.dicom.assess import NO_RESCALE, NO_RESCALE_READ, problem, warnings
-from groundglass.scan.dicom.checks import Problem, states_hu
+from groundglass.scan.dicom.checks import NO_RESCALE, NO_RESCALE_READ, Problem, problem, states_hu, warnings
 from groundglass.scan.dicom.frame import Frame
-from groundglass.scan.dicom.grouping import stacks
 from groundglass.scan.dicom.headers import read_header
-from groundglass.scan.dicom.pixels import SliceReader
-from groundglass.scan.dicom.stacking import Stack, stack
-from groundglass.scan.dicom.units import guess_intercept
+from groundglass.scan.dicom.pixels import SliceReader, guess_intercept
+from groundglass.scan.dicom.stacking import Stack, stack, stacks
 from groundglass.scan.members import Found, chunks
-from groundglass.scan.series import Series
-from groundglass.scan.volume import Volume
+from groundglass.scan.volume import Series, Volume
 
 
 def dicom_series(

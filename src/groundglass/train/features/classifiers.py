@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 
 from groundglass.errors import GroundglassError
 from groundglass.labels import POSITIVE
-from groundglass.train.features.recipe import ClassifierName
+from groundglass.recipe.tasks import ClassifierName
 
 CLASSIFIER = "classifier"
 """The last step of every pipeline."""

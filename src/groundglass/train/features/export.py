@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.tasks import FeaturesRecipe
 from groundglass.train.export import OPSET, TOLERANCE, finish_bundle, onnx_graph
 from groundglass.train.features.classifiers import CLASSIFIER, Tuned, classifier_logits
 from groundglass.train.features.features import pooled
-from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.loop import PartData
 from groundglass.train.run import Run
 

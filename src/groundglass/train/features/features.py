@@ -7,10 +7,10 @@ from rich.progress import track
 from torch import nn
 
 from groundglass.preprocess import Preprocessing
-from groundglass.train.features.recipe import FeatureModel
+from groundglass.recipe.recipe import Model
+from groundglass.recipe.tasks import FeatureModel
 from groundglass.train.models import build_model
 from groundglass.train.module import model_images
-from groundglass.train.recipe import Model
 
 BATCH = 16
 

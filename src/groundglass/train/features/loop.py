@@ -12,9 +12,9 @@ from torch import nn
 from groundglass.data.splits import groups
 from groundglass.errors import GroundglassError
 from groundglass.files import replacing, write_text
+from groundglass.recipe.tasks import FeaturesRecipe
 from groundglass.train.features.classifiers import Tuned, classifier_logits, tune
 from groundglass.train.features.features import frozen_backbone, pooled
-from groundglass.train.features.recipe import FeaturesRecipe
 from groundglass.train.loop import load_part
 from groundglass.train.run import Run
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from groundglass.bundle.engine import Engine
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
+from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.train.export import finish_bundle, kept_epoch, onnx_graph
 from groundglass.train.grounded.module import GroundedModule
 from groundglass.train.grounded.network import Grounded
-from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.loop import PartData
 from groundglass.train.run import Run
 from groundglass.train.segmentation.export import halve_weights

@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.callbacks import EpochLog
 from groundglass.train.grounded.module import GroundedModule
-from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.grounded.slices import BalancedBatches, load_masked_slices
 from groundglass.train.loop import (
     LOGGED,

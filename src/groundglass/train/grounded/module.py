@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import binary_accuracy, binary_auroc
 
+from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.train.augment import Augment
 from groundglass.train.grounded.network import frozen_parameters, grounded_network
 from groundglass.train.grounded.painted import paint
-from groundglass.train.grounded.recipe import GroundedRecipe
 from groundglass.train.grounded.slices import MaskedSlices
 from groundglass.train.losses import make_loss
 from groundglass.train.module import model_images

@@ -14,11 +14,10 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from groundglass.errors import GroundglassError
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.train.grounded.recipe import GroundedModel
-from groundglass.train.recipe import parse_recipe
+from groundglass.recipe.recipe import parse_recipe
+from groundglass.recipe.tasks import GroundedModel, SegmentationRecipe
+from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.train.segmentation.models import build_segmentation_model
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 STRIDE = 8
 """Pixels of the input to a place that is judged."""

@@ -12,8 +12,7 @@ from rich.progress import track
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
-from groundglass.segment.reading import answer_files
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, answer_files
 from groundglass.train.segmentation.augment import place_masks
 from groundglass.train.segmentation.slices import read_truth
 from groundglass.train.slices import EpochSampler

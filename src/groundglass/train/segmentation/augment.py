@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.tasks import SegmentationAugmentation
 from groundglass.train.segmentation.anatomy import with_gas, without_lungs
 from groundglass.train.segmentation.distractors import draw_marks, not_ct
-from groundglass.train.segmentation.recipe import SegmentationAugmentation
 
 Grey = NDArray[np.float32]
 Masks = NDArray[np.uint8]

@@ -99,7 +99,7 @@ def _photographs() -> list[NDArray[np.uint8]]:
 @functools.cache
 def _radiographs() -> list[NDArray[np.float32]]:
     """Frontal radiographs of phantoms."""
-    from groundglass.scan.phantom import make_phantom
+    from groundglass.phantom import make_phantom
 
     return [radiograph(make_phantom(seed, shape=(96, 128, 128)).scan.pixels) for seed in RADIOGRAPHED]
 

@@ -16,17 +16,15 @@ from groundglass import __version__
 from groundglass.bundle.engine import Engine
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.overlap import evaluate_overlap, overlap_rows
-from groundglass.evaluate.overlap_table import read_overlaps, write_overlaps
-from groundglass.segment.bundle import SegmenterBundle
-from groundglass.segment.facts import SegmenterFacts
+from groundglass.evaluate.predictions import read_overlaps, write_overlaps
+from groundglass.recipe.recipe import dump_recipe
+from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.segment.masks import PostProcessing
-from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.segmenter import Segmenter, SegmenterBundle, SegmenterFacts
 from groundglass.train.export import kept_epoch, onnx_graph, training_facts
-from groundglass.train.recipe import dump_recipe
 from groundglass.train.run import Run
 from groundglass.train.segmentation.judge import overlaps
 from groundglass.train.segmentation.module import SegmenterModule
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 from groundglass.train.segmentation.slices import MaskedPart, case_codes
 
 TOLERANCE = {"f32": 0.005, "bf16": 0.03}

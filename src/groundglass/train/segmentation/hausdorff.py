@@ -53,7 +53,7 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
 def overlap_row(
     path: str, case: str, structure: str, predicted: Mask, true: Mask
 ) -> dict[str, str | int | float | None]:
-    """A row of masks.csv, as :mod:`groundglass.evaluate.overlap_table` reads it.
+    """A row of masks.csv, as :mod:`groundglass.evaluate.predictions` reads it.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.evaluate.overlap_table import STRUCTURES
+from groundglass.evaluate.predictions import STRUCTURES
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.segmentation.hausdorff import overlap_row
 from groundglass.train.segmentation.slices import read_truth
@@ -18,7 +18,7 @@ Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 def overlaps(
     segmenter: Segmenter, rows: pd.DataFrame, watch: Watch = lambda items, total: items
 ) -> pd.DataFrame:
-    """How a segmenter's masks overlap with the truth: the table of groundglass.evaluate.overlap_table.
+    """How a segmenter's masks overlap with the truth: the table of groundglass.evaluate.predictions.
 
     They are judged as users get them: empty, where the segmenter says that there is a problem.
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from groundglass.errors import GroundglassError
+from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.train.callbacks import EpochLog
 from groundglass.train.loop import fit, keep_best, kept_weights, make_trainer, quieten
 from groundglass.train.run import Run
 from groundglass.train.segmentation.module import SegmenterModule
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 from groundglass.train.segmentation.slices import MaskedPart, case_codes, load_masked_part, make_masked_loader
 
 LOGGED = ("train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice")

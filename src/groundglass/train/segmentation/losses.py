@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from groundglass.train.segmentation.recipe import SegmentationLoss
+from groundglass.recipe.tasks import SegmentationLoss
 
 
 class MaskLoss(nn.Module):

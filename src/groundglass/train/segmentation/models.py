@@ -7,9 +7,9 @@ import segmentation_models_pytorch as smp
 from torch import nn
 
 from groundglass.errors import GroundglassError
+from groundglass.recipe.tasks import SegmentationModel
 from groundglass.train.models import timm_backbone
 from groundglass.train.segmentation.bcdunet import BCDUNet
-from groundglass.train.segmentation.recipe import SegmentationModel
 
 CLASSES = 2
 """Lungs, lesions included, and lesions."""

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundglass.preprocess import Preprocessing
+from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.train.module import model_images
 from groundglass.train.optimisers import optimiser_and_schedule
 from groundglass.train.segmentation.augment import Augment
 from groundglass.train.segmentation.losses import MaskLoss
 from groundglass.train.segmentation.models import build_segmentation_model
-from groundglass.train.segmentation.recipe import SegmentationRecipe
 
 AUGMENTING = 2
 """Threads that augment a batch: OpenCV and numpy let go of Python's lock."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap_table import STRUCTURES
+from groundglass.evaluate.predictions import STRUCTURES
 from groundglass.preprocess import Preprocessing
 from groundglass.train.segmentation.augment import place_masks
 from groundglass.train.slices import Batches, decode

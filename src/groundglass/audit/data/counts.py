@@ -1,0 +1,396 @@
+"""GG116: how many slices of each class there are, in all, in each part and from each source."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency
+
+from groundglass.audit.check import SEVERITIES, Check, NotApplicable, Result, Severity
+from groundglass.audit.material import Material
+from groundglass.audit.measures import Kind, effective_number, half_width, kind_of_groups, needed, sizes
+from groundglass.data.manifest import PARTS
+from groundglass.evaluate.evaluation import Estimate
+from groundglass.evaluate.metrics import FEW_UNITS
+from groundglass.labels import NEGATIVE, POSITIVE
+
+MOST_TO_ONE = 3.0
+"""Slices of the commoner class to one of the rarer, over which a warning is due."""
+UNLIKELY = 0.01
+"""The chi-squared test between parts speaks from a p-value under this on."""
+
+Finding = tuple[Severity, str]
+
+
+@dataclass(frozen=True)
+class _Count:
+    name: str
+    positives: int
+    negatives: int
+    groups: int
+
+    @classmethod
+    def of(cls, material: Material, name: str, where: NDArray[np.bool_]) -> "_Count":
+        positives = int(material.truth[where].sum())
+        return cls(name, positives, int(where.sum()) - positives, len(np.unique(material.units[where])))
+
+    @property
+    def slices(self) -> int:
+        return self.positives + self.negatives
+
+    @property
+    def commoner(self) -> str:
+        return POSITIVE if self.positives > self.negatives else NEGATIVE
+
+    @property
+    def share(self) -> float:
+        """Of the commoner class."""
+        return max(self.positives, self.negatives) / self.slices
+
+    @property
+    def single(self) -> bool:
+        return min(self.positives, self.negatives) == 0
+
+    @property
+    def lopsided(self) -> bool:
+        return not self.single and self.share > MOST_TO_ONE * (1 - self.share)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        return self.name, str(self.slices), str(self.positives), str(self.negatives), f"{self.share:.0%}"
+
+
+class ClassBalance(Check[Material]):
+    """Whether both classes are there in similar numbers, everywhere."""
+
+    code = "GG116"
+    title = "Class balance"
+    severity = "error"
+    remedy = (
+        "Have both classes in every part and from every source, in like shares; report sensitivity, "
+        "specificity and AUC instead of accuracy, and weigh the rarer class in training."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Count the classes."""
+        everything = _Count.of(material, "all", np.ones(len(material.truth), dtype=bool))
+        parts = [_Count.of(material, f"part {part}", material.parts == part) for part in PARTS]
+        parts = [part for part in parts if part.slices]
+        sources = _sources(material)
+        findings = list(_findings(material, everything, parts, sources))
+        told = (
+            f"{max(everything.positives, everything.negatives)} of {everything.slices} slices are "
+            f"{everything.commoner}: always answering that is right for {everything.share:.0%} of them."
+        )
+        return Result(
+            min((severity for severity, _ in findings), key=SEVERITIES.index, default=None),
+            " ".join([told, *(sentence for _, sentence in findings)]),
+            Estimate(value=everything.share),
+            "accuracy of always answering the commoner class",
+            header=("Of", "Slices", POSITIVE, NEGATIVE, "Always the commoner"),
+            rows=tuple(count.row for count in (everything, *parts, *sources)),
+        )
+
+
+def _sources(material: Material) -> list[_Count]:
+    """The sources, where there are several."""
+    source = material.manifest["source"].to_numpy(dtype=str)
+    names = np.unique(source)
+    if len(names) < 2:
+        return []
+    return [_Count.of(material, f"source {name}" if name else "no source", source == name) for name in names]
+
+
+def _findings(
+    material: Material, everything: _Count, parts: list[_Count], sources: list[_Count]
+) -> Iterator[Finding]:
+    if everything.single:
+        yield "error", "There is no slice of the other class, so that nothing can be told apart."
+        return
+    if names := _names(part for part in parts if part.single):
+        yield "error", f"Of one class only: {names}."
+    single = [source for source in sources if source.single]
+    if names := _names(source for source in single if source.groups >= FEW_UNITS):
+        yield "error", f"Of one class only, so that the source alone tells the label: {names}."
+    if names := _names(source for source in single if source.groups < FEW_UNITS):
+        yield "warning", f"Of one class only, but of fewer than {FEW_UNITS} patients or groups: {names}."
+    if names := _names(count for count in (everything, *parts, *sources) if count.lopsided):
+        yield "warning", f"More than {MOST_TO_ONE:g} of one class to one of the other: {names}."
+    p_value = _p_value(material)
+    if p_value < UNLIKELY:
+        yield (
+            "warning",
+            f"The parts differ in their shares of {POSITIVE} more than by chance (p {p_value:.1g}).",
+        )
+
+
+def _names(counts: Iterator[_Count]) -> str:
+    return ", ".join(
+        f"{count.name} ({count.positives} {POSITIVE}, {count.negatives} not)" for count in counts
+    )
+
+
+def _p_value(material: Material) -> float:
+    """Of Pearson's chi-squared test between parts, of groups and not slices; 1 where nothing is to be tested."""
+    frame = pd.DataFrame({"unit": material.units, "part": material.parts, "truth": material.truth})
+    once = frame[frame["part"] != ""].drop_duplicates()
+    table = pd.crosstab(once["part"], once["truth"])
+    if min(table.shape) < 2:
+        return 1.0
+    return float(chi2_contingency(table.to_numpy()).pvalue)
+
+
+DOMINATING = 0.10
+"""Share of a class's slices over which one group dominates it."""
+LITTLE_WORTH = 0.5
+"""A note is due where the effective number is under this share of the groups."""
+
+SizeFinding = tuple[Severity, str]
+
+
+class GroupSizes(Check[Material]):
+    """Whether a few patients make up the data, and whether patients are known at all."""
+
+    code = "GG117"
+    title = "Tiny and dominating groups"
+    severity = "warning"
+    remedy = (
+        "Fill the column patient of the manifest, limit the slices of one patient or count each patient once, and "
+        "bootstrap by patient."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Count groups and their slices."""
+        kind = kind_of_groups(material.manifest)
+        everything = sizes(material.units)
+        worth = effective_number(everything)
+        findings = [*_unknown(material, kind), *_by_class(material, kind), *_worth(everything, worth, kind)]
+        return Result(
+            min((severity for severity, _ in findings), key=SEVERITIES.index, default=None),
+            " ".join([_overview(everything, worth, kind), *(sentence for _, sentence in findings)]),
+            Estimate(value=worth),
+            f"effective number of {kind}s",
+            files=tuple(material.paths[_in_dominating(material)].tolist()),
+            header=(
+                "Of",
+                "Slices",
+                f"{kind}s".capitalize(),
+                "Median",
+                "Largest",
+                "Its share",
+                "Effective number",
+            ),
+            rows=(
+                _row("all", everything),
+                *(_row(name, sizes(material.units[of])) for name, of in _classes(material)),
+            ),
+        )
+
+
+def _overview(everything: NDArray[np.intp], worth: float, kind: Kind) -> str:
+    if kind == "slice":
+        return f"There are {len(everything)} slices."
+    return (
+        f"{everything.sum()} slices come from {len(everything)} {kind}s, the largest with {everything[0]}; these "
+        f"are worth {worth:.0f} of equal size."
+    )
+
+
+def _classes(material: Material) -> list[tuple[str, NDArray[np.bool_]]]:
+    """The classes that have slices, and which they are."""
+    both = ((POSITIVE, material.truth), (NEGATIVE, ~material.truth))
+    return [(name, of) for name, of in both if of.any()]
+
+
+def _unknown(material: Material, kind: Kind) -> Iterator[SizeFinding]:
+    if kind == "slice":
+        yield (
+            "warning",
+            "No patient is known: each slice counts as a patient of its own, so that intervals are by slice and "
+            "too narrow, and one patient may lie in two parts.",
+        )
+    elif kind == "guessed block":
+        yield (
+            "warning",
+            "No patient is known: intervals are by guessed blocks of neighbouring numbers, and one patient may "
+            "lie in two parts.",
+        )
+    elif kind == "group":
+        nameless = int((material.manifest["patient"] == "").sum())
+        share = f"{nameless} of {len(material.manifest)} slices name no patient"
+        known = nameless < len(material.manifest)
+        yield ("note" if known else "warning"), f"{share}."
+
+
+def _by_class(material: Material, kind: Kind) -> Iterator[SizeFinding]:
+    for name, of in _classes(material):
+        slices = sizes(material.units[of])
+        share = slices[0] / slices.sum()
+        if len(slices) < FEW_UNITS:
+            count = "one" if len(slices) == 1 else str(len(slices))
+            yield "warning", f"All slices of {name} come from {count} {kind}{'s' if len(slices) > 1 else ''}."
+        elif share > DOMINATING:
+            yield "warning", f"One {kind} holds {share:.0%} of the slices of {name}."
+
+
+def _worth(everything: NDArray[np.intp], worth: float, kind: Kind) -> Iterator[SizeFinding]:
+    if worth < LITTLE_WORTH * len(everything):
+        yield "note", f"The {kind}s are very unequal: a few of them decide every figure by slice."
+
+
+def _in_dominating(material: Material) -> NDArray[np.bool_]:
+    """Which slices are of a group that dominates its class."""
+    found = np.zeros(len(material.truth), dtype=bool)
+    for _, of in _classes(material):
+        counts = np.bincount(material.units[of], minlength=int(material.units.max()) + 1)
+        found |= of & (counts[material.units] > max(1, DOMINATING * of.sum()))
+    return found
+
+
+def _row(name: str, slices: NDArray[np.intp]) -> tuple[str, ...]:
+    return (
+        name,
+        str(slices.sum()),
+        str(len(slices)),
+        f"{np.median(slices):g}",
+        str(slices[0]),
+        f"{slices[0] / slices.sum():.1%}",
+        f"{effective_number(slices):.1f}",
+    )
+
+
+AREAS = (0.80, 0.90, 0.95)
+JUDGED = 0.90
+"""The AUC whose interval is judged."""
+WIDE = 0.05
+"""Half-width of its 95% interval over which a warning is due."""
+AIMS = (0.05, 0.025)
+"""Half-widths for which the number of patients is told."""
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of a class: how many, and how many equal ones they are worth."""
+
+    count: int
+    worth: float
+
+    @classmethod
+    def of(cls, units: NDArray[np.intp]) -> "_Groups":
+        slices = sizes(units)
+        return cls(len(slices), effective_number(slices))
+
+
+class TooFewPatients(Check[Material]):
+    """Whether the test part has the patients that a trustworthy figure needs."""
+
+    code = "GG118"
+    title = "Too few patients"
+    severity = "warning"
+    needs = ("two classes",)
+    remedy = (
+        "Test on more patients, or all of them by cross-validation; give every figure with its interval by "
+        "patient, and do not rank detectors whose intervals overlap."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Expect the interval of an AUC from the groups of the test part."""
+        name, tested = _tested(material)
+        positives = _Groups.of(material.units[tested & material.truth])
+        negatives = _Groups.of(material.units[tested & ~material.truth])
+        kind = kind_of_groups(material.manifest)
+        wide = half_width(JUDGED, positives.worth, negatives.worth)
+        return Result(
+            "warning" if wide > WIDE else None,
+            f"{name} has {positives.count} {kind}s of {POSITIVE} and {negatives.count} of {NEGATIVE}"
+            f"{_worth_of_groups(positives, negatives)}: an AUC of {JUDGED:.2f} on them has the 95% interval "
+            f"{_interval(JUDGED, wide)}. For plus or minus {WIDE:g} it takes {needed(JUDGED, WIDE)} patients of "
+            f"each class.{_guessed(kind)}",
+            Estimate(value=wide),
+            f"half-width of the expected 95% interval of an AUC of {JUDGED:.2f}",
+            header=(
+                "AUC",
+                "Expected 95% interval",
+                *(f"Patients of each class for ±{aim:g}" for aim in AIMS),
+            ),
+            rows=tuple(_area_row(area, positives, negatives) for area in AREAS),
+        )
+
+
+def _tested(material: Material) -> tuple[str, NDArray[np.bool_]]:
+    tested = material.parts == "test"
+    if not tested.any():
+        return "The dataset", np.ones(len(tested), dtype=bool)
+    if len(np.unique(material.truth[tested])) < 2:
+        raise NotApplicable("The test part is of one class: it gives no AUC.")
+    return "The test part", tested
+
+
+def _worth_of_groups(positives: _Groups, negatives: _Groups) -> str:
+    if positives.count == positives.worth and negatives.count == negatives.worth:
+        return ""
+    return f", worth {positives.worth:.0f} and {negatives.worth:.0f} of equal size"
+
+
+def _area_row(area: float, positives: _Groups, negatives: _Groups) -> tuple[str, ...]:
+    width = half_width(area, positives.worth, negatives.worth)
+    return f"{area:.2f}", _interval(area, width), *(str(needed(area, aim)) for aim in AIMS)
+
+
+def _interval(area: float, width: float) -> str:
+    return f"{max(0.0, area - width):.2f} to {min(1.0, area + width):.2f}"
+
+
+def _guessed(kind: Kind) -> str:
+    if kind == "patient":
+        return ""
+    return " As not every patient is known, the patients may be fewer and the interval wider."
+
+
+LOST = 0.01
+"""Share of a class or a part from which on its loss is an error: it may change what the figures are of."""
+
+
+class Unreadable(Check[Material]):
+    """Counts what cannot be read, of all files and of the class or part that loses most."""
+
+    code = "GG119"
+    title = "Files that cannot be read"
+    severity = "error"
+    remedy = (
+        "Get the files anew or take their rows out of the manifest, and say in every report how many were left out "
+        "and of which class."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Count them."""
+        lost = [error.path for error in material.unreadable]
+        total = len(material.manifest) + len(lost)
+        if not lost:
+            return Result(None, f"All {total} files can be read.", Estimate(value=0.0), "share of files")
+        name, gone, of = _hit_most(material)
+        return Result(
+            "error" if gone / of > LOST else "warning",
+            f"{len(lost)} of {total} files ({len(lost) / total:.1%}) cannot be read and are left out of the other "
+            f"checks. {name} loses the largest share, {gone} of {of} ({gone / of:.1%}).",
+            Estimate(value=len(lost) / total),
+            "share of files",
+            files=tuple(map(str, lost)),
+            header=("File", "Problem"),
+            rows=tuple(
+                (error.path.name, "; ".join(filter(None, (error.problem, error.remedy))))
+                for error in material.unreadable
+            ),
+        )
+
+
+def _hit_most(material: Material) -> tuple[str, int, int]:
+    """The class or part that loses the largest share, in words, how many files it loses, and of how many."""
+    losses = []
+    for column, word in (("label", "The class"), ("split", "The part")):
+        gone = material.unread[column].value_counts()
+        of = gone.add(material.manifest[column].value_counts(), fill_value=0)
+        losses += [(f"{word} {value}", int(gone[value]), int(of[value])) for value in gone.index if value]
+    return max(losses, key=lambda loss: loss[1] / loss[2])

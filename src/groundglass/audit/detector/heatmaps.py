@@ -1,0 +1,304 @@
+"""Where a detector's heatmap lies: on the lungs, on the lesions, or elsewhere."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import trapezoid
+
+from groundglass.audit.changes import Picture, answers, some_of
+from groundglass.audit.check import Check, NotApplicable, Result
+from groundglass.audit.measures import estimated, mean, surely_over, surely_under
+from groundglass.audit.trial import Trial
+from groundglass.detect.detector import SliceFinding
+from groundglass.detect.heatmap import evidence_map
+from groundglass.evaluate.bootstrap import Floats, ratio
+from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.preprocess import Preprocessing
+from groundglass.segment.masks import Segmentation
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Place:
+    """How much lies on a place, as shares in [0, 1], each of shape (slices,).
+
+    Attributes
+    ----------
+    evidence
+        Of the positive evidence.
+    area
+        Of the area that the model saw: what a map that lies evenly has there.
+    best
+        Of a map of the same grid that lies on the place alone, as far as its coarse cells allow.
+    """
+
+    evidence: Floats
+    area: Floats
+    best: Floats
+
+    def aim(self, units: NDArray[np.intp], seed: int = 0) -> Estimate:
+        """How well the evidence is aimed at the place: 0 if it lies evenly, 1 if it lies there as well as it can.
+
+        Negative where it avoids the place. From the means over slices, with an interval by a bootstrap of
+        ``units``, shape (slices,).
+        """
+
+        def figure(weights: Floats) -> Floats:
+            evidence, area, best = (weights @ share for share in (self.evidence, self.area, self.best))
+            return ratio(evidence - area, best - area)
+
+        return estimated(figure, units, seed)
+
+
+def called_covid(trial: Trial) -> NDArray[np.intp]:
+    """Places in the sample of the slices that are called covid and whose heatmap has any colour, rising."""
+    preprocessing = trial.detector.bundle.facts.preprocessing
+    called = np.flatnonzero(trial.probability >= trial.threshold)
+    coloured = [_positive(trial.findings[place], preprocessing).any() for place in called]
+    return called[np.array(coloured, dtype=bool)]
+
+
+def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentation], Mask]) -> Place:
+    """How much of the heatmaps lies on a place.
+
+    Parameters
+    ----------
+    places
+        In the sample, of slices whose heatmap has any colour.
+    where
+        From a slice's segmentation to the place: bool, the slice's shape, somewhere True.
+    """
+    preprocessing = trial.detector.bundle.facts.preprocessing
+    shares = []
+    for place in places:
+        finding, mask = trial.findings[place], where(trial.segmentations[place])
+        aimed = replace(finding, evidence=_on_grid(finding, preprocessing, mask))
+        evidence, best = (_share(_positive(one, preprocessing), mask) for one in (finding, aimed))
+        shares.append((evidence, float(mask[finding.region.slices].mean()), best))
+    return Place(*np.array(shares).T)
+
+
+def _positive(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """What each pixel of a slice says for COVID-19: float32, the slice's shape, none negative."""
+    return np.maximum(evidence_map(finding, preprocessing), 0)
+
+
+def _share(heat: NDArray[np.float32], mask: Mask) -> float:
+    return float(heat[mask].sum(dtype=float) / heat.sum(dtype=float))
+
+
+def _on_grid(finding: SliceFinding, preprocessing: Preprocessing, mask: Mask) -> NDArray[np.float32]:
+    """The share of each cell of the heatmap's grid that lies on the mask."""
+    plain = preprocessing.model_copy(update={"clahe": None, "pad_value": 0.0})
+    laid = plain.place(mask[finding.region.slices].astype(np.float32)).astype(np.float32)
+    return np.asarray(cv2.resize(laid, finding.evidence.shape[::-1], interpolation=cv2.INTER_AREA))
+
+
+SHARES = (0.05, 0.10, 0.20, 0.40)
+"""Of the area that the model sees, what is taken away."""
+
+
+def fading(picture: Picture, order: NDArray[np.intp]) -> Iterator[Picture]:
+    """A slice with more and more of its pixels made black.
+
+    Black is air; what RISE also tries, a blurred slice or its mean grey, looks like ground glass in a lung.
+
+    Parameters
+    ----------
+    picture
+        The slice.
+    order
+        Flat indices of pixels, shape (pixels,), the first to go first.
+
+    Yields
+    ------
+    A picture for each of ``SHARES``, that share of ``order`` made black.
+    """
+    for share in SHARES:
+        changed = picture.copy()
+        changed.flat[order[: round(share * len(order))]] = 0
+        yield changed
+
+
+def pixel_order(
+    finding: SliceFinding, preprocessing: Preprocessing, heat: NDArray[np.float32]
+) -> NDArray[np.intp]:
+    """The pixels that the model saw, by the heat of the cell of the heatmap in which they lie, the hottest first.
+
+    Parameters
+    ----------
+    finding
+        Its region and the shape of its evidence say where the grid lies.
+    preprocessing
+        Of the detector.
+    heat
+        Of each cell, shape (rows, columns).
+
+    Returns
+    -------
+    Flat indices into the slice, shape (pixels,).
+    """
+    region = finding.region
+    box = preprocessing.box(region.height, region.width)
+    rows, columns = (
+        (np.arange(seen) + 0.5) / seen * inner + start
+        for seen, inner, start in ((region.height, box.height, box.top), (region.width, box.width, box.left))
+    )
+    cells = [
+        (inputs * count / side).astype(int)
+        for inputs, count, side in zip((rows, columns), heat.shape, preprocessing.size, strict=True)
+    ]
+    # Ranks: whole numbers of few bits are sorted much faster than floats.
+    ranks = np.empty(heat.size, dtype=np.uint16 if heat.size < 2**16 else np.uint32)
+    ranks[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
+    falling = np.argsort(ranks.reshape(heat.shape)[np.ix_(*cells)], axis=None, kind="stable")
+    shape = finding.scan.pixels.shape
+    return np.arange(shape[0] * shape[1]).reshape(shape)[region.slices].ravel()[falling]
+
+
+def deletion_curves(
+    trial: Trial, places: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probability as more and more is taken away, the hottest first, and in random order of the same grid.
+
+    Parameters
+    ----------
+    places
+        In the trial's sample.
+
+    Returns
+    -------
+    Two arrays, float64, shape (slices, 5): at 0, 5, 10, 20 and 40% of the area.
+    """
+    generator = np.random.default_rng(trial.material.seed)
+    preprocessing = trial.detector.bundle.facts.preprocessing
+
+    def pictures() -> Iterator[Picture]:
+        for place in places:
+            finding = trial.findings[place]
+            random = generator.permutation(finding.evidence.size).reshape(finding.evidence.shape)
+            for heat in (finding.evidence, random.astype(np.float32)):
+                yield from fading(trial.scans[place].pixels, pixel_order(finding, preprocessing, heat))
+
+    answered = answers(trial, pictures()).reshape(len(places), 2, len(SHARES))
+    whole = np.repeat(trial.probability[places, None, None], 2, axis=1)
+    curves = np.concatenate([whole, answered], axis=2)
+    return curves[:, 0], curves[:, 1]
+
+
+def area_under(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean probability between 0 and 40% of the area, by trapezoids: curves (slices, 5) to (slices,)."""
+    shares = np.array((0.0, *SHARES))
+    return np.asarray(trapezoid(curves, shares, axis=1) / shares[-1])
+
+
+LEAST_AIM = 0.25
+"""Where evidence is aimed less well at the lungs, between 0 of an even map and 1 of one on the lungs, the check
+speaks. A map on lesions at the lungs' border bleeds outside, so that much less than 1 is no fault."""
+LEAST_SLICES = 10
+
+
+class HeatmapPlace(Check[Trial]):
+    """Evidence inside the lungs; a warning where it surely is less than a quarter of the way from even to aimed."""
+
+    code = "GG204"
+    title = "Looks outside the lungs"
+    severity = "warning"
+    needs = ("lungs",)
+    remedy = (
+        "Look at the heatmaps of the files below for what they lie on, such as a border, a letter or the table, "
+        "and take that away from the training data; GG201 tells whether it decides the answer."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where too few slices with lungs are called covid."""
+        called = called_covid(subject)
+        places = called[np.array([subject.segmentations[place].found for place in called], dtype=bool)]
+        if len(places) < LEAST_SLICES:
+            raise NotApplicable(
+                f"The detector calls {len(places)} slices with lungs covid; at least {LEAST_SLICES} are needed."
+            )
+        lungs = heat_on(subject, places, lambda segmentation: segmentation.trusted_lungs)
+        aim = lungs.aim(subject.units[places], subject.material.seed)
+        found = surely_under(aim, LEAST_AIM)
+        grid = " x ".join(map(str, subject.findings[0].evidence.shape))
+        return Result(
+            "warning" if found else None,
+            f"On {len(places)} slices called covid, {lungs.evidence.mean():.0%} of the evidence for COVID-19 lies "
+            f"inside the lungs. A map that lies evenly would have {lungs.area.mean():.0%} there, and one of "
+            f"{grid} cells that lies on the lungs alone {lungs.best.mean():.0%}.",
+            figure=aim,
+            measure="aim at the lungs, 0 for an even map and 1 for one on the lungs alone",
+            files=_least_inside(subject, places, lungs) if found else (),
+            header=("place", "slices", "of the evidence", "of an even map", "of a map on it alone", "aim"),
+            rows=(_row(subject, "lungs", places, lungs), *_lesion_rows(subject, places)),
+        )
+
+
+def _least_inside(trial: Trial, places: NDArray[np.intp], lungs: Place) -> tuple[str, ...]:
+    """The files by how little of their evidence is inside the lungs, the least first."""
+    return tuple(trial.paths[places[row]] for row in np.argsort(lungs.evidence, kind="stable"))
+
+
+def _lesion_rows(trial: Trial, places: NDArray[np.intp]) -> list[tuple[str, ...]]:
+    shown = np.array([trial.segmentations[place].trusted_lesions.any() for place in places], dtype=bool)
+    if not shown.any():
+        return []
+    lesions = heat_on(trial, places[shown], lambda segmentation: segmentation.trusted_lesions)
+    return [_row(trial, "lesions", places[shown], lesions)]
+
+
+def _row(trial: Trial, name: str, places: NDArray[np.intp], on: Place) -> tuple[str, ...]:
+    shares = (f"{share.mean():.0%}" for share in (on.evidence, on.area, on.best))
+    return name, str(len(places)), *shares, format_estimate(on.aim(trial.units[places], trial.material.seed))
+
+
+LEAST_DELETION_SLICES, MOST_SLICES = 10, 100
+
+
+class Deletion(Check[Trial]):
+    """The deletion test (Petsiuk and others 2018, RISE, arXiv 1806.07421) against random deletion.
+
+    A warning where blacking out the hottest places does not surely lower the probability more than blacking out
+    as much of the slice at random.
+    """
+
+    code = "GG205"
+    title = "Heatmap does not explain the answer"
+    severity = "warning"
+    remedy = (
+        "Do not read these heatmaps as the reason of an answer. If that is what they are for, export the "
+        "detector with a heatmap of its own classifier (class activation of the last layer)."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where too few slices are called covid."""
+        seed = subject.material.seed
+        places = some_of(called_covid(subject), MOST_SLICES, seed)
+        if len(places) < LEAST_DELETION_SLICES:
+            raise NotApplicable(
+                f"The detector calls {len(places)} slices covid; at least {LEAST_DELETION_SLICES} are needed."
+            )
+        hottest, random = deletion_curves(subject, places)
+        units = subject.units[places]
+        gain = mean(area_under(random) - area_under(hottest), units, seed)
+        found = not surely_over(gain, 0)
+        after = [f"{curves[:, -1].mean():.2f}" for curves in (hottest, random)]
+        return Result(
+            "warning" if found else None,
+            f"Blacking out the hottest {SHARES[-1]:.0%} of {len(places)} slices called covid brings their mean "
+            f"probability from {hottest[:, 0].mean():.2f} to {after[0]}, and as much at random to "
+            f"{after[1]}. The area between the two curves is {format_estimate(gain, 3)}: the heatmap "
+            f"{'does not surely show' if found else 'shows'} what the answer depends on.",
+            figure=gain,
+            measure="area between random and hottest-first deletion",
+            header=("blacked out", "hottest first", "at random"),
+            rows=tuple(
+                (f"{share:.0%}", *(f"{curves[:, step].mean():.2f}" for curves in (hottest, random)))
+                for step, share in enumerate((0.0, *SHARES))
+            ),
+        )

@@ -1,0 +1,392 @@
+"""Whether probabilities are too extreme or too high: calibration slope and intercept, and the ECE to expect.
+
+Cox 1958, Two further applications of a model for binary regression, doi 10.1093/biomet/45.3-4.562; Van Calster et
+al. 2019, Calibration: the Achilles heel of predictive analytics, doi 10.1186/s12916-019-1466-7.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.model_selection import StratifiedGroupKFold
+
+from groundglass.audit.check import Check, NotApplicable, Result, Severity
+from groundglass.audit.measures import estimated
+from groundglass.audit.trial import Trial
+from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, ratio
+from groundglass.evaluate.calibration import BINS, BrierParts, bin_of, brier, brier_parts, reliability_curve
+from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, format_estimate
+from groundglass.evaluate.metrics import evaluate
+from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
+
+CERTAIN = 1e-6
+"""Probabilities are held this far from 0 and 1, whose logits are infinite."""
+ROUNDS, SETTLED = 15, 1e-6
+"""Newton's method is done where no coefficient moves by more; where so many rounds are not enough, the classes are
+parted wholly, or nearly so, and there is no answer."""
+SIMULATED = 1000
+"""Sets of labels that are drawn from the probabilities."""
+
+
+def calibration_slope(
+    truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int = 0
+) -> Estimate:
+    """The slope of a logistic regression of the truth on the logit of the probability.
+
+    1 is calibrated; under 1 the probabilities are too extreme (overconfident), over 1 not extreme enough. Below 0
+    they run against the truth.
+
+    Parameters
+    ----------
+    truth
+        bool, shape (slices,).
+    probability
+        In [0, 1], shape (slices,).
+    units, seed
+        As of :func:`groundglass.audit.measures.estimated`.
+
+    Returns
+    -------
+    An estimate without a value where the probability parts the classes wholly, or there is one only.
+    """
+    logits = _logits(probability)
+    columns = np.column_stack([np.ones_like(logits), logits])
+    return estimated(lambda w: _regression(columns, np.zeros_like(logits), truth, w)[:, 1], units, seed)
+
+
+def calibration_intercept(
+    truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int = 0
+) -> Estimate:
+    """What is added to every logit so that the mean probability is the share of positives.
+
+    Calibration in the large: 0 is calibrated, under 0 the probabilities are too high. Parameters as of
+    :func:`calibration_slope`; an estimate without a value where there is one class only.
+    """
+    logits = _logits(probability)
+    ones = np.ones((len(logits), 1))
+    return estimated(lambda w: _regression(ones, logits, truth, w)[:, 0], units, seed)
+
+
+def _logits(probability: Floats) -> Floats:
+    return np.asarray(logit(np.clip(probability, CERTAIN, 1 - CERTAIN)))
+
+
+def _regression(columns: Floats, offset: Floats, truth: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Coefficients of a logistic regression under each weighting, by Newton's method.
+
+    ``columns`` are (slices, coefficients) and ``weights`` (weightings, slices); the result is (weightings,
+    coefficients), NaN where it does not settle, as where the classes are parted wholly.
+    """
+    products = columns[:, :, None] * columns[:, None, :]
+    tiny = np.eye(columns.shape[1]) * 1e-12
+    found = np.zeros((len(weights), columns.shape[1]))
+    settled = np.zeros(len(weights), dtype=bool)
+    for _ in range(ROUNDS):
+        share = expit(found @ columns.T + offset)
+        slope = (weights * (truth - share)) @ columns
+        bend = np.tensordot(weights * share * (1 - share), products, axes=1)
+        step = np.linalg.solve(bend + tiny, slope[:, :, None])[:, :, 0]
+        found = found + step
+        settled = np.abs(step).max(axis=1) <= SETTLED
+        if settled.all():
+            break
+    return np.where(settled[:, None], found, np.nan)
+
+
+def expected_ece(probability: Floats, units: NDArray[np.intp], seed: int = 0) -> Floats:
+    """The calibration errors that perfectly calibrated probabilities show on as many slices, by chance alone.
+
+    Labels are drawn from the probabilities, after Broecker & Smith 2007, Increasing the reliability of reliability
+    diagrams, doi 10.1175/WAF993.1. The slices of a unit share one draw, since they share the patient: as few
+    patients give as large errors by chance.
+
+    Parameters
+    ----------
+    probability
+        In [0, 1], shape (slices,).
+    units
+        The group of each slice, numbered from 0, shape (slices,).
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    ECE of each of 1000 draws.
+    """
+    generator = np.random.default_rng(seed)
+    in_bin = bin_of(probability)[:, None] == np.arange(BINS)
+    count = int(units.max()) + 1
+    drawn = [generator.random(count)[units] < probability for _ in range(SIMULATED)]
+    distance = np.array([np.abs((probability - labels) @ in_bin).sum() for labels in drawn])
+    return distance / len(probability)
+
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Rechosen:
+    """Balanced accuracy at a given threshold, and at thresholds chosen on the slices at hand.
+
+    Attributes
+    ----------
+    best
+        The threshold with the best balanced accuracy, that is with the best Youden index, on all slices.
+    given, chosen
+        Balanced accuracy at the given threshold, and where each slice is answered by the threshold that is best on
+        the other groups' slices, so that no slice has a say in its own.
+    lost
+        The second less the first, paired in each resample; under 0 where the given threshold is the better.
+    """
+
+    best: float
+    given: Estimate
+    chosen: Estimate
+    lost: Estimate
+
+
+def rechosen(
+    truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], threshold: float, seed: int = 0
+) -> Rechosen:
+    """Compare a threshold with those that would be chosen here.
+
+    Parameters
+    ----------
+    truth
+        bool, shape (slices,).
+    probability
+        In [0, 1], shape (slices,).
+    units
+        The group of each slice, shape (slices,).
+    threshold
+        From which probability on the verdict is covid.
+    seed
+        Of folds and bootstrap.
+
+    Raises
+    ------
+    NotApplicable
+        If a class has fewer than five groups.
+    """
+    fewest = min(len(np.unique(units[truth == label])) for label in (True, False))
+    if fewest < FOLDS:
+        raise NotApplicable(
+            f"A class has {fewest} patients or groups; at least {FOLDS} are needed to choose a threshold."
+        )
+    given = _right(truth, probability >= threshold)
+    chosen = _right(truth, _crossed(truth, probability, units, seed))
+    return Rechosen(
+        best=_best(truth, probability, units, seed),
+        given=estimated(lambda weights: _balanced(weights, given), units, seed),
+        chosen=estimated(lambda weights: _balanced(weights, chosen), units, seed),
+        lost=estimated(lambda weights: _balanced(weights, chosen) - _balanced(weights, given), units, seed),
+    )
+
+
+def _right(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> Floats:
+    """Columns whose weighted sums are positives called so, positives, others called so, others."""
+    return np.column_stack([truth & called, truth, ~truth & ~called, ~truth]).astype(float)
+
+
+def _balanced(weights: Floats, right: Floats) -> Floats:
+    tp, positives, tn, negatives = (weights @ right).T
+    return (ratio(tp, positives) + ratio(tn, negatives)) / 2
+
+
+def _best(truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int) -> float:
+    groups = units.astype(str)
+    return choose_threshold(truth, probability, groups, criterion="balanced_accuracy", seed=seed)
+
+
+def _crossed(
+    truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int
+) -> NDArray[np.bool_]:
+    """The answer to each slice by the threshold of the folds that it is not in."""
+    called = np.zeros(len(truth), dtype=bool)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for others, own in splitter.split(probability, truth, units):
+        threshold = _best(truth[others], probability[others], units[others], seed)
+        called[own] = probability[own] >= threshold
+    return called
+
+
+SURELY = 0.975
+"""The ECE must pass this share of those that calibrated probabilities show by chance."""
+NEGLIGIBLE = 0.02
+"""A smaller ECE is let pass, however many slices show it."""
+LEAST = 50
+"""Slices below which a calibration error says nothing."""
+
+
+class Calibration(Check[Trial]):
+    """ECE against what chance gives, the parts of the Brier score, and whether it is over- or underconfident.
+
+    A warning where the ECE is over 0.02 and above 97.5% of those of calibrated probabilities on as many slices.
+    """
+
+    code = "GG207"
+    title = "Calibration"
+    severity = "warning"
+    needs: ClassVar = ("two classes",)
+    remedy = (
+        "Do not show the probability as a chance of COVID-19 on such slices; fit the temperature, or slope and "
+        "intercept, anew on labelled slices of the place of use that are not tested on."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where there are too few slices."""
+        truth, units, seed = subject.material.truth, subject.material.units, subject.material.seed
+        if len(truth) < LEAST:
+            raise NotApplicable(
+                f"Of {len(truth)} slices, under {LEAST}, a calibration error is mostly chance."
+            )
+        probability = subject.predictions["probability"].to_numpy(dtype=float)
+        error = _ece(truth, probability, units, seed)
+        chance = expected_ece(probability, units, seed)
+        seldom = float(np.quantile(chance, SURELY))
+        above = error.value is not None and error.value > max(seldom, NEGLIGIBLE)
+        level = float(probability.mean()), float(truth.mean())
+        intercept = calibration_intercept(truth, probability, units, seed)
+        words = _in_words(level, intercept, calibration_slope(truth, probability, units, seed))
+        return Result(
+            "warning" if above else None,
+            f"The probabilities lie {format_estimate(error, 3)} off what is observed (ECE); calibrated ones would "
+            f"by chance lie {chance.mean():.3f} off on as many slices and patients, and seldom over {seldom:.3f}. "
+            f"{words} {_brier_in_words(brier(truth, probability), brier_parts(truth, probability))}",
+            figure=error,
+            measure="ECE",
+            header=("probability", "slices", "mean probability", "share labelled covid"),
+            rows=_bins(truth, probability),
+        )
+
+
+def _ece(truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int) -> Estimate:
+    verdicts = np.full(len(truth), UNCERTAIN, dtype=object)
+    metrics = WeightedMetrics(truth, probability, verdicts)
+    return estimated(lambda weights: metrics(weights)["ece"], units, seed)
+
+
+def _in_words(level: tuple[float, float], intercept: Estimate, slope: Estimate) -> str:
+    """Whether the probabilities are too high, and too extreme; ``level`` is their mean and the share of covid."""
+    high = _beside(
+        intercept, 0.0, below="which is too high", above="which is too low", within="which chance may explain"
+    )
+    extreme = _beside(
+        slope,
+        1.0,
+        below="they are too extreme, that is overconfident",
+        above="they are not extreme enough, that is underconfident",
+        within="they are neither surely over- nor surely underconfident",
+    )
+    return (
+        f"On average they say {level[0]:.2f} where {level[1]:.2f} are covid, {high} (calibration intercept "
+        f"{format_estimate(intercept)}); {extreme} (slope {format_estimate(slope)}, of calibrated ones 1)."
+    )
+
+
+def _beside(figure: Estimate, wanted: float, *, below: str, above: str, within: str) -> str:
+    if figure.high is not None and figure.high < wanted:
+        return below
+    return above if figure.low is not None and figure.low > wanted else within
+
+
+def _brier_in_words(score: float, parts: BrierParts) -> str:
+    return (
+        f"The Brier score of {score:.3f} is {parts.uncertainty:.3f} for the mixture of classes (uncertainty), "
+        f"less {parts.resolution:.3f} for what is told apart (resolution), plus {parts.reliability:.3f} for "
+        f"miscalibration (reliability) and {parts.within_bins:.3f} within bins."
+    )
+
+
+def _bins(truth: NDArray[np.bool_], probability: Floats) -> tuple[tuple[str, ...], ...]:
+    """The reliability curve, bins without slices left out."""
+    curve = reliability_curve(truth, probability)
+    return tuple(
+        (f"{low:.1f} to {high:.1f}", f"{count:.0f}", f"{mean:.2f}", f"{share:.2f}")
+        for low, high, count, mean, share in curve[curve["count"] > 0].to_numpy()
+    )
+
+
+CHANCE = 0.5
+"""Balanced accuracy of a coin."""
+TOLERATED = 0.05
+"""Balanced accuracy that a threshold from elsewhere may cost."""
+RESAMPLES = 1000
+SHOWN = ("sensitivity", "specificity", "balanced_accuracy", "ppv", "npv", "roc_auc")
+
+
+class ThresholdCarriesOver(Check[Trial]):
+    """Sensitivity, specificity and balanced accuracy at the bundle's threshold, and what a better one would give.
+
+    An error where the verdicts may be no better than chance: the lower end of the balanced accuracy is 0.5 or less.
+    A warning where the threshold surely costs over 0.05 of balanced accuracy.
+    """
+
+    code = "GG208"
+    title = "Threshold does not carry over"
+    severity = "error"
+    needs: ClassVar = ("two classes",)
+    remedy = (
+        "Do not use the verdicts on such slices. Where the AUC here is good, choose the threshold anew on labelled "
+        "slices of the place of use that are not tested on; where it is near 0.5, no threshold helps."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where a class comes from fewer than five groups."""
+        answers = subject.predictions
+        answered = answers["verdict"].isin((POSITIVE, NEGATIVE)).to_numpy(dtype=bool)
+        truth = subject.material.truth[answered]
+        if truth.all() or not truth.any():
+            raise NotApplicable("The detector answers no slice of one of the classes.")
+        probability = answers["probability"].to_numpy(dtype=float)[answered]
+        units, seed = subject.material.units[answered], subject.material.seed
+        compared = rechosen(truth, probability, units, subject.threshold, seed)
+        here = evaluate(answers, resamples=RESAMPLES, seed=seed)
+        validation = subject.detector.bundle.facts.validation
+        return Result(
+            _severity(compared),
+            _message(subject.threshold, here, compared, validation),
+            figure=compared.given,
+            measure="balanced accuracy at the bundle's threshold",
+            header=("figure", "here", "on its validation part"),
+            rows=_rows(here, validation),
+        )
+
+
+def _severity(compared: Rechosen) -> Severity | None:
+    sure = compared.given.value if compared.given.low is None else compared.given.low
+    if sure is not None and sure <= CHANCE:
+        return "error"
+    return "warning" if compared.lost.low is not None and compared.lost.low > TOLERATED else None
+
+
+def _message(threshold: float, here: Evaluation, compared: Rechosen, validation: dict[str, str]) -> str:
+    named = ("sensitivity", "specificity")
+    found = ", ".join(f"{name} {format_estimate(here.metrics[name])}" for name in named)
+    before = [
+        f"{name} {validation[METRICS[name].title]}" for name in named if METRICS[name].title in validation
+    ]
+    told = f" (on its validation part {', '.join(before)})" if before else ""
+    chance = "" if _severity(compared) != "error" else ", which may be no better than chance"
+    return (
+        f"At the bundle's threshold of {threshold:.2f} balanced accuracy is {format_estimate(compared.given)}"
+        f"{chance}, with {found}{told}. A threshold chosen here, for each slice without those of its group, would "
+        f"give {format_estimate(compared.chosen)}, {_cost(compared.lost)}; "
+        f"{compared.best:.2f} would be best here, but may not be used: the same slices would choose and judge it."
+    )
+
+
+def _cost(lost: Estimate) -> str:
+    dear = lost.value is not None and lost.value > 0
+    return "so that the bundle's costs " + (format_estimate(lost) if dear else "nothing")
+
+
+def _rows(here: Evaluation, validation: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+    titles = {name: METRICS[name].title for name in SHOWN}
+    return tuple(
+        (title, format_estimate(here.metrics[name]), validation.get(title, "not recorded"))
+        for name, title in titles.items()
+    )

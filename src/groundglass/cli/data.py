@@ -1,0 +1,380 @@
+"""The commands ``groundglass data ...``: thin, like all commands, and quick to start."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from groundglass.errors import GroundglassError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.progress import ProgressColumn
+
+    from groundglass.data.datasets import FileProgress
+    from groundglass.data.registry import Dataset
+
+app = typer.Typer(
+    help="Find, fetch, import and split datasets, or make synthetic ones.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+class Scheme(StrEnum):
+    """The ways to split, as the command line offers them."""
+
+    official = "official"
+    grouped = "grouped"
+    blocks = "blocks"
+    random = "random"
+
+
+class Disease(StrEnum):
+    """What the phantoms of a set show."""
+
+    covid = "covid"
+    other = "other"
+    none = "none"
+    mixed = "mixed"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest CSV to write.")]
+
+
+@app.command("list", epilog="Example: groundglass data list --json")
+def list_datasets(as_json: Json = False) -> None:
+    """List the known datasets and whether they are here."""
+    from rich.table import Table
+
+    from groundglass.data.registry import DATASETS
+
+    if as_json:
+        _print_json([{**_facts(row), "where": _where(row)} for row in DATASETS.values()])
+        return
+    table = Table("name", "title", "slices", "licence", "where")
+    for column in (table.columns[0], table.columns[4]):
+        column.no_wrap = True
+    for row in DATASETS.values():
+        table.add_row(row.name, row.title, _counts(row), row.licence, _where(row))
+    _print(table)
+
+
+@app.command("info", epilog="Example: groundglass data info covid-ct")
+def info(
+    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")], as_json: Json = False
+) -> None:
+    """Show all that is known of a dataset: licence, citation, how it splits, known problems."""
+    from rich.table import Table
+
+    from groundglass.data.datasets import load_dataset, locate
+    from groundglass.data.manifest import summarise
+    from groundglass.data.registry import find
+
+    dataset = find(name)
+    summary = summarise(load_dataset(name)) if locate(name) else None
+    if as_json:
+        parts = [] if summary is None else summary.to_dict("records")
+        _print_json({**_facts(dataset), "where": _where(dataset), "parts": parts})
+        return
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    for fact, value in _described(dataset):
+        table.add_row(fact, value)
+    _print(table)
+    if summary is not None:
+        _print_summary(summary)
+
+
+@app.command("get", epilog="Example: groundglass data get covid-ct")
+def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")]) -> None:
+    """Find or download a dataset, check its files and write its manifest.
+
+    Files in the folder that GROUNDGLASS_MIRROR names are used in place.
+    Downloads and manifests go to the folder that GROUNDGLASS_DATA names,
+    by default one in your own data folder.
+    """
+    from rich.progress import DownloadColumn
+
+    from groundglass.data import datasets
+    from groundglass.data.manifest import read_manifest, summarise
+
+    with _progress(DownloadColumn()) as report:
+        path = datasets.get(name, progress=report)
+    _print_summary(summarise(read_manifest(path)))
+    typer.echo(f"manifest: {path}")
+
+
+@app.command(
+    "import", epilog="Example: groundglass data import my-scans --source 'hospital A' -o my-scans.csv"
+)
+def import_(
+    path: Annotated[
+        Path, typer.Argument(help="A folder of one subfolder per class, or a CSV with path, label.")
+    ],
+    output: Output = Path("manifest.csv"),
+    source: Annotated[
+        str, typer.Option(help="Where the scans come from; by default the folder's name.")
+    ] = "",
+    patients_from_folders: Annotated[
+        bool, typer.Option("--patients-from-folders", help="Folders below a class folder are patients.")
+    ] = False,
+) -> None:
+    """Make a manifest of your own labelled scans; the files stay where they are.
+
+    Folder names that mean COVID-19 (covid, CT_COVID, positive) or its
+    absence (non-covid, negative) are understood, others stay classes of
+    their own. Folders train, val and test above them set the split.
+    """
+    from groundglass.data.manifest import import_path, summarise, write_manifest
+
+    if path.exists() and output.exists() and output.samefile(path):
+        raise GroundglassError(f"{output}: would overwrite what is imported; choose another file with -o")
+    with _warnings_shown():
+        manifest = import_path(path, source=source, patients_from_folders=patients_from_folders)
+    write_manifest(manifest, output)
+    _print_summary(summarise(manifest))
+    if patients_from_folders:
+        typer.echo(
+            "The names of the patient folders are now ids in the manifest: let them be pseudonyms.", err=True
+        )
+    typer.echo(f"manifest: {output}")
+
+
+@app.command(
+    "split",
+    epilog="Example: groundglass data split covid-ct --scheme grouped --folds 5 --fold 0 -o fold0.csv",
+)
+def split(
+    dataset: Annotated[str, typer.Argument(help="A dataset's name, a manifest CSV or a folder.")],
+    output: Output,
+    scheme: Annotated[
+        Scheme | None, typer.Option(help="By default the one that suits the dataset; grouped for your own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same parts.")] = 0,
+    fractions: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Shares of training, validation and test, 1 in all."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Divide all but the test part into this many folds.", min=2)
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Which fold is the validation part, from 0.", min=0)] = 0,
+) -> None:
+    """Divide a dataset into training, validation and test parts.
+
+    official: as published. grouped: patients kept together.
+    blocks: contiguous numbers, where slices have numbers but no patients.
+    random: slice by slice, which leaks.
+    """
+    from groundglass.data import splits
+    from groundglass.data.datasets import load_dataset
+    from groundglass.data.manifest import summarise, write_manifest
+    from groundglass.data.registry import DATASETS
+
+    if fold and folds is None:
+        raise GroundglassError("--fold needs --folds: into how many folds?")
+    known = DATASETS.get(dataset)
+    chosen = scheme.value if scheme else known.default_split if known else "grouped"
+    with _warnings_shown():
+        manifest = splits.split(
+            load_dataset(dataset), chosen, seed=seed, fractions=fractions, folds=folds, fold=fold
+        )
+    write_manifest(manifest, output)
+    _print_summary(summarise(manifest))
+    typer.echo(f"{chosen} split, manifest: {output}")
+
+
+@app.command("phantom", epilog="Example: groundglass data phantom -o phantoms --count 6 --disease mixed")
+def phantom(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,
+    disease: Annotated[Disease, typer.Option(help="What they have.")] = Disease.mixed,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 32,
+) -> None:
+    """Write synthetic chest CT and its manifest: for tests and trials, never to claim accuracy."""
+    import pandas as pd
+    from rich.progress import MofNCompleteColumn
+
+    from groundglass.data.manifest import summarise, write_manifest
+    from groundglass.phantom import write_phantom_set
+
+    shape = (slices, 256, 256)
+    with _progress(MofNCompleteColumn()) as report:
+        rows = write_phantom_set(
+            output,
+            count=count,
+            disease=disease.value,
+            seed=seed,
+            shape=shape,
+            progress=partial(report, "phantoms"),
+        )
+    manifest = pd.DataFrame(rows)
+    write_manifest(manifest, output / "manifest.csv")
+    _print_summary(summarise(manifest))
+    typer.echo(f"synthetic phantoms, manifest: {output / 'manifest.csv'}")
+
+
+class Form(StrEnum):
+    """How a phantom volume is written."""
+
+    classic = "classic"
+    enhanced = "enhanced"
+    legacy = "legacy-enhanced"
+    nifti = "nifti"
+
+
+@app.command(
+    "volumes",
+    epilog="Examples:  groundglass data volumes -o phantoms --syntax jpeg-lossless   |   "
+    "groundglass data volumes -o phantoms --fault gantry-tilt",
+)
+def volumes(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,
+    disease: Annotated[Disease, typer.Option(help="What they have.")] = Disease.mixed,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 40,
+    form: Annotated[Form, typer.Option(help="DICOM of one of three kinds, or NIfTI.")] = Form.classic,
+    syntax: Annotated[
+        str, typer.Option(help="DICOM's transfer syntax: jpeg-lossless, rle ...; a wrong one lists all.")
+    ] = "explicit-little",
+    fault: Annotated[
+        str | None,
+        typer.Option(help="What is wrong with classic DICOM: missing-slices ...; a wrong one lists all."),
+    ] = None,
+) -> None:
+    """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes, and faults on demand."""
+    from rich.progress import MofNCompleteColumn
+
+    from groundglass.phantom.write import write_phantom_volumes
+
+    with _progress(MofNCompleteColumn()) as report:
+        written = write_phantom_volumes(
+            output,
+            count=count,
+            disease=disease.value,
+            seed=seed,
+            shape=(slices, 256, 256),
+            form=form.value,
+            syntax=syntax,
+            fault=fault,
+            progress=partial(report, "phantoms"),
+        )
+    typer.echo(
+        f"{len(written)} synthetic volumes: {output / 'scans'}; their masks and volumes: {output / 'truth'}"
+    )
+
+
+def _facts(dataset: "Dataset") -> dict[str, Any]:
+    from groundglass.data.datasets import steps_by_hand
+
+    hidden = {"layout", "needs", "hashes", "numbered", "remote", "download_from", "folder"}
+    facts = {key: value for key, value in asdict(dataset).items() if key not in hidden}
+    return {**facts, "steps": steps_by_hand(dataset)}
+
+
+def _described(dataset: "Dataset") -> list[tuple[str, str]]:
+    """The facts as people read them, each with its name."""
+    from groundglass.data.datasets import locate, steps_by_hand
+
+    by_hand = "\n".join(steps_by_hand(dataset))
+    facts = [
+        ("name", dataset.name),
+        ("title", dataset.title),
+        ("what it is", dataset.description),
+        ("slices", _counts(dataset)),
+        ("licence", dataset.licence),
+        ("citation", dataset.citation),
+        ("address", dataset.address),
+        ("verified by", dataset.verification),
+        ("patients", dataset.patients),
+        ("default split", _default_split(dataset)),
+        ("size", "not known" if dataset.size_bytes is None else f"{dataset.size_bytes / 1e6:.0f} MB"),
+        (
+            "known problems",
+            "\n".join(f"- {problem}" for problem in dataset.known_problems) or "none known here",
+        ),
+        ("where", _where(dataset)),
+    ]
+    if locate(dataset.name) is None:
+        facts.append(("how to get it", f"groundglass data get {dataset.name}" if dataset.remote else by_hand))
+    return facts
+
+
+def _where(dataset: "Dataset") -> str:
+    from groundglass.data.datasets import locate, mirror_folder
+
+    folder, mirror = locate(dataset.name), mirror_folder()
+    if folder is None:
+        return "not here"
+    return "mirror" if mirror and folder.is_relative_to(mirror) else "downloaded"
+
+
+def _counts(dataset: "Dataset") -> str:
+    return "\n".join(f"{'?' if count is None else count} {label}" for label, count in dataset.classes.items())
+
+
+def _default_split(dataset: "Dataset") -> str:
+    if dataset.default_split == "official":
+        return "official"
+    shares = ", ".join(f"{share:.2f}" for share in dataset.fractions)
+    return f"{dataset.default_split} (training, validation, test {shares})"
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_summary(summary: "pd.DataFrame") -> None:
+    from rich.table import Table
+
+    table = Table("part", "class", "slices", "patients")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for part, label, slices, patients in summary.itertuples(index=False):
+        table.add_row(part or "-", label, str(slices), str(patients) if patients else "unknown")
+    _print(table)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Print warnings as one plain line each on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"warning: {message}", err=True)
+
+
+@contextmanager
+def _progress(amount: "ProgressColumn") -> Iterator["FileProgress"]:
+    """A bar for each name that is reported, with the amount done as the column gives it, on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield report

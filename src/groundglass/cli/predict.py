@@ -1,0 +1,326 @@
+"""The commands ``groundglass predict``, ``scan`` and ``aggregate``: thin, like all commands."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from groundglass.cli.output import PRINTED, DetectorOption, LungsOption, end, say, table
+from groundglass.errors import GroundglassError
+from groundglass.labels import NEGATIVE
+
+if TYPE_CHECKING:
+    from groundglass.commands.predict import Prediction
+    from groundglass.commands.predict_volumes import PatientAnswers
+    from groundglass.detect.detector import Detector
+    from groundglass.scan.find import Progress
+    from groundglass.scan.volume import Listing
+
+SCANS = "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, ZIP, DICOMDIR), folders, or patterns in quotes."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command(
+        epilog="Examples:  groundglass predict slice.png   |   groundglass predict dicom-folder/ -o out   |   "
+        "groundglass predict patients/ -o out --no-nifti   |   groundglass predict ct.nii.gz 'more/*.jpg' -o out"
+    )(predict)
+    app.command(
+        "scan", epilog="Examples:  groundglass scan dicom-folder/   |   groundglass scan study.zip --json"
+    )(scan)
+    app.command(
+        epilog="Example:  groundglass aggregate runs/covid-ct-lite0 sarscov2-ct -o aggregation --record"
+    )(aggregate)
+
+
+def predict(
+    paths: Annotated[list[str], typer.Argument(help=SCANS)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for tables, findings, masks and reports.")
+    ] = None,
+    bundle: DetectorOption = None,
+    heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
+    lungs: LungsOption = True,
+    dicom: Annotated[
+        bool, typer.Option(help="Of DICOM volumes, write DICOM results: report, segmentation, picture.")
+    ] = True,
+    nifti: Annotated[bool, typer.Option(help="Of volumes, write the masks as NIfTI.")] = True,
+    anonymise: Annotated[
+        bool,
+        typer.Option("--anonymise", help="Strip identity from DICOM results (PS3.15 basic profile)."),
+    ] = False,
+    identities: Annotated[
+        bool, typer.Option("--identities", help="Name patients by their PatientID, not by a pseudonym.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do all volumes anew, also those that an earlier run has done.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say how likely COVID-19 is: of volumes for each patient, of pictures for each slice.
+
+    Prints one line each. With -o it also writes, for a volume, a folder with findings.json, report.html,
+    slices.csv, NIfTI masks and DICOM results, and patients.csv, .json and .html about all of them; for pictures
+    predictions.csv, findings.json, heatmaps and report.html. A run that was stopped goes on where it was.
+    """
+    from groundglass.detect.findings import Failure
+    from groundglass.scan.find import find_series
+
+    with ThreadPoolExecutor(1) as pool:
+        # The networks are made ready while the files are looked at.
+        loading = pool.submit(_load_detector, bundle, lungs)
+        with _looking() as progress:
+            listing = find_series(paths, progress)
+        failures = [Failure.of(error) for error in listing.failures]
+        if not listing.pictures and not listing.series:
+            if as_json:
+                typer.echo(json.dumps({"failures": [asdict(failure) for failure in failures]}, indent=2))
+            end(failures, any_read=False)
+        detector = loading.result()
+    slices = volumes = None
+    if listing.series:
+        from groundglass.commands.predict_volumes import predict_volumes
+        from groundglass.commands.study import Outputs
+
+        volumes = predict_volumes(
+            listing,
+            output,
+            detector=detector,
+            outputs=Outputs(nifti=nifti, dicom=dicom, anonymise=anonymise),
+            identities=identities,
+            fresh=fresh,
+        )
+    if listing.pictures:
+        from groundglass.commands.predict import predict as run
+
+        unread = () if listing.series else listing.failures
+        slices = run(listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread)
+    if as_json:
+        _print_json(slices, volumes)
+    else:
+        _print_volumes(volumes, output)
+        _print_slices(slices, output)
+        say("Research use only; no medical device.")
+    if listing.results:
+        say(f"{len(listing.results)} folders with results of Groundglass were passed over")
+    failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
+    end(failures, any_read=bool((volumes and volumes.answered) or (slices and slices.rows)))
+
+
+def scan(
+    paths: Annotated[list[str], typer.Argument(help=SCANS)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """List the series and volumes under some paths: what they are, whether they can be used, and why not.
+
+    Nothing is computed, and no patient is named.
+    """
+    from groundglass.detect.findings import Failure
+    from groundglass.scan.find import find_series
+
+    with _looking() as progress:
+        listing = find_series(paths, progress)
+    if as_json:
+        typer.echo(json.dumps(_listing(listing), indent=2, ensure_ascii=False))
+    else:
+        _print_listing(listing)
+    failures = [Failure.of(error) for error in listing.failures]
+    end(failures, any_read=bool(listing.series or listing.pictures))
+
+
+def aggregate(
+    bundle: Annotated[str, typer.Argument(help="The detector: a shipped one, a bundle's folder or a run's.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders, with patients."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for aggregation.json and report.html.")
+    ] = Path("aggregation"),
+    part: Annotated[
+        str | None, typer.Option(help="train, val or all [all of an external set, else val].")
+    ] = None,
+    least_slices: Annotated[
+        int, typer.Option(min=1, help="Patients with fewer slices that show lungs are left out.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the folds.")] = 0,
+    coverage: Annotated[
+        float,
+        typer.Option(help="The share of each class whose right answer shall stay possible: else uncertain."),
+    ] = 0.9,
+    record: Annotated[
+        bool, typer.Option("--record", help="Enter the rule into the bundle and its model card.")
+    ] = False,
+    record_into: Annotated[
+        str | None,
+        typer.Option(help="Enter it into this bundle: trained in the same way, on this dataset too."),
+    ] = None,
+) -> None:
+    """Choose on labelled patients how the answers of slices become a patient's probability.
+
+    Every aggregation is fitted and judged by cross-validation over patients; the simplest one is taken whose log
+    loss is within one standard error of the best.
+    """
+    from groundglass.commands.aggregate import COLUMNS, rows_of
+    from groundglass.commands.aggregate import aggregate as run
+    from groundglass.detect.bundle import Bundle
+    from groundglass.detect.detector import Detector
+
+    if record and record_into is not None:
+        raise GroundglassError("--record and --record-into: name one of them")
+    detector = Detector.load(bundle)
+    own = detector.bundle if record else None
+    result = run(
+        detector,
+        dataset,
+        output,
+        part=part,
+        least_slices=least_slices,
+        seed=seed,
+        coverage=coverage,
+        record=Bundle.load(record_into) if record_into is not None else own,
+    )
+    table(f"Aggregations on {result.patients} patients, {result.positive} positive", COLUMNS, rows_of(result))
+    uncertain = result.rule.abstention
+    for line in (*result.rule.chosen, *((uncertain.ends(), *uncertain.chosen) if uncertain else ())):
+        typer.echo(line)
+    typer.echo(f"Report: {output / 'report.html'}")
+
+
+def _load_detector(bundle: str | None, lungs: bool) -> "Detector":
+    from groundglass.detect.detector import Detector
+
+    return Detector.load(bundle, lungs=lungs)
+
+
+@contextmanager
+def _looking() -> "Iterator[Progress]":
+    """A bar over the files that are looked at."""
+    from groundglass.commands.progress import counting_to
+
+    with counting_to("Looking at files") as progress:
+        yield progress
+
+
+def _print_json(slices: "Prediction | None", volumes: "PatientAnswers | None") -> None:
+    document: dict[str, Any] = slices.document if slices is not None else {}
+    if volumes is not None:
+        patients = volumes.document()
+        document = patients if not document else {**document, "volumes": patients}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> None:
+    if volumes is None:
+        return
+    rows = volumes.answered
+    for row in rows[:PRINTED] if output else rows:
+        typer.echo(_volume_line(row))
+    if output is None:
+        return
+    if len(rows) > PRINTED:
+        typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'patients.csv'}")
+    if volumes.kept:
+        say(f"{volumes.kept} of {len(volumes.rows)} studies were done before (--fresh does them anew)")
+    if len(volumes.folders) == 1:
+        typer.echo(f"Report: {next(iter(volumes.folders.values())) / 'report.html'}")
+    typer.echo(f"All studies: {output / 'patients.html'}")
+
+
+def _volume_line(row: dict[str, Any]) -> str:
+    if row["probability"] is None:
+        return f"{row['verdict']:14} {row['source']}: {row['reason']}"
+    share, lungs, lesions = (row[f"both_{name}"] for name in ("lesion_share", "lung_ml", "lesion_ml"))
+    volume = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
+    reason = f": {row['reason']}" if row["reason"] else ""
+    return (
+        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}, {row['severity']}  "
+        f"{row['source']}{reason}"
+    )
+
+
+def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
+    if slices is None:
+        return
+    for row in slices.rows[:PRINTED] if output else slices.rows:
+        share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
+        reason = f": {row.reason}" if row.reason else ""
+        answered = f" ({row.answered})" if row.answered and row.verdict == NEGATIVE else ""
+        typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{answered}{reason}")
+    if output and len(slices.rows) > PRINTED:
+        typer.echo(f"... and {len(slices.rows) - PRINTED} more in {output / 'predictions.csv'}")
+    if output:
+        typer.echo(f"Report: {output / 'report.html'}")
+
+
+def _listing(listing: "Listing") -> dict[str, Any]:
+    from groundglass.detect.findings import Failure
+
+    return {
+        "series": [
+            {
+                "study": number,
+                "source": str(series.source),
+                "kind": series.kind,
+                "number": series.number,
+                "modality": series.modality,
+                "body_part": series.body_part,
+                "kernel": series.kernel,
+                "plane": series.plane,
+                "slices": series.slices,
+                "rows": series.rows,
+                "columns": series.columns,
+                "spacing_mm": series.spacing,
+                "usable": series.usable,
+                "problem": series.problem,
+                "remedy": series.remedy,
+                "warnings": list(series.warnings),
+            }
+            for number, series in _numbered(listing)
+        ],
+        "pictures": [str(path) for path in listing.pictures],
+        "failures": [asdict(Failure.of(error)) for error in listing.failures],
+        "ignored_files": listing.ignored,
+        "result_folders": [str(path) for path in listing.results],
+    }
+
+
+def _numbered(listing: "Listing") -> "Iterator[tuple[int, Any]]":
+    """Each series with the number of its study, from 1: the study's own id tells who it is of."""
+    studies: dict[tuple[str, str], int] = {}
+    for series in listing.series:
+        yield studies.setdefault(series.examination, len(studies) + 1), series
+
+
+def _print_listing(listing: "Listing") -> None:
+    if listing.series:
+        rows = [
+            (
+                str(study),
+                series.number or series.source.name,
+                series.modality or "?",
+                series.plane,
+                str(series.slices),
+                "?" if series.spacing is None else " x ".join(f"{mm:.3g}" for mm in series.spacing),
+                series.kernel or "?",
+                "yes" if series.usable else "no",
+            )
+            for study, series in _numbered(listing)
+        ]
+        header = ("study", "series", "modality", "plane", "slices", "spacing, mm", "kernel", "usable")
+        table(f"{len(rows)} series", header, rows)
+        for study, source in {study: series.source for study, series in _numbered(listing)}.items():
+            typer.echo(f"study {study}: {source}")
+        for study, series in _numbered(listing):
+            refused = "; ".join(filter(None, (series.problem, series.remedy)))
+            for remark in filter(None, (refused, *series.warnings)):
+                typer.echo(f"study {study}, series {series.number or series.source.name}: {remark}")
+    if listing.pictures:
+        typer.echo(f"{len(listing.pictures)} pictures, each a slice of its own")
+    if listing.ignored:
+        say(f"{listing.ignored} other files were passed over")

@@ -1,0 +1,68 @@
+"""``groundglass demo``: the shipped detector at work, on real slices where they can be had."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from groundglass.commands.evaluate import choose_rows, evaluate_detector
+from groundglass.commands.predict import predict
+from groundglass.data.datasets import get, locate
+from groundglass.detect.detector import Detector
+from groundglass.errors import GroundglassError
+from groundglass.phantom import write_phantom_set
+
+DATASET = "covid-ct"
+PHANTOMS = 3
+VOLUME = "volume"
+"""Folder of the phantom volume and its results."""
+
+
+def demo(folder: Path, tell: Callable[[str], None]) -> Path:
+    """Run the default detector on covid-ct's test part, or on phantoms where covid-ct cannot be had.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    tell
+        Receives what is being done.
+
+    Returns
+    -------
+    The report.
+    """
+    detector = Detector.load()
+    if _have_real_slices(tell):
+        bundle = detector.bundle
+        labelled = choose_rows(bundle.facts, bundle.recipe, DATASET, "test")
+        tell(f"Answering {len(labelled.rows)} real slices: the test part of {DATASET}.")
+        evaluate_detector(detector, labelled, folder)
+    else:
+        tell("Answering phantoms instead: synthetic slices that show how it works, never how well.")
+        slices = folder / "phantoms"
+        rows = write_phantom_set(slices, count=PHANTOMS, disease="mixed", seed=0)
+        title = "Phantoms: synthetic slices, which say nothing of how good the detector is"
+        predict([Path(row["path"]) for row in rows], folder, detector=detector, title=title)
+    tell(f"A synthetic volume, from DICOM to DICOM: {_volume(folder / VOLUME, detector)}")
+    return folder / "report.html"
+
+
+def _volume(folder: Path, detector: Detector) -> Path:
+    """Answer for a phantom that is written as a DICOM series; the report."""
+    from groundglass.commands.predict_volumes import predict_volumes
+    from groundglass.phantom.write import write_phantom_volumes
+    from groundglass.scan.find import find_series
+
+    scans = write_phantom_volumes(folder, count=1, disease="covid", syntax="jpeg-lossless")
+    answers = predict_volumes(find_series(scans), folder / "out", detector=detector)
+    return next(iter(answers.folders.values())) / "report.html"
+
+
+def _have_real_slices(tell: Callable[[str], None]) -> bool:
+    if locate(DATASET) is None:
+        tell(f"{DATASET} is not on this machine; trying to download it.")
+    try:
+        get(DATASET)
+    except GroundglassError as error:
+        tell(f"No real slices: {str(error).splitlines()[0]}")
+        return False
+    return True

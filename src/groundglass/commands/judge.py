@@ -1,0 +1,186 @@
+"""From a ``predictions.csv`` alone to figures with intervals, pictures and a table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from groundglass.audit.honest import HonestCard
+from groundglass.commands.honest import card_of_predictions, report_card
+from groundglass.evaluate import figures
+from groundglass.evaluate.classes import (
+    CLASS_COLUMNS,
+    CLASS_METRICS,
+    ClassesEvaluation,
+    class_rows,
+    evaluate_classes,
+    macro_rows,
+)
+from groundglass.evaluate.evaluation import METRICS, Evaluation, summary_rows
+from groundglass.evaluate.figures import class_confusion, class_roc, to_png
+from groundglass.evaluate.metrics import evaluate, evaluate_patients
+from groundglass.evaluate.predictions import classes_of, read_predictions
+from groundglass.files import write_bytes, write_json
+from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.report.page import Picture, Report, Table, write_report
+
+WRONG_SHOWN = 18
+RIGHT_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What predictions are worth.
+
+    Attributes
+    ----------
+    predictions
+        The content of ``predictions.csv``.
+    threshold
+        Probability from which on the verdict is covid.
+    slices, patients
+        Figures per slice, and per patient where patients are known.
+    classes
+        Figures of each of several classes, where the detector knows several and the labels are among them.
+    pictures
+        Figures by file name.
+    """
+
+    predictions: pd.DataFrame
+    threshold: float
+    slices: Evaluation
+    patients: Evaluation | None
+    classes: ClassesEvaluation | None
+    pictures: dict[str, Picture]
+
+    def headline(self) -> str:
+        """The one sentence to begin with."""
+        auc = dict(summary_rows(self.slices))[METRICS["roc_auc"].title]
+        return f"ROC AUC {auc} on {self.slices.count} slices."
+
+    def table(self) -> Table:
+        """Figures with their intervals, per slice and per patient side by side, and what each means."""
+        evaluations = [self.slices] if self.patients is None else [self.slices, self.patients]
+        meaning = {metric.title: metric.meaning for metric in METRICS.values()}
+        rows = []
+        for cells in zip(*map(summary_rows, evaluations), strict=True):
+            name = cells[0][0] if len({title for title, _ in cells}) == 1 else "Count"
+            rows.append((name, *[value for _, value in cells], meaning.get(name, "")))
+        notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
+        note = "In brackets the interval. The positive class is COVID-19. " + " ".join(notes)
+        columns = [f"per {evaluation.unit}" for evaluation in evaluations]
+        return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
+
+    def tables(self) -> list[Table]:
+        """All tables of figures: of COVID-19 against the rest, and of several classes."""
+        if self.classes is None:
+            return [self.table()]
+        meanings = [f"{metric.title}: {metric.meaning}." for metric in CLASS_METRICS.values()]
+        notes = " ".join((*meanings, *self.classes.notes))
+        together = Table("All classes together", ("figure", "value"), macro_rows(self.classes))
+        each = Table("Each class against the rest", CLASS_COLUMNS, class_rows(self.classes), notes)
+        return [self.table(), together, each]
+
+    def labels(self) -> dict[Path, str]:
+        """The label of each slice."""
+        return dict(zip(map(Path, self.predictions["path"]), self.predictions["label"], strict=True))
+
+    def telling_slices(self) -> list[Path]:
+        """The surest errors first, then the surest right answers of each class."""
+        answered = self.predictions[self.predictions["verdict"].isin((POSITIVE, NEGATIVE))]
+        wrong = (answered["verdict"] == POSITIVE) != (answered["label"] == POSITIVE)
+        sureness = (answered["probability"] - self.threshold).abs()
+        ranked = answered.assign(wrong=wrong, sureness=sureness).sort_values("sureness", ascending=False)
+        errors = ranked[ranked["wrong"]].head(WRONG_SHOWN)
+        right = ranked[~ranked["wrong"]].groupby("label", sort=False).head(RIGHT_SHOWN)
+        return [Path(path) for path in pd.concat([errors, right])["path"]]
+
+
+def judge(path: Path, threshold: float | None = None) -> Judgement:
+    """Judge the predictions in a CSV; without a ``threshold``, by the one that its verdicts imply.
+
+    Raises
+    ------
+    GroundglassError
+        If the file is missing, is no predictions.csv or has no labels.
+    """
+    predictions = read_predictions(path)
+    threshold = _implied_threshold(predictions) if threshold is None else threshold
+    slices = evaluate(predictions)
+    known = (predictions["patient"] != "").any()
+    patients = evaluate_patients(predictions, threshold) if known else None
+    several = set(classes_of(predictions))
+    labelled = several and set(predictions["label"]) <= several
+    classes = evaluate_classes(predictions) if labelled else None
+    pictures = _draw(predictions, slices, threshold)
+    if classes is not None:
+        pictures |= _draw_classes(predictions, classes)
+    return Judgement(predictions, threshold, slices, patients, classes, pictures)
+
+
+def write_judgement(judgement: Judgement, folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``metrics.json``, with ``facts`` at its top, and ``figures/``."""
+    for name, picture in judgement.pictures.items():
+        write_bytes(folder / "figures" / f"{name}.png", picture.png)
+    measured = {
+        "positive_class": POSITIVE,
+        "threshold": judgement.threshold,
+        "slices": judgement.slices.to_dict(),
+        "patients": judgement.patients.to_dict() if judgement.patients else None,
+        **({"classes": judgement.classes.to_dict()} if judgement.classes else {}),
+    }
+    write_json(folder / "metrics.json", {**facts, **measured})
+
+
+def evaluate_file(path: Path, folder: Path) -> tuple[Judgement, HonestCard]:
+    """Judge a ``predictions.csv``, whoever made it, and write metrics, figures and a report.
+
+    Returns
+    -------
+    The judgement, and what is known of how far its AUC can be believed.
+    """
+    judgement = judge(path)
+    card = card_of_predictions(judgement.predictions, judgement.slices)
+    write_judgement(judgement, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
+    report = Report(
+        title=f"Predictions in {path.name}",
+        headline=judgement.headline(),
+        card=report_card(card),
+        warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
+        figures_of_merit=judgement.tables(),
+        pictures=list(judgement.pictures.values()),
+    )
+    write_report(report, folder / "report.html")
+    return judgement, card
+
+
+def _implied_threshold(predictions: pd.DataFrame) -> float:
+    highest = predictions.loc[predictions["verdict"] == NEGATIVE, "probability"].max()
+    lowest = predictions.loc[predictions["verdict"] == POSITIVE, "probability"].min()
+    return 0.5 if pd.isna(highest) or pd.isna(lowest) else float((highest + lowest) / 2)
+
+
+def _draw(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> dict[str, Picture]:
+    # ROC and precision-recall curves need both classes.
+    drawn = {
+        "calibration": ("Calibration of the probability", figures.calibration(predictions, evaluation)),
+        "confusion": ("Confusion matrix", figures.confusion_matrix(predictions, evaluation)),
+        "scores": ("Probabilities by class", figures.scores(predictions, evaluation, threshold)),
+    }
+    if evaluation.metrics["roc_auc"].value is not None:
+        drawn = {
+            "roc": ("ROC curve, with the 95% band", figures.roc(predictions, evaluation)),
+            "precision-recall": ("Precision and recall", figures.precision_recall(predictions, evaluation)),
+            **drawn,
+        }
+    return {name: Picture(caption, to_png(figure)) for name, (caption, figure) in drawn.items()}
+
+
+def _draw_classes(predictions: pd.DataFrame, classes: ClassesEvaluation) -> dict[str, Picture]:
+    confusion = to_png(class_confusion(predictions, classes))
+    drawn = {"class-confusion": Picture("Confusion matrix of the classes", confusion)}
+    if any(estimates["roc_auc"].value is not None for estimates in classes.per_class.values()):
+        curves = to_png(class_roc(predictions, classes))
+        drawn["class-roc"] = Picture("ROC curve of each class against the rest", curves)
+    return drawn

@@ -1,0 +1,358 @@
+"""The members of a comparison: each system trained under the protocol, and its answers for the test slices."""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast, get_args
+
+import pandas as pd
+
+from groundglass.commands.evaluate import predict_rows
+from groundglass.commands.train import check_ready, finish_training, same_run
+from groundglass.data.datasets import load_dataset
+from groundglass.data.manifest import read_manifest
+from groundglass.data.registry import DATASETS, Scheme
+from groundglass.data.splits import LeakageWarning, groups
+from groundglass.detect.bundle import Bundle
+from groundglass.detect.detector import Detector
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.comparison import ENSEMBLE
+from groundglass.evaluate.predictions import read_predictions
+from groundglass.recipe.divide import divided_scans
+from groundglass.recipe.parts import Data
+from groundglass.recipe.recipe import AnyRecipe, load_recipe
+from groundglass.recipe.tasks import SegmentationRecipe
+from groundglass.train.run import Run
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all systems of a comparison share.
+
+    Attributes
+    ----------
+    dataset
+        A dataset's name, a manifest CSV or a folder of one subfolder per class.
+    split
+        How it is divided; by default the dataset's own way.
+    split_seed
+        Of the split, one for all.
+    seeds
+        Of the trainings: each system is trained once for each.
+    folds
+        With folds, it is trained once for each fold and seed; the test part is the same for all.
+    changes
+        ``key=value`` pairs that change every recipe.
+    classes
+        The two labels that take part, where all recipes name the same two; none for covid against all others.
+    """
+
+    dataset: str
+    split: Scheme
+    split_seed: int
+    seeds: tuple[int, ...]
+    folds: int | None
+    changes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+    def data(self, fold: int = 0, several: tuple[str, ...] = ()) -> Data:
+        """The data part that every recipe gets; ``several`` are the classes of one that tells several apart."""
+        return Data(
+            dataset=self.dataset,
+            split=self.split,
+            seed=self.split_seed,
+            folds=self.folds,
+            fold=fold,
+            classes=several or self.classes or None,
+        )
+
+    def judged_rows(self) -> tuple[str, pd.DataFrame]:
+        """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if it is none.
+
+        Raises
+        ------
+        GroundglassError
+            If there is neither, or the folds leave no part that is the same for all.
+        """
+        manifest = divided_scans(self.data(), self.split_seed)
+        for part in ("test",) if self.folds else ("test", "val"):
+            rows = manifest[manifest["split"] == part].reset_index(drop=True)
+            if len(rows):
+                return part, rows
+        raise GroundglassError(
+            f"{self.dataset}: has no part under the split {self.split} that all can be judged on; --split names "
+            "another, such as grouped or blocks, and folds need a test part"
+        )
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A system of a comparison: its name, its trained members, and whether they were given as finished runs."""
+
+    name: str
+    runs: tuple[Run, ...]
+    given: bool = False
+
+
+def entrants(
+    items: Sequence[Path],
+    protocol: Protocol,
+    folder: Path,
+    judged: Sequence[tuple[str, pd.DataFrame]],
+    tell: Callable[[str], None],
+) -> list[Entrant]:
+    """Train what is not trained yet.
+
+    Parameters
+    ----------
+    items
+        Recipe files, which are trained under the protocol, and folders of finished runs, which are taken as they
+        are.
+    folder
+        Where the runs of the recipes lie, ``NAME-seedN``.
+    judged
+        Parts and their manifest rows that all are to be judged on; finished runs must not have seen any.
+    tell
+        Receives lines of text on how it goes.
+
+    Raises
+    ------
+    GroundglassError
+        If two systems have one name, a recipe or run is a segmenter's, a run has no bundle or was trained or
+        chosen on slices that it is to be judged on, or a training fails.
+    """
+    # All is read and checked before any is trained: a mistake in the last one must not show after hours.
+    recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
+    names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
+    _check_names(names)
+    for item, recipe in recipes.items():
+        if isinstance(recipe, SegmentationRecipe):
+            raise GroundglassError(f"{item}: is the recipe of a segmenter; detectors are compared here")
+        _check_before(recipe, protocol, folder)
+    runs = {
+        item: _finished(item, judged, torn=protocol.split == "random")
+        for item in items
+        if item not in recipes
+    }
+    return [
+        Entrant(name, (runs[item],), given=True)
+        if item in runs
+        else Entrant(name, _trained(recipes[item], protocol, folder, tell))
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise GroundglassError(
+            f"{', '.join(doubled)}: named twice; rename the recipe or the run's folder to tell them apart"
+        )
+    if ENSEMBLE in names:
+        raise GroundglassError(
+            f"{ENSEMBLE}: all systems together are called so; rename the recipe or the run"
+        )
+
+
+def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]], *, torn: bool) -> Run:
+    # A bare name could be that of a shipped bundle, which would answer in the run's place.
+    run = Run(folder.absolute())
+    if run.facts()["state"] != "finished":
+        raise GroundglassError(f"{folder}: is not finished; train it to its end with --resume first")
+    Bundle.load(run.folder)
+    for part, rows in judged:
+        check_unseen(run, part, rows, torn=torn)
+    return run
+
+
+def _members(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[tuple[AnyRecipe, Run]]:
+    """The recipe under the protocol, for each seed and fold, and the run that it becomes."""
+    several = _several(recipe.data, protocol)
+    members = []
+    for seed in protocol.seeds:
+        for fold in range(protocol.folds or 1):
+            data = protocol.data(fold, several)
+            name = f"{recipe.name}-seed{seed}" + (f"-fold{fold}" if protocol.folds else "")
+            members.append((recipe.model_copy(update={"data": data, "seed": seed}), Run(folder / name)))
+    return members
+
+
+def _several(own: Data, protocol: Protocol) -> tuple[str, ...]:
+    """A recipe's several classes, where the dataset has no other labels."""
+    known = own.several and set(load_dataset(protocol.dataset)["label"]) == set(own.several)
+    return own.several if known else ()
+
+
+def _check_before(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> None:
+    check_ready(recipe)
+    check_runs(_members(recipe, protocol, folder))
+
+
+def check_runs(members: Sequence[tuple[AnyRecipe, Run]]) -> None:
+    """Raise GroundglassError where a folder holds a run by another recipe than its own, or on other data."""
+    with without_leakage_warning():
+        for member, run in members:
+            if not Run.is_run(run.folder):
+                continue
+            try:
+                same_run(member, run)
+            except GroundglassError as error:
+                raise GroundglassError(
+                    f"{error}; -o names another folder, or delete {run.folder} to train it anew"
+                ) from error
+
+
+def _trained(
+    recipe: AnyRecipe, protocol: Protocol, folder: Path, tell: Callable[[str], None]
+) -> tuple[Run, ...]:
+    runs = []
+    for member, run in _members(recipe, protocol, folder):
+        name = run.folder.name
+        with without_leakage_warning():
+            new = finish_training(member, run, partial(tell_of, name, tell))
+        tell(f"{name}: {'trained' if new else 'was trained already'}")
+        runs.append(run)
+    return tuple(runs)
+
+
+@contextmanager
+def without_leakage_warning() -> Iterator[None]:
+    """Without the warning of a leaking split, which is said once, of what all runs share."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)
+        yield
+
+
+def tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
+    """Tell a line of the run of this name."""
+    tell(f"{name}  {line}")
+
+
+def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False) -> None:
+    """Refuse a run that was trained on slices of the ``part`` that it is to be judged on, or chosen on them.
+
+    Slices of the same patient count too, unless the split tears patients anyway (``torn``). A validation part is
+    what runs were chosen on; it is refused only where they were trained on it.
+
+    Raises
+    ------
+    GroundglassError
+        If there are such slices.
+    """
+    refused = ("train",) if part == "val" else ("train", "val")
+    manifest = read_manifest(run.manifest_file)
+    used = manifest[manifest["split"].isin(refused)]
+    seen = set(_files(used))
+    patients = set() if torn else set(_units(used))
+    common = sum(
+        file in seen or unit in patients for file, unit in zip(_files(rows), _units(rows), strict=True)
+    )
+    if common:
+        raise GroundglassError(
+            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are judged "
+            "on, or on their patients; give its recipe in place of the run, to train it under the common split"
+        )
+
+
+def _files(rows: pd.DataFrame) -> list[str]:
+    return [str(Path(path).resolve()) for path in rows["path"]]
+
+
+def _units(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(rows["source"], groups(rows), strict=True))
+
+
+def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """A member's predictions for slices, taken from ``folder`` where the same bundle answered before.
+
+    No lungs are looked for, unless the member needs them, so that every member answers every slice.
+
+    Raises
+    ------
+    GroundglassError
+        If the run has no bundle, or a slice cannot be read.
+    """
+    bundle = Bundle.load(run.folder)
+    file = folder / f"{run.folder.name}-on-{name}-{_key(bundle, rows)}.csv"
+    if not file.exists():
+        partial_file = file.with_suffix(".partial")
+        failures = predict_rows(Detector(bundle), rows, partial_file, name)
+        if failures:
+            partial_file.unlink()
+            raise GroundglassError(
+                f"{len(failures)} of {len(rows)} slices cannot be read, and all must answer the same: first "
+                f"{failures[0].path}: {failures[0].problem}"
+            )
+        partial_file.replace(file)
+    return read_predictions(file)
+
+
+def _key(bundle: Bundle, rows: pd.DataFrame) -> str:
+    """What answers depend on, in short: the bundle, the files, and what is known of them."""
+    key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations", "left_out"}).encode())
+    for path, label, unit in zip(rows["path"], rows["label"], groups(rows), strict=True):
+        state = Path(path).stat()
+        key.update(f"{path}\0{label}\0{unit}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return key.hexdigest()[:12]
+
+
+def make_protocol(
+    items: Sequence[Path],
+    dataset: str | None,
+    split: str | None,
+    *,
+    split_seed: int,
+    seeds: tuple[int, ...],
+    folds: int | None,
+    changes: tuple[str, ...],
+) -> Protocol:
+    """The protocol of a comparison; what is not named is the recipes' dataset, and that dataset's own split.
+
+    Raises
+    ------
+    GroundglassError
+        If the recipes name several datasets, or one of them does, there is no such split, or a change is of what
+        the protocol rules.
+    """
+    ruled = [change for change in changes if change.split("=")[0].split(".")[0] in ("data", "seed", "name")]
+    if ruled:
+        raise GroundglassError(
+            f"--set {ruled[0]}: the protocol rules that; use --data, --split, --split-seed, --seeds and --folds"
+        )
+    parts = [_recipe_of(item, changes).data for item in items]
+    if dataset is None:
+        _check_one_dataset(items, parts)
+        named = sorted({part.dataset for part in parts})
+        if len(named) > 1:
+            raise GroundglassError(f"the recipes are of {', '.join(named)}: --data names the one for all")
+        dataset = named[0]
+    if split is None:
+        split = _own_split(dataset)
+    if split not in get_args(Scheme):
+        raise GroundglassError(f"--split {split}: unknown; there are {', '.join(get_args(Scheme))}")
+    pairs = {frozenset(part.classes or ()) for part in parts}
+    classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
+    return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
+
+
+def _check_one_dataset(items: Sequence[Path], parts: Sequence[Data]) -> None:
+    for item, part in zip(items, parts, strict=True):
+        if part.by_source:
+            raise GroundglassError(
+                f"{item}: is of several datasets, or leaves a source out; --data names the one to compare on"
+            )
+
+
+def _own_split(dataset: str) -> str:
+    """The dataset's own way of dividing it; where it is not a known one, its column split, else by patient."""
+    if dataset in DATASETS:
+        return DATASETS[dataset].default_split
+    return "official" if (load_dataset(dataset)["split"] != "").all() else "grouped"
+
+
+def _recipe_of(item: Path, changes: tuple[str, ...]) -> AnyRecipe:
+    return Run(item).recipe() if Run.is_run(item) else load_recipe(item, changes)

@@ -1,0 +1,207 @@
+"""``groundglass predict``: answer for files, and write what was found."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from groundglass.commands.cards import slice_cards
+from groundglass.commands.names import unique_names
+from groundglass.commands.progress import track
+from groundglass.detect.bundle import BundleFacts
+from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
+from groundglass.detect.heatmap import heatmap
+from groundglass.errors import ScanError
+from groundglass.files import replacing, write_json
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.report.page import Report, Table, bundle_table, write_report
+from groundglass.scan.volume import mark_results
+from groundglass.segment.segmenter import AHEAD
+
+SHOWN = 60
+"""Slices that the report shows with their pictures."""
+LISTED = 1000
+"""Slices that the report lists; predictions.csv has them all."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came of a prediction.
+
+    Attributes
+    ----------
+    rows
+        One a slice.
+    failures
+        The files that could not be read.
+    document
+        The content of ``findings.json``.
+    """
+
+    rows: list[Row]
+    failures: list[Failure]
+    document: dict[str, Any]
+
+
+def predict(
+    files: Sequence[Path],
+    folder: Path | None,
+    *,
+    detector: Detector,
+    heatmaps: bool = True,
+    title: str = "",
+    unread: Sequence[ScanError] = (),
+) -> Prediction:
+    """Answer for files.
+
+    Parameters
+    ----------
+    files
+        What to read, as groundglass.scan.find.find_scans lists it.
+    folder
+        Where to write ``predictions.csv``, ``findings.json``, ``report.html`` and ``heatmaps/``; None writes
+        nothing.
+    detector
+        Who answers.
+    heatmaps
+        Draw the evidence over each slice.
+    title
+        The report's title.
+    unread
+        Files that could not be read before, to be listed with the others.
+
+    Returns
+    -------
+    The answers; a file that cannot be read is listed in ``failures``, and the others go on.
+    """
+    names = unique_names(files) if heatmaps and folder else {}
+    rows: list[Row] = []
+    failures = [Failure.of(error) for error in unread]
+    if names and folder:
+        mark_results(folder / "heatmaps")
+    with ThreadPoolExecutor(2) as pool:
+        drawn: deque[Future[None]] = deque()
+        for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
+            if isinstance(finding, ScanError):
+                failures.append(Failure.of(finding))
+                continue
+            picture = f"heatmaps/{names[path]}.png" if names else ""
+            if picture and folder:
+                drawn.append(pool.submit(_draw, detector, finding, folder / picture))
+                # Drawing is slower than answering: waiting for it keeps few slices in memory.
+                if len(drawn) > AHEAD:
+                    drawn.popleft().result()
+            rows.append(_row(path, finding, picture))
+        for job in drawn:
+            job.result()
+    facts = detector.bundle.facts
+    document = findings_document(facts, rows, failures)
+    if folder:
+        write_predictions_csv(folder / "predictions.csv", rows)
+        write_json(folder / "findings.json", document)
+        report = _report(detector, rows, failures, heatmaps, title or "COVID-19 on chest CT slices")
+        write_report(report, folder / "report.html")
+    return Prediction(rows, failures, document)
+
+
+def _row(path: Path, finding: SliceFinding, picture: str) -> Row:
+    scan = finding.scan
+    return Row(
+        path=str(path),
+        patient=scan.patient or "",
+        score=finding.score,
+        probability=finding.probability,
+        verdict=finding.verdict,
+        lesion_share=finding.lesion_share,
+        reason=finding.reason,
+        heatmap=picture,
+        warnings="; ".join(scan.warnings),
+        probabilities=finding.probabilities,
+        answered=finding.answered,
+    )
+
+
+def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
+    image: Image.Image = heatmap(finding, detector.bundle.facts.preprocessing)
+    with replacing(path, "wb") as handle:
+        image.save(handle, "PNG", compress_level=1)
+
+
+def _report(
+    detector: Detector, rows: list[Row], failures: list[Failure], heatmaps: bool, title: str
+) -> Report:
+    facts = detector.bundle.facts
+    positive = sum(row.verdict == POSITIVE for row in rows)
+    uncertain = sum(row.verdict == UNCERTAIN for row in rows)
+    strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
+    ranked = sorted(rows, key=lambda row: -row.probability)
+    several = [name for name in facts.classes if name != POSITIVE]
+    listed = [
+        (Path(row.path).name, *_probabilities(row, several), _verdict(row), _share(row))
+        for row in ranked[:LISTED]
+    ]
+    more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
+    tables = [
+        Table(
+            "All slices, most probable first",
+            ("slice", "probability", *several, "verdict", "lesions in the lungs"),
+            listed,
+            more,
+        )
+    ]
+    if failures:
+        tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
+    shown = [Path(row.path) for row in ranked[:SHOWN]] if heatmaps else []
+    return Report(
+        title=title,
+        headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
+        + (f" {uncertain} are uncertain." if uncertain else "")
+        + (f" {strange} are no chest CT with lungs." if strange else "")
+        + (f" {len(failures)} files could not be read." if failures else ""),
+        warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
+        slices_title="The most probable slices",
+        slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
+        slices=slice_cards(detector, shown),
+        facts=[*tables, bundle_table(facts)],
+    )
+
+
+def _warning(detector: Detector) -> str:
+    alone = "Each slice is answered by itself, whoever it is of"
+    if detector.segmenter is None:
+        return f"{alone}; a picture that is no chest CT slice gets an answer too."
+    return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
+
+
+def _least(facts: BundleFacts) -> str:
+    """Which probabilities are called covid."""
+    if facts.abstention is None:
+        return f"probability of {facts.threshold:.2f} or more"
+    return (
+        f"probability {'over' if facts.abstention.both_possible else 'from'} {facts.abstention.highest:.2f}"
+    )
+
+
+def _verdict(row: Row) -> str:
+    return f"{row.verdict}: {row.reason}" if row.verdict == UNCERTAIN else row.verdict
+
+
+def _probabilities(row: Row, others: Sequence[str]) -> list[str]:
+    """The probability of COVID-19, and those of the other classes of a detector of several."""
+    return [f"{row.probability:.3f}", *(f"{row.probabilities[name]:.3f}" for name in others)]
+
+
+def _share(row: Row) -> str:
+    if row.verdict == NOT_A_CHEST_CT:
+        return row.reason
+    return "" if row.lesion_share is None else f"{row.lesion_share:.1%}"
+
+
+def _reasons(failures: Sequence[Failure]) -> Iterator[tuple[str, str]]:
+    for failure in failures:
+        yield Path(failure.path).name, failure.problem + (f"; {failure.remedy}" if failure.remedy else "")

@@ -1,0 +1,335 @@
+"""``groundglass predict`` on volumes: one answer a study, resumable, whatever single studies bring."""
+
+import csv
+import hashlib
+import io
+import json
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from groundglass import __version__
+from groundglass.bundle.facts import RESEARCH_USE
+from groundglass.commands.answered import answer_study
+from groundglass.commands.progress import counting
+from groundglass.commands.studies import Study, find_studies, key_of
+from groundglass.commands.studies_report import studies_report
+from groundglass.commands.study import (
+    FINDINGS,
+    Making,
+    Outputs,
+    document_of,
+    refuse_foreign,
+    sweep,
+    warm_up,
+    write_study,
+)
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import Failure
+from groundglass.detect.patient import SIDES
+from groundglass.detect.volume import segmenter_of
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.files import write_json, write_text
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.report.page import write_report
+from groundglass.scan.volume import Listing
+
+PATIENTS = "patients"
+"""Stem of the table and the documents about all studies together."""
+EXTENT = tuple(
+    f"{side}_{name}" for side in reversed(SIDES) for name in ("lung_ml", "lesion_ml", "lesion_share")
+)
+COLUMNS = (
+    "study",
+    "patient",
+    "source",
+    "series",
+    "slices",
+    "slices_counted",
+    "probability",
+    "verdict",
+    "severity",
+    *EXTENT,
+    "reason",
+    "warnings",
+    "problem",
+)
+FORMAT = 1
+"""Of what is written of a study; another one makes earlier results be done anew."""
+LOCK_FILE = ".lock"
+NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
+"""Of the columns; None where they are not known."""
+SAVE_EVERY = 5.0
+"""Seconds between two writings of the table while a long job runs."""
+
+
+@dataclass
+class PatientAnswers:
+    """What came of the studies.
+
+    Attributes
+    ----------
+    rows
+        One a study, in the order of the listing; see :data:`COLUMNS`. What failed has a ``problem``.
+    failures
+        The studies and files that gave no answer.
+    kept
+        How many answers an earlier run had given, and were taken over.
+    folders
+        Where each study's results lie, by its name; empty where nothing was written.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    kept: int = 0
+    folders: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> list[dict[str, Any]]:
+        """The rows with an answer."""
+        return [row for row in self.rows if not row["problem"]]
+
+    def document(self) -> dict[str, Any]:
+        """The content of ``patients.json``."""
+        return {
+            "groundglass": __version__,
+            "research_use": RESEARCH_USE,
+            "positive_class": POSITIVE,
+            "summary": {
+                "studies": len(self.rows),
+                "covid": sum(row["verdict"] == POSITIVE for row in self.rows),
+                "uncertain": sum(row["verdict"] == UNCERTAIN for row in self.rows),
+                "not_a_chest_ct": sum(row["verdict"] == NOT_A_CHEST_CT for row in self.rows),
+                "failed": len(self.rows) - len(self.answered),
+            },
+            "patients": self.rows,
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+
+def predict_volumes(
+    listing: Listing,
+    folder: Path | None,
+    *,
+    detector: Detector,
+    outputs: Outputs | None = None,
+    identities: bool = False,
+    fresh: bool = False,
+) -> PatientAnswers:
+    """Answer for every study of a listing, one after the other.
+
+    What an earlier run wrote into ``folder`` is taken over where nothing has changed: neither the files, nor the
+    bundle, nor what is asked for. So a job that was killed goes on where it stopped. A study that fails is
+    listed, and the others go on.
+
+    Parameters
+    ----------
+    listing
+        From groundglass.scan.find.find_series.
+    folder
+        Where to write a folder for each study, ``patients.csv``, ``patients.json`` and ``patients.html``; None
+        writes nothing.
+    detector
+        One that has a segmenter.
+    outputs
+        What to write of each study; None for all.
+    identities
+        Put the PatientID of the files into the table, instead of a pseudonym.
+    fresh
+        Take nothing over.
+
+    Raises
+    ------
+    GroundglassError
+        If the detector has no segmenter, another run is writing into ``folder``, or a file cannot be written.
+    """
+    segmenter_of(detector)  # before any file is read
+    job = _Job(detector, folder, outputs or Outputs(), identities, listing)
+    if folder is None:
+        return job.run(fresh)
+    with _alone(folder):
+        sweep(folder)
+        for study in job.studies:
+            refuse_foreign(folder / study.name)
+        try:
+            result = job.run(fresh)
+        finally:
+            job.save()
+        write_json(folder / f"{PATIENTS}.json", result.document())
+        write_report(studies_report(result.rows, result.failures, detector), folder / f"{PATIENTS}.html")
+    return result
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing into a folder."""
+    lock = FileLock(folder / LOCK_FILE, blocking=False)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise GroundglassError(
+            f"{folder}: another run is writing there; wait for it, or choose another folder with -o"
+        ) from error
+
+
+class _Job:
+    """One run over many studies; the results of a study are written while the next one is read."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        folder: Path | None,
+        outputs: Outputs,
+        identities: bool,
+        listing: Listing,
+    ) -> None:
+        self.detector, self.folder, self.outputs, self.identities = detector, folder, outputs, identities
+        self.key = key_of(folder)
+        self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
+        self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._saved = time.monotonic()
+
+    def run(self, fresh: bool) -> PatientAnswers:
+        earlier = {} if fresh else dict(self._earlier())
+        todo = [study for study in self.studies if study.name not in earlier]
+        for study in self.studies:
+            if study.name in earlier:
+                self._answered(study, earlier[study.name])
+        self.result.kept = len(earlier)
+        slices = sum(study.series.slices for study in todo if study.series is not None)
+        with counting("Reading volumes", slices) as advance, ThreadPoolExecutor(1) as pool:
+            if todo and self.folder is not None:
+                pool.submit(warm_up, self.outputs)
+            writing: tuple[Study, Future[dict[str, Any]]] | None = None
+            for study in todo:
+                written = self._start(study, pool, lambda: advance(1))
+                if writing is not None:
+                    self._finish(*writing)
+                writing = None if written is None else (study, written)
+            if writing is not None:
+                self._finish(*writing)
+        self.result.rows = [self._rows[study.name] for study in self.studies]
+        return self.result
+
+    def save(self) -> None:
+        """Write the table as it stands."""
+        if self.folder is None:
+            return
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in (self._rows[study.name] for study in self.studies if study.name in self._rows):
+            writer.writerow({name: _cell(row[name]) for name in COLUMNS})
+        write_text(self.folder / f"{PATIENTS}.csv", buffer.getvalue())
+        self._saved = time.monotonic()
+
+    def _earlier(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The documents of studies that need not be done again."""
+        for study in self.studies:
+            if self.folder is None or study.series is None:
+                continue
+            try:
+                document = json.loads((self.folder / study.name / FINDINGS).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if not isinstance(document, dict) or document.get("made_from") != self._made_from(study):
+                continue
+            if all((self.folder / study.name / name).is_file() for name in document["files"]):
+                yield study.name, document
+
+    def _start(self, study: Study, pool: ThreadPoolExecutor, seen: Any) -> Future[dict[str, Any]] | None:
+        """Answer for a study, and begin to write it; None where that fails."""
+        try:
+            answered = answer_study(self.detector, study, seen)
+        except ScanError as error:
+            self._failed(study, error)
+            return None
+        except Exception as error:
+            self._failed(study, _unexpected(study, error))
+            return None
+        made_from = self._made_from(study)
+        if self.folder is None:
+            return pool.submit(document_of, answered, self.detector, made_from)
+        target = self.folder / study.name
+        making = Making(self.outputs, made_from, self.key)
+        return pool.submit(write_study, target, answered, self.detector, making)
+
+    def _finish(self, study: Study, written: Future[dict[str, Any]]) -> None:
+        try:
+            self._answered(study, written.result())
+        except GroundglassError:
+            raise
+        except Exception as error:
+            self._failed(study, _unexpected(study, error))
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            self.save()
+
+    def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
+        self._rows[study.name] = self._row(study) | {
+            "slices": document["volume"]["shape"][0],
+            "slices_counted": document["slices_counted"],
+            **{name: document[name] for name in ("probability", "verdict", "severity", "reason")},
+            **{name: document[side][rest] for name in EXTENT for side, rest in [name.split("_", 1)]},
+            "warnings": "; ".join(document["warnings"]),
+        }
+        lost = [f"slice {one['slice']}, {one['problem']}" for one in document["unread"]]
+        lost += ["a file that is cut short"] * (study.series.damaged if study.series else 0)
+        if lost:
+            problem = f"{len(lost)} of its slices could not be read; the first: {lost[0]}"
+            self.result.failures.append(Failure(str(study.source), problem, "get the series anew"))
+        if self.folder is not None:
+            self.result.folders[study.name] = self.folder / study.name
+
+    def _failed(self, study: Study, error: ScanError) -> None:
+        self._rows[study.name] = self._row(study) | {"problem": error.problem}
+        self.result.failures.append(Failure.of(error))
+
+    def _row(self, study: Study) -> dict[str, Any]:
+        series = study.series
+        shown = series or (study.others[0][0] if study.others else None)
+        return (
+            dict.fromkeys(COLUMNS, "")
+            | dict.fromkeys(NUMBERS)
+            | {
+                "study": study.name,
+                "patient": shown.patient if self.identities and shown else study.patient,
+                "source": str(study.source),
+                "series": series.number if series else "",
+            }
+        )
+
+    def _made_from(self, study: Study) -> str:
+        """A hash over all that a study's results follow from."""
+        segmenter = segmenter_of(self.detector)
+        parts = [
+            FORMAT,
+            __version__,
+            self.detector.bundle.facts.model_dump_json(),
+            segmenter.bundle.facts.model_dump_json(),
+            study.series.content if study.series else "",
+            study.series.series_uid if study.series else "",
+            asdict(self.outputs),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _unexpected(study: Study, error: Exception) -> ScanError:
+    """An error of our own, which must not end a job of a thousand studies; its text may quote a header."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
+    return ScanError(study.source, f"an error in Groundglass ({where})", "report it")
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else value

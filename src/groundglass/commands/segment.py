@@ -1,0 +1,218 @@
+"""``groundglass segment``: masks of lungs and lesions for files, and how much of each lung is diseased."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from groundglass import __version__
+from groundglass.bundle.facts import RESEARCH_USE, Facts
+from groundglass.commands.cards import mask_cards
+from groundglass.commands.names import refuse_overwriting, unique_names
+from groundglass.commands.progress import track
+from groundglass.detect.findings import Failure
+from groundglass.errors import ScanError
+from groundglass.files import replacing
+from groundglass.preprocess import Preprocessing
+from groundglass.report.page import Report, Table, bundle_table, write_report
+from groundglass.scan.scan import Scan
+from groundglass.segment.masks import Segmentation
+from groundglass.segment.overlay import overlay
+from groundglass.segment.segmenter import AHEAD, Segmenter
+from groundglass.segment.shares import Area, ShareRow, shares, write_shares_csv
+
+SHOWN = 60
+"""Slices that the report shows with their masks."""
+LISTED = 1000
+"""Slices that the report lists; shares.csv has them all."""
+WARNINGS = [
+    "Lesions are of any cause: their share says how much lung is diseased, not by what.",
+    "Right and left are the patient's, in a slice that stands as a radiologist views it: the right lung at the "
+    "picture's left. A mirrored picture swaps them.",
+]
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What came of segmenting files.
+
+    Attributes
+    ----------
+    rows
+        One a slice.
+    failures
+        The files that could not be read.
+    document
+        Both for other programs: what can be written as JSON. What was measured where there is a problem, is
+        left out.
+    """
+
+    rows: list[ShareRow]
+    failures: list[Failure]
+    document: dict[str, Any]
+
+
+def segment(
+    files: Sequence[Path], folder: Path, *, segmenter: Segmenter, overlays: bool = True
+) -> SegmentResult:
+    """Write masks of lungs and lesions, and their areas.
+
+    ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's size.
+    Where no lungs were found that can be relied on, both are empty, and ``overlays/NAME.png`` shows what was
+    taken for lungs. NAME is the file's stem, or ``NAME-2`` for the second file of that stem.
+
+    Parameters
+    ----------
+    files
+        What to read, as groundglass.scan.find.find_scans lists it.
+    folder
+        Where to write the masks, ``shares.csv`` and ``report.html``.
+    segmenter
+        Who segments.
+    overlays
+        Also draw the masks over each slice, in ``overlays/``, and show them in the report.
+
+    Returns
+    -------
+    The areas; a file that cannot be read is listed in ``failures``, and the others go on.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written, or one of ``files`` would be overwritten.
+    """
+    names = unique_names(files)
+    written = [folder / picture for name in names.values() for picture in _pictures(name)]
+    refuse_overwriting(files, written)
+    preprocessing = segmenter.bundle.facts.preprocessing if overlays else None
+    rows: list[ShareRow] = []
+    failures: list[Failure] = []
+    with ThreadPoolExecutor(2) as pool:
+        drawn: deque[Future[None]] = deque()
+        for path, answer in track(segmenter.segment_files(files), "Segmenting slices", len(files)):
+            if isinstance(answer, ScanError):
+                failures.append(Failure.of(answer))
+                continue
+            drawn.append(pool.submit(_write_masks, folder, names[path], *answer, preprocessing))
+            # Writing is slower than segmenting: waiting for it keeps few slices in memory.
+            if len(drawn) > AHEAD:
+                drawn.popleft().result()
+            rows.append(_row(path, names[path], *answer))
+        for waiting in drawn:
+            waiting.result()
+    write_shares_csv(folder / "shares.csv", rows)
+    write_report(_report(segmenter, rows, failures, overlays), folder / "report.html")
+    return SegmentResult(rows, failures, _document(segmenter.bundle.facts, rows, failures))
+
+
+def _pictures(name: str) -> tuple[str, str, str]:
+    return f"{name}_lungs.png", f"{name}_lesions.png", f"overlays/{name}.png"
+
+
+def _write_masks(
+    folder: Path, name: str, scan: Scan, masks: Segmentation, preprocessing: Preprocessing | None
+) -> None:
+    """Write the masks of a slice, and with a preprocessing, which gives its grey, the overlay."""
+    lungs, lesions, drawn = _pictures(name)
+    for picture, mask in ((lungs, masks.trusted_lungs), (lesions, masks.trusted_lesions)):
+        _write_png(folder / picture, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+    if preprocessing is not None:
+        _write_png(folder / drawn, overlay(preprocessing.picture(scan), masks))
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    with replacing(path, "wb") as handle:
+        image.save(handle, "PNG", compress_level=1)
+
+
+def _row(path: Path, name: str, scan: Scan, masks: Segmentation) -> ShareRow:
+    measured = shares(masks, scan.spacing)
+    return ShareRow(str(path), name, measured, masks.quality, masks.problem, "; ".join(scan.warnings))
+
+
+def _share(row: ShareRow) -> float | None:
+    return None if row.problem else row.shares.both.lesion_share
+
+
+def _document(facts: Facts, rows: Sequence[ShareRow], failures: Sequence[Failure]) -> dict[str, Any]:
+    return {
+        "groundglass": __version__,
+        "research_use": RESEARCH_USE,
+        "bundle": {"name": facts.name, "graph_sha256": facts.graph_sha256},
+        "slices": [_entry(row) for row in rows],
+        "failures": [asdict(failure) for failure in failures],
+    }
+
+
+def _entry(row: ShareRow) -> dict[str, Any]:
+    lungs, lesions, _ = _pictures(row.name)
+    sides = {"both": row.shares.both, "right": row.shares.right, "left": row.shares.left}
+    return {
+        "path": row.path,
+        "masks": {"lungs": lungs, "lesions": lesions},
+        **{side: None if row.problem else _figures(area) for side, area in sides.items()},
+        "quality": round(row.quality, 6),
+        "problem": row.problem,
+        "warnings": row.warnings,
+    }
+
+
+def _figures(area: Area) -> dict[str, float | int | None]:
+    share = area.lesion_share
+    return {**asdict(area), "lesion_share": None if share is None else round(share, 6)}
+
+
+def _report(
+    segmenter: Segmenter,
+    rows: Sequence[ShareRow],
+    failures: Sequence[Failure],
+    overlays: bool,
+) -> Report:
+    ranked = sorted(rows, key=lambda row: -1.0 if (share := _share(row)) is None else share, reverse=True)
+    listed = [(row.name, *_cells(row)) for row in ranked[:LISTED]]
+    more = f"{len(rows) - LISTED} more are in shares.csv." if len(rows) > LISTED else ""
+    header = ("slice", "lesions in the lungs", "in the right lung", "in the left lung", "file, or problem")
+    tables = [Table("All slices, most lesion first", header, listed, more)]
+    if failures:
+        reasons = [(Path(f.path).name, "; ".join(filter(None, (f.problem, f.remedy)))) for f in failures]
+        tables.append(Table("Not read", ("file", "reason"), reasons))
+    shown = [Path(row.path) for row in ranked[:SHOWN]] if overlays else []
+    return Report(
+        title="Lungs and lesions on chest CT slices",
+        headline=_headline(rows, failures),
+        warnings=WARNINGS,
+        slices_title="The slices with most lesion",
+        slices_note="Right the lungs' outlines, the right lung in blue and the left one in yellow, and the "
+        "lesions in red.",
+        slices=mask_cards(segmenter, shown),
+        facts=[*tables, bundle_table(segmenter.bundle.facts)],
+    )
+
+
+def _cells(row: ShareRow) -> tuple[str, str, str, str]:
+    if row.problem:
+        return "", "", "", row.problem
+    measured = row.shares
+    both, right, left = (area.lesion_share for area in (measured.both, measured.right, measured.left))
+    return percent(both), percent(right), percent(left), row.path
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; ``-`` where there is none."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _headline(rows: Sequence[ShareRow], failures: Sequence[Failure]) -> str:
+    known = [share for row in rows if (share := _share(row)) is not None]
+    text = (
+        f"{len(known)} of {len(rows)} slices show lungs, {sum(share > 0 for share in known)} of them lesions."
+    )
+    if known:
+        text += f" Lesions take {median(known):.1%} of the lungs in the median, {max(known):.1%} at most."
+    return text + (f" {len(failures)} files could not be read." if failures else "")

@@ -1,0 +1,288 @@
+"""One study: writing what was found."""
+
+import csv
+import hashlib
+import hmac
+import io
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass import __version__
+from groundglass.bundle.facts import RESEARCH_USE
+from groundglass.commands.answered import Answered
+from groundglass.commands.volume_pictures import montage, stack
+from groundglass.commands.volume_report import headline, volume_report
+from groundglass.detect.detector import Detector
+from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
+from groundglass.detect.volume import segmenter_of
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.files import reason_of, umask, write_json, write_text
+from groundglass.labels import POSITIVE
+from groundglass.report.page import write_report
+from groundglass.scan.volume import RESULTS, mark_results
+from groundglass.segment.shares import LESION
+
+FINDINGS = "findings.json"
+SLICE_COLUMNS = (
+    "slice",
+    "height_mm",
+    "score",
+    "probability",
+    "lesion_share",
+    "counted",
+    "right_lung_px",
+    "left_lung_px",
+    "right_lesions_px",
+    "left_lesions_px",
+    "reason",
+)
+UNFINISHED = ".unfinished-"
+"""Begins the names of folders whose study was being written when the process ended."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each study beside its findings and its slices' table.
+
+    Attributes
+    ----------
+    report
+        The HTML page.
+    nifti
+        Masks of lungs and lesions.
+    dicom
+        Report, segmentation and picture as DICOM, where the study is DICOM.
+    anonymise
+        Take from the DICOM results what identifies the patient.
+    """
+
+    report: bool = True
+    nifti: bool = True
+    dicom: bool = True
+    anonymise: bool = False
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a study's results are made.
+
+    Attributes
+    ----------
+    outputs
+        What is written.
+    made_from
+        A hash over all that the results follow from; stands in ``findings.json``.
+    key
+        The results folder's secret: UIDs and pseudonyms in DICOM results follow from it.
+    """
+
+    outputs: Outputs
+    made_from: str
+    key: bytes = field(repr=False)
+
+
+def write_study(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+    """Write ``folder``, all of it or nothing; earlier results there are replaced.
+
+    Returns
+    -------
+    The content of ``findings.json``.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written, or something else is in the folder's place.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent))
+    except OSError as error:
+        raise GroundglassError(f"{folder}: cannot be written ({reason_of(error)})") from error
+    try:
+        document = _write(unfinished, answered, detector, making)
+        _put(unfinished, folder)
+    except OSError as error:
+        raise GroundglassError(f"{folder}: cannot be written ({reason_of(error)})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return document
+
+
+def _put(finished: Path, folder: Path) -> None:
+    """Move results to where they belong, in place of earlier ones."""
+    refuse_foreign(folder)
+    earlier = finished.with_name(f"{finished.name}-earlier")
+    finished.chmod(0o777 & ~umask())
+    if folder.exists():
+        folder.rename(earlier)
+    finished.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise GroundglassError where something is in the place of results that is none."""
+    if folder.exists() and not (folder / RESULTS).is_file():
+        raise GroundglassError(
+            f"{folder}: is there already and holds no results; move it, or choose another folder with -o"
+        )
+
+
+def warm_up(outputs: Outputs) -> None:
+    """Import what writing needs: it takes most of a second, which a thread can spare meanwhile."""
+    needed = {
+        "scipy.ndimage": True,
+        "groundglass.dicom_out.write": outputs.dicom,
+        "groundglass.scan.nifti_out": outputs.nifti,
+    }
+    for module in (name for name, wanted in needed.items() if wanted):
+        import_module(module)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    with suppress(OSError):
+        for left in folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+    outputs = making.outputs
+    sheet = montage(answered.thumbnails, answered.answer, _words(answered.finding, detector))
+    with ThreadPoolExecutor(2) as pool:
+        dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), making)
+        masks = pool.submit(_write_masks, folder, answered, outputs)
+        frames = stack(answered.thumbnails, answered.answer) if outputs.report else None
+        notes = (*masks.result(), *dicom.result())
+    finding = replace(answered.finding, warnings=(*answered.finding.warnings, *notes))
+    answered = replace(answered, answer=replace(answered.answer, finding=finding))
+    if frames is not None:
+        write_report(volume_report(answered, detector, sheet, frames), folder / "report.html")
+    _write_slices(folder / "slices.csv", finding)
+    mark_results(folder)
+    document = document_of(answered, detector, making.made_from)
+    document["files"] = sorted(path.name for path in folder.iterdir())
+    write_json(folder / FINDINGS, document)
+    return document
+
+
+def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
+    """The two lines above the montage."""
+    return (
+        headline(finding),
+        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device. "
+        "Right lung, at the left, in blue, left lung in yellow, lesions in orange.",
+    )
+
+
+def _write_masks(folder: Path, answered: Answered, outputs: Outputs) -> list[str]:
+    if not outputs.nifti:
+        return []
+    from groundglass.scan.nifti_out import is_even, write_nifti_mask
+
+    volume, labels = answered.volume, answered.answer.labels
+    sides, lesions = labels & np.uint8(LESION - 1), (labels // LESION).astype(np.uint8)
+    for name, mask in (("lungs", sides), ("lesions", lesions)):
+        write_nifti_mask(folder / f"{name}.nii.gz", mask, volume.geometry, source=volume.grid)
+    if volume.geometry is None or volume.grid is not None or is_even(volume.geometry):
+        return []
+    return ["the NIfTI masks are on an even spacing, each slice from the nearest one of the uneven series"]
+
+
+def _write_dicom(
+    folder: Path,
+    answered: Answered,
+    detector: Detector,
+    picture: NDArray[np.uint8],
+    making: Making,
+) -> tuple[str, ...]:
+    origin, finding = answered.volume.origin, answered.finding
+    if not making.outputs.dicom or origin is None:
+        return ()
+    from groundglass.dicom_out import Measured, ResultsError, write_results
+
+    facts, segmenter = detector.bundle.facts, segmenter_of(detector).bundle.facts
+    measured = Measured(
+        probability=finding.probability,
+        verdict=finding.verdict,
+        severity=finding.severity,
+        severity_source=BAND_SOURCE,
+        lung_ml={side: finding.extent[side].lung_ml for side in SIDES},
+        lesion_ml={side: finding.extent[side].lesion_ml for side in SIDES},
+        lesion_share={side: finding.extent[side].lesion_share for side in SIDES},
+        bundle_name=facts.name,
+        bundle_sha256=facts.graph_sha256,
+        segmenter_name=segmenter.name,
+        segmenter_sha256=segmenter.graph_sha256,
+        slices_used=len(finding.counted),
+    )
+    when = datetime.now()
+    # The time is in it, since another time is another content, which one UID must not stand for.
+    seed = hmac.new(making.key, f"{making.made_from} {when.isoformat()}".encode(), hashlib.sha256).hexdigest()
+    try:
+        written = write_results(
+            folder,
+            origin,
+            answered.answer.labels,
+            measured,
+            picture,
+            anonymise_key=making.key if making.outputs.anonymise else None,
+            seed=seed,
+            when=when,
+        )
+    except (ResultsError, ScanError) as error:
+        return (f"no DICOM results were written: {error}",)
+    return written.warnings
+
+
+def _write_slices(path: Path, finding: PatientFinding) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(SLICE_COLUMNS)
+    for one in finding.slices:
+        numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
+        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
+        writer.writerow([one.number, *cells, int(one.counted), *one.lungs_px, *one.lesions_px, one.reason])
+    write_text(path, buffer.getvalue())
+
+
+def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[str, Any]:
+    """The content of a study's ``findings.json``."""
+    facts, volume, study = detector.bundle.facts, answered.volume, answered.study
+    segmenter = segmenter_of(detector).bundle.facts
+    spacing = None if volume.geometry is None else volume.geometry.spacing
+    return {
+        "groundglass": __version__,
+        "research_use": RESEARCH_USE,
+        "positive_class": POSITIVE,
+        "study": study.name,
+        "patient": study.patient,
+        "bundle": {
+            "name": facts.name,
+            "graph_sha256": facts.graph_sha256,
+            "patient_rule": None if facts.patient is None else facts.patient.model_dump(),
+        },
+        "segmenter": {"name": segmenter.name, "graph_sha256": segmenter.graph_sha256},
+        "volume": {
+            "series": "" if study.series is None else study.series.number,
+            "shape": list(volume.shape),
+            "spacing_mm": None if spacing is None else [round(mm, 6) for mm in spacing],
+            "is_hu": volume.is_hu,
+        },
+        **answered.finding.to_dict(),
+        "unread": [
+            {"slice": number + 1, "problem": error.problem}
+            for number, error in sorted(answered.answer.damaged.items())
+        ],
+        "other_series": [{"series": series.number, "reason": reason} for series, reason in study.others],
+        "made_from": made_from,
+    }

@@ -1,0 +1,150 @@
+"""The cluster bootstrap: percentile intervals from whole groups of slices, resampled with replacement.
+
+Efron & Tibshirani 1993, An introduction to the bootstrap; Field & Welsh 2007, Bootstrapping clustered data,
+doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are alike, so resampling slices one by one would
+give intervals that are too narrow.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass.evaluate.calibration import BINS, bin_of
+from groundglass.labels import NEGATIVE, POSITIVE
+
+CELLS = 500_000
+"""Weights that are held at one time; bounds memory, whatever the number of slices."""
+
+
+def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Draw resamples of whole units, in chunks.
+
+    Parameters
+    ----------
+    units
+        The unit of each slice, numbered from 0, shape (slices,).
+    resamples
+        How many are drawn in all.
+
+    Yields
+    ------
+    How often each slice is in each resample, shape (resamples of the chunk, slices).
+    """
+    generator = np.random.default_rng(seed)
+    count = int(units.max()) + 1
+    chunk = max(1, CELLS // len(units))
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        yield times[:, units].astype(float)
+
+
+def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
+    """The middle ``confidence`` of the resampled values, NaN left out; None where all are NaN."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+Floats = NDArray[np.float64]
+
+
+class Ranking:
+    """Slices in falling order of probability, those of equal probability taken together.
+
+    Parameters
+    ----------
+    truth
+        bool, shape (slices,).
+    probability
+        Shape (slices,).
+    """
+
+    def __init__(self, truth: NDArray[np.bool_], probability: Floats) -> None:
+        self._order = np.argsort(-probability, kind="stable")
+        self._truth = truth[self._order].astype(float)
+        falling = probability[self._order]
+        self._last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
+        self.thresholds: Floats = falling[self._last]
+        """Distinct probabilities, falling."""
+
+    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """True and false positives at ``probability >= threshold``, both (weightings, thresholds)."""
+        ranked = weights[:, self._order]
+        positive = np.cumsum(ranked * self._truth, axis=1)[:, self._last]
+        return positive, np.cumsum(ranked, axis=1)[:, self._last] - positive
+
+    def areas(self, weights: Floats) -> tuple[Floats, Floats]:
+        """ROC AUC (trapezoids) and average precision, both (weightings,); NaN where a class is absent."""
+        tp, fp = self.counts(weights)
+        gained = np.diff(tp, axis=1, prepend=0)
+        positives, negatives = tp[:, -1], fp[:, -1]
+        below = (np.diff(fp, axis=1, prepend=0) * (tp - gained / 2)).sum(axis=1)
+        precision = (gained * ratio(tp, tp + fp, empty=0.0)).sum(axis=1)
+        both = (positives > 0) & (negatives > 0)
+        return ratio(below, positives * negatives), np.where(both, ratio(precision, positives), np.nan)
+
+
+class WeightedMetrics:
+    """Every metric of a table of predictions, for given weights of its slices.
+
+    Parameters
+    ----------
+    truth
+        bool, shape (slices,).
+    probability
+        Shape (slices,), in [0, 1].
+    verdict
+        Shape (slices,); slices that are neither POSITIVE nor NEGATIVE count as not answered and are left out
+        of what is computed from verdicts.
+    """
+
+    def __init__(self, truth: NDArray[np.bool_], probability: Floats, verdict: NDArray[np.object_]) -> None:
+        yes, no = verdict == POSITIVE, verdict == NEGATIVE
+        self._ranking = Ranking(truth, probability)
+        self._columns = np.column_stack(
+            [yes & truth, yes & ~truth, no & truth, no & ~truth, (probability - truth) ** 2]
+        )
+        # A bin's part of the ECE is |sum(probability - truth)| / slices, so one column a bin is enough.
+        in_bin = bin_of(probability)[:, None] == np.arange(BINS)
+        self._distance = in_bin * (probability - truth)[:, None]
+
+    def confusion(self, weights: Floats) -> Floats:
+        """True positives, false positives, false negatives, true negatives: (weightings, 4)."""
+        return (weights @ self._columns)[:, :4]
+
+    def __call__(self, weights: Floats) -> dict[str, Floats]:
+        """Each metric by name, shape (weightings,), NaN where it is undefined.
+
+        Parameters
+        ----------
+        weights
+            Shape (weightings, slices), not negative, not all 0.
+        """
+        total = weights.sum(axis=1)
+        tp, fp, fn, tn, squared = (weights @ self._columns).T
+        sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
+        roc_auc, pr_auc = self._ranking.areas(weights)
+        return {
+            "accuracy": ratio(tp + tn, tp + fp + fn + tn),
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "ppv": ratio(tp, tp + fp),
+            "npv": ratio(tn, tn + fn),
+            "f1": ratio(2 * tp, 2 * tp + fp + fn),
+            "roc_auc": roc_auc,
+            "pr_auc": pr_auc,
+            "brier": squared / total,
+            "ece": np.abs(weights @ self._distance).sum(axis=1) / total,
+            "coverage": (tp + fp + fn + tn) / total,
+        }
+
+
+def ratio(part: Floats, whole: Floats, empty: float = np.nan) -> Floats:
+    """``part / whole``, and ``empty`` where ``whole`` is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=whole > 0)

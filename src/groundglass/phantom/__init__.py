@@ -1,0 +1,19 @@
+"""The synthetic chest phantom: axial chest CT in HU, made from geometry, with exact lung and lesion masks.
+
+It serves tests and demonstrations where no real data can be had. It is much simpler than any patient, so what
+a detector scores on it is never a claim of accuracy.
+"""
+
+from groundglass.phantom.lesions import Lesion, LesionRecord, random_lesions
+from groundglass.phantom.phantom import Phantom, make_phantom
+from groundglass.phantom.write import write_phantom, write_phantom_set
+
+__all__ = [
+    "Lesion",
+    "LesionRecord",
+    "Phantom",
+    "make_phantom",
+    "random_lesions",
+    "write_phantom",
+    "write_phantom_set",
+]

@@ -1,0 +1,196 @@
+"""Bad and awkward DICOM input, made on demand: each fault by a plain name.
+
+Not all are mistakes: a prone patient or a padded field of view is sound, and a reader has to get it right.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydicom.dataset import Dataset
+
+from groundglass.phantom.faults import cutting, files, headers, objects, pixels
+from groundglass.phantom.faults.headers import setting, with_text, without
+from groundglass.phantom.phantom import Stack
+
+Kind = TypeVar("Kind")
+
+
+def _as_it_is(value: Kind) -> Kind:
+    return value
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a series, and how it comes to be so.
+
+    Attributes
+    ----------
+    title
+        What it is, in words.
+    stack
+        Changes the slices and how they lie.
+    images
+        Changes the images' headers and pixels.
+    files
+        Changes the files, by their names.
+    syntax
+        The transfer syntax that it takes; "" for any.
+    """
+
+    title: str
+    stack: Callable[[Stack], Stack] = _as_it_is
+    images: Callable[[list[Dataset]], list[Dataset]] = _as_it_is
+    files: Callable[[dict[str, bytes]], dict[str, bytes]] = _as_it_is
+    syntax: str = ""
+
+
+LYING = {
+    "missing-slices": Fault("two slices in the middle are missing", cutting.missing_slices),
+    "uneven-spacing": Fault("the upper half has twice the distance of slices", cutting.uneven_spacing),
+    "one-position": Fault("all slices at one position", cutting.one_position),
+    "one-slice": Fault("one slice only", cutting.one_slice),
+    "gantry-tilt": Fault("the gantry is tilted by 15 degrees", cutting.gantry_tilt),
+    "coronal": Fault("coronal slices", cutting.coronal),
+    "sagittal": Fault("sagittal slices", cutting.sagittal),
+    "oblique": Fault("the stack is turned by 15 degrees, as a patient may lie", cutting.oblique),
+    "prone": Fault("the patient lies face down", cutting.prone),
+    "feet-first": Fault("the patient lies feet first", cutting.feet_first),
+    "quarter-turn": Fault("rows and columns are exchanged", cutting.quarter_turn),
+    "turned-in-plane": Fault("the slices are turned by 15 degrees in their plane", cutting.turned_in_plane),
+    "flat": Fault("all pixels have one value", cutting.flat),
+    "no-lungs": Fault("soft tissue without lungs", cutting.no_lungs),
+}
+"""Of the slices and how they lie."""
+
+HEADERS = {
+    "same-places": Fault("two slices twice, as different images", images=headers.same_places),
+    "same-images": Fault("two images twice, in files of different names", images=headers.same_images),
+    "one-uid": Fault("all images have one SOP Instance UID", images=headers.one_uid),
+    "two-acquisitions": Fault(
+        "two acquisitions at the same positions in one series", images=headers.two_acquisitions
+    ),
+    "two-series": Fault("two series in one folder", images=headers.two_series),
+    "two-patients": Fault("two patients in one folder", images=headers.two_patients),
+    "two-patients-one-series": Fault(
+        "two patients under one series UID", images=headers.two_patients_one_series
+    ),
+    "minimal-header": Fault("no modality, patient, study, orientation or numbers", images=headers.minimal),
+    "no-position": Fault(
+        "no position or orientation, InstanceNumber alone",
+        images=without("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation"),
+    ),
+    "no-pixel-spacing": Fault("no pixel spacing", images=without("PixelSpacing")),
+    "no-rescale": Fault(
+        "no rescale slope and intercept", images=without("RescaleSlope", "RescaleIntercept", "RescaleType")
+    ),
+    "zero-slope": Fault("a rescale slope of 0", images=setting(RescaleSlope="0")),
+    "nan-slope": Fault("a rescale slope that is not a number", images=with_text("RescaleSlope", "DS", "nan")),
+    "text-intercept": Fault(
+        "text for the rescale intercept", images=with_text("RescaleIntercept", "DS", "abc")
+    ),
+    "infinite-spacing": Fault(
+        "an infinite pixel spacing", images=with_text("PixelSpacing", "DS", "inf\\inf")
+    ),
+    "text-position": Fault(
+        "text for the position of one slice",
+        images=with_text("ImagePositionPatient", "DS", "a\\b\\c", middle_only=True),
+    ),
+    "zero-spacing": Fault("a pixel spacing of 0", images=setting(PixelSpacing=["0", "0"])),
+    "mixed-pixel-spacing": Fault("two pixel spacings in one series", images=headers.mixed_pixel_spacing),
+    "head": Fault("the body part is the head", images=setting(BodyPartExamined="HEAD")),
+    "control-characters": Fault(
+        "control characters in the patient's name",
+        images=setting(PatientName="Placeholder^0"),
+        files=files.in_all(files.replaced(b"Placeholder^0", b"Pha\x1b[31m\x07\r\n^0")),
+    ),
+    "other-script": Fault(
+        "a patient's name in another script", images=setting(PatientName="Фантом^Ünï=山田^太郎")
+    ),
+    "absurd-frames": Fault(
+        "a NumberOfFrames of two thousand million", images=setting(NumberOfFrames="2000000000")
+    ),
+}
+"""Of the headers."""
+
+PIXELS = {
+    "mixed-sizes": Fault("two matrix sizes in one series", images=pixels.mixed_sizes),
+    "wrong-size": Fault("more rows than the pixel data have", images=pixels.each(pixels.wrong_size)),
+    "no-pixels": Fault("no pixel data", images=without("PixelData")),
+    "eight-bits": Fault("HU in 8 bits, in steps of 16", images=pixels.each(pixels.eight_bits)),
+    "eight-bit-window": Fault(
+        "grey levels of a lung window in 8 bits", images=pixels.each(pixels.eight_bit_window)
+    ),
+    "monochrome1": Fault(
+        "to be shown inverted (MONOCHROME1)", images=setting(PhotometricInterpretation="MONOCHROME1")
+    ),
+    "float-pixels": Fault(
+        "floating-point pixel data", images=pixels.each(pixels.float_pixels), syntax="explicit-little"
+    ),
+    "padding-range": Fault(
+        "a range of padding values around a round field of view", images=pixels.each(pixels.padding_range)
+    ),
+    "overlay-bits": Fault("a drawing in the bits above the pixels", images=pixels.each(pixels.overlay_bits)),
+}
+"""Of the pixels."""
+
+OBJECTS = {
+    "localizer-in-series": Fault("a localizer within the series", images=objects.with_localizer),
+    "localizer-alone": Fault("a localizer alone", images=objects.localizer_alone),
+    "secondary-capture": Fault("a coloured screenshot", images=objects.screenshots),
+    "mr": Fault("MR images", images=objects.magnetic_resonance),
+    "pet": Fault("PET images", images=objects.positron_emission),
+    "radiograph": Fault("a chest radiograph", images=objects.radiograph),
+    "report": Fault("a structured report, without pixels", images=objects.report),
+    "segmentation": Fault("a segmentation", images=objects.segmentation),
+}
+"""Objects that are no CT slices."""
+
+FILES = {
+    "truncated-pixels": Fault(
+        "one file is cut off in its pixels",
+        files=files.in_middle(files.half_pixels),
+        syntax="explicit-little",
+    ),
+    "all-truncated": Fault(
+        "all files are cut off in their pixels",
+        files=files.in_all(files.half_pixels),
+        syntax="explicit-little",
+    ),
+    "truncated-header": Fault("one file is cut off in its header", files=files.in_middle(files.half_header)),
+    "empty-file": Fault("one file is empty", files=files.in_middle(files.empty)),
+    "text-file": Fault("one file is a text named .dcm", files=files.in_middle(files.text)),
+    "all-text": Fault("all files are texts named .dcm", files=files.in_all(files.text)),
+    "no-preamble": Fault("no preamble", files=files.in_all(files.without_preamble)),
+    "no-meta": Fault(
+        "no file meta information",
+        files=files.in_all(files.without_meta),
+        syntax="implicit-little",
+    ),
+    "unknown-syntax": Fault(
+        "an unknown transfer syntax",
+        files=files.in_all(files.with_syntax("1.2.840.10008.9.9.9")),
+        syntax="explicit-little",
+    ),
+    "wrong-syntax": Fault(
+        "compressed, but labelled as not compressed",
+        files=files.in_all(files.with_syntax("1.2.840.10008.1.2.1")),
+        syntax="jpeg-lossless",
+    ),
+    "corrupt-jpeg": Fault(
+        "the JPEG of one file is damaged", files=files.in_middle(files.scrambled), syntax="jpeg-lossless"
+    ),
+    "corrupt-jpeg-ls": Fault(
+        "the JPEG-LS of one file is damaged", files=files.in_middle(files.scrambled), syntax="jpeg-ls"
+    ),
+    "corrupt-jpeg-2000": Fault(
+        "the JPEG 2000 of one file is damaged", files=files.in_middle(files.scrambled), syntax="jpeg-2000"
+    ),
+    "corrupt-rle": Fault(
+        "the RLE of one file is damaged", files=files.in_middle(files.scrambled), syntax="rle"
+    ),
+}
+"""Of the files."""
+
+FAULTS = {**LYING, **HEADERS, **PIXELS, **OBJECTS, **FILES}
+"""All of them."""

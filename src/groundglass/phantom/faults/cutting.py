@@ -1,0 +1,149 @@
+"""Faults and oddities of how the slices lie."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass.phantom.phantom import Stack, recut
+from groundglass.scan.volume import Geometry
+
+TURN_DEGREES = 15.0
+SOFT_TISSUE_HU = 40
+X, Y, Z = 0, 1, 2
+
+Vector = NDArray[np.float64]
+
+
+def missing_slices(stack: Stack) -> Stack:
+    """Without two slices in the middle."""
+    middle = len(stack.hu) // 2
+    return stack.keep(np.delete(np.arange(len(stack.hu)), [middle, middle + 1]))
+
+
+def uneven_spacing(stack: Stack) -> Stack:
+    """Every second slice of the upper half alone."""
+    count = len(stack.hu)
+    return stack.keep(np.concatenate([np.arange(count // 2), np.arange(count // 2, count, 2)]))
+
+
+def one_slice(stack: Stack) -> Stack:
+    """The middle slice alone."""
+    return stack.keep(np.array([len(stack.hu) // 2]))
+
+
+def one_position(stack: Stack) -> Stack:
+    """All slices at the place of the first."""
+    old = stack.geometry
+    positions = np.repeat(old.positions[:1], len(stack.hu), axis=0)
+    return Stack(stack.hu, Geometry(positions, old.row_step, old.column_step))
+
+
+def coronal(stack: Stack) -> Stack:
+    """Slices from front to back."""
+    return _grid(stack, (Y, 1), (Z, -1), (X, 1))
+
+
+def sagittal(stack: Stack) -> Stack:
+    """Slices from the patient's right to the left."""
+    return _grid(stack, (X, 1), (Z, -1), (Y, 1))
+
+
+def prone(stack: Stack) -> Stack:
+    """The patient lies face down: rows run from back to front, columns from left to right."""
+    return _grid(stack, (Z, 1), (Y, -1), (X, -1), "HFP")
+
+
+def feet_first(stack: Stack) -> Stack:
+    """The patient enters with the feet: columns run from left to right."""
+    return _grid(stack, (Z, 1), (Y, 1), (X, -1), "FFS")
+
+
+def quarter_turn(stack: Stack) -> Stack:
+    """Rows run from right to left, columns from front to back."""
+    return _grid(stack, (Z, 1), (X, 1), (Y, 1))
+
+
+def turned_in_plane(stack: Stack) -> Stack:
+    """Each slice is turned around its middle."""
+    return _turned(stack, Z)
+
+
+def oblique(stack: Stack) -> Stack:
+    """The whole stack is turned around the axis from right to left."""
+    return _turned(stack, X)
+
+
+def gantry_tilt(stack: Stack) -> Stack:
+    """Tilted slices, one above the other along the table, so that the stack is sheared."""
+    old = stack.geometry
+    turn = _rotation(X)
+    middle = old.positions + _to_middle(stack)
+    positions = middle - _to_middle(stack) @ turn.T
+    return recut(stack, Geometry(positions, turn @ old.row_step, old.column_step), _size(stack))
+
+
+def flat(stack: Stack) -> Stack:
+    """All pixels have one value."""
+    return Stack(np.full_like(stack.hu, SOFT_TISSUE_HU), stack.geometry)
+
+
+def no_lungs(stack: Stack) -> Stack:
+    """A cylinder of soft tissue in air, as a head may look."""
+    rows, columns = _size(stack)
+    y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+    return Stack(
+        np.where(y * y + x * x < 0.5, SOFT_TISSUE_HU, np.minimum(stack.hu, -990)).astype(np.int16),
+        stack.geometry,
+    )
+
+
+def _grid(
+    stack: Stack,
+    across: tuple[int, int],
+    down: tuple[int, int],
+    along: tuple[int, int],
+    position: str = "HFS",
+) -> Stack:
+    """The same voxels in other slices: ``across`` the slices, ``down`` the rows and ``along`` the columns.
+
+    Each is an axis of the patient and the direction in which it is walked.
+    """
+    old = stack.geometry
+    height = (old.positions[-1, Z] - old.positions[0, Z]) / (len(stack.hu) - 1)
+    spacing = np.array([old.column_step[X], old.row_step[Y], height])
+    counts = np.array(stack.hu.shape[::-1])
+    start = old.positions[0].copy()
+    steps = []
+    for axis, sign in (across, down, along):
+        if sign < 0:
+            start[axis] += (counts[axis] - 1) * spacing[axis]
+        steps.append(np.eye(3)[axis] * spacing[axis] * sign)
+    positions = start + np.arange(counts[across[0]])[:, None] * steps[0]
+    size = int(counts[down[0]]), int(counts[along[0]])
+    return recut(stack, Geometry(positions, steps[1], steps[2]), size, position)
+
+
+def _turned(stack: Stack, axis: int) -> Stack:
+    old = stack.geometry
+    turn = _rotation(axis)
+    middle = (old.positions[0] + old.positions[-1]) / 2 + _to_middle(stack)
+    positions = (old.positions - middle) @ turn.T + middle
+    return recut(stack, Geometry(positions, turn @ old.row_step, turn @ old.column_step), _size(stack))
+
+
+def _rotation(axis: int) -> Vector:
+    cosine, sine = np.cos(np.radians(TURN_DEGREES)), np.sin(np.radians(TURN_DEGREES))
+    matrix = np.eye(3)
+    first, second = (other for other in (X, Y, Z) if other != axis)
+    matrix[first, first] = matrix[second, second] = cosine
+    matrix[first, second], matrix[second, first] = -sine, sine
+    return matrix
+
+
+def _to_middle(stack: Stack) -> Vector:
+    """From a slice's first voxel to its middle."""
+    rows, columns = _size(stack)
+    return (rows - 1) / 2 * stack.geometry.row_step + (columns - 1) / 2 * stack.geometry.column_step
+
+
+def _size(stack: Stack) -> tuple[int, int]:
+    return stack.hu.shape[1], stack.hu.shape[2]

@@ -1,0 +1,368 @@
+"""Writing phantoms as files: slices as a viewer shows them, masks, volume and truth."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from io import BytesIO
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
+
+from groundglass.errors import GroundglassError
+from groundglass.files import replacing, write_bytes, write_json
+from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.phantom.dicom import Form, write_phantom_dicom
+from groundglass.phantom.lesions import SIDE_LABELS, random_lesions
+from groundglass.phantom.phantom import Phantom, make_phantom, phantom_geometry
+from groundglass.scan.scan import LUNG_WINDOW, apply_window
+from groundglass.scan.volume import mark_results
+
+MIN_LUNG_SHARE = 0.03
+"""Share of the picture that the lungs must cover for a slice to be written."""
+MIXED = ("covid", "other", "none")
+"""The diseases that ``mixed`` goes through in turn."""
+FOLDERS = ("slices", "lungs", "lesions")
+
+
+def write_phantom(phantom: Phantom, folder: Path, *, name: str | None = None, every: int = 1) -> list[Path]:
+    """Write a phantom's slices, masks, volume and truth.
+
+    ``slices/NAME_zzz.png`` is slice zzz in the lung window, 8 bit grey; ``lungs/`` and ``lesions/`` hold its
+    masks (0 and 255) under the same file name. ``NAME.npz`` holds the arrays ``hu`` (int16), ``lungs`` and
+    ``lesions`` (uint8), as in :class:`Phantom`, with ``spacing``. ``NAME.json`` holds the truth. Slices in
+    which the lungs cover 3% of the picture or less are in the volume alone.
+
+    Parameters
+    ----------
+    phantom
+        What to write.
+    folder
+        Where to; made if it does not exist.
+    name
+        Begins the file names; None takes the scan's id.
+    every
+        Write each n-th of the slices.
+
+    Returns
+    -------
+    The paths of the pictures in ``slices``, from the feet to the head.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written, or ``every`` is under 1.
+    """
+    if every < 1:
+        raise GroundglassError(f"every must be at least 1, got {every}")
+    name = name or phantom.scan.scan_id
+    grey = np.rint(apply_window(phantom.scan.pixels, *LUNG_WINDOW) * 255).astype(np.uint8)
+    shown = _shown(phantom)[::every]
+    paths = []
+    for index in shown:
+        file = f"{name}_{index:03d}.png"
+        pictures = (grey[index], _picture(phantom.lungs[index]), _picture(phantom.lesions[index]))
+        for sub, picture in zip(FOLDERS, pictures, strict=True):
+            _write_png(folder / sub / file, picture)
+        paths.append(folder / FOLDERS[0] / file)
+    with replacing(folder / f"{name}.npz", "wb") as handle:
+        np.savez_compressed(
+            handle,
+            hu=phantom.scan.pixels.astype(np.int16),
+            lungs=phantom.lungs,
+            lesions=phantom.lesions,
+            spacing=np.array(phantom.scan.spacing),
+        )
+    write_json(folder / f"{name}.json", _truth(phantom, shown, paths))
+    return paths
+
+
+def write_phantom_set(
+    folder: Path,
+    *,
+    count: int,
+    disease: str = "mixed",
+    seed: int = 0,
+    shape: tuple[int, int, int] = (32, 256, 256),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, str]]:
+    """Write phantoms of seeds ``seed``, ``seed + 1``, ... and list their slices for a manifest.
+
+    Parameters
+    ----------
+    folder
+        Where to; one call a folder, as files of the same names are replaced.
+    count
+        How many phantoms.
+    disease
+        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"`` for these three in turn.
+    shape
+        (slices, height, width) of each volume, over which a whole chest is spread.
+    progress
+        Called after each phantom with the number done and ``count``.
+
+    Returns
+    -------
+    A row for each slice: ``path`` (absolute), ``label``, ``patient`` (``phantom-`` and the seed), ``split``
+    (blank), ``source`` (``phantom``), and ``lungs`` and ``lesions``, the paths of its masks. A slice is COVID-19
+    if it shows ground glass or consolidation of a covid phantom; the other slices of such a phantom are left
+    out, since they show no sign of what the patient has.
+
+    Raises
+    ------
+    GroundglassError
+        If an argument is out of range or a file cannot be written.
+    """
+    folder = Path(folder).absolute()
+    rows: list[dict[str, str]] = []
+    for number, (this, phantom) in enumerate(phantoms(count, disease, seed, shape)):
+        for index, path in zip(_shown(phantom), write_phantom(phantom, folder), strict=True):
+            if this != "covid" or phantom.lesions[index].any():
+                rows.append(_row(path, phantom.scan.scan_id, POSITIVE if this == "covid" else NEGATIVE))
+        if progress is not None:
+            progress(number + 1, count)
+    return rows
+
+
+def phantoms(
+    count: int, disease: str, seed: int, shape: tuple[int, int, int]
+) -> Iterator[tuple[str, Phantom]]:
+    """Phantoms of seeds ``seed``, ``seed + 1``, ... with what each has; arguments as :func:`write_phantom_set`."""
+    if count < 1:
+        raise GroundglassError(f"a set needs at least one phantom, got {count}")
+    for number in range(count):
+        this = MIXED[number % len(MIXED)] if disease == "mixed" else disease
+        yield this, make_phantom(seed + number, shape=shape, lesions=random_lesions(seed + number, this))
+
+
+def _shown(phantom: Phantom) -> list[int]:
+    """The slices that show enough lung."""
+    share = (phantom.lungs > 0).mean(axis=(1, 2))
+    return [int(index) for index in np.flatnonzero(share > MIN_LUNG_SHARE)]
+
+
+def _row(path: Path, patient: str, label: str) -> dict[str, str]:
+    masks = {mask: str(path.parents[1] / mask / path.name) for mask in FOLDERS[1:]}
+    return {"path": str(path), "label": label, "patient": patient, "split": "", "source": "phantom", **masks}
+
+
+def _truth(phantom: Phantom, shown: list[int], paths: list[Path]) -> dict[str, Any]:
+    """What is known of a phantom, for its JSON file."""
+    area = (phantom.lungs > 0).sum(axis=(1, 2))
+    lesion = (phantom.lesions > 0).sum(axis=(1, 2))
+    return {
+        "about": "a synthetic phantom, made from geometry: no patient, and no measure of accuracy",
+        "seed": phantom.seed,
+        "shape": phantom.lungs.shape,
+        "spacing_mm": phantom.scan.spacing,
+        "orientation": phantom.scan.orientation,
+        "lung_ml": {
+            name: int((phantom.lungs == label).sum()) * phantom.voxel_ml
+            for name, label in SIDE_LABELS.items()
+        },
+        "lesion_ml": int(lesion.sum()) * phantom.voxel_ml,
+        "lesions": [asdict(record) for record in phantom.lesion_records],
+        "slices": [
+            {
+                "file": path.relative_to(path.parents[1]).as_posix(),
+                "index": index,
+                "lung_share": float(area[index] / phantom.lungs[index].size),
+                "lesion_share_of_lung": float(lesion[index] / area[index]),
+            }
+            for index, path in zip(shown, paths, strict=True)
+        ],
+    }
+
+
+def _picture(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.where(mask > 0, np.uint8(255), np.uint8(0))
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+NIFTI = "nifti"
+
+
+def write_phantom_volumes(
+    folder: Path,
+    *,
+    count: int,
+    disease: str = "mixed",
+    seed: int = 0,
+    shape: tuple[int, int, int] = (40, 256, 256),
+    form: Form | str = "classic",
+    syntax: str = "explicit-little",
+    fault: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write phantoms of seeds ``seed``, ``seed + 1``, ... as volumes.
+
+    ``scans/NAME/`` holds a DICOM series, or ``scans/NAME.nii.gz`` the volume; ``truth/NAME_lungs.nii.gz`` (1 right,
+    2 left) and ``truth/NAME_lesions.nii.gz`` its exact masks, and ``truth/NAME.json`` its volumes in ml.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    count
+        How many phantoms.
+    disease
+        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"`` for these three in turn.
+    shape
+        (slices, height, width) of each volume, over which a whole chest is spread.
+    form
+        ``nifti``, or a form of groundglass.phantom.dicom.write_phantom_dicom.
+    syntax, fault
+        As there; of DICOM alone.
+    progress
+        Called after each phantom with the number done and ``count``.
+
+    Returns
+    -------
+    The series' folders, or the files.
+
+    Raises
+    ------
+    GroundglassError
+        If an argument is out of range or a file cannot be written.
+    """
+    if form == NIFTI and fault is not None:
+        raise GroundglassError("faults are of DICOM: leave out the fault, or take another form than nifti")
+    written = []
+    for this, phantom in phantoms(count, disease, seed, shape):
+        name = phantom.scan.scan_id
+        if form == NIFTI:
+            written.append(write_phantom_nifti(phantom, folder / "scans" / f"{name}.nii.gz"))
+        else:
+            series = folder / "scans" / name
+            write_phantom_dicom(phantom, series, form=form, syntax=syntax, fault=fault)  # type: ignore[arg-type]
+            written.append(series)
+        _write_truth(phantom, folder / "truth", name, this)
+        if progress is not None:
+            progress(len(written), count)
+    mark_results(folder / "truth")
+    return written
+
+
+def _write_truth(phantom: Phantom, folder: Path, name: str, disease: str) -> None:
+    for content in ("lungs", "lesions"):
+        write_phantom_nifti(phantom, folder / f"{name}_{content}.nii.gz", content=content)
+    write_json(folder / f"{name}.json", {"disease": disease, "seed": phantom.seed, **_volumes(phantom)})
+
+
+def _volumes(phantom: Phantom) -> dict[str, Any]:
+    lesions = phantom.lesions > 0
+    sides = {name: phantom.lungs == label for name, label in SIDE_LABELS.items()}
+    return {
+        "lung_ml": {name: int(np.count_nonzero(lung)) * phantom.voxel_ml for name, lung in sides.items()},
+        "lesion_ml": {
+            name: int(np.count_nonzero(lung & lesions)) * phantom.voxel_ml for name, lung in sides.items()
+        },
+        "spacing_mm": phantom.scan.spacing,
+    }
+
+
+ORIENTATIONS = tuple(
+    "".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)
+)
+"""The 48 ways in which axes can run, in nibabel's letters."""
+
+Content = Literal["hu", "grey", "lungs", "lesions"]
+
+
+def write_phantom_nifti(
+    phantom: Phantom,
+    path: Path,
+    *,
+    content: Content = "hu",
+    orientation: str = "RAS",
+    dtype: DTypeLike = np.int16,
+    slope: float | None = None,
+    intercept: float = 0.0,
+) -> Path:
+    """Write a phantom's volume or one of its masks, where :func:`phantom_geometry` has it.
+
+    Parameters
+    ----------
+    phantom
+        What to write.
+    path
+        Ends in ``.nii`` or, to be compressed, in ``.nii.gz``.
+    content
+        ``hu``; ``grey``, the lung window as whole numbers from 0 to 255; or the mask ``lungs`` or ``lesions``.
+    orientation
+        Where the axes point to, one of :data:`ORIENTATIONS`.
+    dtype
+        How the values are stored.
+    slope, intercept
+        What NIfTI's header states (scl_slope, scl_inter); the stored values are made to fit. A slope of None
+        states neither.
+
+    Returns
+    -------
+    ``path``.
+
+    Raises
+    ------
+    GroundglassError
+        If an argument is out of range or the file cannot be written.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise GroundglassError(f"{path}: a NIfTI file ends in .nii or .nii.gz")
+    if orientation not in ORIENTATIONS:
+        raise GroundglassError(f"no orientation is called {orientation}: RAS is one, in nibabel's letters")
+    if slope == 0:
+        raise GroundglassError("a slope of 0 would leave nothing of the values")
+    values = _values(phantom, content)
+    if slope is not None:
+        values = (values - intercept) / slope
+    image = nib.Nifti1Image(_stored(values, np.dtype(dtype)), affine(phantom))
+    image.header.set_xyzt_units("mm")
+    image.set_qform(image.affine, code="scanner")
+    image.set_sform(image.affine, code="scanner")
+    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(orientation))
+    image = image.as_reoriented(turn)
+    if slope is not None:
+        image.header.set_slope_inter(slope, intercept)
+    plain = image.to_bytes()
+    write_bytes(path, gzip.compress(plain, mtime=0) if path.suffix == ".gz" else plain)
+    return path
+
+
+def affine(phantom: Phantom) -> NDArray[np.float64]:
+    """From a voxel's (slice, row, column) to NIfTI's x, y, z in mm (right, front, head)."""
+    geometry = phantom_geometry(phantom)
+    spacing = np.array(phantom.scan.spacing, dtype=np.float64)
+    steps = spacing[0] * geometry.normal, geometry.row_step, geometry.column_step
+    matrix = np.eye(4)
+    matrix[:3] = np.column_stack([*steps, geometry.positions[0]])
+    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+
+
+def _values(phantom: Phantom, content: Content) -> NDArray[Any]:
+    if content == "hu":
+        return phantom.scan.pixels
+    if content == "grey":
+        return np.rint(apply_window(phantom.scan.pixels, *LUNG_WINDOW) * 255)
+    if content == "lungs":
+        return phantom.lungs
+    if content == "lesions":
+        return phantom.lesions
+    raise GroundglassError(f"no content is called {content}: there are hu, grey, lungs, lesions")
+
+
+def _stored(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in another type, rounded and cut off where it is one of whole numbers."""
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.rint(values).clip(limits.min, limits.max).astype(dtype)

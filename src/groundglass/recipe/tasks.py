@@ -1,0 +1,278 @@
+"""The recipe of a segmenter."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from groundglass.bundle.engine import Precision
+from groundglass.recipe.parts import (
+    Augmentation,
+    CommonRecipe,
+    Count,
+    DetectorRecipe,
+    Length,
+    Loss,
+    Positive,
+    RecipePart,
+    Share,
+    Source,
+)
+from groundglass.segment.masks import PostProcessing
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+STEPS = {"unet": 32, "bcdunet": 8}
+"""What the sides of a network's input must be multiples of."""
+
+
+class SegmentationAugmentation(RecipePart):
+    """Random changes that turn a training slice into what users have: figures cut from papers, other windows.
+
+    The chances: ``flip`` left to right, ``upside_down`` top to bottom, ``crop`` towards or slightly into the
+    lungs, ``piece`` of a crop anywhere, ``zoom_out`` of a border round the slice, ``frame`` of a black or white
+    one, ``window`` of another level and width, ``mediastinal`` of one among these that shows the lungs black,
+    ``marks`` of text, arrows and circles, ``jpeg`` of compression, ``gas`` of pockets of air in the body that are
+    no lung, as in stomach and bowel, ``no_lungs`` of lungs filled up with tissue, as in neck and abdomen, and
+    ``not_ct`` of a picture of something else in place of the slice, the last two with empty masks.
+
+    The sizes: ``rotation`` in degrees, ``aspect``, ``shear`` and ``gamma`` (of its logarithm) as standard
+    deviations; ``bias`` that of a smooth brightness, ``noise`` the largest of grey; ``blur`` the largest sigma in
+    pixels, and ``resolution`` the largest factor by which a slice is shrunk and enlarged again.
+    """
+
+    flip: Chance = 0.0
+    upside_down: Chance = 0.0
+    crop: Chance = 0.0
+    piece: Chance = 0.0
+    zoom_out: Chance = 0.0
+    frame: Chance = 0.0
+    window: Chance = 0.0
+    mediastinal: Chance = 0.0
+    marks: Chance = 0.0
+    jpeg: Chance = 0.0
+    gas: Chance = 0.0
+    no_lungs: Chance = 0.0
+    not_ct: Chance = 0.0
+    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0
+    aspect: Share = 0.0
+    shear: Share = 0.0
+    gamma: Share = 0.0
+    bias: Share = 0.0
+    noise: Share = 0.0
+    blur: Annotated[float, Field(ge=0, le=5)] = 0.0
+    resolution: Annotated[float, Field(ge=1, le=8)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_framing(self) -> "SegmentationAugmentation":
+        if self.crop + self.piece + self.zoom_out > 1:
+            raise ValueError(
+                "crop, piece and zoom_out exclude one another: their chances add up to 1 at most"
+            )
+        return self
+
+
+class SegmentationModel(RecipePart):
+    """The network.
+
+    ``unet`` is a U-Net of segmentation-models-pytorch with the timm backbone ``encoder``, whose ``weights`` are
+    ``none``, ``imagenet`` or the path of a safetensors file, and ``decoder`` channels. ``bcdunet`` is BCD U-Net
+    with ``filters`` in its first level, ``dense_blocks`` in its bottleneck, and ConvLSTM in both directions or one.
+    """
+
+    name: Literal["unet", "bcdunet"] = "unet"
+    encoder: str = "tf_efficientnet_lite0"
+    weights: str = "none"
+    decoder: tuple[Count, Count, Count, Count, Count] = (128, 64, 48, 32, 16)
+    filters: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    dense_blocks: Literal[1, 3] = 3
+    bidirectional: bool = True
+
+
+class SegmentationLoss(RecipePart):
+    """Weighted sum of binary cross-entropy and of one minus soft Dice over the batch (Milletari et al. 2016,
+    arXiv 1606.04797), for lungs and for lesions.
+    """
+
+    lungs_bce: Weight = 1.0
+    lesions_bce: Weight = 2.0
+    lungs_dice: Weight = 0.5
+    lesions_dice: Weight = 1.0
+
+
+class Smaller(RecipePart):
+    """The first ``epochs`` at a smaller input: they cost less and learn most of it."""
+
+    epochs: Count
+    size: tuple[Count, Count]
+
+
+class SegmentationTraining(Length):
+    """Length of the run, and how the epoch to keep is chosen on the validation part.
+
+    ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last`` keeps
+    the last epoch. ``start_from`` names a run of the same network whose weights this one starts from.
+    """
+
+    best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"
+    smaller_first: Smaller | None = None
+    start_from: str | None = None
+
+
+class SegmentationRecipe(CommonRecipe):
+    """Everything that the training of a segmenter depends on."""
+
+    task: Literal["segmentation"]
+    augmentation: SegmentationAugmentation = SegmentationAugmentation()
+    model: SegmentationModel = SegmentationModel()
+    loss: SegmentationLoss = SegmentationLoss()
+    training: SegmentationTraining = SegmentationTraining()
+    post_processing: PostProcessing = PostProcessing()
+    deploy_precision: Precision = "f32"
+
+    @model_validator(mode="after")
+    def _size_fits(self) -> "SegmentationRecipe":
+        step = STEPS[self.model.name]
+        smaller = self.training.smaller_first
+        if smaller and smaller.epochs >= self.training.epochs:
+            raise ValueError(
+                "training.smaller_first.epochs leaves no epoch of training.epochs at the full size"
+            )
+        for size in (self.preprocessing.size, *([smaller.size] if smaller else [])):
+            if any(side % step for side in size):
+                raise ValueError(
+                    f"{self.model.name} halves its input until it needs sizes in steps of {step}: {size}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _sees_whole_slices(self) -> "SegmentationRecipe":
+        if self.preprocessing.lungs != "none":
+            raise ValueError("preprocessing.lungs: a segmenter finds the lungs and cannot be given them")
+        return self
+
+
+ClassifierName = Literal["svm-rbf", "svm-linear", "logistic", "knn", "forest"]
+Backbone = Annotated[str, Field(pattern=r"^timm/.+")]
+
+
+class FeatureModel(RecipePart):
+    """The frozen network: ``timm/NAME`` for any timm backbone with a feature map.
+
+    ``weights`` is ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download), ``none`` or the path
+    of a safetensors file; where they cannot be had, the backbone ``substitute`` stands in, and the run says so.
+    """
+
+    name: Backbone
+    weights: str = "imagenet"
+    substitute: Backbone | None = None
+
+
+class FeaturesRecipe(DetectorRecipe):
+    """Everything that a detector from deep features depends on.
+
+    Each of the ``classifiers`` is tuned by cross-validation on the training part, in ``folds`` that keep a
+    patient's slices together, and the best is kept.
+    """
+
+    task: Literal["features"] = "features"
+    model: FeatureModel
+    classifiers: Annotated[tuple[ClassifierName, ...], Field(min_length=1)] = get_args(ClassifierName)
+    folds: Annotated[int, Field(ge=2)] = 5
+
+    @model_validator(mode="after")
+    def _yes_or_no(self) -> "FeaturesRecipe":
+        if self.data.several:
+            raise ValueError("a classifier of features answers yes or no: name two labels in data.classes")
+        return self
+
+
+SIDE_STEP = 32
+"""What the sides of the network's input must be multiples of: a U-Net halves it five times."""
+
+
+class GroundedModel(RecipePart):
+    """The network: a segmenter's U-Net, which goes on learning masks, and a head on what it marks as lesion.
+
+    ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle, whose U-Net it starts
+    from. ``frozen`` is the number of the encoder's stages that stay as they were there.
+
+    The logit is ``presence * log(1 + share / faint)``, of the lesion share, plus what the lesions look like: the
+    mean over places, weighted by lesion probability, of a judgement between ``-bound`` and ``bound``, computed
+    from the features at a place through ``hidden`` units with ``dropout``. ``presence`` is fixed, not learned: in
+    a set whose other patients have lesions too, training would unlearn that COVID-19 needs a lesion. ``emphasis``
+    multiplies it once trained, for hospitals where fewer of the other patients have lesions; where the answer is
+    open by the lesion share alone, it stays open.
+    """
+
+    segmenter: str = "lungs-lite0"
+    frozen: Annotated[int, Field(ge=0, le=7)] = 3
+    presence: Annotated[float, Field(ge=0)] = 1.0
+    emphasis: Positive = 1.0
+    faint: Positive = 0.001
+    bound: Positive = 4.0
+    hidden: Count = 64
+    dropout: Share = 0.1
+
+
+class GroundedAugmentation(Augmentation):
+    """As of other detectors, for slices with masks too.
+
+    ``upside_down`` is the chance of a slice with masks to be turned top to bottom. ``painted`` is the chance of a
+    slice without COVID-19 and with hardly a lesion to get lesions of another kind painted in, such as nodules,
+    honeycombing or a consolidated lobe, so that a lesion alone is no COVID-19.
+    """
+
+    upside_down: Annotated[float, Field(ge=0, le=1)] = 0.0
+    painted: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class GroundedLoss(Loss):
+    """The loss of the answer, ``weight`` times, and of the masks."""
+
+    weight: Positive = 0.5
+    masks: SegmentationLoss = SegmentationLoss()
+
+
+class GroundedTraining(Length):
+    """Length of the run, and which epoch is kept.
+
+    An epoch has ``steps`` batches. Each holds ``batch_size`` slices with an answer, as many of each source and
+    class, and ``masks_batch`` slices with masks.
+    """
+
+    steps: Count = 50
+    masks_batch: Count = 8
+    best_by: Literal["val_auc", "val_loss", "last"] = "last"
+
+
+class GroundedRecipe(DetectorRecipe):
+    """Everything that a detector whose evidence is lesions depends on.
+
+    ``masks`` is the dataset with masks of lungs and lesions; its labels take no part.
+    """
+
+    task: Literal["grounded"]
+    masks: Source = Source(dataset="covid19-ct-seg", split="grouped")
+    model: GroundedModel = GroundedModel()
+    augmentation: GroundedAugmentation = GroundedAugmentation()
+    loss: GroundedLoss = GroundedLoss()
+    training: GroundedTraining = GroundedTraining()
+    deploy_precision: Precision = "f32"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GroundedRecipe":
+        if self.data.several:
+            raise ValueError("a grounded detector answers yes or no: name two labels in data.classes")
+        if any(side % SIDE_STEP for side in self.preprocessing.size):
+            raise ValueError(f"preprocessing.size: the sides go in steps of {SIDE_STEP}")
+        if self.augmentation.mixup or self.augmentation.erase:
+            raise ValueError("augmentation.mixup and erase would leave masks behind: leave them out")
+        if self.loss.class_weights != "none":
+            raise ValueError("loss.class_weights: batches hold as many of each class already; leave it out")
+        if self.augmentation.painted and self.preprocessing.greys != "landmarks":
+            raise ValueError(
+                "augmentation.painted draws in greys of landmarks: set preprocessing.greys to that"
+            )
+        if self.preprocessing.lungs == "none":
+            raise ValueError("preprocessing.lungs: crop, mask or only; lesions are judged within the lungs")
+        return self

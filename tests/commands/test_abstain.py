@@ -1,0 +1,230 @@
+"""``groundglass calibrate``: what is chosen, what it is worth where it was not, and what stands in the bundle."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from typer.testing import CliRunner
+
+from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.store import BundleError, shipped_bundles
+from groundglass.cli.app import app
+from groundglass.commands.abstain import Cases, calibrate, held_out
+from groundglass.detect.bundle import Bundle
+from groundglass.detect.patient_rule import default_rule
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.predictions import write_predictions
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
+
+SHIFTS = {"here": 0.0, "there": 0.4, "elsewhere": -0.3}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "bundle"
+    shutil.copytree(shipped_bundles("detector")["covid-ct-lite0"], folder)
+    return Bundle.load(folder)
+
+
+def predictions(count: int = 120, sources: dict[str, float] = SHIFTS, seed: int = 0) -> pd.DataFrame:
+    """``count`` patients of two slices in each source; every second one is positive."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for source, shift in sources.items():
+        patients = np.repeat(np.arange(count), 2)
+        truth = patients % 2 == 0
+        logits = np.where(truth, 1.2, -1.2) + shift + rng.normal(0, 1, count)[patients]
+        frame = pd.DataFrame({"path": [f"{source}-{row}.png" for row in range(len(truth))]})
+        frame["patient"], frame["group"] = [f"p{patient}" for patient in patients], ""
+        frame["label"] = np.where(truth, POSITIVE, NEGATIVE)
+        frame["score"], frame["probability"] = expit(2 * logits), expit(logits)
+        frame["verdict"], frame["source"] = np.where(logits > 0, POSITIVE, NEGATIVE), source
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    write_predictions(predictions(), tmp_path / "pooled.csv")
+    return tmp_path / "pooled.csv"
+
+
+def test_it_is_entered_and_told(bundle: Bundle, csv: Path) -> None:
+    before = bundle.facts
+    result = calibrate(bundle, csv)
+    facts = Bundle.load(bundle.source).facts
+    found = facts.abstention
+    assert found is not None
+    assert found == result.facts.abstention
+    # Patients of the same number in other sources are others.
+    assert (found.cases, found.groups) == (720, 360)
+    assert (facts.temperature, facts.bias, facts.threshold) == (before.temperature, 0.0, before.threshold)
+    card = (bundle.source / "MODEL_CARD.md").read_text()
+    assert (
+        "720 slices of 360 patients or groups (360 slices with COVID-19) from elsewhere, here, there" in card
+    )
+    assert "pooled.csv, fingerprint" in card
+    assert found.ends() in card
+    for one in result.held:
+        assert one.line() in card
+    assert [one.left_out for one in result.held] == ["elsewhere", "here", "there", "all"]
+    assert sum(one.cases for one in result.held[:-1]) == result.held[-1].cases == 720
+
+
+def test_another_choice_takes_its_place(bundle: Bundle, csv: Path) -> None:
+    earlier = bundle.facts.chosen
+    calibrate(bundle, csv, refit=True)
+    calibrate(bundle, csv, coverage=0.8, refit=True)
+    chosen = bundle.facts.chosen
+    for word in ("Temperature ", "Threshold ", "Uncertain "):
+        assert sum(line.startswith(word) for line in chosen) == 1
+    kept = [line for line in earlier if not line.startswith(("Temperature ", "Threshold "))]
+    assert list(chosen[: len(kept)]) == kept
+    assert "80% coverage" in chosen[-1]
+
+
+def test_figures_of_before_are_marked(bundle: Bundle, csv: Path) -> None:
+    evaluation = EvaluationFacts(
+        dataset="x", part="all", external=True, fingerprint="", date="", slices=1, figures={"ROC AUC": "0.8"}
+    )
+    bundle.record(evaluation)
+    calibrate(bundle, csv)
+    bundle.record(evaluation.model_copy(update={"dataset": "y"}))
+    marked = {one.dataset: one.figures.get("Verdicts", "") for one in bundle.facts.evaluations}
+    assert "evaluate anew" in marked["x"]
+    assert marked["y"] == ""
+    assert "evaluate anew" in bundle.facts.validation["Verdicts"]
+
+
+def test_refitting_finds_temperature_and_bias(bundle: Bundle, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    frame = predictions(600, {"one": 0.0, "two": 0.0})
+    logits = rng.normal(0, 2, len(frame))
+    frame["label"] = np.where(rng.random(len(frame)) < expit(logits), POSITIVE, NEGATIVE)
+    frame["score"], frame["probability"] = expit(3 * (logits + 0.5)), 0.5
+    write_predictions(frame, tmp_path / "x.csv")
+    facts = calibrate(bundle, tmp_path / "x.csv", refit=True).facts
+    assert facts.temperature == pytest.approx(3, rel=0.15)
+    assert facts.bias == pytest.approx(-0.5, abs=0.15)
+    assert facts.threshold == pytest.approx(0.5, abs=0.1)
+    # The abstention is of the new probabilities: the file's own, all alike, would leave nothing answered.
+    assert 0.01 < facts.abstention.lowest < 0.5 < facts.abstention.highest < 0.99
+    answer = facts.answer(3 * (1.0 + 0.5))
+    assert answer.probability == pytest.approx(expit(1.0), abs=0.05)
+
+
+def test_sources_count_alike_in_refitting(bundle: Bundle, tmp_path: Path) -> None:
+    small, large = predictions(40, {"small": 2.0}), predictions(400, {"large": -2.0})
+    write_predictions(pd.concat([small, large]), tmp_path / "x.csv")
+    assert calibrate(bundle, tmp_path / "x.csv", refit=True).facts.bias == pytest.approx(0, abs=0.2)
+
+
+def test_scores_that_tell_nothing_are_told_of(bundle: Bundle, tmp_path: Path) -> None:
+    frame = predictions()
+    frame["score"] = np.random.default_rng(0).random(len(frame))
+    frame.loc[frame["label"] == POSITIVE, "score"] *= 0.8
+    write_predictions(frame, tmp_path / "x.csv")
+    assert any("next to nothing" in note for note in calibrate(bundle, tmp_path / "x.csv", refit=True).notes)
+
+
+def test_refitting_takes_out_a_rule_that_weighs_probabilities(bundle: Bundle, csv: Path) -> None:
+    lesions = bundle.facts.patient
+    calibrate(bundle, csv, refit=True)
+    assert bundle.facts.patient == lesions
+    bundle.enter(patient=default_rule(0.5))
+    calibrate(bundle, csv)
+    assert bundle.facts.patient is not None
+    assert any("groundglass aggregate" in note for note in calibrate(bundle, csv, refit=True).notes)
+    assert bundle.facts.patient is None
+
+
+def cases(sources: list[str], truth: list[bool], probability: list[float]) -> Cases:
+    each = np.arange(len(truth))
+    return Cases(np.array(truth), np.array(probability), each, np.array(sources, dtype=object))
+
+
+def test_what_it_is_worth_is_measured_where_it_was_not_chosen() -> None:
+    """Two sources of which one is answered upside down: its choice answers nothing, the other's is wrong on it."""
+    truth = [True] * 20 + [False] * 20
+    right = [0.9] * 20 + [0.1] * 20
+    both = cases(["a"] * 40 + ["b"] * 40, truth * 2, right + right[::-1])
+    held, notes = held_out(both, 0.9)
+    assert notes == []
+    assert [one.left_out for one in held] == ["a", "b", "all"]
+    assert [(one.answered, one.accuracy, one.covid) for one in held] == [
+        (0, None, 1),
+        (1, 0, 0),
+        (0.5, 0, 0.5),
+    ]
+
+
+def test_with_one_source_groups_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(400) < 0.5
+    one = cases(["a"] * 400, truth.tolist(), expit(np.where(truth, 1, -1) + rng.normal(0, 1, 400)).tolist())
+    (held,), notes = held_out(one, 0.9)
+    assert "no source" in notes[0]
+    assert held.cases == 400
+    assert held.covid == pytest.approx(0.9, abs=0.04)
+    assert held.other == pytest.approx(0.9, abs=0.04)
+    assert held.accuracy is not None
+    assert held.accuracy > 0.85
+
+
+def test_a_source_of_one_class_is_not_left_alone() -> None:
+    truth = [True] * 30 + [True, False] * 20
+    held, notes = held_out(cases(["a"] * 30 + ["b"] * 40, truth, np.linspace(0, 1, 70).tolist()), 0.8)
+    assert notes
+    assert [one.left_out for one in held] == ["all"]
+
+
+def test_one_group_of_a_class_says_that_nothing_is_known(bundle: Bundle, tmp_path: Path) -> None:
+    frame = predictions(20, {"one": 0.0})
+    frame.loc[frame["label"] == POSITIVE, "patient"] = "p0"
+    write_predictions(frame, tmp_path / "x.csv")
+    result = calibrate(bundle, tmp_path / "x.csv")
+    assert result.held == []
+    assert bundle.facts.abstention.never == (NEGATIVE,)
+    assert any("only 1 patients or groups labelled covid chose" in note for note in result.notes)
+    assert "is not known" in (bundle.source / "MODEL_CARD.md").read_text()
+
+
+def test_what_is_no_chest_ct_does_not_choose(bundle: Bundle, csv: Path, tmp_path: Path) -> None:
+    frame = predictions()
+    frame.loc[:99, "verdict"] = NOT_A_CHEST_CT
+    write_predictions(frame, tmp_path / "x.csv")
+    result = calibrate(bundle, tmp_path / "x.csv")
+    assert bundle.facts.abstention.cases == 620
+    assert result.notes[0].startswith("100 of 720 slices")
+
+
+def test_one_class_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    write_predictions(predictions().assign(label=POSITIVE), tmp_path / "x.csv")
+    with pytest.raises(GroundglassError, match="all labelled alike"):
+        calibrate(bundle, tmp_path / "x.csv")
+    assert bundle.facts.abstention is None
+
+
+def test_several_classes_are_not_refitted(bundle: Bundle, csv: Path) -> None:
+    bundle.facts = bundle.facts.model_copy(update={"classes": ("normal", POSITIVE)})
+    with pytest.raises(GroundglassError, match="leave out --refit"):
+        calibrate(bundle, csv, refit=True)
+
+
+def test_a_zip_is_not_rewritten(bundle: Bundle, csv: Path, tmp_path: Path) -> None:
+    bundle.write(tmp_path / "x.zip")
+    with pytest.raises(BundleError, match="not its zip"):
+        calibrate(Bundle.load(tmp_path / "x.zip"), csv)
+
+
+def test_the_command(bundle: Bundle, csv: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["calibrate", str(bundle.source), str(csv), "--coverage", "0.95", "--refit"]
+    )
+    assert done.exit_code == 0, done.output
+    for words in ("Temperature", "elsewhere", "all", "uncertain between the two", "Coverage 95%"):
+        assert words in done.stdout
+    assert Bundle.load(bundle.source).facts.abstention.coverage == 0.95

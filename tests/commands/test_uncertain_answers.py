@@ -1,0 +1,138 @@
+"""What is written of answers that are uncertain, and of slices unlike those of the training."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from groundglass.bundle.engine import Outputs
+from groundglass.cli import predict as cli_predict
+from groundglass.cli.app import app
+from groundglass.commands.cards import slice_cards
+from groundglass.commands.predict import predict
+from groundglass.commands.predict_volumes import predict_volumes
+from groundglass.detect.abstention import Abstention
+from groundglass.detect.detector import Detector
+from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
+from groundglass.phantom import Phantom
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.scan.find import find_series
+
+ALWAYS = Abstention(covid_from=0, other_to=1, coverage=0.9, cases=4, groups=4, chosen=("on too few",))
+
+
+class Measuring:
+    """An engine whose graph also says how far each slice lies."""
+
+    def __init__(self, detector: Detector, distance: float) -> None:
+        self._engine, self._distance = detector._engine, np.float32(distance)
+
+    def run(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        return ((*outputs, np.asarray(self._distance)) for outputs in self._engine.run(inputs))
+
+
+@pytest.fixture
+def unsure(usual_detector: Detector) -> Detector:
+    """The shipped one, but uncertain of every slice and patient."""
+    bundle = usual_detector.bundle
+    rule = bundle.facts.patient.model_copy(update={"abstention": ALWAYS})
+    facts = bundle.facts.model_copy(update={"abstention": ALWAYS, "patient": rule})
+    return Detector(replace(bundle, facts=facts), usual_detector.segmenter)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.linear_gradient("L").save(tmp_path / "slice.png")
+    return tmp_path / "slice.png"
+
+
+def without_lungs(detector: Detector, **facts: object) -> Detector:
+    return Detector(replace(detector.bundle, facts=detector.bundle.facts.model_copy(update=facts)))
+
+
+def test_an_uncertain_slice_in_every_file(unsure: Detector, picture: Path, tmp_path: Path) -> None:
+    predict([picture], tmp_path / "out", detector=without_lungs(unsure))
+    (row,) = csv.DictReader((tmp_path / "out" / "predictions.csv").open())
+    assert row["verdict"] == UNCERTAIN
+    assert "both answers stay possible" in row["reason"]
+    document = json.loads((tmp_path / "out" / "findings.json").read_text())
+    assert document["summary"] == {"slices": 1, "covid": 0, "uncertain": 1, "not_a_chest_ct": 0, "failed": 0}
+    assert document["bundle"]["uncertain"] == {"covid_from": 0, "other_to": 1, "coverage": 0.9}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "0 of 1 slices: covid (probability over 1.00). 1 are uncertain." in page
+    assert ALWAYS.meaning() in page
+    assert '<span class="verdict unsure">uncertain</span>' in page
+    (card,) = slice_cards(without_lungs(unsure), [picture], {picture: "covid"})
+    assert card.right is None
+
+
+def test_a_bundle_without_abstention_writes_what_it_did(
+    usual_detector: Detector, picture: Path, tmp_path: Path
+) -> None:
+    document = predict([picture], tmp_path / "out", detector=without_lungs(usual_detector)).document
+    assert not {"uncertain", "bias", "furthest"} & set(document["bundle"])
+    assert "uncertain" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_no_chest_ct_goes_before_uncertain(unsure: Detector, picture: Path) -> None:
+    (row,) = predict([picture], None, detector=unsure).rows
+    assert row.verdict == NOT_A_CHEST_CT
+    assert "answers stay possible" not in row.reason
+
+
+@pytest.mark.parametrize("distance", [1.9, 2.1])
+def test_the_third_output_is_the_distance(usual_detector: Detector, picture: Path, distance: float) -> None:
+    detector = without_lungs(usual_detector, furthest=2.0)
+    detector._engine = Measuring(detector, distance)
+    ((_, finding),) = detector.predict_files([picture])
+    assert finding.distance == pytest.approx(distance)
+    assert (finding.verdict == UNCERTAIN) == (distance > 2)
+    assert finding.reason == (
+        "unlike what the detector was trained on (distance 2.1, at most 2.0)" if distance > 2 else ""
+    )
+
+
+def test_a_volume_unlike_the_training(
+    usual_detector: Detector, covid_phantom: Phantom, tmp_path: Path
+) -> None:
+    write_phantom_dicom(covid_phantom, tmp_path / "ct")
+    facts = usual_detector.bundle.facts.model_copy(update={"furthest": 2.0})
+    detector = Detector(replace(usual_detector.bundle, facts=facts), usual_detector.segmenter)
+    detector._engine = Measuring(detector, 5.0)
+    (row,) = predict_volumes(find_series([tmp_path / "ct"]), tmp_path / "out", detector=detector).rows
+    assert row["verdict"] == UNCERTAIN
+    assert "are unlike what the detector was trained on" in row["reason"]
+    slices = csv.DictReader((tmp_path / "out" / row["study"] / "slices.csv").open())
+    assert all("distance 5.0" in one["reason"] for one in slices if one["probability"])
+
+
+def test_an_uncertain_patient_in_every_file(
+    unsure: Detector, covid_phantom: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_phantom_dicom(covid_phantom, tmp_path / "ct")
+    result = predict_volumes(find_series([tmp_path / "ct"]), tmp_path / "out", detector=unsure)
+    assert result.document()["summary"] == {
+        "studies": 1, "covid": 0, "uncertain": 1, "not_a_chest_ct": 0, "failed": 0,
+    }  # fmt: skip
+    (row,) = csv.DictReader((tmp_path / "out" / "patients.csv").open())
+    assert row["verdict"] == UNCERTAIN
+    assert "both answers stay possible" in row["reason"]
+    study = tmp_path / "out" / row["study"]
+    page = (study / "report.html").read_text()
+    assert "uncertain (probability" in page
+    assert ALWAYS.meaning("patients") in page
+    assert "The extent of disease" in page
+    assert "on too few" in page
+    assert "1 are uncertain." in (tmp_path / "out" / "patients.html").read_text()
+    assert "Inconclusive" in str(pydicom.dcmread(study / "sr.dcm"))
+    monkeypatch.setattr(cli_predict, "_load_detector", lambda *_: unsure)
+    printed = CliRunner().invoke(app, ["predict", str(tmp_path / "ct")]).stdout
+    assert printed.startswith("uncertain ")
+    assert "both answers stay possible" in printed
