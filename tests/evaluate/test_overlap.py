@@ -15,7 +15,7 @@ from groundglass.evaluate.overlap import (
     lesion_shares,
     overlap_rows,
 )
-from groundglass.evaluate.predictions import COLUMNS, check_overlaps, read_overlaps, write_overlaps
+from groundglass.evaluate.predictions import OVERLAP_COLUMNS, check_overlaps, read_overlaps, write_overlaps
 
 HEADER = "path,case,structure,true_px,predicted_px,common_px,hd95\n"
 GOOD = "a.png,p1,lungs,10,10,8,1.5\n"
@@ -34,7 +34,7 @@ BY_HAND = [
 
 
 def frame_of(rows: list[tuple[object, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(OVERLAP_COLUMNS))
 
 
 def random_masks(cases: int, seed: int = 0, slices: int = 6) -> pd.DataFrame:

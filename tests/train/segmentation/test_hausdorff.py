@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from groundglass.evaluate.predictions import COLUMNS, check_overlaps
+from groundglass.evaluate.predictions import OVERLAP_COLUMNS, check_overlaps
 from groundglass.train.segmentation.hausdorff import hausdorff95, overlap_row
 
 Mask = NDArray[np.bool_]
@@ -96,7 +96,7 @@ def test_rows_make_a_table() -> None:
         "hd95": 3.0,
     }
     table = check_overlaps(pd.DataFrame(rows))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == OVERLAP_COLUMNS
     assert table["true_px"].tolist() == [400, 4, 0]
     assert table["predicted_px"].tolist() == [400, 0, 0]
     assert table["hd95"].isna().tolist() == [False, True, True]
