@@ -11,6 +11,10 @@ CLASS = "class"
 """Column of predictions: the answered class of a detector of several."""
 CLASS_PREFIX = "probability_"
 """With the class's name behind it, column of predictions: the probability of each of several classes."""
+LUNG_AREAS = ("right_lung_px", "left_lung_px", "right_lesions_px", "left_lesions_px")
+"""Columns of predictions: areas in pixels; blank if lungs were not looked for, 0 if none were found."""
+UNLIKE = "unlike"
+"""Column of predictions: 1 if the slice is unlike what the detector was trained on, else 0; blank if not known."""
 
 
 SPLIT_NAMES = {

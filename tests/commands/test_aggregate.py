@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,9 @@ from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import default_rule
 from groundglass.errors import GroundglassError
+from groundglass.evaluate.metrics import lung_slices
+from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.labels import LUNG_AREAS, POSITIVE
 
 SLICES, PATIENTS = 6, 60
 
@@ -53,25 +55,23 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def answers(lesions_tell: bool) -> object:
-    """Answers in which either the lesions or the scores tell the classes apart, and the other is noise."""
+    """Predictions in which either the lesions or the scores separate the classes, and the other is noise."""
 
-    def slices(_: Detector, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
+    def predict(detector: Detector, rows: pd.DataFrame, path: Path, name: str) -> None:
         rng = np.random.default_rng(0)
-        for unit, label in zip(rows["unit"], rows["label"], strict=True):
+        table = []
+        for label in rows["label"]:
             positive = label == "covid"
             sick = positive if lesions_tell else rng.random() < 0.5
             likely = rng.random() < 0.5 if lesions_tell else positive
-            yield {
-                "unit": unit,
-                "positive": positive,
-                "probability": float(np.clip(rng.normal(0.7 if likely else 0.3, 0.25), 0, 1)),
-                "right": 1000,
-                "left": 1000,
-                "right_lesions": int(rng.exponential(120 if sick else 12)),
-                "left_lesions": int(rng.exponential(120 if sick else 12)),
-            }
+            probability = float(np.clip(rng.normal(0.7 if likely else 0.3, 0.25), 0, 1))
+            lesions = [int(rng.exponential(120 if sick else 12)) for _ in range(2)]
+            table.append([probability, probability, "uncertain", 1000, 1000, *lesions])
+        columns = ["score", "probability", "verdict", *LUNG_AREAS]
+        answered = pd.DataFrame(table, columns=columns, index=rows.index)
+        write_predictions(pd.concat([rows, answered], axis=1).assign(group=rows["patient"]), path)
 
-    return slices
+    return predict
 
 
 LOGITS = {"mean_logit", "top_logit", "noisy_or", "attention_logit"}
@@ -85,7 +85,7 @@ def test_the_simplest_that_tells_is_chosen(
     monkeypatch: pytest.MonkeyPatch,
     lesions_tell: bool,
 ) -> None:
-    monkeypatch.setattr(job, "_slices", answers(lesions_tell))
+    monkeypatch.setattr(job, "predict_rows", answers(lesions_tell))
     result = aggregate(detector, str(manifest), tmp_path / "out", record=detector.bundle)
     best = min(result.candidates, key=lambda one: one.loss)
     chosen = next(one.name for one in result.candidates if one.loss <= best.loss + best.loss_error)
@@ -105,7 +105,7 @@ def test_the_simplest_that_tells_is_chosen(
 def test_another_bundle_gets_the_rule_unless_its_lesions_are_other_ones(
     detector: Detector, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_slices", answers(False))
+    monkeypatch.setattr(job, "predict_rows", answers(False))
     detector.bundle.write(tmp_path / "more")
     more = Bundle.load(tmp_path / "more")
     result = aggregate(detector, str(manifest), tmp_path / "out", record=more)
@@ -120,26 +120,25 @@ def test_another_bundle_gets_the_rule_unless_its_lesions_are_other_ones(
 def test_the_rule_gives_what_the_fitted_model_gives(
     detector: Detector, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_slices", answers(True))
+    monkeypatch.setattr(job, "predict_rows", answers(True))
     rule = aggregate(detector, str(manifest), tmp_path / "out").rule
-    rows = job.choose_rows(detector.bundle.facts, detector.bundle.recipe, str(manifest), None).rows
-    slices = pd.DataFrame(list(job._slices(detector, rows.assign(unit=rows["patient"]))))
-    units = [of_one for _, of_one in slices.groupby("unit", sort=True)]
-    table = pd.DataFrame([job.features(job._lung_slices(of_one)) for of_one in units])[list(rule.weights)]
-    truth = np.array([bool(of_one["positive"].any()) for of_one in units])
+    slices = read_predictions(tmp_path / "out" / "predictions.csv")
+    units = [of_one for _, of_one in slices.groupby("patient", sort=True)]
+    table = pd.DataFrame([job.features(lung_slices(of_one)) for of_one in units])[list(rule.weights)]
+    truth = np.array([bool((of_one["label"] == POSITIVE).any()) for of_one in units])
     expected = (
         make_pipeline(StandardScaler(), LogisticRegression())
         .fit(table.to_numpy(), truth)
         .predict_proba(table.to_numpy())[:, 1]
     )
-    found = [rule.probability(job._lung_slices(of_one)) for of_one in units]
+    found = [rule.probability(lung_slices(of_one)) for of_one in units]
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_patients_with_few_slices_are_left_out(
     detector: Detector, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "_slices", answers(True))
+    monkeypatch.setattr(job, "predict_rows", answers(True))
     with pytest.raises(
         GroundglassError, match="0 patients with and 0 without COVID-19 have 7 slices or more"
     ):
@@ -147,6 +146,8 @@ def test_patients_with_few_slices_are_left_out(
 
 
 def test_slices_without_lungs_choose_nothing(detector: Detector, manifest: Path, tmp_path: Path) -> None:
+    for path in pd.read_csv(manifest)["path"]:
+        Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).save(tmp_path / path)
     with pytest.raises(GroundglassError, match="none of its slices"):
         aggregate(detector, str(manifest), tmp_path / "out")
 

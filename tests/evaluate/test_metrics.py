@@ -1,18 +1,24 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from groundglass.detect.abstention import Abstention
+from groundglass.detect.patient import SliceAnswer, conclude
+from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import calibration
 from groundglass.evaluate.bootstrap import Ranking, WeightedMetrics
 from groundglass.evaluate.evaluation import METRICS, Evaluation
 from groundglass.evaluate.metrics import by_patient, evaluate, evaluate_patients
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 
 def by_sklearn(truth, probability, called, weights=None):
@@ -200,6 +206,66 @@ def test_patients_are_the_mean_of_their_slices(table):
     result = evaluate_patients(frame, 0.6, resamples=20)
     assert (result.unit, result.count, result.positives) == ("patient", 3, 1)
     assert "1 of 6 slices name no patient and are left out." in result.notes
+
+
+RULE = PatientRule(
+    aggregation="lesion share",
+    weights={"lesion_share": 1.0},
+    intercept=4.0,
+    threshold=0.5,
+    abstention=Abstention(covid_from=0.6, other_to=0.2, coverage=0.9, cases=9, groups=9),
+)
+
+
+def with_areas(frame, lungs, lesions, unlike=0):
+    """Predictions with the same area in the right and the left lung."""
+    areas = {name: lesions if "lesions" in name else lungs for name in LUNG_AREAS}
+    return frame.assign(**areas, unlike=unlike)
+
+
+def test_patients_are_answered_by_the_rule_that_answers_volumes(table):
+    frame = with_areas(
+        table([True] * 4 + [False] * 6, [0.1] * 10, patient=list("aaaa" + "bbbb" + "cc")),
+        lungs=[1000, 1000, 1000, 50, 1000, 1000, 1000, 1000, 0, 0],
+        lesions=[200, 100, 0, 50, 1, 0, 0, 0, 0, 0],
+    )
+    patients = by_patient(frame, 0.5, RULE).set_index("patient")
+    slices = [
+        SliceAnswer(number, None, 0.1, 0.1, lungs_px=(lungs, lungs), lesions_px=(lesions, lesions))
+        for number, lungs, lesions in ((1, 1000, 200), (2, 1000, 100), (3, 1000, 0), (4, 50, 50))
+    ]
+    predicted = conclude(SimpleNamespace(patient_rule=RULE, patient=RULE), slices, None, None)
+    assert patients.loc["a", "probability"] == predicted.probability == pytest.approx(0.846, abs=1e-3)
+    assert patients["verdict"].tolist() == [predicted.verdict, NEGATIVE, NOT_A_CHEST_CT]
+    assert predicted.verdict == POSITIVE
+    result = evaluate_patients(frame, 0.5, RULE, resamples=20)
+    assert result.aggregation == "detector's patient rule, lesion share"
+    assert result.metrics["coverage"].value == pytest.approx(2 / 3)
+
+
+def test_a_patient_of_slices_unlike_the_training_is_uncertain(table):
+    frame = with_areas(table([True] * 3, [0.1] * 3, patient=["a"] * 3), 1000, 300, unlike=[1, 1, 0])
+    assert by_patient(frame, 0.5, RULE)["verdict"].tolist() == [UNCERTAIN]
+    assert by_patient(frame.assign(unlike=[1, 0, 0]), 0.5, RULE)["verdict"].tolist() == [POSITIVE]
+
+
+def test_without_lung_areas_the_mean_answers_and_the_result_says_so(table, tmp_path):
+    frame = table([True, True, False], [0.9, 0.7, 0.2], patient=["a", "a", "b"])
+    result = evaluate_patients(frame, 0.5, RULE, resamples=20)
+    assert result.aggregation.startswith(
+        "mean of the slices' probabilities (the predictions have no lung areas"
+    )
+    assert evaluate_patients(frame, 0.5, resamples=20).metrics == result.metrics
+    some = with_areas(frame, 1000, 300)
+    some[list(LUNG_AREAS)] = some[list(LUNG_AREAS)].astype("Int64")
+    some.loc[2, list(LUNG_AREAS)] = pd.NA
+    write_predictions(some, tmp_path / "predictions.csv")
+    read = read_predictions(tmp_path / "predictions.csv")
+    patients = by_patient(read, 0.5, RULE).set_index("patient")
+    assert patients.loc["b", "probability"] == 0.2
+    assert patients.loc["a", "probability"] != 0.8
+    notes = evaluate_patients(read, 0.5, RULE, resamples=20).notes
+    assert "1 patient without lung areas answered by the mean of the slices' probabilities." in notes
 
 
 def test_a_patient_without_an_answered_slice_is_uncertain(table):

@@ -1,6 +1,5 @@
 """``groundglass aggregate``: choose on labelled patients how the answers of slices become a patient's answer."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,20 +8,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.commands.abstain import Cases, choose_judged
-from groundglass.commands.evaluate import Labelled, choose_rows
-from groundglass.commands.progress import track
-from groundglass.data.splits import groups
+from groundglass.commands.evaluate import Labelled, choose_rows, predict_rows
 from groundglass.detect.abstention import COVERAGE, Abstention
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import (
     AGGREGATIONS,
     LESION_FEATURES,
-    LungSlices,
     PatientRule,
     features,
 )
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.errors import GroundglassError
 from groundglass.evaluate.logistic_choice import (
     FOLDS,
     REPEATS,
@@ -31,11 +27,12 @@ from groundglass.evaluate.logistic_choice import (
     judge_candidates,
     simplest_good,
 )
+from groundglass.evaluate.metrics import lung_slices
 from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.evaluate.predictions import read_predictions
 from groundglass.files import write_json
-from groundglass.labels import POSITIVE
+from groundglass.labels import LUNG_AREAS, POSITIVE
 from groundglass.report.page import Report, Table, bundle_table, write_report
-from groundglass.segment.shares import shares
 
 FEWEST = 20
 """Fewer patients of a class than this choose nothing."""
@@ -113,7 +110,7 @@ def aggregate(
         record.check_enterable()
         _check_same_lesions(record, detector.bundle)
     labelled = _rows(detector, dataset, part)
-    patients = _patients(detector, labelled, least_slices)
+    patients = _patients(detector, labelled, folder, least_slices)
     shared = record is None or record.source == detector.bundle.source
     candidates = judge_candidates(
         patients.table, patients.positive, AGGREGATIONS if shared else OF_LESIONS, seed
@@ -156,50 +153,25 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     return labelled
 
 
-def _patients(detector: Detector, labelled: Labelled, least_slices: int) -> _Patients:
-    rows = labelled.rows.assign(unit=groups(labelled.rows))
-    slices = pd.DataFrame(list(_slices(detector, rows)))
-    if slices.empty:
+def _patients(detector: Detector, labelled: Labelled, folder: Path, least_slices: int) -> _Patients:
+    predict_rows(detector, labelled.rows, folder / "predictions.csv", labelled.name)
+    slices = read_predictions(folder / "predictions.csv")
+    units = slices["group"].where(slices["group"] != "", slices["path"])
+    bearing = slices[(slices[list(LUNG_AREAS[:2])].sum(axis=1) > 0).to_numpy(dtype=bool)]
+    if bearing.empty:
         raise GroundglassError(f"{labelled.name}: lungs were found on none of its slices")
     table, positive = [], []
-    for _, of_one in slices.groupby("unit", sort=True):
+    for _, of_one in bearing.groupby(units, sort=True):
         if len(of_one) >= least_slices:
-            table.append(features(_lung_slices(of_one)))
-            positive.append(bool(of_one["positive"].any()))
+            table.append(features(lung_slices(of_one)))
+            positive.append(bool((of_one["label"] == POSITIVE).any()))
     truth = np.array(positive, dtype=bool)
     if min(truth.sum(), (~truth).sum()) < FEWEST:
         raise GroundglassError(
             f"{labelled.name}: {int(truth.sum())} patients with and {int((~truth).sum())} without COVID-19 have "
             f"{least_slices} slices or more that show lungs; at least {FEWEST} of each are needed"
         )
-    return _Patients(pd.DataFrame(table), truth, rows["unit"].nunique() - len(truth))
-
-
-def _slices(detector: Detector, rows: pd.DataFrame) -> Iterator[dict[str, object]]:
-    findings = detector.predict_files([Path(path) for path in rows["path"]])
-    answered = zip(rows["unit"], rows["label"], track(findings, "Reading slices", len(rows)), strict=True)
-    for unit, label, (_, finding) in answered:
-        if isinstance(finding, ScanError) or finding.segmentation is None or not finding.segmentation.found:
-            continue
-        measured = shares(finding.segmentation)
-        yield {
-            "unit": unit,
-            "positive": label == POSITIVE,
-            "probability": finding.probability,
-            "right": measured.right.lung_px,
-            "left": measured.left.lung_px,
-            "right_lesions": measured.right.lesions_px,
-            "left_lesions": measured.left.lesions_px,
-        }
-
-
-def _lung_slices(of_one: pd.DataFrame) -> LungSlices:
-    return LungSlices(
-        of_one["probability"].to_numpy(float),
-        of_one[["right", "left"]].to_numpy(float),
-        of_one[["right_lesions", "left_lesions"]].to_numpy(float),
-        np.ones(len(of_one)),
-    )
+    return _Patients(pd.DataFrame(table), truth, units.nunique() - len(truth))
 
 
 def _fitted(

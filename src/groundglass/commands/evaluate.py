@@ -26,6 +26,7 @@ from groundglass.evaluate.predictions import write_predictions
 from groundglass.recipe.divide import divide, divided_again, named_sources
 from groundglass.recipe.recipe import parse_recipe
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
+from groundglass.segment.masks import Segmentation
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def evaluate_detector(
     predictions_file = folder / "predictions.csv"
     kept = Kept(detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part)
     failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, kept.keep)
-    judgement = judge(predictions_file, detector.bundle.facts.threshold)
+    facts = detector.bundle.facts
+    judgement = judge(predictions_file, facts.threshold, facts.patient_rule)
     card = honest_card(kept.trial(judgement.predictions), judgement.slices, labelled.divided, labelled.split)
     outcome = Outcome(labelled, judgement, card, failures)
     write_judgement(outcome.judgement, folder, _document(detector, outcome))
@@ -204,7 +206,8 @@ def predict_rows(
         If none could be.
     """
     answers: list[Answer] = []
-    shares: list[float | None] = []
+    segmentations: list[Segmentation] = []
+    unlike: list[bool] = []
     failures: list[Failure] = []
     read = []
     findings = detector.predict_files([Path(p) for p in rows["path"]])
@@ -217,14 +220,16 @@ def predict_rows(
             answers.append(
                 Answer(finding.score, finding.probability, finding.verdict, several, finding.answered)
             )
-            shares.append(finding.lesion_share)
+            unlike.append(bool(detector.bundle.facts.unlike(finding.distance)))
+            if finding.segmentation is not None:
+                segmentations.append(finding.segmentation)
             if keep is not None:
                 keep(number, finding)
     if not answers:
         raise GroundglassError(f"{name}: none of its {len(rows)} slices could be read; {failures[0].problem}")
-    looked = shares if detector.segmenter is not None else None
+    looked = segmentations if detector.segmenter is not None else None
     classes = detector.bundle.facts.classes
-    write_predictions(labelled_predictions(rows.iloc[read], answers, classes, looked), path)
+    write_predictions(labelled_predictions(rows.iloc[read], answers, classes, looked, unlike), path)
     return failures
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from groundglass.audit.honest import HonestCard
 from groundglass.commands.honest import card_of_predictions, report_card
+from groundglass.detect.patient_rule import PatientRule
 from groundglass.evaluate import figures
 from groundglass.evaluate.classes import (
     CLASS_COLUMNS,
@@ -97,8 +98,18 @@ class Judgement:
         return [Path(path) for path in pd.concat([errors, right])["path"]]
 
 
-def judge(path: Path, threshold: float | None = None) -> Judgement:
-    """Judge the predictions in a CSV; without a ``threshold``, by the one that its verdicts imply.
+def judge(path: Path, threshold: float | None = None, rule: PatientRule | None = None) -> Judgement:
+    """Evaluate the predictions in a CSV.
+
+    Parameters
+    ----------
+    path
+        A predictions.csv.
+    threshold
+        The detector's; None takes the one that the verdicts imply.
+    rule
+        The bundle's rule for patients; without it, or without lung areas in the table, a patient's probability is
+        the mean over slices.
 
     Raises
     ------
@@ -109,7 +120,7 @@ def judge(path: Path, threshold: float | None = None) -> Judgement:
     threshold = _implied_threshold(predictions) if threshold is None else threshold
     slices = evaluate(predictions)
     known = (predictions["patient"] != "").any()
-    patients = evaluate_patients(predictions, threshold) if known else None
+    patients = evaluate_patients(predictions, threshold, rule) if known else None
     several = set(classes_of(predictions))
     labelled = several and set(predictions["label"]) <= several
     classes = evaluate_classes(predictions) if labelled else None

@@ -22,7 +22,7 @@ from groundglass.train.run import Run
 def write_run_report(run: Run, recipe: AnyDetectorRecipe, detector: Detector) -> None:
     """Write ``report.html`` into a finished run's folder, and ``curves.png`` where it went by epochs."""
     facts = detector.bundle.facts
-    judgement = judge(run.predictions_file, facts.threshold)
+    judgement = judge(run.predictions_file, facts.threshold, facts.patient_rule)
     if not isinstance(recipe, FeaturesRecipe):
         by = recipe.training.best_by
         best = f"Best epoch {facts.training.best_epoch} by {by}, on the validation part."

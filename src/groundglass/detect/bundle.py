@@ -14,7 +14,7 @@ from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
 from groundglass.bundle.store import BundleError, Reader, StoredBundle, read_optional
 from groundglass.detect.abstention import Abstention, decide
-from groundglass.detect.patient_rule import PatientRule
+from groundglass.detect.patient_rule import PatientRule, default_rule
 from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.segment.segmenter import SegmenterBundle
 
@@ -71,6 +71,11 @@ class BundleFacts(Facts):
     furthest: float | None = None
     segmenter_sha256: str = ""
     patient: PatientRule | None = None
+
+    @property
+    def patient_rule(self) -> PatientRule:
+        """The rule that answers for patients: the one that was chosen, else a default that is not calibrated."""
+        return self.patient or default_rule(self.threshold)
 
     def answer(self, logits: ArrayLike, distance: float | None = None) -> Answer:
         """Scores, calibrated probabilities and verdict of one slice.

@@ -7,12 +7,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.detect.bundle import Answer, BundleFacts
 from groundglass.errors import ScanError
 from groundglass.files import write_text
-from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.labels import (
+    CLASS,
+    CLASS_PREFIX,
+    LUNG_AREAS,
+    NOT_A_CHEST_CT,
+    POSITIVE,
+    UNCERTAIN,
+    UNLIKE,
+)
+from groundglass.segment.masks import Segmentation
+from groundglass.segment.shares import shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +160,8 @@ def labelled_predictions(
     rows: "pd.DataFrame",
     answers: Sequence[Answer],
     classes: Sequence[str] = (),
-    lesion_shares: Sequence[float | None] | None = None,
+    segmentations: Sequence[Segmentation] | None = None,
+    unlike: Sequence[bool] | None = None,
 ) -> "pd.DataFrame":
     """Answers beside the labels that they are to be judged by: the input of groundglass.evaluate.
 
@@ -160,13 +173,16 @@ def labelled_predictions(
         One for each row, in order.
     classes
         Those of the detector, where it knows several.
-    lesion_shares
-        One for each row, where lungs were looked for.
+    segmentations
+        The lungs and lesions of each row; None if they were not looked for.
+    unlike
+        Whether each row is unlike what the detector was trained on; None if that is not known.
 
     Returns
     -------
-    Columns ``path, patient, group, label, score, probability, verdict, split, source``, ``lesion_share`` where
-    it is given, and ``class`` and ``probability_NAME`` of several classes.
+    Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``segmentations``
+    also ``lesion_share`` and what the patient rule needs (``LUNG_AREAS``, in pixels, 0 where no lung was found, and
+    ``unlike``); with several classes also ``class`` and ``probability_NAME``.
     """
     from groundglass.data.splits import groups
 
@@ -176,8 +192,16 @@ def labelled_predictions(
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
     for name in ("score", "probability", "verdict"):
         frame[name] = [getattr(answer, name) for answer in answers]
-    if lesion_shares is not None:
-        frame["lesion_share"] = [_digits(share) for share in lesion_shares]
+    if segmentations is not None:
+        measured = [shares(one) if one.found else None for one in segmentations]
+        frame["lesion_share"] = [_digits(one.both.lesion_share if one else None) for one in measured]
+        sides = [(one.right, one.left) if one else () for one in measured]
+        areas = [
+            [s.lung_px for s in of] + [s.lesions_px for s in of] or [0] * len(LUNG_AREAS) for of in sides
+        ]
+        frame[list(LUNG_AREAS)] = np.array(areas, dtype=np.int64).reshape(-1, len(LUNG_AREAS))
+    if unlike is not None:
+        frame[UNLIKE] = np.asarray(unlike, dtype=np.int64)
     if classes:
         frame[CLASS] = [answer.answered for answer in answers]
         for number, name in enumerate(classes):

@@ -8,19 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.detect.bundle import BundleFacts
-from groundglass.detect.patient_rule import LEAST_OF_LARGEST, LungSlices, default_rule
-from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
+from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST, LungSlices, shows_chest
+from groundglass.labels import NOT_A_CHEST_CT
 
 SIDES = ("right", "left", "both")
-LEAST_LUNG_SLICES = 3
-"""Fewer lung-bearing slices are no volume of a chest."""
 LEAST_LUNG_ML = 300.0
 """Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
 CUT_AREA = 0.35
 """Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
-
-MOST_UNLIKE = 0.5
-"""Where more of the slices that count are unlike what the detector was trained on, the patient is uncertain."""
 
 BANDS = (
     (0.25, "CT-1, mild"),
@@ -204,7 +199,6 @@ def conclude(
     warnings
         What the reader had to assume.
     """
-    rule = facts.patient or default_rule(facts.threshold)
     weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
     ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
     extent = _extent(slices, weights, ml)
@@ -214,10 +208,7 @@ def conclude(
     reason = _no_chest(len(bearing), len(slices), extent["both"].lung_ml)
     if reason:
         return PatientFinding(None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings))
-    probability = rule.probability(_lung_slices(bearing))
-    verdict, reason = rule.decide(probability)
-    if unlike := _unlike(slices):
-        verdict, reason = UNCERTAIN, unlike
+    probability, verdict, reason = facts.patient_rule.answer(_lung_slices(bearing))
     return PatientFinding(
         probability=probability,
         verdict=verdict,
@@ -242,6 +233,7 @@ def _lung_slices(bearing: Sequence[tuple[SliceAnswer, float]]) -> LungSlices:
         np.array([answer.lungs_px for answer, _ in bearing], dtype=float),
         np.array([answer.lesions_px for answer, _ in bearing], dtype=float),
         np.array([weight for _, weight in bearing], dtype=float),
+        np.array([bool(answer.reason) for answer, _ in bearing]),
     )
 
 
@@ -262,20 +254,11 @@ def _extent(
 
 
 def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
-    if bearing < min(LEAST_LUNG_SLICES, slices) or not bearing:
+    if not shows_chest(bearing, slices):
         return f"lungs were found on {bearing} of {slices} slices"
     if lung_ml is not None and lung_ml < LEAST_LUNG_ML and slices >= LEAST_LUNG_SLICES:
         return f"the lungs that were found hold {lung_ml:.0f} ml (at least {LEAST_LUNG_ML:.0f} ml are needed)"
     return ""
-
-
-def _unlike(slices: Sequence[SliceAnswer]) -> str:
-    """Why the slices, taken together, are unlike what the detector was trained on; "" where they are not."""
-    counted = [answer for answer in slices if answer.counted]
-    unlike = sum(bool(answer.reason) for answer in counted)
-    if unlike <= MOST_UNLIKE * len(counted):
-        return ""
-    return f"{unlike} of the {len(counted)} slices that count are unlike what the detector was trained on"
 
 
 def _doubts(facts: BundleFacts, slices: Sequence[SliceAnswer]) -> list[str]:

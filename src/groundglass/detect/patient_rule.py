@@ -21,6 +21,7 @@ from pydantic import Field
 
 from groundglass.bundle.facts import FactsPart
 from groundglass.detect.abstention import Abstention, decide
+from groundglass.labels import UNCERTAIN
 
 TOP = 0.2
 """Share of the slices that ``top_logit`` and ``top_lesions`` look at: those with the highest values."""
@@ -31,6 +32,11 @@ LEAST_PROBABILITY = 1e-4
 LEAST_OF_LARGEST = 0.1
 """A slice counts where its lungs are at least this share of the largest lung area: the tips and the recesses
 behind the diaphragm hold too little lung to tell anything."""
+
+LEAST_LUNG_SLICES = 3
+"""With fewer slices that show lungs, a volume does not show a chest."""
+MOST_UNLIKE = 0.5
+"""If more of the counted slices are unlike what the detector was trained on, the patient is uncertain."""
 
 Values = NDArray[np.float64]
 
@@ -47,18 +53,24 @@ class LungSlices:
         float64, shape (slices, 2): areas in the right and the left lung, in any one unit.
     thickness
         How much each slice stands for, in any one unit.
+    unlike
+        bool: which slices are unlike what the detector was trained on; None if that is not known.
     """
 
     probability: Values
     lungs: NDArray[np.float64]
     lesions: NDArray[np.float64]
     thickness: Values
+    unlike: NDArray[np.bool_] | None = None
 
     def with_enough_lung(self) -> "LungSlices":
-        """Those with enough lung to count, see :data:`LEAST_OF_LARGEST`; never none of them."""
+        """The slices with enough lung to count, see :data:`LEAST_OF_LARGEST`; at least one."""
         areas = self.lungs.sum(axis=1)
         keep = areas >= LEAST_OF_LARGEST * areas.max()
-        return LungSlices(self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep])
+        unlike = None if self.unlike is None else self.unlike[keep]
+        return LungSlices(
+            self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep], unlike
+        )
 
 
 def _logit(probability: Values) -> Values:
@@ -168,9 +180,22 @@ class PatientRule(FactsPart):
         logit = self.intercept + sum(self.weights[name] * value for name, value in values.items())
         return 1 / (1 + math.exp(-max(-700.0, min(700.0, logit))))
 
-    def decide(self, probability: float) -> tuple[str, str]:
-        """The verdict on a patient's probability, and why it is ``uncertain``, else ""."""
-        return decide(probability, self.threshold, self.abstention)
+    def answer(self, slices: LungSlices) -> tuple[float, str, str]:
+        """The patient's probability of COVID-19, the verdict, and why it is ``uncertain`` ("" if it is not).
+
+        Prediction and evaluation both answer patients by this method.
+        """
+        probability = self.probability(slices)
+        counted = slices.with_enough_lung().unlike
+        if counted is not None and counted.sum() > MOST_UNLIKE * len(counted):
+            unlike = f"{counted.sum()} of the {len(counted)} slices that count are unlike"
+            return probability, UNCERTAIN, f"{unlike} what the detector was trained on"
+        return probability, *decide(probability, self.threshold, self.abstention)
+
+
+def shows_chest(bearing: int, slices: int) -> bool:
+    """Whether enough of a patient's ``slices`` show lungs (``bearing`` of them) to answer for the patient."""
+    return 0 < bearing >= min(LEAST_LUNG_SLICES, slices)
 
 
 def default_rule(threshold: float) -> PatientRule:

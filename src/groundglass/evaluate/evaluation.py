@@ -110,6 +110,8 @@ class Evaluation(_Result):
         By their name in ``METRICS``. Those that need a yes or no (accuracy to F1) are of the rows answered.
     confusion
         Of the rows answered.
+    aggregation
+        How slices became patients, such as ``"patient rule: lesion share"``; blank if a row is a slice.
     notes
         Sentences that a reader of the numbers must know.
     """
@@ -124,6 +126,7 @@ class Evaluation(_Result):
     seed: int
     metrics: dict[str, Estimate]
     confusion: Confusion
+    aggregation: str = ""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, bootstrap_weights, percentile_interval
 from groundglass.evaluate.evaluation import (
@@ -17,9 +18,15 @@ from groundglass.evaluate.evaluation import (
     ResampledBy,
     Unit,
 )
-from groundglass.evaluate.predictions import COLUMNS, check_predictions, truth_of, unit_codes
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.evaluate.predictions import (
+    COLUMNS,
+    check_predictions,
+    truth_of,
+    unit_codes,
+)
+from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN, UNLIKE
 
+MEAN_OF_SLICES = "mean of the slices' probabilities"
 FEW_UNITS = 10
 """A class that comes from fewer patients or groups gets a note on its intervals."""
 TOLERATED_UNDEFINED = 0.05
@@ -88,34 +95,52 @@ def evaluate(
 def evaluate_patients(
     predictions: pd.DataFrame,
     threshold: float,
+    rule: PatientRule | None = None,
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate patients instead of slices: :func:`evaluate` of :func:`by_patient`, which see.
+    """Evaluate patients instead of slices: :func:`evaluate` of :func:`by_patient`.
 
-    Slices that name no patient and patients with both labels are told of in the notes.
+    The result's ``aggregation`` and notes say how slices became patients, how many slices name no patient, and how
+    many patients have slices of both labels.
     """
-    patients = by_patient(predictions, threshold)
+    patients = by_patient(predictions, threshold, rule)
     evaluation = evaluate(patients, resamples=resamples, confidence=confidence, seed=seed, unit="patient")
-    notes = []
+    aggregation, *notes = _on_aggregation(predictions, rule)
+    notes = [f"Patients are answered by the {aggregation}.", *notes]
     left_out = len(predictions) - int(patients["slices"].sum())
     if left_out:
         notes.append(f"{left_out} of {len(predictions)} slices name no patient and are left out.")
     mixed = int(patients["mixed_labels"].sum())
     if mixed:
         notes.append(f"{_count(mixed, 'patient')} with slices of both labels counted as {POSITIVE}.")
-    return evaluation.model_copy(update={"notes": (*notes, *evaluation.notes)})
+    return evaluation.model_copy(update={"aggregation": aggregation, "notes": (*notes, *evaluation.notes)})
 
 
-def by_patient(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Sum slices up to patients.
+def _on_aggregation(predictions: pd.DataFrame, rule: PatientRule | None) -> list[str]:
+    """How patients are answered, then what a reader must know of it."""
+    if rule is None:
+        return [f"{MEAN_OF_SLICES} (no detector is known whose patient rule could be used)"]
+    named = predictions[predictions["patient"] != ""]
+    without = named["patient"].nunique() - len(_patients_with_areas(named))
+    if without == named["patient"].nunique():
+        return [f"{MEAN_OF_SLICES} (the predictions have no lung areas, which the patient rule needs)"]
+    rest = f"{_count(without, 'patient')} without lung areas answered by the {MEAN_OF_SLICES}."
+    return [f"detector's patient rule, {rule.aggregation}", *([rest] if without else [])]
 
-    Score and probability are the mean over a patient's slices, those that are not a chest CT left out unless
-    all are. The verdict is POSITIVE from ``threshold`` on, else NEGATIVE, or NOT_A_CHEST_CT where all slices
-    are, or UNCERTAIN where none of the others has a yes or no; an uncertain slice beside answered ones counts by
-    its probability. A patient is labelled POSITIVE where any slice is.
+
+def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | None = None) -> pd.DataFrame:
+    """Aggregate slices to patients.
+
+    With a ``rule``, a patient whose slices all have lung areas is answered as ``groundglass predict`` answers a
+    volume: probability, verdict and abstention are the rule's, each slice counting alike, and too few slices with
+    lungs give NOT_A_CHEST_CT. The score is the probability then.
+
+    Other patients get the mean score and probability of their slices, leaving out those that are not a chest CT
+    unless all are. Their verdict is POSITIVE from ``threshold`` on, else NEGATIVE; NOT_A_CHEST_CT if all slices
+    are; UNCERTAIN if none of the rest is answered. A patient is labelled POSITIVE if any slice is.
 
     Returns
     -------
@@ -145,7 +170,38 @@ def by_patient(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     said = pd.DataFrame({"chest": chest, "answered": frame["verdict"].isin((POSITIVE, NEGATIVE))})
     some = said.groupby(frame["patient"]).any()
     patients["verdict"] = answers.where(some["answered"], UNCERTAIN).where(some["chest"], NOT_A_CHEST_CT)
+    if rule is not None:
+        for name, slices in _patients_with_areas(frame).items():
+            bearing = slices[(slices[list(LUNG_AREAS[:2])].sum(axis=1) > 0).to_numpy(dtype=bool)]
+            if shows_chest(len(bearing), len(slices)):
+                probability, verdict, _ = rule.answer(lung_slices(bearing))
+                patients.loc[name, ["score", "probability"]] = probability
+                patients.loc[name, "verdict"] = verdict
+            else:
+                patients.loc[name, "verdict"] = NOT_A_CHEST_CT
     return patients.reset_index()[[*COLUMNS, "slices", "mixed_labels"]]
+
+
+def _patients_with_areas(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The slices of each patient for whom all slices have lung areas."""
+    if not set(LUNG_AREAS) <= set(frame.columns):
+        return {}
+    return {
+        str(name): slices
+        for name, slices in frame[frame["patient"] != ""].groupby("patient", sort=False)
+        if slices[list(LUNG_AREAS)].notna().all(axis=None)
+    }
+
+
+def lung_slices(bearing: pd.DataFrame) -> LungSlices:
+    """Slices that show lungs as the patient rule takes them, from a table with ``LUNG_AREAS``; all count alike."""
+    return LungSlices(
+        bearing["probability"].to_numpy(dtype=float),
+        bearing[list(LUNG_AREAS[:2])].to_numpy(dtype=float),
+        bearing[list(LUNG_AREAS[2:])].to_numpy(dtype=float),
+        np.ones(len(bearing)),
+        bearing[UNLIKE].fillna(0).to_numpy(dtype=bool) if UNLIKE in bearing else None,
+    )
 
 
 def _patient_labels(frame: pd.DataFrame) -> pd.DataFrame:

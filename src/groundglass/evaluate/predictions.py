@@ -15,10 +15,12 @@ from groundglass.files import replacing
 from groundglass.labels import (
     CLASS,
     CLASS_PREFIX,
+    LUNG_AREAS,
     NEGATIVE,
     NOT_A_CHEST_CT,
     POSITIVE,
     UNCERTAIN,
+    UNLIKE,
 )
 
 
@@ -106,7 +108,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     -------
     A row a slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
     float64 in [0, 1]; every other column is text, blank where nothing is known. ``patient``, ``group`` and
-    ``label`` are blank where the file lacks them. Where a detector tells several classes apart, there is also
+    ``label`` are blank where the file lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are whole
+    numbers (Int64), missing where blank. Where a detector tells several classes apart, there is also
     ``class``, the name of the one that it answered, and float64 in [0, 1] a column ``probability_NAME`` for each
     class, among them POSITIVE.
 
@@ -166,7 +169,18 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
     # Any other spelling would count as a negative.
     misspelt = (checked["label"].str.casefold() == POSITIVE.casefold()) & (checked["label"] != POSITIVE)
     refuse_rows(source, frame, "label", misspelt, f"must be written {POSITIVE!r}")
+    for name in (*LUNG_AREAS, UNLIKE):
+        if name in frame:
+            checked[name] = _whole_numbers(frame, name, source)
     return checked.assign(**_class_columns(frame, source))
+
+
+def _whole_numbers(frame: pd.DataFrame, name: str, source: str) -> "pd.Series[Any]":
+    """A column as whole numbers from 0 on (Int64), missing where it is blank."""
+    blank = as_text(frame[name]).isin(("", "<NA>", "nan"))
+    numbers = pd.to_numeric(frame[name].mask(blank), errors="coerce").astype(float)
+    refuse_rows(source, frame, name, ~blank & ~((numbers >= 0) & (numbers % 1 == 0)), "is not a whole number")
+    return numbers.astype("Int64")
 
 
 def _shares(frame: pd.DataFrame, name: str, source: str) -> "pd.Series[float]":

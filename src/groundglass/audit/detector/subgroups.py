@@ -239,7 +239,11 @@ def _per_patient(trial: Trial) -> Evaluation | None:
     if not (trial.predictions["patient"] != "").any():
         return None
     return evaluate_patients(
-        trial.predictions, trial.threshold, resamples=SUBGROUP_RESAMPLES, seed=trial.material.seed
+        trial.predictions,
+        trial.threshold,
+        trial.detector.bundle.facts.patient_rule,
+        resamples=SUBGROUP_RESAMPLES,
+        seed=trial.material.seed,
     )
 
 
