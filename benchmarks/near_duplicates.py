@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common import machine
-from groundglass.audit.looks import small
-from groundglass.audit.near_duplicates import Twin, similar_pictures
+from groundglass.audit.material import small_picture
+from groundglass.audit.near_duplicates import DuplicatePair, similar_pictures
 from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
 from groundglass.phantom import make_phantom, random_lesions
@@ -112,14 +112,14 @@ def measure(files: list[Path], planted: int) -> dict[str, object]:
     """Search ``files`` with ``planted`` copies of each kind among them."""
     start = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        seen = list(pool.map(lambda path: small(read(path)), files))
+        seen = list(pool.map(lambda path: small_picture(read(path)), files))
     reading = time.perf_counter() - start
     generator = np.random.default_rng(0)
     truth: dict[int, tuple[int, str]] = {}
     for name, change in CHANGES.items():
         for place in generator.choice(len(files), planted, replace=False).tolist():
             truth[len(seen)] = (place, name)
-            seen.append(small(change(read(files[place]), generator)))
+            seen.append(small_picture(change(read(files[place]), generator)))
     grey = np.stack(seen)
     del seen
     start = time.perf_counter()
@@ -136,7 +136,7 @@ def measure(files: list[Path], planted: int) -> dict[str, object]:
 
 
 def score(
-    name: str, truth: dict[int, tuple[int, str]], twins: list[Twin], files: list[Path]
+    name: str, truth: dict[int, tuple[int, str]], twins: list[DuplicatePair], files: list[Path]
 ) -> dict[str, float]:
     """Of the copies of one kind: how many are found, and of what is found with them, how much is right."""
     copies = {copy: place for copy, (place, kind) in truth.items() if kind == name}

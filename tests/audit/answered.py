@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from groundglass.audit.looks import SIDE, Looks
-from groundglass.audit.material import Material
+from groundglass.audit.material import SIDE, Material, SmallPictures
 from groundglass.audit.trial import Trial
 from groundglass.detect.patient_rule import default_rule
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -40,7 +39,7 @@ def answered(
         }
     )
     blank = np.zeros((rows, SIDE, SIDE), dtype=np.uint8)
-    material = Material("made", manifest, Looks(blank, blank > 0, blank > 0, ()), with_lungs=False)
+    material = Material("made", manifest, SmallPictures(blank, blank > 0, blank > 0, ()), with_lungs=False)
     material.headers = pd.DataFrame(PNG | (headers or {}), index=range(rows))
     given = np.where(probability >= threshold, POSITIVE, NEGATIVE) if verdict is None else verdict
     predictions = manifest.assign(group="", score=probability, probability=probability, verdict=given)

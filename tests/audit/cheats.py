@@ -13,8 +13,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from groundglass import __version__
-from groundglass.audit.looks import look
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
 from groundglass.bundle.facts import Part, TrainingFacts
 from groundglass.detect.bundle import Bundle, BundleFacts
@@ -141,7 +140,7 @@ def twins(root: Path) -> pd.DataFrame:
 def make_trial(manifest: pd.DataFrame, detector: Detector, segmenter: Segmenter | None) -> Trial:
     """A trial of a detector on the slices of a manifest."""
     files = [Path(path) for path in manifest["path"]]
-    looks, _, _ = look(files, segmenter)
+    looks, _, _ = read_pictures(files, segmenter)
     material = Material("made", manifest, looks, with_lungs=segmenter is not None)
     predictions = labelled_predictions(manifest, list(detector.predict_scans(map(read_scan, files))))
     return Trial(detector, material, predictions, segmenter, external=False, part="test")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.audit.looks import SIDE, Looks
-from groundglass.audit.material import Material
+from groundglass.audit.material import SIDE, Material, SmallPictures
+from groundglass.audit.near_duplicates import similar_pictures
 
 
 def pictures_of(slices: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:
@@ -43,4 +43,13 @@ def material_of(grey: NDArray[np.uint8], **columns: object) -> Material:
     blank = {"label": "covid", "patient": "", "split": "", "source": "made"}
     manifest = pd.DataFrame({"path": [f"/made/scan ({number}).png" for number in range(len(grey))]})
     nowhere = np.zeros(grey.shape, dtype=bool)
-    return Material("made", manifest.assign(**{**blank, **columns}), Looks(grey, nowhere, nowhere, ()))
+    return Material(
+        "made", manifest.assign(**{**blank, **columns}), SmallPictures(grey, nowhere, nowhere, ())
+    )
+
+
+def guessable(grey: NDArray[np.uint8], **columns: object) -> Material:
+    """As :func:`material_of`, with the pictures' near-duplicates, whether or not there are such files."""
+    material = material_of(grey, **columns)
+    material.duplicates = similar_pictures(grey)
+    return material

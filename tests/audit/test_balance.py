@@ -4,8 +4,7 @@ import pytest
 from scipy.stats import chi2
 
 from groundglass.audit.data.counts import ClassBalance
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, SmallPictures
 
 
 def made(*counts, patient=""):
@@ -20,7 +19,7 @@ def made(*counts, patient=""):
     manifest["path"] = [f"/made/{number}.png" for number in range(len(rows))]
     manifest["patient"] = patient
     nothing = np.zeros((len(rows), 1, 1))
-    return Material("made", manifest, Looks(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
+    return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
 
 
 def test_balanced_data_pass_and_tell_the_accuracy_of_one_answer():

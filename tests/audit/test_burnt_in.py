@@ -6,9 +6,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from groundglass.audit.data.appearance import BurntIn
-from groundglass.audit.looks import Looks
 from groundglass.audit.marks import Marks
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, SmallPictures
 
 COUNT = 80
 
@@ -25,7 +24,7 @@ def made(marks, labels=("covid", "not covid"), patients=None):
         }
     )
     grey = np.zeros((count, 128, 128), dtype=np.uint8)
-    return Material("made", manifest, Looks(grey, grey > 0, grey > 0, tuple(marks)))
+    return Material("made", manifest, SmallPictures(grey, grey > 0, grey > 0, tuple(marks)))
 
 
 def details(result):
@@ -46,7 +45,10 @@ def test_letters_on_one_class_are_a_warning_with_their_figures():
     assert (result.severity, result.measure) == ("warning", "AUC, 5-fold")
     assert result.figure.value == pytest.approx(0.9, abs=0.05)
     assert "40 of 80 slices (50%): 90.0% of covid, 10.0% of not covid" in result.message
-    assert f"the label is told: AUC {result.figure.value:.2f} (" in result.message
+    assert (
+        f"The label can be predicted from their number and the area they cover: AUC {result.figure.value:.2f} ("
+        in result.message
+    )
     by_hand = roc_auc_score(material.truth, [one.text for one in marks])
     row = details(result)["letters"]
     assert (row["covid slices"], row["not covid slices"]) == ("90.0%", "10.0%")
@@ -71,7 +73,7 @@ def test_arrows_on_the_other_class_are_found_too():
 def test_common_marks_are_a_note_though_both_classes_carry_them():
     result = BurntIn().run(made(lettered(0.5, 0.5)))
     assert result.severity == "note"
-    assert "is not surely told" in result.message
+    assert "cannot reliably be predicted" in result.message
     assert len(result.files) == 40
 
 

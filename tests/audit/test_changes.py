@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.transform import rotate
 
-from groundglass.audit.changes import ROBUSTNESS, on_background_of, only_lungs, without_lungs
+from groundglass.audit.detector.lungs import on_background_of, only_lungs, without_lungs
+from groundglass.audit.detector.robustness import ROBUSTNESS
 from groundglass.scan.scan import apply_window
 from groundglass.segment.masks import Segmentation
 

@@ -4,8 +4,7 @@ import pytest
 from PIL import Image
 
 from groundglass.audit.data.appearance import Colour
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, SmallPictures
 
 SLICES = 40
 RED, FAINT = (220, 60, 60), (120, 110, 100)
@@ -44,7 +43,7 @@ def make(tmp_path):
             }
         )
         nothing = np.zeros((len(paths), 128, 128), dtype=bool)
-        return Material("made", manifest, Looks(nothing.astype(np.uint8), nothing, nothing, ()))
+        return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing, nothing, ()))
 
     return made
 
@@ -62,7 +61,7 @@ def test_colour_of_one_class_is_a_warning(make, coloured):
     material = make(*coloured_where(lambda number: (number % 2 == 0) == (coloured == "covid")))
     result = Colour().run(material)
     assert (result.severity, result.figure.value) == ("warning", 1)
-    assert result.message.endswith(f"the more colour the more likely {coloured}.")
+    assert result.message.endswith(f"the more colour, the more likely {coloured}.")
     assert result.files == tuple(material.paths[(material.manifest["label"] == coloured).to_numpy()])
     assert details(result)[coloured]["Slices with colour"] == "20 of 20"
     assert details(result)[coloured]["Most of a slice that is coloured"] == f"{6 * 8 / (48 * 64):.1%}"

@@ -4,13 +4,13 @@ from PIL import Image
 from series import material_of, pictures_of
 
 from groundglass.audit.check import NotApplicable, run_checks
-from groundglass.audit.data.copies import (
+from groundglass.audit.data.duplicates import (
     DuplicatesAcrossParts,
     ExactDuplicates,
     NearDuplicates,
     OppositeLabels,
 )
-from groundglass.audit.near_duplicates import Twin
+from groundglass.audit.near_duplicates import DuplicatePair
 
 CHECKS = [ExactDuplicates, NearDuplicates, OppositeLabels, DuplicatesAcrossParts]
 
@@ -18,8 +18,9 @@ CHECKS = [ExactDuplicates, NearDuplicates, OppositeLabels, DuplicatesAcrossParts
 def made(count, *twins, **columns):
     """A material of so many slices; twins as ``(first, second)`` for equal files, with a likeness for others."""
     material = material_of(np.zeros((count, 8, 8), dtype=np.uint8), **columns)
-    material.__dict__["twins"] = sorted(
-        Twin(*twin, "same picture") if len(twin) == 3 else Twin(*twin, 1.0, "same file") for twin in twins
+    material.__dict__["duplicates"] = sorted(
+        DuplicatePair(*twin, "same picture") if len(twin) == 3 else DuplicatePair(*twin, 1.0, "same file")
+        for twin in twins
     )
     return material
 
@@ -35,7 +36,7 @@ def test_equal_files_are_a_warning_the_largest_set_first():
     assert result.figure.value == 0.5
     assert result.figure.low < 0.5 < result.figure.high
     assert "The files of 5 of 10 slices, a share of 0.500 (" in result.message
-    assert result.message.endswith("in 2 sets; with one of each set 7 are left.")
+    assert result.message.endswith("in 2 sets. With one file of each set 7 are left.")
     assert names(result.files) == [0, 1, 2, 4, 9]
     assert [names(files) for files in result.side_by_side] == [[2, 4, 9], [0, 1]]
     assert result.rows[0] == ("3", "scan (2).png, scan (4).png, scan (9).png", "covid, not covid", "")
@@ -43,7 +44,7 @@ def test_equal_files_are_a_warning_the_largest_set_first():
 
 def test_one_set_of_equal_files_within_one_part_is_told_so():
     result = ExactDuplicates().run(made(4, (0, 1), split=["train"] * 2 + ["test"] * 2))
-    assert "in 1 set;" in result.message
+    assert "in 1 set." in result.message
     assert result.rows == (("2", "scan (0).png, scan (1).png", "covid", "train"),)
 
 
@@ -56,7 +57,7 @@ def test_near_copies_of_two_patients_come_before_those_of_one():
     assert result.message.startswith("7 of 8 slices, a share of 0.88")
     assert "4 pairs in 3 sets; in 0 of the pairs one is the other's mirror image" in result.message
     assert "2 of the pairs are within one patient, 2 are not." in result.message
-    assert "Neighbouring slices of one patient can be that alike" in result.message
+    assert "Neighbouring slices of one patient can be this alike" in result.message
     assert [names(files) for files in result.side_by_side] == [[5, 6], [3, 4], [0, 1, 2]]
     groups = [row[1::2][:2] for row in result.rows]
     assert [one == other for one, other in groups] == [False, False, True, True]
@@ -66,7 +67,7 @@ def test_near_copies_of_two_patients_come_before_those_of_one():
 
 def test_mirror_images_are_counted():
     material = made(3)
-    material.__dict__["twins"] = [Twin(0, 2, 0.93, "same picture", mirrored=True)]
+    material.__dict__["duplicates"] = [DuplicatePair(0, 2, 0.93, "same picture", mirrored=True)]
     result = NearDuplicates().run(material)
     assert "1 pair in 1 set; in 1 of the pairs" in result.message
     assert result.rows[0][-1] == "mirror image"
@@ -94,8 +95,8 @@ def test_a_picture_under_both_labels_is_an_error(twin):
     result = OppositeLabels().run(made(6, (0, 1, 0.99), (3, 5), twin, label=label))
     assert result.severity == "error"
     assert result.figure.value == 2 / 6
-    assert result.message.startswith("The same picture is there under opposite labels in 1 pair of slices")
-    assert "Of the 6 slices this concerns 2" in result.message
+    assert result.message.startswith("In 1 pair of slices the same picture has opposite labels")
+    assert "This concerns 2 of the 6 slices" in result.message
     assert names(result.files) == [1, 4]
     assert [names(files) for files in result.side_by_side] == [[1, 4]]
     assert result.rows[0][1:4:2] == ("covid", "not covid")
@@ -122,7 +123,7 @@ def test_a_picture_in_two_parts_is_an_error():
     assert result.figure.value == 2 / 4
     assert result.figure.low < 0.5 < result.figure.high
     assert result.measure == "share of the test slices whose picture is in train or val too"
-    assert result.message.startswith("The same picture lies in two parts of the split in 3 pairs of slices")
+    assert result.message.startswith("In 3 pairs of slices the same picture is in two parts of the split")
     assert names(result.files) == [0, 1, 2, 4, 6, 7]
     assert [names(files) for files in result.side_by_side] == [[0, 6], [2, 4], [1, 7]]
     assert [row[1:4:2] for row in result.rows] == [("train", "test"), ("train", "val"), ("train", "test")]

@@ -6,11 +6,9 @@ import pandas as pd
 import pytest
 from series import material_of
 
-from groundglass.audit.fix import Change, changes_table, fix, fixed_material
-from groundglass.audit.hidden_groups import Hidden, origins
-from groundglass.audit.looks import Looks
-from groundglass.audit.marks import Marks
-from groundglass.audit.near_duplicates import Twin
+from groundglass.audit.fix import Change, changes_table, fix
+from groundglass.audit.hidden_groups import HiddenGroups, origins
+from groundglass.audit.near_duplicates import DuplicatePair
 from groundglass.data.datasets import load_dataset
 from groundglass.data.splits import groups
 from groundglass.errors import GroundglassError, ScanError
@@ -20,10 +18,12 @@ def made(names="abcdef", twins=(), guessed=None, **columns):
     """Files ``a.png``, ...; twins as ``(first, second, how)``; the guessed group of each slice."""
     paths = [f"/made/{name}.png" for name in names]
     material = material_of(np.zeros((len(paths), 8, 8), dtype=np.uint8), path=paths, **columns)
-    material.__dict__["twins"] = [Twin(first, second, 1.0, f"same {how}") for first, second, how in twins]
+    material.__dict__["duplicates"] = [
+        DuplicatePair(first, second, 1.0, f"same {how}") for first, second, how in twins
+    ]
     alone = np.arange(len(paths)) if guessed is None else np.array(guessed)
     none = np.empty((0, 2), dtype=np.intp)
-    material.__dict__["hidden"] = Hidden(alone, np.full(len(paths), np.inf), none, np.empty(0))
+    material.__dict__["hidden"] = HiddenGroups(alone, np.full(len(paths), np.inf), none, none)
     return material
 
 
@@ -31,7 +31,7 @@ def names(manifest):
     return [Path(path).stem for path in manifest["path"]]
 
 
-def told(changes):
+def described(changes):
     return [(Path(one.path).stem, one.what, one.code, one.before, one.after) for one in changes]
 
 
@@ -56,7 +56,7 @@ def test_opposite_labels_are_both_removed(how):
     labels = ["covid"] * 3 + ["not covid"] * 3
     fixed, changes = fix(made(label=labels, twins=[(1, 4, how)]))
     assert names(fixed) == ["a", "c", "d", "f"]
-    assert told(changes) == [
+    assert described(changes) == [
         ("b", "removed", "GG103", "covid", ""),
         ("e", "removed", "GG103", "not covid", ""),
     ]
@@ -122,7 +122,7 @@ def test_nearly_equal_pictures_of_two_patients_make_one_group():
     material = made(patient=["p", "p", "q", "", "", ""], twins=[(1, 2, "picture"), (2, 3, "picture")])
     fixed, changes = fix(material)
     assert fixed["group"].tolist() == ["group-0001"] * 4 + ["", ""]
-    assert told(changes) == [
+    assert described(changes) == [
         ("a", "regrouped", "GG102", "p", "group-0001"),
         ("b", "regrouped", "GG102", "p", "group-0001"),
         ("c", "regrouped", "GG102", "q", "group-0001"),
@@ -146,7 +146,7 @@ def test_a_removed_copy_still_tells_whose_it_was():
 def test_slices_of_one_patient_in_two_groups_become_one():
     fixed, changes = fix(made(patient=["p", "p", "p", "q", "q", "q"], group=["one", "two", "", "", "", ""]))
     assert groups(fixed).tolist() == ["p"] * 3 + ["q"] * 3
-    assert told(changes) == [
+    assert described(changes) == [
         ("a", "regrouped", "GG104", "one", "p"),
         ("b", "regrouped", "GG104", "two", "p"),
     ]
@@ -157,7 +157,7 @@ def test_a_named_group_keeps_its_patients_together():
     fixed, changes = fix(made(patient=["p", "q", "", "r", "", "p"], group=["one", "one", "one", "", "", ""]))
     assert groups(fixed).tolist()[:3] == ["group-0001"] * 3
     assert groups(fixed)[5] == "group-0001"
-    assert told(changes)[-1] == ("f", "regrouped", "GG104", "p", "group-0001")
+    assert described(changes)[-1] == ("f", "regrouped", "GG104", "p", "group-0001")
 
 
 PAPERS = ["1-20200301-p1-1", "x", "1-20200301-p1-2", "y", "1-20200302-p1-1", "z", "1-20200302-p2-1"]
@@ -262,7 +262,7 @@ def test_a_torn_group_goes_where_most_of_it_lies(split, target):
     fixed, changes = fix(made(patient=["p"] * 3 + ["q", "r", "s"], split=parts))
     assert fixed["split"].tolist() == [part and target for part in split] + parts[3:]
     moved = [(name, part) for name, part in zip("abc", split, strict=True) if part not in ("", target)]
-    assert told(changes) == [(name, "moved", "GG104", part, target) for name, part in moved]
+    assert described(changes) == [(name, "moved", "GG104", part, target) for name, part in moved]
 
 
 def test_the_reason_of_a_move_is_the_bond_with_its_new_part():
@@ -274,7 +274,7 @@ def test_the_reason_of_a_move_is_the_bond_with_its_new_part():
         )
     )
     assert fixed["split"].tolist() == ["train"] * 5 + ["test"]
-    assert told(changes)[-2:] == [
+    assert described(changes)[-2:] == [
         ("d", "moved", "GG106", "test", "train"),
         ("e", "moved", "GG104", "test", "train"),
     ]
@@ -302,21 +302,20 @@ def test_a_part_that_would_be_empty_is_an_error():
         fix(made("abc", patient="p", split=["train", "train", "val"]))
 
 
-def test_the_fixed_material_has_the_looks_and_twins_of_its_rows():
-    material = made(
-        label=["covid"] * 3 + ["not covid"] * 3,
-        twins=[(0, 3, "file"), (1, 2, "picture")],
-    )
-    grey = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), dtype=np.uint8)
-    material.looks = Looks(grey, grey > 2, grey > 2, tuple(Marks(text=number) for number in range(6)))
-    fixed, _ = fix(material)
-    after = fixed_material(material, fixed)
-    assert after.looks.grey[:, 0, 0].tolist() == [1, 2, 4, 5]
-    assert after.looks.lungs[:, 0, 0].tolist() == [False, False, True, True]
-    assert after.looks.lesions[:, 0, 0].tolist() == [False, False, True, True]
-    assert [marks.text for marks in after.looks.marks] == [1, 2, 4, 5]
-    assert after.twins == [Twin(0, 1, 1.0, "same picture")]
-    assert after.truth.tolist() == [True, True, False, False]
+def _after(material, fixed):
+    """The material of a fixed manifest, with those of the duplicates that are left."""
+    place = {path: number for number, path in enumerate(fixed["path"])}
+    at = [list(material.paths).index(path) for path in fixed["path"]]
+    after = material_of(material.pictures.grey[at], **{column: fixed[column].to_numpy() for column in fixed})
+    ends = [
+        (material.paths[pair.first], material.paths[pair.second], pair.how) for pair in material.duplicates
+    ]
+    after.duplicates = [
+        DuplicatePair(place[one], place[other], 1.0, how)
+        for one, other, how in ends
+        if {one, other} <= {*place}
+    ]
+    return after
 
 
 def _components(count, sets):
@@ -362,7 +361,7 @@ def test_groups_are_the_connected_components_of_what_belongs_together(seed):
     assert fixed["note"].tolist() == material.manifest["note"].tolist()
     moved = {one.path for one in changes if one.what == "moved"}
     assert moved == set(fixed["path"][fixed["split"] != material.manifest["split"]])
-    assert fix(fixed_material(material, fixed))[1] == []
+    assert fix(_after(material, fixed))[1] == []
 
 
 def test_covid_ct_loses_two_pairs_and_moves_three_papers():

@@ -1,22 +1,18 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.audit import label_prediction
 from groundglass.audit import measures as auc
-from groundglass.audit import telling
 from groundglass.audit.data.label_from_picture import LabelFromGreyLevels
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
-from groundglass.audit.telling import told
+from groundglass.audit.material import Material, SmallPictures
 
 COUNT = 60
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(telling, "told", partial(told, trees=15))
+    monkeypatch.setattr(label_prediction, "TREES", 15)
     monkeypatch.setattr(auc, "RESAMPLES", 200)
 
 
@@ -32,16 +28,16 @@ def made():
         }
     )
     nowhere = np.zeros(grey.shape, dtype=bool)
-    return Material("made", manifest, Looks(grey, nowhere, nowhere, ()))
+    return Material("made", manifest, SmallPictures(grey, nowhere, nowhere, ()))
 
 
 def test_a_brighter_class_is_found_and_no_more_than_a_warning():
     material = made()
-    material.looks.grey[material.truth] += 20
+    material.pictures.grey[material.truth] += 20
     result = LabelFromGreyLevels().run(material)
     assert result.severity == "warning"
     assert result.figure.value == pytest.approx(1)
-    assert result.message.startswith("From grey levels alone the label is told: AUC 1.00")
+    assert result.message.startswith("The label can be predicted from grey levels alone: AUC 1.00")
     assert {len(files) for files in result.side_by_side} == {1}
 
 
@@ -49,13 +45,13 @@ def test_noise_passes_with_its_figure():
     result = LabelFromGreyLevels().run(made())
     assert result.severity is None
     assert 0.2 < result.figure.value < 0.8
-    assert "is not surely told" in result.message
+    assert "cannot reliably be predicted" in result.message
     assert result.measure == "AUC, 5-fold"
 
 
 def test_where_grey_lies_does_not_count():
     material = made()
-    cornered = np.sort(material.looks.grey[material.truth].reshape(COUNT // 2, -1), axis=1)
+    cornered = np.sort(material.pictures.grey[material.truth].reshape(COUNT // 2, -1), axis=1)
     before = LabelFromGreyLevels().run(material).figure.value
-    material.looks.grey[material.truth] = cornered.reshape(-1, 128, 128)
+    material.pictures.grey[material.truth] = cornered.reshape(-1, 128, 128)
     assert LabelFromGreyLevels().run(material).figure.value == pytest.approx(before, abs=0.01)

@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from groundglass.audit.data.counts import GroupSizes
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
-from groundglass.audit.measures import effective_number, kind_of_groups, sizes
+from groundglass.audit.data.counts import GroupSizes, effective_number, sizes
+from groundglass.audit.material import Material, SmallPictures
+from groundglass.audit.measures import kind_of_groups
 
 
 def made(positives, negatives, source="made"):
@@ -20,7 +19,7 @@ def made(positives, negatives, source="made"):
     manifest = pd.DataFrame(rows).assign(split="", source=source)
     manifest["path"] = [f"/made/Covid ({number + 1}).png" for number in range(len(rows))]
     nothing = np.zeros((len(rows), 1, 1))
-    return Material("made", manifest, Looks(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
+    return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
 
 
 def test_the_effective_number_is_that_of_equal_groups():

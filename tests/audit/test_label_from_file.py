@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.label_from_file import LabelFromFile
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
+from groundglass.audit.data.label_from_metadata import LabelFromFile
+from groundglass.audit.material import Material, SmallPictures
 
 SLICES = 60
 
@@ -35,7 +34,7 @@ def make(tmp_path):
             }
         )
         nothing = np.zeros((len(paths), 128, 128), dtype=bool)
-        return Material("made", manifest, Looks(nothing.astype(np.uint8), nothing, nothing, ()))
+        return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing, nothing, ()))
 
     return saved
 

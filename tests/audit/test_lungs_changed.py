@@ -7,11 +7,16 @@ import pytest
 from cheats import planted_trial
 from sklearn.metrics import roc_auc_score
 
-from groundglass.audit.changes import lungs_removed_auc, some_of, with_backgrounds_swapped
 from groundglass.audit.check import Check, NotApplicable
-from groundglass.audit.detector.lungs import BackgroundsSwapped, LungsRemoved, OnlyLungs
+from groundglass.audit.detector.lungs import (
+    BackgroundsSwapped,
+    LungsRemoved,
+    OnlyLungs,
+    lungs_removed_auc,
+    with_backgrounds_swapped,
+)
 from groundglass.audit.measures import auc_drop, estimated, mean, surely_over, surely_under
-from groundglass.audit.trial import Trial
+from groundglass.audit.trial import Trial, some_of
 from groundglass.evaluate.evaluation import Estimate
 from groundglass.scan.scan import Scan
 

@@ -27,26 +27,26 @@ def test_a_torn_paper_is_a_warning_with_its_files():
     assert [Path(file).name for file in result.files] == [
         f"paper-202003-p1-{picture}.png" for picture in range(3)
     ]
-    assert "1 of them lies in two parts (paper-202003), with 3 slices" in result.message
+    assert "1 of them (paper-202003) is in two parts of the split, with 3 slices" in result.message
 
 
 def test_whole_papers_pass():
     result = OriginInTwoParts().run(made(PAPERS, ["train"] * 9 + ["test"] * 9))
     assert result.severity is None
-    assert result.message.endswith("None of them lies in two parts of the split.")
-    assert "18 of 18 file names tell of a paper or series, 6 in all." in result.message
+    assert result.message.endswith("None of them is in two parts of the split.")
+    assert "18 of 18 file names give a paper or series, 6 in all." in result.message
 
 
 def test_more_papers_are_counted_than_named():
     result = OriginInTwoParts().run(made(PAPERS, ["train", "val", "train"] * 6))
     assert result.figure.value == 1
-    assert "6 of them lie in two parts (" in result.message
+    assert "6 of them (paper-202000, paper-202001, paper-202002, ...) are in two parts" in result.message
     assert result.message.count("paper-2") == 3
     assert "of the val slices" in result.message
 
 
 def test_names_that_tell_nothing_do_not_apply():
-    with pytest.raises(NotApplicable, match="tell of no paper or series"):
+    with pytest.raises(NotApplicable, match="give no paper or series"):
         OriginInTwoParts().run(made([f"Covid ({number})" for number in range(8)], ["train", "test"] * 4))
 
 

@@ -7,8 +7,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.detector.robustness import SeenInTraining
-from groundglass.audit.looks import small
+from groundglass.audit.detector.seen_in_training import SeenInTraining
+from groundglass.audit.material import small_picture
 from groundglass.audit.trial import Trial
 from groundglass.bundle.fingerprints import Fingerprints
 
@@ -40,7 +40,7 @@ def trial_of(
     paths = written(folder, pictures, ending)
     trial = answered([True] * len(paths), [0.5] * len(paths))
     trial.material.manifest["path"] = paths
-    trial.material.looks.grey[:] = [small(one) for one in pictures]
+    trial.material.pictures.grey[:] = [small_picture(one) for one in pictures]
     trial.detector.bundle.fingerprints = known
     return trial
 

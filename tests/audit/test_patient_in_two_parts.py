@@ -17,9 +17,7 @@ def test_a_torn_patient_is_an_error_with_its_files():
     assert result.severity == "error"
     assert result.figure.value == 2 / 4
     assert 0 <= result.figure.low < 0.5 < result.figure.high <= 1
-    assert result.message.startswith(
-        "1 patient lies in two parts of the split, with 4 slices; of the test slices"
-    )
+    assert result.message.startswith("1 patient is in two parts of the split, with 4 slices; a share of 0.50")
     assert result.rows == (("patient 1", "2", "0", "2"),)
     assert result.files == tuple(f"/made/scan ({number}).png" for number in (4, 5, 8, 9))
     assert result.side_by_side == (result.files,)
@@ -34,7 +32,7 @@ def test_between_train_and_val_no_test_slice_is_touched():
 def test_whole_patients_pass():
     result = PatientInTwoParts().run(made(patient=[*"aabbccddeeff"]))
     assert result.severity is None
-    assert result.message == "No patient lies in two parts of the split."
+    assert result.message == "No patient is in two parts of the split."
     assert result.figure.value == 0
 
 
@@ -48,7 +46,7 @@ def test_a_torn_group_is_an_error_though_its_patients_are_whole():
     assert result.severity == "error"
     assert result.rows == (("group 1", "1", "2", "1"),)
     assert result.measure == "share of the test slices whose group is in train or val too"
-    assert "No patient lies in two parts" in result.message
+    assert "No patient is in two parts" in result.message
 
 
 def test_slices_without_a_name_or_part_are_not_judged():

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from series import material_of, pictures_of
+from series import guessable, pictures_of
 from sklearn.neighbors import KNeighborsClassifier
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data import sources as random_split
-from groundglass.audit.data.sources import RandomSplit
-from groundglass.audit.hidden_groups import contrast_normalised
+from groundglass.audit.data import random_split
+from groundglass.audit.data.random_split import RandomSplit
+from groundglass.similarity import small_pictures, unit_vectors
 
 PATIENTS, SLICES = 40, 6
 LABELS = np.repeat(np.where(np.arange(PATIENTS) % 2, "not covid", "covid"), SLICES)
@@ -15,7 +15,7 @@ NAMES = np.repeat([f"patient {number}" for number in range(PATIENTS)], SLICES)
 
 def made(**columns):
     """Patients who look like nobody else, so that a label can only be told by knowing them."""
-    return material_of(pictures_of([SLICES] * PATIENTS), **{"label": LABELS, **columns})
+    return guessable(pictures_of([SLICES] * PATIENTS), **{"label": LABELS, **columns})
 
 
 def test_it_shows_what_knowing_the_patients_adds():
@@ -34,8 +34,8 @@ def test_it_shows_what_knowing_the_patients_adds():
 def test_a_guess_stands_in_for_unknown_patients():
     order = np.argsort(LABELS, kind="stable")
     grey = pictures_of([SLICES] * PATIENTS)[order]
-    guessed = RandomSplit().run(material_of(grey, label=LABELS[order]))
-    known = RandomSplit().run(material_of(grey, label=LABELS[order], patient=NAMES[order]))
+    guessed = RandomSplit().run(guessable(grey, label=LABELS[order]))
+    known = RandomSplit().run(guessable(grey, label=LABELS[order], patient=NAMES[order]))
     assert guessed.severity == "warning"
     assert [row[:2] for row in guessed.rows] == [("random", ""), ("guessed groups", "40")]
     assert guessed.figure.value == pytest.approx(known.figure.value, abs=0.02)
@@ -45,14 +45,14 @@ def test_where_the_disease_tells_the_label_nothing_is_added():
     grey = pictures_of([SLICES] * PATIENTS).astype(float) / 4
     grey[LABELS == "covid", :40] += 120
     grey[LABELS == "not covid", 88:] += 120
-    result = RandomSplit().run(material_of(grey.astype(np.uint8), label=LABELS, patient=NAMES))
+    result = RandomSplit().run(guessable(grey.astype(np.uint8), label=LABELS, patient=NAMES))
     assert result.severity is None
     assert result.figure.value == pytest.approx(0, abs=0.01)
 
 
 def test_answers_are_those_of_scikit_learn():
     material = made()
-    pixels = contrast_normalised(material.looks.grey, 32)
+    pixels = unit_vectors(small_pictures(material.pictures.grey, 32))
     truth, units = material.truth, np.repeat(np.arange(PATIENTS), SLICES)
     told = random_split._nearest(pixels @ pixels.T, truth, units, seed=3)
     expected = np.empty(told.right.shape, dtype=bool)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from cheats import SIDE, border_detector, make_trial, plant_border, twins
 
-from groundglass.audit.changes import ROBUSTNESS
 from groundglass.audit.detector import robustness
-from groundglass.audit.detector.robustness import Robustness
+from groundglass.audit.detector.robustness import ROBUSTNESS, Robustness
 from groundglass.audit.trial import Trial
 from groundglass.labels import NEGATIVE, POSITIVE
 

@@ -4,10 +4,9 @@ import pytest
 from scipy.stats import chi2_contingency
 from sklearn.metrics import balanced_accuracy_score
 
-from groundglass.audit.data import sources as source_and_label
-from groundglass.audit.data.sources import SourceAndLabel
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
+from groundglass.audit.data import label_from_metadata as source_and_label
+from groundglass.audit.data.label_from_metadata import SourceAndLabel
+from groundglass.audit.material import Material, SmallPictures
 
 
 def material(sources, covid, patients=None, brightness=None):
@@ -26,14 +25,14 @@ def material(sources, covid, patients=None, brightness=None):
         }
     )
     nothing = np.zeros(grey.shape, dtype=bool)
-    return Material("made", manifest, Looks(grey, nothing, nothing, ()))
+    return Material("made", manifest, SmallPictures(grey, nothing, nothing, ()))
 
 
 def test_sources_of_one_class_each_are_the_label():
     sources = ["a"] * 20 + ["b"] * 30
     result = SourceAndLabel().run(material(sources, [True] * 20 + [False] * 30, brightness={"a": 100}))
     assert (result.severity, result.figure.value, result.measure) == ("error", 1.0, "AUC, 5-fold")
-    assert "Every source holds one class only: the label is the source" in result.message
+    assert "Every source has only one class: the label is the source" in result.message
     assert "Cramer's V 1.00" in result.message
     assert "balanced accuracy 1.00" in result.message
     assert result.rows == (("b", "30", "0", "0%"), ("a", "20", "20", "100%"))
@@ -43,10 +42,10 @@ def test_sources_with_like_shares_pass_though_they_look_different():
     sources = ["a", "a", "b", "b"] * 15
     result = SourceAndLabel().run(material(sources, [True, False] * 30, brightness={"b": 100}))
     assert result.severity is None
-    assert "the label is not surely told: AUC" in result.message
+    assert "The label cannot reliably be predicted from the source alone" in result.message
     assert "balanced accuracy 1.00" in result.message
     assert "chance is 0.50" in result.message
-    assert "one class only" not in result.message
+    assert "only one class" not in result.message
 
 
 def test_auc_and_cramer_are_those_of_the_table():
@@ -81,7 +80,7 @@ def test_some_sources_of_one_class_are_counted_and_blank_ones_are_named():
     sources = ["a"] * 20 + ["b"] * 20 + [""] * 10
     covid = [True] * 20 + [True, False] * 10 + [True, False] * 5
     result = SourceAndLabel().run(material(sources, covid))
-    assert "1 of 3 sources hold one class only." in result.message
+    assert "1 of 3 sources have only one class." in result.message
     assert ("not named", "10", "5", "50%") in result.rows
 
 
@@ -100,6 +99,6 @@ def test_patients_are_not_torn_when_sources_are_told():
     sources = np.where(patients % 2 == 0, "a", "b")
     made = material(sources, np.random.default_rng(0).random(120) < 0.5, patients)
     levels = np.random.default_rng(1).permutation(24) * 6
-    made.looks.grey[:] = levels[patients][:, None, None] + made.looks.grey // 20
+    made.pictures.grey[:] = levels[patients][:, None, None] + made.pictures.grey // 20
     told = float(SourceAndLabel().run(made).message.split("balanced accuracy ")[1][:4])
     assert told < 0.75

@@ -1,22 +1,18 @@
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.audit import label_prediction
 from groundglass.audit import measures as auc
-from groundglass.audit import telling
 from groundglass.audit.data.label_from_picture import LabelFromThumbnail
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
-from groundglass.audit.telling import told
+from groundglass.audit.material import Material, SmallPictures
 
 COUNT = 60
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(telling, "told", partial(told, trees=15))
+    monkeypatch.setattr(label_prediction, "TREES", 15)
     monkeypatch.setattr(auc, "RESAMPLES", 200)
 
 
@@ -32,26 +28,26 @@ def made():
         }
     )
     nowhere = np.zeros(grey.shape, dtype=bool)
-    return Material("made", manifest, Looks(grey, nowhere, nowhere, ()))
+    return Material("made", manifest, SmallPictures(grey, nowhere, nowhere, ()))
 
 
 def test_a_shifted_class_is_found_and_no_more_than_a_warning():
     material = made()
-    material.looks.grey[:, 30:90, 30:90] += 60
-    material.looks.grey[material.truth] = np.roll(material.looks.grey[material.truth], 20, axis=2)
+    material.pictures.grey[:, 30:90, 30:90] += 60
+    material.pictures.grey[material.truth] = np.roll(material.pictures.grey[material.truth], 20, axis=2)
     result = LabelFromThumbnail().run(material)
     assert result.severity == "warning"
     assert result.figure.value == pytest.approx(1)
-    assert result.message.startswith("From a 16 x 16 thumbnail the label is told: AUC 1.00")
-    assert "some of it may be the disease" in result.message
+    assert result.message.startswith("The label can be predicted from a 16 x 16 thumbnail: AUC 1.00")
+    assert "part of the difference may be the disease" in result.message
 
 
 def test_what_is_smaller_than_a_cell_does_not_count():
     material = made()
     before = LabelFromThumbnail().run(material)
     stripes = np.where(np.arange(128) % 2, 40, -40)
-    material.looks.grey[material.truth] = material.looks.grey[material.truth] + stripes
+    material.pictures.grey[material.truth] = material.pictures.grey[material.truth] + stripes
     after = LabelFromThumbnail().run(material)
     assert after.figure.value == pytest.approx(before.figure.value, abs=0.01)
     assert after.severity is None
-    assert "is not surely told" in after.message
+    assert "cannot reliably be predicted" in after.message

@@ -6,10 +6,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.counts import TooFewPatients
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
-from groundglass.audit.measures import half_width, needed, standard_error
+from groundglass.audit.data.counts import TooFewPatients, half_width, needed, standard_error
+from groundglass.audit.material import Material, SmallPictures
 
 
 def made(positives, negatives, part="", patients=True):
@@ -23,7 +21,7 @@ def made(positives, negatives, part="", patients=True):
     manifest = pd.DataFrame(rows).assign(source="made")
     manifest["path"] = [f"/made/{number}.png" for number in range(len(rows))]
     nothing = np.zeros((len(rows), 1, 1))
-    return Material("made", manifest, Looks(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
+    return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
 
 
 @pytest.mark.parametrize(

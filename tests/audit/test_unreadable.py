@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 
 from groundglass.audit.data.counts import Unreadable
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, SmallPictures
 from groundglass.errors import ScanError
 
 
@@ -12,7 +11,7 @@ def material(read, lost):
     """Scans that were read and that were lost, by the names of their files."""
     nothing = np.zeros((len(read), 128, 128), dtype=bool)
     errors = tuple(ScanError(path, "is truncated", "get it anew") for path in lost)
-    looks = Looks(nothing.astype(np.uint8), nothing, nothing, ())
+    looks = SmallPictures(nothing.astype(np.uint8), nothing, nothing, ())
     return Material("made", rows_of(read), looks, errors, rows_of(lost))
 
 

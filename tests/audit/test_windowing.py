@@ -8,9 +8,8 @@ import pytest
 from groundglass.audit import measures as auc
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.data.label_from_picture import WindowingByClass
-from groundglass.audit.looks import SIDE, Looks, small
 from groundglass.audit.marks import Marks, find_marks
-from groundglass.audit.material import Material
+from groundglass.audit.material import SIDE, Material, SmallPictures, small_picture
 from groundglass.phantom import make_phantom
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
@@ -33,7 +32,7 @@ def material_of(grey, lungs, marks, patients=""):
             "source": "made",
         }
     )
-    return Material("made", manifest, Looks(grey, lungs, np.zeros_like(lungs), tuple(marks)))
+    return Material("made", manifest, SmallPictures(grey, lungs, np.zeros_like(lungs), tuple(marks)))
 
 
 def drawn(shift=0.0, count=COUNT, patients="", **constant):
@@ -66,8 +65,8 @@ def phantoms(windows):
     for seed in range(12):
         phantom = person(seed)
         grey = np.rint(255 * apply_window(phantom.scan.pixels[1], *windows[seed % 2])).astype(np.uint8)
-        greys.append(small(grey))
-        lungs.append(small(phantom.lungs[1] > 0))
+        greys.append(small_picture(grey))
+        lungs.append(small_picture(phantom.lungs[1] > 0))
         marks.append(find_marks(grey))
     return material_of(np.array(greys), np.array(lungs), marks)
 
@@ -79,7 +78,8 @@ def details(result):
 def test_classes_in_windows_of_their_own_are_an_error():
     result = WindowingByClass().run(phantoms((LUNG_WINDOW, (-500, 1900))))
     assert (result.severity, result.figure.value) == ("error", 1)
-    assert "the label is told: AUC 1.00" in result.message
+    assert "The label can be predicted from grey levels" in result.message
+    assert "): AUC 1.00" in result.message
     air = details(result)["air around the body"]
     # Air of -1000 HU lies 350 HU above the bottom of the one window, 450 HU of the other.
     assert float(air["covid median"]) == pytest.approx(255 * 350 / 1500, abs=2)
@@ -93,14 +93,14 @@ def test_classes_in_windows_of_their_own_are_an_error():
 def test_one_window_for_all_passes():
     result = WindowingByClass().run(phantoms((LUNG_WINDOW, LUNG_WINDOW)))
     assert result.severity is None
-    assert "is not surely told" in result.message
+    assert "cannot reliably be predicted" in result.message
     assert (result.files, result.side_by_side) == ((), ())
 
 
 def test_the_level_that_differs_is_named():
     result = WindowingByClass().run(drawn(shift=20))
     assert result.severity == "error"
-    assert "By itself soft tissue tells most, with AUC 0.99" in result.message
+    assert "The best single one is soft tissue, with AUC 0.99" in result.message
     alone = {name: cells["AUC, cross-validated"] for name, cells in details(result).items()}
     assert all(0.2 < float(alone[name][:4]) < 0.8 for name in alone if name != "soft tissue")
     assert {len(files) for files in result.side_by_side} == {1}
@@ -128,9 +128,9 @@ def test_what_was_not_found_is_told_and_counts_as_a_level():
     material = drawn()
     lacking = [
         replace(one, air=float("nan") if covid else 50.0)
-        for one, covid in zip(material.looks.marks, material.truth, strict=True)
+        for one, covid in zip(material.pictures.marks, material.truth, strict=True)
     ]
-    result = WindowingByClass().run(material_of(material.looks.grey, material.looks.lungs, lacking))
+    result = WindowingByClass().run(material_of(material.pictures.grey, material.pictures.lungs, lacking))
     assert (result.severity, result.figure.value) == ("error", pytest.approx(1))
     assert result.message.endswith("A level that was not found, on 50% of slices, counts as -1.")
     air = details(result)["air around the body"]
@@ -139,16 +139,16 @@ def test_what_was_not_found_is_told_and_counts_as_a_level():
 
 def test_levels_that_are_partly_found_say_so():
     material = drawn()
-    marks = list(material.looks.marks)
+    marks = list(material.pictures.marks)
     marks[0] = Marks(soft=200)
-    result = WindowingByClass().run(material_of(material.looks.grey, material.looks.lungs, marks))
+    result = WindowingByClass().run(material_of(material.pictures.grey, material.pictures.lungs, marks))
     assert details(result)["air around the body"]["covid median"].endswith("(not found on 1 of 30)")
 
 
 def test_lungs_do_not_count_in_what_is_outside_them():
     material = phantoms((LUNG_WINDOW, LUNG_WINDOW))
     before = details(WindowingByClass().run(material))["all but the lungs"]
-    material.looks.grey[material.looks.lungs] = 255
+    material.pictures.grey[material.pictures.lungs] = 255
     assert details(WindowingByClass().run(material))["all but the lungs"] == before
 
 

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from groundglass.audit.changes import lungs_removed_auc
+from groundglass.audit.detector.lungs import lungs_removed_auc
 from groundglass.audit.honest import HonestCard
-from groundglass.audit.looks import look
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detector
@@ -156,7 +155,7 @@ def test_lungs_are_removed_from_what_was_kept_as_from_what_is_read_anew(
 
     manifest = read_manifest(phantoms)
     read = manifest[~manifest["path"].str.endswith("bad.png")].reset_index(drop=True)
-    looks, _, _ = look([Path(path) for path in read["path"]], segmenter)
+    looks, _, _ = read_pictures([Path(path) for path in read["path"]], segmenter)
     anew = Trial(detector, Material("made", read, looks), done.predictions, segmenter, True, "all")
     if sample < len(manifest):
         # The sample was drawn before it was known that one slice cannot be read.

@@ -93,7 +93,7 @@ Status = Literal["found", "passed", "not applicable"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """A check and what came of it; ``reason`` says why it does not apply, where ``result`` is None."""
 
     check: type[Check[Any]]
@@ -146,7 +146,7 @@ def checks_in(package: ModuleType) -> list[type[Check[Any]]]:
     return [found[code] for code in sorted(found)]
 
 
-def worst(outcomes: Sequence[Outcome]) -> Severity | None:
+def worst(outcomes: Sequence[CheckOutcome]) -> Severity | None:
     """The worst severity that was found; None where nothing was."""
     given = {outcome.result.severity for outcome in outcomes if outcome.result is not None}
     return next((severity for severity in SEVERITIES if severity in given), None)
@@ -155,7 +155,9 @@ def worst(outcomes: Sequence[Outcome]) -> Severity | None:
 Tell = Callable[[str], None]
 
 
-def run_checks(checks: Sequence[type[Check[Any]]], subject: Any, tell: Tell | None = None) -> list[Outcome]:
+def run_checks(
+    checks: Sequence[type[Check[Any]]], subject: Any, tell: Tell | None = None
+) -> list[CheckOutcome]:
     """Make each check of a subject.
 
     Parameters
@@ -175,11 +177,11 @@ def run_checks(checks: Sequence[type[Check[Any]]], subject: Any, tell: Tell | No
     return outcomes
 
 
-def _outcome(check: type[Check[Any]], subject: Any) -> Outcome:
+def _outcome(check: type[Check[Any]], subject: Any) -> CheckOutcome:
     lacking = next(filter(None, (subject.NEEDS[need](subject) for need in check.needs)), "")
     if lacking:
-        return Outcome(check, None, lacking)
+        return CheckOutcome(check, None, lacking)
     try:
-        return Outcome(check, check().run(subject))
+        return CheckOutcome(check, check().run(subject))
     except NotApplicable as reason:
-        return Outcome(check, None, str(reason))
+        return CheckOutcome(check, None, str(reason))

@@ -1,18 +1,17 @@
 """Groups that a manifest does not name, guessed from the order of the files and the likeness of neighbours."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from groundglass.audit.near_duplicates import DuplicatePair, clusters
 from groundglass.scan.find import natural_key
+from groundglass.similarity import small_pictures, unit_vectors
 
 SIDE = 32
 """Height and width of the pictures on which neighbours are compared."""
@@ -35,22 +34,12 @@ LEAST = 30
 """Slices of a class of one source, below which too few pairs lie far apart."""
 DRAWS = 10_000
 """Pairs that are drawn of each class of a source."""
-FINE_SIDE = 64
-"""Height and width of the pictures on which slices far from each other are compared."""
-SAME = 0.95
-"""Likeness on fine pictures from which two slices may be one picture, or next to each other in one series."""
-STANDS_OUT = 0.25
-"""Where a group shows up again later, 1 - likeness must be at most this share of that to any third group."""
-IDENTICAL = 0.995
-"""Likeness on fine pictures from which two slices are one picture, however many others show it too."""
-_ROWS = 1024
-
 Floats = NDArray[np.float32]
 Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenGroups:
     """A guess at which slices belong together.
 
     Attributes
@@ -58,18 +47,17 @@ class Hidden:
     groups
         The guessed group of each slice, numbered from 0, shape (slices,).
     threshold
-        The likeness over which neighbours of the slice's source were chained, float64, shape (slices,);
-        infinite where there are too few slices, or where neighbours are no more alike than any.
-    pairs
-        Places of two slices through which groups came about, shape (pairs, 2).
-    likeness
-        Correlation of each pair on fine pictures, float64, shape (pairs,).
+        The likeness above which neighbours in the slice's source were chained, float64, shape (slices,);
+        infinite where there are too few slices, or where neighbours are no more alike than any other pair.
+    neighbours, repeats
+        Places of the pairs of slices that made the groups: neighbours in the order of the files, and pairs that
+        show the same picture; both of shape (pairs, 2).
     """
 
     groups: Places
     threshold: NDArray[np.float64]
-    pairs: Places
-    likeness: NDArray[np.float64]
+    neighbours: Places
+    repeats: Places
 
     @property
     def sizes(self) -> Places:
@@ -90,15 +78,15 @@ class _Order:
     series: Places
 
 
-def hidden_groups(manifest: pd.DataFrame, grey: NDArray[np.uint8], seed: int = 0) -> Hidden:
+def hidden_groups(
+    manifest: pd.DataFrame, grey: NDArray[np.uint8], duplicates: Iterable[DuplicatePair], seed: int = 0
+) -> HiddenGroups:
     """Guess groups, such as patients, as runs of files whose neighbours look alike.
 
-    Files are ordered within source, label and folder, numbers as numbers. A run goes on where a slice and one of
-    the next two are more alike than pairs of their source that lie far apart. The threshold is the one that parts
-    neighbours from these best, by the index of Youden 1950,
-    doi 10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3. A run that shows up again later is joined to
-    the first where a slice has one match that stands out from all other runs, by the ratio test of Lowe 2004,
-    doi 10.1023/B:VISI.0000029664.99615.94.
+    Files are ordered within source, label and folder, numbers as numbers. A run continues where a slice and one of
+    the next two are more alike than pairs of their source that are far apart. The threshold is the one that best
+    separates neighbours from these, by the index of Youden 1950,
+    doi 10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3. Runs that show the same picture are joined.
 
     Parameters
     ----------
@@ -106,43 +94,23 @@ def hidden_groups(manifest: pd.DataFrame, grey: NDArray[np.uint8], seed: int = 0
         With ``path``, ``label`` and ``source``; patients play no part.
     grey
         uint8, shape (slices, height, width), in the same order.
+    duplicates
+        The pairs of slices that show the same picture.
     seed
-        Of the pairs that are drawn.
+        Seed of the pairs that are drawn.
     """
     order = _ordered(manifest)
-    coarse = contrast_normalised(grey, SIDE)[order.places]
-    threshold = _thresholds(order, coarse, np.random.default_rng(seed))
-    runs, neighbours = _runs(order, coarse, threshold)
-    fine = contrast_normalised(grey, FINE_SIDE)
-    again = _shown_again(runs, fine)
-    pairs = np.concatenate([neighbours, again])
-    by_slice = np.empty(len(threshold))
+    ordered = unit_vectors(small_pictures(grey, SIDE))[order.places]
+    threshold = _thresholds(order, ordered, np.random.default_rng(seed))
+    neighbours = _chained(order, ordered, threshold)
+    repeats = np.array([(pair.first, pair.second) for pair in duplicates], dtype=np.intp).reshape(-1, 2)
+    position = np.argsort(order.places)
+    # A slice between two that are chained is of their run, however odd it looks.
+    runs = [(one, one + 1) for first, last in position[neighbours].tolist() for one in range(first, last)]
+    by_slice, groups = np.empty(len(threshold)), np.empty(len(threshold), dtype=np.intp)
     by_slice[order.places] = threshold
-    likeness = np.einsum("pk,pk->p", fine[pairs[:, 0]], fine[pairs[:, 1]]).astype(np.float64)
-    return Hidden(_joined(runs, again), by_slice, pairs, likeness)
-
-
-def contrast_normalised(grey: NDArray[np.uint8], side: int) -> Floats:
-    """Small pictures as unit vectors, so that their products are correlations.
-
-    Parameters
-    ----------
-    grey
-        uint8, shape (slices, height, width).
-    side
-        Height and width to which they are averaged.
-
-    Returns
-    -------
-    float32, shape (slices, side * side); all 0 for a picture of one grey.
-    """
-    if not len(grey):
-        return np.empty((0, side * side), dtype=np.float32)
-    small = np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in grey])
-    flat = small.reshape(len(grey), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+    groups[order.places] = clusters(len(threshold), [*runs, *position[repeats].tolist()])
+    return HiddenGroups(groups, by_slice, neighbours, repeats)
 
 
 def _ordered(manifest: pd.DataFrame) -> _Order:
@@ -199,53 +167,14 @@ def _far_apart(ordered: Floats, rng: np.random.Generator) -> Floats:
     return np.einsum("pk,pk->p", ordered[first[far]], ordered[second[far]])
 
 
-def _runs(order: _Order, ordered: Floats, threshold: NDArray[np.float64]) -> tuple[Places, Places]:
-    """The run of each slice, numbered from 0, and the pairs of places that were chained, shape (pairs, 2)."""
-    goes_on = np.zeros(len(ordered) - 1, dtype=bool)
+def _chained(order: _Order, ordered: Floats, threshold: NDArray[np.float64]) -> Places:
+    """Places of the pairs of neighbours in a series that are alike enough, shape (pairs, 2)."""
     pairs = [np.empty((0, 2), dtype=np.intp)]
     for step in range(1, REACH + 1):
         alike = np.einsum("pk,pk->p", ordered[:-step], ordered[step:]) > threshold[:-step]
         first = np.flatnonzero(alike & (order.series[:-step] == order.series[step:]))
-        for ahead in range(step):
-            goes_on[first + ahead] = True
         pairs.append(np.column_stack([order.places[first], order.places[first + step]]))
-    runs = np.empty(len(ordered), dtype=np.intp)
-    runs[order.places] = np.concatenate([[0], np.cumsum(~goes_on)])
-    return runs, np.concatenate(pairs)
-
-
-def _shown_again(runs: Places, fine: Floats) -> Places:
-    """Pairs of places in two runs that show one picture or one patient, shape (pairs, 2)."""
-    found = [
-        (place, partner)
-        for start in range(0, len(fine), _ROWS)
-        for place, partner in _matches(runs, fine, np.arange(start, min(start + _ROWS, len(fine))))
-    ]
-    return np.array(found, dtype=np.intp).reshape(-1, 2)
-
-
-def _matches(runs: Places, fine: Floats, rows: Places) -> Iterator[tuple[int, int]]:
-    """Of some slices, those with a match in another run that stands out, and that match."""
-    if runs.max() < 1:
-        return
-    by_run = np.argsort(runs, kind="stable")
-    starts = np.searchsorted(runs[by_run], np.arange(runs.max() + 1))
-    likeness = fine[rows] @ fine[by_run].T
-    highest = np.maximum.reduceat(likeness, starts, axis=1)
-    highest[np.arange(len(rows)), runs[rows]] = -1
-    second, best = np.partition(highest, -2, axis=1)[:, -2:].T
-    alone = (best >= SAME) & (1 - best <= STANDS_OUT * (1 - second))
-    for row in np.flatnonzero(alone | (best >= IDENTICAL)):
-        of_run = runs[by_run] == highest[row].argmax()
-        yield int(rows[row]), int(by_run[of_run][likeness[row, of_run].argmax()])
-
-
-def _joined(runs: Places, pairs: Places) -> Places:
-    """Runs joined through pairs of places, numbered from 0 by slice."""
-    count = int(runs.max(initial=-1)) + 1
-    first, second = runs[pairs].T
-    links = coo_array((np.ones(len(pairs)), (first, second)), shape=(count, count))
-    return connected_components(links, directed=False)[1][runs].astype(np.intp)
+    return np.concatenate(pairs)
 
 
 MOST = 0.2

@@ -1,10 +1,10 @@
 """Finding scans that show the same picture: copies, crops, rescaled, recompressed, brighter or mirrored ones.
 
-In two stages. The first compares everything with everything, cheaply: a picture and 39 windows of it, and the
-mirror image of each, become 64 numbers, and the nearest whole pictures to each are looked up in an index. The
-second looks closely at the few pairs that are left: one picture is aligned with the other (enhanced correlation
-coefficient: Evangelidis & Psarakis 2008, doi 10.1109/TPAMI.2008.113, which contrast and brightness do not change),
-and then their details are correlated, which even neighbouring slices of one patient do not share.
+The search has two stages. The first compares everything with everything, cheaply: a picture and 39 windows of it,
+and the mirror image of each, become 64 numbers, and an index finds the nearest whole pictures. The second looks
+closely at the few pairs that are left: one picture is aligned with the other (enhanced correlation coefficient,
+Evangelidis & Psarakis 2008, doi 10.1109/TPAMI.2008.113, which does not depend on contrast and brightness), and then
+their details are correlated, which even neighbouring slices of one patient do not share.
 """
 
 import os
@@ -16,49 +16,44 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from groundglass.files import sha256
+from groundglass.similarity import EXHAUSTIVE, NeighbourIndex, Window, small_pictures, unit_vectors
 
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Window = tuple[float, float, float]
-"""Top, left and side of a part of a picture, in shares of its height and width."""
-
 NEAR = 0.88
-"""Correlation of details from which on two pictures are the same. Chosen on planted copies (benchmarks/README.md)
+"""Correlation of details from which two pictures are the same. Chosen on planted copies (benchmarks/README.md)
 and covid-ct: of its slices, the nearest that show something else reach 0.75 in 97 of 100 cases."""
 HOPELESS = 0.65
-"""Pairs whose details agree less after a first, coarse alignment are not looked at again."""
+"""Pairs whose details agree less after a first, coarse alignment are given up."""
 LIKE = 0.5
-"""Likeness in the first stage from which on a pair is looked at."""
+"""Likeness in the first stage from which a pair is looked at closely."""
 EFFORT, EFFORT_OF_MANY = (3, 24), (1, 12)
-"""Neighbours that are looked up for each window, and pairs that are kept for each picture: of few and of many."""
+"""Neighbours that are looked up for each window, and pairs that are kept for each picture; the second where there
+are more than EXHAUSTIVE pictures."""
 SIDES = ((1.0, 1), (0.94, 2), (0.88, 3), (0.82, 3), (0.76, 4))
 """Sides of the windows, and how many of each lie along an axis."""
 COARSE, NUMBERS, WHITENED = 16, 64, 0.5
 """Side of the smallest picture, numbers kept of it, and the power to which principal components are evened out."""
 FEW = 32
-"""Of up to so many pictures it cannot be told what is usual, neither in slices nor in a window of them."""
-EXHAUSTIVE = 20_000
-"""Up to so many pictures are few, and all of the index is searched through; beyond, near clusters of it are."""
-PROBED = 12
+"""With no more pictures than this it is unknown what is usual, in slices or in a window of them."""
 LEVELS = (32, 64)
 """Sides at which pictures are aligned, one after the other."""
 FINE, BROAD = 1 / 128, 3 / 128
-"""Details lie between these scales: standard deviations in shares of the picture's side."""
+"""Details are between these scales: standard deviations as shares of the picture's side."""
 LEAST_COMMON = 0.75
-"""Share of the one picture that must lie within the other after alignment."""
+"""Share of the one picture that must be within the other after alignment."""
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-3)
 _EVERYWHERE: Any = None  # OpenCV takes None for a mask, its stubs do not.
 
 
 @dataclass(frozen=True, order=True)
-class Twin:
+class DuplicatePair:
     """Two scans that show the same picture.
 
     Attributes
@@ -80,9 +75,7 @@ class Twin:
     mirrored: bool = False
 
 
-def find_twins(
-    paths: Sequence[Path | str], grey: Grey, tell: Callable[[str], None] | None = None
-) -> list[Twin]:
+def find_duplicates(paths: Sequence[Path | str], grey: Grey) -> list[DuplicatePair]:
     """Find all pairs of scans that show the same picture.
 
     Parameters
@@ -91,47 +84,47 @@ def find_twins(
         The scans' files.
     grey
         uint8, shape (slices, side, side): the whole slices, stretched.
-    tell
-        Called with what is done next.
 
     Returns
     -------
-    The pairs, by their places. Of files that are equal each is listed with the first of them. Of pictures with
-    many copies in files that differ not every pair is listed, but each with some other.
+    The pairs, by their places. Each of several equal files is paired with the first of them. A picture with many
+    copies in files that differ is not paired with all of them, but each copy is paired with some other.
     """
-    equal = list(_equal_files(paths))
+    found = list(_equal_files(paths))
     copies: dict[int, list[int]] = {}
-    for twin in equal:
-        copies.setdefault(twin.first, [twin.first]).append(twin.second)
-    kept = np.setdiff1d(np.arange(len(grey)), [twin.second for twin in equal]).tolist()
-    similar = similar_pictures(grey[kept] if equal else grey, tell)
-    found = equal
-    for twin in similar:
-        one, other = kept[twin.first], kept[twin.second]
+    for pair in found:
+        copies.setdefault(pair.first, [pair.first]).append(pair.second)
+    kept = np.setdiff1d(np.arange(len(grey)), [pair.second for pair in found]).tolist()
+    for pair in similar_pictures(grey[kept] if found else grey):
+        one, other = kept[pair.first], kept[pair.second]
         for ends in product(copies.get(one, [one]), copies.get(other, [other])):
-            found.append(replace(twin, first=min(ends), second=max(ends)))
+            found.append(replace(pair, first=min(ends), second=max(ends)))
     return sorted(found)
 
 
-def similar_pictures(grey: Grey, tell: Callable[[str], None] | None = None) -> list[Twin]:
+def similar_pictures(grey: Grey) -> list[DuplicatePair]:
     """The pairs of pictures that are the same up to size, cut, contrast, compression and mirroring.
 
     Parameters
     ----------
-    grey, tell
-        As in :func:`find_twins`.
+    grey
+        As in :func:`find_duplicates`.
     """
-    say = tell or (lambda _: None)
-    say("comparing pictures")
     pairs = candidates(grey)
-    say(f"looking closely at {len(pairs)} pairs")
-    found = []
-    look = _Looker(grey).likeness
+    likeness = _DetailComparison(grey).likeness
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for pair, (likeness, mirrored) in zip(pairs, pool.map(look, pairs), strict=True):
-            if likeness >= NEAR:
-                found.append(Twin(pair.first, pair.second, round(likeness, 4), "same picture", mirrored))
-    return found
+        compared = zip(pairs, pool.map(likeness, pairs), strict=True)
+        return [
+            DuplicatePair(
+                min(pair.whole, pair.part),
+                max(pair.whole, pair.part),
+                round(alike, 4),
+                "same picture",
+                mirrored,
+            )
+            for pair, (alike, mirrored) in compared
+            if alike >= NEAR
+        ]
 
 
 def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
@@ -141,7 +134,7 @@ def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.intp)
 
 
-def _equal_files(paths: Sequence[Path | str]) -> Iterable[Twin]:
+def _equal_files(paths: Sequence[Path | str]) -> Iterable[DuplicatePair]:
     sizes = sorted((Path(path).stat().st_size, place) for place, path in enumerate(paths))
     for _, same_size in groupby(sizes, key=lambda item: item[0]):
         places = [place for _, place in same_size]
@@ -149,31 +142,21 @@ def _equal_files(paths: Sequence[Path | str]) -> Iterable[Twin]:
         for place in places if len(places) > 1 else ():
             first = seen.setdefault(sha256(Path(paths[place])), place)
             if first != place:
-                yield Twin(first, place, 1.0, "same file")
+                yield DuplicatePair(first, place, 1.0, "same file")
 
 
 @dataclass(frozen=True)
-class Pair:
+class Candidate:
     """Two pictures that may be the same: windows of ``whole`` that look like all of ``part``."""
 
     whole: int
     part: int
     windows: tuple[tuple[Window, bool], ...]
-    """The best one as it is and the best mirrored one, if any; the more alike first, each with whether mirrored."""
-
-    @property
-    def first(self) -> int:
-        """The lower place."""
-        return min(self.whole, self.part)
-
-    @property
-    def second(self) -> int:
-        """The higher place."""
-        return max(self.whole, self.part)
+    """The best window as it is and the best mirrored one, if any; the more alike first."""
 
 
 def windows() -> list[Window]:
-    """The windows of a picture that are compared, the whole first."""
+    """The windows of a picture that are compared, the whole picture first."""
     return [
         (top, left, side)
         for side, count in SIDES
@@ -181,50 +164,34 @@ def windows() -> list[Window]:
     ] + [(0.04, 0.04, 0.92)]
 
 
-def candidates(grey: Grey) -> list[Pair]:
+def candidates(grey: Grey) -> list[Candidate]:
     """Pairs of pictures that look alike as a whole: the first stage."""
     if len(grey) < 2:
         return []
     describe = _describer(grey)
-    index = _index(describe(_coarse(grey, (0.0, 0.0, 1.0))))
-    threads = faiss.omp_get_max_threads()
+    index = NeighbourIndex(describe(small_pictures(grey, COARSE)))
     neighbours, kept = EFFORT if len(grey) <= EXHAUSTIVE else EFFORT_OF_MANY
-    if len(grey) <= EXHAUSTIVE:
-        # Short searches gain nothing from threads, which on a busy machine wait for each other.
-        faiss.omp_set_num_threads(1)
-    try:
-        return _best(*_neighbours(grey, describe, index, neighbours), kept)
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
-def _neighbours(
-    grey: Grey, describe: Callable[[Grey], Floats], index: Any, count: int
-) -> tuple[NDArray[np.int64], list[tuple[Window, bool]]]:
-    """Rows of whole, part, view and likeness, and the views: the ``count`` nearest to each view of each picture."""
     views = [(window, mirrored) for window in windows() for mirrored in (False, True)]
     rows = []
-    for window in windows():
-        coarse = _coarse(grey, window)
-        for mirrored in (False, True):
-            like, near = index.search(describe(coarse[:, :, ::-1] if mirrored else coarse), count + 1)
-            whole = np.broadcast_to(np.arange(len(grey))[:, None], near.shape)
-            kept = (like >= LIKE) & (near != whole) & (near >= 0)
-            view = np.full(int(kept.sum()), views.index((window, mirrored)))
-            rated = _rated(like[kept], few=len(grey) <= FEW)
-            rows.append(np.column_stack([whole[kept], near[kept], view, rated]))
-    return np.concatenate(rows).astype(np.int64), views
+    for view, (window, mirrored) in enumerate(views):
+        coarse = small_pictures(grey, COARSE, window)
+        like, near = index.search(describe(coarse[:, :, ::-1] if mirrored else coarse), neighbours + 1)
+        whole = np.broadcast_to(np.arange(len(grey))[:, None], near.shape)
+        chosen = (like >= LIKE) & (near != whole) & (near >= 0)
+        rated = _rated(like[chosen], few=len(grey) <= FEW)
+        rows.append(np.column_stack([whole[chosen], near[chosen], np.full(len(rated), view), rated]))
+    return _best(np.concatenate(rows).astype(np.int64), views, kept)
 
 
 def _rated(like: Floats, *, few: bool) -> NDArray[np.float64]:
-    """How much more alike than is usual in this view; the views of a part are less alike than whole pictures."""
+    """How much more alike than usual in this view; windows are less alike than whole pictures."""
     distance = np.log(1.001 - np.minimum(like.astype(np.float64), 1))
     usual = 0.0 if few or not len(distance) else float(np.median(distance))
     return np.rint(1000 * (usual - distance))
 
 
-def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: int) -> list[Pair]:
-    """The ``at_most`` likeliest pairs of each picture, from rows of whole, part, view and likeness."""
+def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: int) -> list[Candidate]:
+    """The ``at_most`` most likely pairs of each picture, from rows of whole, part, view and likeness."""
     rows = rows[np.argsort(-rows[:, 3], kind="stable")]
     low, high = rows[:, :2].min(axis=1), rows[:, :2].max(axis=1)
     key = low * (int(high.max(initial=0)) + 1) + high
@@ -248,56 +215,31 @@ def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: in
                 window, mirrored = views[view]
                 tried.setdefault((whole, part), {}).setdefault(mirrored, window)
     return [
-        Pair(whole, part, tuple((window, mirrored) for mirrored, window in best.items()))
+        Candidate(whole, part, tuple((window, mirrored) for mirrored, window in best.items()))
         for (whole, part), best in tried.items()
     ]
 
 
-def _coarse(grey: Grey, window: Window) -> Grey:
-    """A window of each picture as 16 x 16 pixels."""
-    top, left, side = (round(share * grey.shape[1]) for share in window)
-    parts = grey[:, top : top + side, left : left + side]
-    small = [cv2.resize(part, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for part in parts]
-    return np.array(small, dtype=np.uint8)
-
-
 def _describer(grey: Grey) -> Callable[[Grey], Floats]:
-    """From coarse pictures to unit vectors in which what all slices have in common weighs little."""
-
-    def normed(vectors: Floats) -> Floats:
-        return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-6))
-
-    def flat(coarse: Grey) -> Floats:
-        vectors = coarse.reshape(len(coarse), -1).astype(np.float32)
-        return np.ascontiguousarray(normed(vectors - vectors.mean(axis=1, keepdims=True)))
+    """From coarse pictures to unit vectors in which what all slices share has little weight."""
 
     if len(grey) <= FEW:
-        return flat
+        return unit_vectors
     step = max(1, len(grey) // EXHAUSTIVE)
-    sample = flat(_coarse(grey[::step], (0.0, 0.0, 1.0)))
+    sample = unit_vectors(small_pictures(grey[::step], COARSE))
     mean = sample.mean(axis=0)
     _, spread, axes = np.linalg.svd(sample - mean, full_matrices=False)
     kept = spread[:NUMBERS] > 1e-4 * spread[0] + 1e-9
     matrix = (axes[:NUMBERS][kept].T / spread[:NUMBERS][kept] ** WHITENED).astype(np.float32)
-    return lambda coarse: np.ascontiguousarray(normed((flat(coarse) - mean) @ matrix), dtype=np.float32)
+
+    def describe(coarse: Grey) -> Floats:
+        vectors = (unit_vectors(coarse) - mean) @ matrix
+        return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + np.float32(1e-6)))
+
+    return describe
 
 
-def _index(vectors: Floats) -> Any:
-    size = vectors.shape[1]
-    flat = faiss.IndexFlatIP(size)
-    if len(vectors) <= EXHAUSTIVE:
-        flat.add(vectors)
-        return flat
-    clusters_of_it = int(4 * np.sqrt(len(vectors)))
-    index = faiss.IndexIVFFlat(flat, size, clusters_of_it, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = 1
-    index.train(vectors)
-    index.add(vectors)
-    index.nprobe = PROBED
-    return index
-
-
-class _Looker:
+class _DetailComparison:
     """The second stage: aligns two pictures and correlates their details, first coarsely, then closely.
 
     Parameters
@@ -311,11 +253,8 @@ class _Looker:
         self._coarse = np.array([_shrunk(picture, LEVELS[0]) for picture in grey])
         self._details = np.array([_details(picture) for picture in self._coarse], dtype=np.float16)
 
-    def likeness(self, pair: Pair) -> tuple[float, bool]:
-        """Correlation of the details, aligned from the best window that leads anywhere, and whether it is mirrored.
-
-        0 where none leads anywhere.
-        """
+    def likeness(self, pair: Candidate) -> tuple[float, bool]:
+        """Correlation of the details after alignment from the best window, 0 without one, and whether mirrored."""
         best = 0.0, False
         for window, mirrored in pair.windows:
             best = max(best, (self._aligned(pair, window, mirrored), mirrored))
@@ -323,7 +262,7 @@ class _Looker:
                 break
         return best
 
-    def _aligned(self, pair: Pair, window: Window, mirrored: bool) -> float:
+    def _aligned(self, pair: Candidate, window: Window, mirrored: bool) -> float:
         top, left, side = window
         if mirrored:
             left = 1 - left - side
@@ -378,9 +317,9 @@ def _mapped(whole: Any, shape: tuple[int, ...], warp: Any) -> Any:
 
 
 def _agreement(whole: Floats, part: Floats, warp: Any, *, mapped: bool = False) -> float:
-    """Correlation of details where both pictures are; 0 where they share too little.
+    """Correlation of details in the area that both pictures show; 0 where it is too small.
 
-    ``mapped`` tells that ``whole`` has been mapped already.
+    ``mapped`` says that ``whole`` has been mapped already.
     """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     common = cv2.warpAffine(np.ones(whole.shape, np.uint8), warp, part.shape[::-1], flags=flags) > 0
@@ -392,7 +331,7 @@ def _agreement(whole: Floats, part: Floats, warp: Any, *, mapped: bool = False) 
 
 
 def _details(picture: Any) -> Floats:
-    """What lies between the fine and the broad scale, brought to one strength everywhere."""
+    """What is between the fine and the broad scale, scaled to the same strength everywhere."""
     grey, side = picture.astype(np.float32), len(picture)
     details = cv2.GaussianBlur(grey, (0, 0), FINE * side) - cv2.GaussianBlur(grey, (0, 0), BROAD * side)
     strength = np.sqrt(cv2.GaussianBlur(details * details, (0, 0), 2 * BROAD * side))

@@ -1,6 +1,6 @@
-"""What the checks of a detector see: the detector, labelled scans, and its answers to them, changed or not."""
+"""What the checks of a detector look at: the detector, labelled scans, and its answers to them, changed or not."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,18 +18,25 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.segmenter import Segmenter
 
+Picture = NDArray[np.float32]
+"""Grey in [0, 1], float32, shape (height, width)."""
 SAMPLE = 400
-"""Slices that are changed and answered again; more are drawn down to so many, classes in their shares."""
+"""Slices that are changed and answered again at most; of more, so many are drawn, with the share of each class."""
+
+
+def some_of(places: NDArray[np.intp], at_most: int, seed: int) -> NDArray[np.intp]:
+    """At most so many of some places, drawn with the seed, in rising order."""
+    return np.sort(np.random.default_rng(seed).permutation(places)[:at_most])
 
 
 @dataclass
 class Trial:
-    """A detector on labelled scans; whatever takes long is looked up once.
+    """A detector on labelled scans; anything slow is computed once.
 
     Attributes
     ----------
     detector
-        The detector; what it says of the whole scans is in ``predictions``.
+        The detector.
     material
         The scans, as the checks of data see them.
     predictions
@@ -37,7 +44,7 @@ class Trial:
     segmenter
         Finds the lungs that are removed or kept; None leaves these checks out.
     external
-        Whether no source of the scans was trained on.
+        Whether the detector was trained on no source of the scans.
     part
         The part of the dataset: ``train``, ``val``, ``test`` or ``all``.
     """
@@ -95,7 +102,7 @@ class Trial:
 
     @cached_property
     def findings(self) -> list[SliceFinding]:
-        """What the detector says of the sample, with its evidence."""
+        """What the detector finds on the sample, with its evidence."""
         return list(self._quick.predict_scans(self.scans))
 
     @cached_property
@@ -103,28 +110,20 @@ class Trial:
         """Calibrated probability of COVID-19 of each slice of the sample."""
         return np.array([finding.probability for finding in self.findings])
 
-    def answer(self, scans: Iterable[Scan]) -> NDArray[np.float64]:
-        """Calibrated probability of COVID-19 of each of some scans."""
+    def answer(self, pictures: Iterable[Picture]) -> NDArray[np.float64]:
+        """Calibrated probability of COVID-19 for each of some pictures, few of which are held at a time."""
+        scans = (Scan(picture, is_hu=False, scan_id="changed") for picture in pictures)
         return np.array([finding.probability for finding in self._quick.predict_scans(scans)])
 
     @property
     def threshold(self) -> float:
-        """Probability from which on the verdict is covid."""
+        """Probability from which the verdict is covid."""
         return self.detector.bundle.facts.threshold
 
     @cached_property
     def _quick(self) -> Detector:
-        """The detector without a segmenter that it does not need for its answer."""
+        """The detector without a segmenter, unless it needs one for its answer."""
         return Detector(self.detector.bundle)
-
-
-def grey_scans(pictures: Sequence[NDArray[np.float32]]) -> list[Scan]:
-    """Pictures in [0, 1], float32 (height, width), as scans."""
-    return [Scan(picture, is_hu=False, scan_id="changed") for picture in pictures]
-
-
-def _two_classes(trial: Trial) -> str:
-    return Material.NEEDS["two classes"](trial.material)
 
 
 def _lungs(trial: Trial) -> str:
@@ -134,4 +133,8 @@ def _lungs(trial: Trial) -> str:
     return "" if found else "No lungs were found on any slice."
 
 
-Trial.NEEDS = {"two classes": _two_classes, "lungs": _lungs}
+Trial.NEEDS = {
+    "two classes": lambda trial: Material.NEEDS["two classes"](trial.material),
+    "lungs": _lungs,
+}
+"""Why a check that needs something does not apply, by what it needs; "" where the trial has it."""

@@ -11,10 +11,9 @@ import pandas as pd
 from groundglass import __version__
 from groundglass.audit import data as data_checks
 from groundglass.audit import detector as detector_checks
-from groundglass.audit.check import SEVERITIES, Check, Outcome, Severity, checks_in, run_checks, worst
+from groundglass.audit.check import SEVERITIES, Check, CheckOutcome, Severity, checks_in, run_checks, worst
 from groundglass.audit.fix import Change, changes_table, fix
-from groundglass.audit.looks import look
-from groundglass.audit.material import Material
+from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands.audit_report import write_audit_report
@@ -72,11 +71,11 @@ class Audit:
     title: str
     about: str
     material: Material
-    outcomes: list[Outcome]
+    outcomes: list[CheckOutcome]
     fingerprint: str
 
     @property
-    def found(self) -> list[Outcome]:
+    def found(self) -> list[CheckOutcome]:
         """What was found, the worst first."""
         found = [outcome for outcome in self.outcomes if outcome.status == "found"]
         return sorted(found, key=lambda outcome: SEVERITIES.index(severity_found(outcome)))
@@ -96,14 +95,14 @@ class Audit:
         )
 
 
-def severity_found(outcome: Outcome) -> Severity:
+def severity_found(outcome: CheckOutcome) -> Severity:
     """The severity of what a check found; ValueError where it found nothing."""
     if outcome.result is None or outcome.result.severity is None:
         raise ValueError(f"{outcome.check.code} found nothing")
     return outcome.result.severity
 
 
-def fails(outcomes: Sequence[Outcome], at: Severity) -> bool:
+def fails(outcomes: Sequence[CheckOutcome], at: Severity) -> bool:
     """Whether anything as severe as ``at``, or worse, was found."""
     found = worst(outcomes)
     return found is not None and SEVERITIES.index(found) <= SEVERITIES.index(at)
@@ -222,7 +221,7 @@ def make_material(name: str, manifest: pd.DataFrame, segmenter: Segmenter | None
     def watch(answers: Iterator[Any], total: int) -> Iterator[Any]:
         return track(answers, "Reading slices", total)
 
-    looks, places, errors = look([Path(path) for path in manifest["path"]], segmenter, watch)
+    looks, places, errors = read_pictures([Path(path) for path in manifest["path"]], segmenter, watch)
     if not places:
         raise GroundglassError(f"{name}: none of its {len(manifest)} files can be read; {errors[0]}")
     read = manifest.iloc[places].reset_index(drop=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from groundglass.audit.check import Outcome, Result
+from groundglass.audit.check import CheckOutcome, Result
 from groundglass.errors import ScanError
 from groundglass.evaluate.evaluation import format_estimate
 from groundglass.preprocess import Preprocessing
@@ -21,7 +21,7 @@ NO_GUARANTEE = (
 
 
 def write_audit_report(
-    title: str, headline: str, found: Sequence[Outcome], outcomes: Sequence[Outcome], folder: Path
+    title: str, headline: str, found: Sequence[CheckOutcome], outcomes: Sequence[CheckOutcome], folder: Path
 ) -> None:
     """Write ``report.html``.
 
@@ -50,7 +50,7 @@ def write_audit_report(
     write_report(report, folder / "report.html")
 
 
-def _found(found: Sequence[Outcome]) -> Table:
+def _found(found: Sequence[CheckOutcome]) -> Table:
     rows = [
         (outcome.check.code, result.severity or "", outcome.check.title, figure_of(result), result.message)
         for outcome, result in _with_results(found)
@@ -68,7 +68,7 @@ def figure_of(result: Result) -> str:
     return f"{format_estimate(figure, digits)} {result.measure}".strip()
 
 
-def _details(found: Sequence[Outcome]) -> list[Table]:
+def _details(found: Sequence[CheckOutcome]) -> list[Table]:
     tables = []
     for outcome, result in _with_results(found):
         left_out = len(result.rows) - ROWS
@@ -84,7 +84,7 @@ def _short_names(row: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(Path(cell).name if cell.startswith("/") else cell for cell in row)
 
 
-def _cards(outcome: Outcome) -> list[SliceCard]:
+def _cards(outcome: CheckOutcome) -> list[SliceCard]:
     result = outcome.result
     if result is None:
         return []
@@ -115,7 +115,7 @@ def _image(path: str) -> Image.Image | None:
     return image
 
 
-def _others(outcomes: Sequence[Outcome]) -> Table:
+def _others(outcomes: Sequence[CheckOutcome]) -> Table:
     rows = []
     for outcome in outcomes:
         if outcome.status == "found":
@@ -125,5 +125,5 @@ def _others(outcomes: Sequence[Outcome]) -> Table:
     return Table("Checks that passed or do not apply", ("code", "", "what was looked for", "why"), rows)
 
 
-def _with_results(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Result]]:
+def _with_results(outcomes: Sequence[CheckOutcome]) -> list[tuple[CheckOutcome, Result]]:
     return [(outcome, outcome.result) for outcome in outcomes if outcome.result is not None]

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from joblib import parallel_config  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from groundglass.audit.changes import lungs_removed_auc, places_with_lungs
 from groundglass.audit.check import NotApplicable
-from groundglass.audit.data.label_from_file import OF_BYTES, TREES
-from groundglass.audit.detector.robustness import SeenInTraining
+from groundglass.audit.data.label_from_metadata import OF_BYTES, TREES
+from groundglass.audit.detector.lungs import lungs_removed_auc, places_with_lungs
+from groundglass.audit.detector.seen_in_training import SeenInTraining
 from groundglass.audit.headers import header_features
 from groundglass.audit.honest import MEANINGS, Beside, Elsewhere, HonestCard, Known, Unit
-from groundglass.audit.looks import SIDE, Looks, small
-from groundglass.audit.material import Material
+from groundglass.audit.label_prediction import predict_label
+from groundglass.audit.material import SIDE, Material, SmallPictures, small_picture
 from groundglass.audit.measures import auc, renumbered
-from groundglass.audit.telling import told
 from groundglass.audit.trial import Trial
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.splits import named_groups
@@ -38,7 +36,7 @@ MOSTLY = 0.5
 _NUMBER = r"(\d\.\d+)"
 _ESTIMATE = re.compile(rf"{_NUMBER}(?: \({_NUMBER} to {_NUMBER}\))?")
 _NOWHERE = np.zeros((0, SIDE, SIDE), dtype=bool)
-_UNSEEN = Looks(_NOWHERE.astype(np.uint8), _NOWHERE, _NOWHERE, ())
+_UNSEEN = SmallPictures(_NOWHERE.astype(np.uint8), _NOWHERE, _NOWHERE, ())
 """For what is never looked at."""
 
 
@@ -63,7 +61,7 @@ class Kept:
         self._detector = detector
         self._preprocessing = detector.bundle.facts.preprocessing
         segmenter = detector.segmenter if self._preprocessing.lungs == "none" else None
-        material = Material(name=name, manifest=rows, looks=_UNSEEN)
+        material = Material(name=name, manifest=rows, pictures=_UNSEEN)
         self._trial = Trial(detector, material, pd.DataFrame(), segmenter, external, part)
         self._drawn = set(self._trial.sample.tolist())
         self._places: list[int] = []
@@ -75,7 +73,9 @@ class Kept:
         """Keep of the answer to the slice in this row what is looked at later; rows come in their order."""
         self._places.append(place)
         if self._detector.bundle.fingerprints is not None:
-            self._grey.append(np.asarray(small(Preprocessing().picture(finding.scan)), dtype=np.uint8))
+            self._grey.append(
+                np.asarray(small_picture(Preprocessing().picture(finding.scan)), dtype=np.uint8)
+            )
         if self._trial.segmenter is not None and finding.segmentation is not None and place in self._drawn:
             grey = self._preprocessing.grey(finding.scan)
             self._scans.append(Scan(grey, is_hu=False, scan_id=finding.scan.scan_id))
@@ -92,7 +92,7 @@ class Kept:
         asked = self._trial
         rows = asked.material.manifest.iloc[self._places].reset_index(drop=True)
         grey = np.array(self._grey, dtype=np.uint8).reshape(-1, SIDE, SIDE)
-        material = Material(asked.material.name, rows, Looks(grey, _NOWHERE, _NOWHERE, ()))
+        material = Material(asked.material.name, rows, SmallPictures(grey, _NOWHERE, _NOWHERE, ()))
         trial = Trial(asked.detector, material, predictions, asked.segmenter, asked.external, asked.part)
         trial.sample = np.flatnonzero([place in self._drawn for place in self._places])
         trial.scans, trial.segmentations = self._scans, self._segmentations
@@ -213,13 +213,12 @@ def _header(trial: Trial, divided: pd.DataFrame) -> Beside:
     material = Material(trial.material.name, rows, _UNSEEN)
     features, _ = header_features(material.headers.drop(columns=list(OF_BYTES)))
     try:
-        with parallel_config(backend="sequential"):  # trees of so few features grow faster than threads start
-            tale = told(features, material.truth, material.units, parts, material.seed, TREES)
+        tale = predict_label(features, material.truth, material.units, parts, material.seed, TREES)
     except NotApplicable as reason:
         return Beside(note=_clause(reason))
     if tale.held_out is not None:
         return Beside(auc=tale.held_out, note="by trees grown on the headers of the training part")
-    return Beside(auc=tale.crossed, note=f"by trees, {tale.folds}-fold, groups kept together")
+    return Beside(auc=tale.cross_validated, note=f"by trees, {tale.folds}-fold, groups kept together")
 
 
 def _lungs_removed(trial: Trial) -> Beside:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2_contingency, norm
 
 from groundglass.audit.check import SEVERITIES, Check, NotApplicable, Result, Severity
 from groundglass.audit.material import Material
-from groundglass.audit.measures import Kind, effective_number, half_width, kind_of_groups, needed, sizes
+from groundglass.audit.measures import Kind, kind_of_groups
 from groundglass.data.manifest import PARTS
 from groundglass.evaluate.evaluation import Estimate
 from groundglass.evaluate.metrics import FEW_UNITS
@@ -142,6 +143,19 @@ def _p_value(material: Material) -> float:
     return float(chi2_contingency(table.to_numpy()).pvalue)
 
 
+def sizes(units: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Slices of each group that has any, the largest first, shape (groups,)."""
+    return np.sort(np.unique(units, return_counts=True)[1])[::-1]
+
+
+def effective_number(sizes: NDArray[np.intp]) -> float:
+    """How many groups of equal size would be worth as much, if the slices of a group all said the same.
+
+    ``(sum n)**2 / sum n**2``, Kish 1965, Survey sampling. It is the number of groups where all are equal.
+    """
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 DOMINATING = 0.10
 """Share of a class's slices over which one group dominates it."""
 LITTLE_WORTH = 0.5
@@ -259,6 +273,45 @@ def _row(name: str, slices: NDArray[np.intp]) -> tuple[str, ...]:
         f"{slices[0] / slices.sum():.1%}",
         f"{effective_number(slices):.1f}",
     )
+
+
+def standard_error(area: float, positives: float, negatives: float) -> float:
+    """Standard error of an AUC.
+
+    Parameters
+    ----------
+    area
+        The AUC, in [0, 1].
+    positives, negatives
+        How many independent cases of each class there are, at least 1; effective numbers need not be whole.
+    """
+    of_positives, of_negatives = _covariances(area)
+    variance = area * (1 - area) + (positives - 1) * of_positives + (negatives - 1) * of_negatives
+    return sqrt(max(variance, 0.0) / (positives * negatives))
+
+
+def half_width(area: float, positives: float, negatives: float, confidence: float = 0.95) -> float:
+    """Half the width of an AUC's confidence interval by normal approximation; as :func:`standard_error`."""
+    return _quantile(confidence) * standard_error(area, positives, negatives)
+
+
+def needed(area: float, half_width: float, confidence: float = 0.95) -> int:
+    """Independent cases of each class that are needed for an interval of at most this half-width, over 0.
+
+    With as many cases of either class, ``n``, the variance is ``(spread + (n - 1) * shared) / n**2``, which is
+    solved for ``n``.
+    """
+    aim = (half_width / _quantile(confidence)) ** 2
+    spread, shared = area * (1 - area), sum(_covariances(area))
+    return max(1, ceil((shared + sqrt(shared**2 + 4 * aim * (spread - shared))) / (2 * aim) - 1e-9))
+
+
+def _covariances(area: float) -> tuple[float, float]:
+    return area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+
+
+def _quantile(confidence: float) -> float:
+    return float(norm.ppf((1 + confidence) / 2))
 
 
 AREAS = (0.80, 0.90, 0.95)

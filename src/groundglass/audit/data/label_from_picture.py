@@ -1,15 +1,17 @@
-"""GG110: whether the label can be told from grey levels, wherever they are."""
+"""GG109 to GG111 and GG115: whether what shows little or nothing of the disease in a picture reveals the label."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
 import cv2
 import numpy as np
-from joblib import parallel_config  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from groundglass.audit.check import Check, Result
-from groundglass.audit.looks import Looks
-from groundglass.audit.material import Material
-from groundglass.audit.measures import severity_of
-from groundglass.audit.regions import (
+from groundglass.audit.check import Check, Result, Severity
+from groundglass.audit.label_prediction import HEADER, LabelPrediction, predict_from
+from groundglass.audit.material import Material, SmallPictures
+from groundglass.audit.picture_features import (
     CELLS,
     MARGIN,
     Features,
@@ -19,214 +21,261 @@ from groundglass.audit.regions import (
     outside_lungs,
     thumbnail,
 )
-from groundglass.audit.telling import HEADER, Told, measure_name, row, surest, tell_at_most_warning, told
-from groundglass.evaluate.evaluation import format_estimate
-from groundglass.evaluate.predictions import unit_codes
 from groundglass.labels import NEGATIVE, POSITIVE
 
+EACH = 4
+"""Slices of each class that are shown."""
 
-class LabelFromGreyLevels(Check[Material]):
-    """How well the label is told from the histogram of grey levels."""
+
+def most_confident(
+    scores: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    units: NDArray[np.intp],
+    paths: NDArray[np.object_],
+    each: int = EACH,
+) -> tuple[str, ...]:
+    """The slices that are predicted most confidently and correctly, one per group.
+
+    Parameters
+    ----------
+    scores
+        Share of trees that say COVID-19, in [0, 1], shape (slices,).
+    truth
+        bool, shape (slices,).
+    units
+        The group of each slice, shape (slices,).
+    paths
+        The slices' files, shape (slices,).
+    each
+        How many of each class.
+
+    Returns
+    -------
+    Their files, the two classes in turn, COVID-19 first, and in each the most confident first.
+    """
+
+    def best(confidence: NDArray[np.float64], of_class: NDArray[np.bool_]) -> list[str]:
+        right = np.flatnonzero(of_class & (confidence > 0.5))
+        ranked = right[np.argsort(-confidence[right], kind="stable")]
+        _, first = np.unique(units[ranked], return_index=True)
+        return [str(path) for path in paths[ranked[np.sort(first)][:each]]]
+
+    both = best(scores, truth), best(1 - scores, ~truth)
+    return tuple(files[rank] for rank in range(each) for files in both if rank < len(files))
+
+
+def _result(
+    material: Material,
+    prediction: LabelPrediction,
+    severity: Severity | None,
+    message: str,
+    *,
+    measure: str = "",
+    header: tuple[str, ...] = HEADER,
+    rows: tuple[tuple[str, ...], ...],
+    where: NDArray[np.bool_] | None = None,
+) -> Result:
+    """The result of a prediction on the slices ``where``; with a severity, it shows the most confident ones."""
+    places = np.flatnonzero(np.ones(len(material.truth), dtype=bool) if where is None else where)
+    of_places = material.truth[places], material.units[places], material.paths[places]
+    shown = most_confident(prediction.scores, *of_places) if severity else ()
+    return Result(
+        severity,
+        message,
+        prediction.cross_validated,
+        measure or prediction.measure,
+        files=shown,
+        side_by_side=tuple((file,) for file in shown),
+        header=header,
+        rows=rows,
+    )
+
+
+class _LabelFromFeatures(Check[Material]):
+    """Predicts the label from features that may hold some of the disease itself: never more than a warning.
+
+    A subclass says what the features are (``source``, as in "from ..."), what it means if they reveal the label
+    (``meaning``, a full sentence), and measures them.
+    """
+
+    severity = "warning"
+    needs = ("two classes",)
+    source: ClassVar[str]
+    meaning: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def features(grey: NDArray[np.uint8]) -> Features:
+        """Features of whole slices: uint8, shape (slices, height, width), to float32, shape (slices, features)."""
+
+    def run(self, material: Material) -> Result:
+        """Predict the label from the features."""
+        prediction = predict_from(material, self.features(material.pictures.grey))
+        message = f"The label {prediction.verdict} from {self.source}: AUC {prediction}."
+        severity: Severity | None = "warning" if prediction.severity else None
+        if severity:
+            message = f"{message} {self.meaning}"
+        return _result(material, prediction, severity, message, rows=(prediction.row(self.source),))
+
+
+class LabelFromGreyLevels(_LabelFromFeatures):
+    """How well the histogram of grey levels predicts the label."""
 
     code = "GG110"
     title = "Label from grey levels alone"
-    severity = "warning"
-    needs = ("two classes",)
     remedy = (
-        "Start from DICOM and use one window for all slices; where there are pictures only, vary contrast and "
-        "brightness in training, and report how the detector does with grey levels changed."
+        "Start from DICOM and use one window for all slices. If you only have pictures, vary contrast and "
+        "brightness in training, and report how the detector does with the grey levels changed."
     )
-
-    def run(self, material: Material) -> Result:
-        """Tell the label from the grey statistics of whole slices."""
-        return tell_at_most_warning(
-            material,
-            grey_statistics(material.looks.grey),
-            "grey levels alone",
-            "Wherever they lie, they differ between the classes in window, contrast, exposure or share of air; "
-            "lesions make lungs brighter, so some of it may be the disease.",
-        )
+    source = "grey levels alone"
+    meaning = (
+        "The classes differ in window, contrast, exposure or share of air. Lesions make lungs brighter, so part of "
+        "the difference may be the disease."
+    )
+    features = staticmethod(grey_statistics)
 
 
-class LabelFromThumbnail(Check[Material]):
-    """How well the label is told from a thumbnail of the slice."""
+class LabelFromThumbnail(_LabelFromFeatures):
+    """How well a thumbnail of the slice predicts the label."""
 
     code = "GG111"
     title = f"Label from a {CELLS} x {CELLS} thumbnail"
-    severity = "warning"
-    needs = ("two classes",)
     remedy = (
-        "Compare the detector with this figure, which takes no sight of texture; bring all slices to one crop, "
-        "size and level of the chest, and vary them in training."
+        "Compare the detector with this figure, which uses no texture. Bring all slices to one crop, size and "
+        "level of the chest, and vary these in training."
     )
-
-    def run(self, material: Material) -> Result:
-        """Tell the label from whole slices, averaged to a few cells."""
-        return tell_at_most_warning(
-            material,
-            thumbnail(material.looks.grey),
-            f"a {CELLS} x {CELLS} thumbnail",
-            "Texture and small lesions are gone from it, so that look, size or position of the picture give the "
-            "label away; as blurred lungs are still in it, some of it may be the disease.",
-        )
+    source = f"a {CELLS} x {CELLS} thumbnail"
+    meaning = (
+        "A thumbnail has no texture and no small lesions, so the look, size or position of the picture reveals the "
+        "label. It still shows blurred lungs, so part of the difference may be the disease."
+    )
+    features = staticmethod(thumbnail)
 
 
-RING, OUTSIDE = "the border", "everything outside the lungs' box"
-BOX = "the lungs' box: its place and size"
+OUTSIDE: dict[str, Callable[[NDArray[np.uint8], NDArray[np.bool_]], Features]] = {
+    "the border": border_ring,
+    "everything outside the lungs' box": outside_lungs,
+}
+BOX = "the position and size of the lungs' box"
 
 
 class LabelWithoutLungs(Check[Material]):
-    """How well the label is told from the border and from everything outside the lungs."""
+    """How well the border, and everything outside the lungs, predict the label."""
 
     code = "GG109"
     title = "Label without lungs"
     severity = "error"
     needs = ("two classes", "lungs")
     remedy = (
-        "Look at the slices side by side for what gives the label away (crop, table, arms, text, window), crop "
-        "or mask all slices alike, and report how the detector does with the lungs removed."
+        "Look at the slices side by side for what reveals the label (crop, table, arms, text, window), crop or "
+        "mask all slices alike, and report how the detector does with the lungs removed."
     )
 
     def run(self, material: Material) -> Result:
-        """Tell the label from both regions of the slices on which lungs were found."""
-        found = material.looks.found
-        grey, lungs = material.looks.grey[found], material.looks.lungs[found]
-        truth, units = material.truth[found], unit_codes(material.units[found].astype(str))
-
-        def telling(features: Features) -> Told:
-            return told(features, truth, units, material.parts[found], material.seed)
-
-        regions = {RING: telling(border_ring(grey, lungs)), OUTSIDE: telling(outside_lungs(grey, lungs))}
-        box = telling(lung_box(lungs))
-        best = max(regions, key=lambda name: regions[name].crossed.value or 0)
-        figure = regions[best].crossed
-        severity = severity_of(figure)
-        shown = surest(regions[best].scores, truth, units, material.paths[found]) if severity else ()
-        return Result(
-            severity,
-            _message(regions, box, severity is not None) + _left_out(len(found), int((~found).sum())),
-            figure,
-            f"{measure_name(regions[best])}, from {best}",
-            files=tuple(file for (file,) in shown),
-            side_by_side=shown,
-            header=HEADER,
-            rows=tuple(row(name, region) for name, region in {**regions, BOX: box}.items()),
+        """Predict the label from each region of the slices on which lungs were found."""
+        found = material.pictures.found
+        grey, lungs = material.pictures.grey[found], material.pictures.lungs[found]
+        regions = {name: predict_from(material, of(grey, lungs), found) for name, of in OUTSIDE.items()}
+        box = predict_from(material, lung_box(lungs), found)
+        best = max(regions, key=lambda name: regions[name].cross_validated.value or 0)
+        figures = " and ".join(f"from {name} with AUC {region}" for name, region in regions.items())
+        message = (
+            f"The label {regions[best].verdict} without any lung: {figures}; the position and size of the box "
+            f"alone give {box}."
         )
-
-
-def _message(regions: dict[str, Told], box: Told, is_told: bool) -> str:
-    figures = " and ".join(
-        f"from {name} with AUC {format_estimate(region.crossed)}" for name, region in regions.items()
-    )
-    verdict = "the label is told" if is_told else "the label is not surely told"
-    return (
-        f"Without any lung {verdict}: {figures}; the place and size of the box alone give "
-        f"{format_estimate(box.crossed)}."
-    )
-
-
-def _left_out(count: int, without: int) -> str:
-    return f" {without} of {count} slices, on which no lungs were found, are left out." if without else ""
+        if not found.all():
+            message += (
+                f" {(~found).sum()} of {len(found)} slices, on which no lungs were found, are left out."
+            )
+        return _result(
+            material,
+            regions[best],
+            regions[best].severity,
+            message,
+            measure=f"{regions[best].measure}, from {best}",
+            rows=tuple(region.row(name) for name, region in {**regions, BOX: box}.items()),
+            where=found,
+        )
 
 
 MISSING = -1.0
 """Stands for a level that was not found, such as the air around a body that fills the slice."""
 TREES, FEW_TREES = 100, 15
-"""Grown for each fold, for all levels and for one by itself."""
-
-BLACK, WHITE = "pure black", "pure white"
+"""Trees per fold, for all levels and for a single one."""
 Levels = dict[str, NDArray[np.float64]]
 
 
 class WindowingByClass(Check[Material]):
-    """How well the label is told from the grey of air, of soft tissue and of all that is no lung."""
+    """How well the grey of air, of soft tissue and of everything but the lungs predicts the label."""
 
     code = "GG115"
     title = "Windowing by class"
     severity = "error"
     needs = ("two classes",)
     remedy = (
-        "Start from DICOM and give all slices one window, such as level -600 and width 1500 HU; where there are "
-        "pictures only, bring the grey of air and soft tissue to one value each, and vary contrast in training."
+        "Start from DICOM and give all slices one window, such as level -600 and width 1500 HU. If you only have "
+        "pictures, bring the grey of air and soft tissue to one value each, and vary contrast in training."
     )
 
     def run(self, material: Material) -> Result:
-        """Tell the label from all levels together, and from each by itself."""
-        levels = _levels(material.looks)
-        together = _tell(levels, material, TREES)
-        alone = {name: _tell({name: level}, material, FEW_TREES) for name, level in levels.items()}
-        severity = severity_of(together.crossed)
-        shown = surest(together.scores, material.truth, material.units, material.paths) if severity else ()
-        return Result(
-            severity,
-            _levels_message(levels, together, alone),
-            together.crossed,
-            measure_name(together),
-            files=tuple(file for (file,) in shown),
-            side_by_side=shown,
+        """Predict the label from all levels together, and from each by itself."""
+        levels = _levels(material.pictures)
+        columns = np.column_stack(list(levels.values()))
+        features = np.nan_to_num(columns, nan=MISSING)
+        together = predict_from(material, features, trees=TREES)
+        alone = {
+            name: predict_from(material, features[:, [column]], trees=FEW_TREES)
+            for column, name in enumerate(levels)
+        }
+        best = max(alone, key=lambda name: alone[name].cross_validated.value or 0)
+        message = (
+            f"The label {together.verdict} from grey levels that hardly depend on the disease "
+            f"({', '.join(levels)}): AUC {together}. The best single one is {best}, with AUC {alone[best]}."
+        )
+        if missing := np.isnan(columns).any(axis=1).mean():
+            message += f" A level that was not found, on {missing:.0%} of slices, counts as {MISSING:.0f}."
+        truth = material.truth
+        return _result(
+            material,
+            together,
+            together.severity,
+            message,
             header=("Level", f"{POSITIVE} median", f"{NEGATIVE} median", "AUC, cross-validated"),
             rows=tuple(
-                (name, *_medians(name, level, material.truth), format_estimate(alone[name].crossed))
+                (name, _median(name, level[truth]), _median(name, level[~truth]), str(alone[name]))
                 for name, level in levels.items()
             ),
         )
 
 
-def _levels(looks: Looks) -> Levels:
+def _levels(pictures: SmallPictures) -> Levels:
     """Grey levels in [0, 255] and shares of pixels in percent, NaN where not found, each of shape (slices,)."""
-    marks = looks.marks
+    marks = pictures.marks
     levels = {
-        "air around the body": np.array([one.air for one in marks], dtype=np.float64),
-        "soft tissue": np.array([one.soft for one in marks], dtype=np.float64),
-        BLACK: np.array([100 * one.black for one in marks], dtype=np.float64),
-        WHITE: np.array([100 * one.white for one in marks], dtype=np.float64),
+        "air around the body": [one.air for one in marks],
+        "soft tissue": [one.soft for one in marks],
+        "pure black": [100 * one.black for one in marks],
+        "pure white": [100 * one.white for one in marks],
     }
-    if looks.found.any():
-        levels["all but the lungs"] = _outside_lungs(looks)
-    return levels
+    if pictures.found.any():
+        levels["all but the lungs"] = [
+            _level_outside(grey, lungs) for grey, lungs in zip(pictures.grey, pictures.lungs, strict=True)
+        ]
+    return {name: np.array(level, dtype=np.float64) for name, level in levels.items()}
 
 
-def _outside_lungs(looks: Looks) -> NDArray[np.float64]:
+def _level_outside(grey: NDArray[np.uint8], lungs: NDArray[np.bool_]) -> float:
+    if not lungs.any():
+        return float("nan")
     around = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), dtype=np.uint8)
-    medians = np.full(len(looks.grey), np.nan)
-    for place in np.flatnonzero(looks.found):
-        outside = cv2.dilate(looks.lungs[place].view(np.uint8), around) == 0
-        if outside.any():
-            medians[place] = np.median(looks.grey[place][outside])
-    return medians
+    outside = cv2.dilate(lungs.view(np.uint8), around) == 0
+    return float(np.median(grey[outside])) if outside.any() else float("nan")
 
 
-def _tell(levels: Levels, material: Material, trees: int) -> Told:
-    features = np.nan_to_num(np.column_stack(list(levels.values())), nan=MISSING)
-    with parallel_config(backend="sequential"):  # so few features are faster without threads
-        return told(features, material.truth, material.units, material.parts, material.seed, trees)
-
-
-def _medians(name: str, level: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[str, str]:
-    unit = "%" if name in (BLACK, WHITE) else ""
-    return _median(level[truth], unit), _median(level[~truth], unit)
-
-
-def _median(level: NDArray[np.float64], unit: str) -> str:
-    """The median of those found, such as ``48 (not found on 3 of 60)``."""
+def _median(name: str, level: NDArray[np.float64]) -> str:
+    """The median where the level was found, such as ``48 (not found on 3 of 60)``."""
     missing = np.isnan(level)
     if missing.all():
         return "not found"
     absent = f" (not found on {missing.sum()} of {len(level)})" if missing.any() else ""
-    return f"{np.median(level[~missing]):.3g}{unit}{absent}"
-
-
-def _levels_message(levels: Levels, together: Told, alone: dict[str, Told]) -> str:
-    verdict = "is told" if severity_of(together.crossed) else "is not surely told"
-    best = max(alone, key=lambda name: alone[name].crossed.value or 0)
-    missing = np.isnan(np.column_stack(list(levels.values()))).any(axis=1).mean()
-    filled = (
-        f" A level that was not found, on {missing:.0%} of slices, counts as {MISSING:.0f}."
-        if missing
-        else ""
-    )
-    return (
-        f"From grey levels that hardly depend on the disease ({', '.join(levels)}) the label {verdict}: AUC "
-        f"{format_estimate(together.crossed)}. By itself {best} tells most, with AUC "
-        f"{format_estimate(alone[best].crossed)}.{filled}"
-    )
+    return f"{np.median(level[~missing]):.3g}{'%' * name.startswith('pure')}{absent}"

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
-from groundglass.audit.changes import Picture, answers, some_of
 from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import estimated, mean, surely_over, surely_under
-from groundglass.audit.trial import Trial
+from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.detect.detector import SliceFinding
 from groundglass.detect.heatmap import evidence_map
 from groundglass.evaluate.bootstrap import Floats, ratio
@@ -184,7 +183,7 @@ def deletion_curves(
             for heat in (finding.evidence, random.astype(np.float32)):
                 yield from fading(trial.scans[place].pixels, pixel_order(finding, preprocessing, heat))
 
-    answered = answers(trial, pictures()).reshape(len(places), 2, len(SHARES))
+    answered = trial.answer(pictures()).reshape(len(places), 2, len(SHARES))
     whole = np.repeat(trial.probability[places, None, None], 2, axis=1)
     curves = np.concatenate([whole, answered], axis=2)
     return curves[:, 0], curves[:, 1]

@@ -1,20 +1,248 @@
-"""Does the detector still tell the classes where it cannot see the lungs?"""
+"""GG201 to GG203: whether the detector still separates the classes when the lungs or their surroundings change."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.audit.changes import (
-    Composed,
-    only_lungs,
-    with_backgrounds_swapped,
-    with_lungs_changed,
-    with_lungs_removed,
-)
-from groundglass.audit.check import Check, Result
+from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import TELLING, auc, auc_drop, renumbered, severity_of, surely_over
-from groundglass.audit.trial import Trial
-from groundglass.evaluate.evaluation import format_estimate
+from groundglass.audit.trial import Picture, Trial, some_of
+from groundglass.evaluate.evaluation import Estimate, format_estimate
 from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.preprocess import Box, Preprocessing
+from groundglass.segment.masks import Segmentation
+
+LungChange = Callable[[Picture, Segmentation], Picture]
+
+MARGIN = 0.05
+"""Of the black box around the lungs, as a share of its longer side."""
+RIM = 0.03
+"""Width of the ring around the lungs whose grey fills them, as a share of the longer side of their box."""
+LEAST_UNITS = 5
+"""Groups of each class on which an AUC is worth telling."""
+COMPOSED = 200
+"""Slices whose lungs are put on other backgrounds, half of them of each class; each is answered twice."""
+
+
+def without_lungs(picture: Picture, segmentation: Segmentation) -> Picture:
+    """A black box over both lungs and a small margin, so that not even their shape is left.
+
+    After Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008. Where no lungs were found, nothing is changed.
+    """
+    changed = picture.copy()
+    if segmentation.found:
+        changed[_box(segmentation, MARGIN).slices] = 0
+    return changed
+
+
+def only_lungs(picture: Picture, segmentation: Segmentation) -> Picture:
+    """Black outside the lungs; everything where none were found."""
+    return np.where(segmentation.trusted_lungs, picture, np.float32(0))
+
+
+def on_background_of(
+    picture: Picture, segmentation: Segmentation, other: Picture, other_segmentation: Segmentation
+) -> Picture:
+    """The lungs of one slice on the background of another.
+
+    The lungs are stretched so that the box around them fills the box around the other's. What is seen of the
+    other's own lungs beside them becomes grey like the tissue around these.
+
+    Parameters
+    ----------
+    picture, segmentation
+        Of the slice whose lungs are seen.
+    other, other_segmentation
+        Of the slice whose background is seen.
+
+    Returns
+    -------
+    float32 in [0, 1], the shape of ``other``.
+
+    Raises
+    ------
+    ValueError
+        If no lungs were found on one of them.
+    """
+    if not (segmentation.found and other_segmentation.found):
+        raise ValueError("lungs are swapped between slices on which they were found")
+    source, target = _box(segmentation), _box(other_segmentation)
+
+    shrinks = target.width <= source.width and target.height <= source.height
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+
+    def stretched(content: Picture) -> Picture:
+        shape = (target.width, target.height)
+        return np.asarray(cv2.resize(content[source.slices], shape, interpolation=way))
+
+    changed = np.where(other_segmentation.trusted_lungs, _grey_around(other, other_segmentation), other)
+    opacity = stretched(segmentation.trusted_lungs.astype(np.float32))
+    changed[target.slices] += opacity * (stretched(picture) - changed[target.slices])
+    return changed.clip(0, 1)
+
+
+def _box(segmentation: Segmentation, margin: float = 0) -> Box:
+    """The box around both lungs."""
+    lungs = segmentation.trusted_lungs
+    if margin:
+        height, width = lungs.shape
+        return Preprocessing(lungs="crop", margin=margin).region(height, width, lungs)
+    left, top, width, height = cv2.boundingRect(lungs.astype(np.uint8))
+    return Box(top=top, left=left, height=height, width=width)
+
+
+def _grey_around(picture: Picture, segmentation: Segmentation) -> np.float32:
+    """The middle grey of a ring around the lungs; of the slice where they leave no room for one."""
+    lungs, box = segmentation.trusted_lungs, _box(segmentation)
+    side = 2 * round(RIM * max(box.height, box.width)) + 3
+    ring = cv2.dilate(lungs.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool) & ~lungs
+    return np.float32(np.median(picture[ring] if ring.any() else picture))
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Answers before and after a change of the lungs.
+
+    Attributes
+    ----------
+    places
+        Of the slices in the trial's sample, those on which lungs were found.
+    truth
+        Whether each is labelled COVID-19, bool, shape (slices,).
+    units
+        The group of each, numbered from 0, shape (slices,).
+    before, after
+        Calibrated probability of COVID-19 of the whole slice and of the changed one, shape (slices,).
+    """
+
+    places: NDArray[np.intp]
+    truth: NDArray[np.bool_]
+    units: NDArray[np.intp]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    def aucs(self, seed: int = 0) -> tuple[Estimate, Estimate]:
+        """AUC before and after, with intervals by a bootstrap of that seed."""
+        whole, changed = (auc(self.truth, score, self.units, seed) for score in (self.before, self.after))
+        return whole, changed
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Answers to lungs on other slices' backgrounds, each lungs once on one of either class.
+
+    Attributes
+    ----------
+    lungs, backgrounds
+        Places in the trial's sample of the slices composed, shape (composed,).
+    probability
+        Calibrated, of COVID-19, shape (composed,).
+    """
+
+    lungs: NDArray[np.intp]
+    backgrounds: NDArray[np.intp]
+    probability: NDArray[np.float64]
+
+
+def places_with_lungs(trial: Trial) -> NDArray[np.intp]:
+    """Places in the sample of the slices on which lungs were found, rising.
+
+    Raises
+    ------
+    NotApplicable
+        If they come from fewer than ``LEAST_UNITS`` groups of a class.
+    """
+    places = np.flatnonzero([segmentation.found for segmentation in trial.segmentations])
+    truth, units = trial.truth[places], trial.units[places]
+    fewest = min(len(np.unique(units[of])) for of in (truth, ~truth))
+    if fewest < LEAST_UNITS:
+        raise NotApplicable(
+            f"Lungs were found in slices of {fewest} groups of a class; at least {LEAST_UNITS} are needed."
+        )
+    return places
+
+
+def with_lungs_changed(trial: Trial, change: LungChange) -> Changed:
+    """Change the lungs of every slice of the sample on which they were found, and answer it anew.
+
+    Raises
+    ------
+    NotApplicable
+        As :func:`places_with_lungs`.
+    """
+    places = places_with_lungs(trial)
+    after = trial.answer(change(trial.scans[place].pixels, trial.segmentations[place]) for place in places)
+    units = renumbered(trial.units[places])
+    return Changed(places, trial.truth[places], units, trial.probability[places], after)
+
+
+def with_lungs_removed(trial: Trial) -> Changed:
+    """Black out the lungs (:func:`~groundglass.audit.changes.without_lungs`).
+
+    Raises
+    ------
+    NotApplicable
+        As :func:`places_with_lungs`, and of a detector that sees nothing else.
+    """
+    if trial.detector.bundle.facts.preprocessing.lungs != "none":
+        raise NotApplicable(
+            "The detector looks at the lungs alone: without them it has nothing to answer to."
+        )
+    return with_lungs_changed(trial, without_lungs)
+
+
+def lungs_removed_auc(trial: Trial) -> tuple[Estimate, Estimate]:
+    """AUC of the whole slices, and of the same slices with the lungs blacked out.
+
+    After Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008: a detector that looks at lungs cannot tell
+    the classes without them.
+
+    Raises
+    ------
+    NotApplicable
+        As :func:`with_lungs_removed`.
+    """
+    return with_lungs_removed(trial).aucs(trial.material.seed)
+
+
+def with_backgrounds_swapped(trial: Trial) -> Composed:
+    """Put lungs on a background of their own class and on one of the other class, both of another group.
+
+    Raises
+    ------
+    NotApplicable
+        As :func:`places_with_lungs`.
+    """
+    generator = np.random.default_rng(trial.material.seed)
+    places = places_with_lungs(trial)
+    halves = [
+        some_of(places[trial.truth[places] == label], COMPOSED // 2, trial.material.seed)
+        for label in (True, False)
+    ]
+    lungs = np.repeat(np.concatenate(halves), 2)
+    wanted = np.tile([True, False], len(lungs) // 2)
+    backgrounds = np.array(
+        [
+            generator.choice(
+                places[(trial.truth[places] == label) & (trial.units[places] != trial.units[own])]
+            )
+            for own, label in zip(lungs, wanted, strict=True)
+        ]
+    )
+    pairs = zip(lungs, backgrounds, strict=True)
+    pictures = (
+        on_background_of(
+            trial.scans[own].pixels,
+            trial.segmentations[own],
+            trial.scans[other].pixels,
+            trial.segmentations[other],
+        )
+        for own, other in pairs
+    )
+    return Composed(lungs, backgrounds, trial.answer(pictures))
 
 
 class LungsRemoved(Check[Trial]):

@@ -1,17 +1,88 @@
-"""Does the verdict hold where a slice is changed in a way that changes nothing of the diagnosis?"""
+"""GG206: whether the verdict holds when a slice changes in a way that leaves the diagnosis as it is."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.audit.changes import ROBUSTNESS, Change, answers, some_of
-from groundglass.audit.check import Check, NotApplicable, Result, Severity
+from groundglass.audit.check import Check, Result, Severity
 from groundglass.audit.measures import mean, surely_over
-from groundglass.audit.trial import Trial
-from groundglass.bundle.fingerprints import ALIKE, Fingerprints, file_print, mirrored, nearest, picture_print
+from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.scan.scan import apply_window
+
+PictureChange = Callable[[Picture], Picture]
+ANGLE, SHIFT, WIDENING, CROP = 5.0, 0.07, 1.2, 0.05
+"""Degrees; share of the grey scale, of the lung window's 1500 HU about 100; factor of the window's width; share
+of each side."""
+GAMMAS, QUALITY, NOISE = (0.8, 1.25), 50, 0.02
+"""Exponents of the grey; JPEG quality of 100; standard deviation as a share of the grey scale, in the lung
+window 30 HU."""
+
+
+def _rotated(picture: Picture, degrees: float) -> Picture:
+    height, width = picture.shape
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    # Reflected at the border: black corners would be something new.
+    turned = cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(turned, dtype=np.float32)
+
+
+def _mirrored(picture: Picture) -> Picture:
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def _with_gamma(picture: Picture, gamma: float) -> Picture:
+    return np.asarray(picture**gamma, dtype=np.float32)
+
+
+def _as_jpeg(picture: Picture) -> Picture:
+    _, encoded = cv2.imencode(
+        ".jpg", np.rint(picture * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    )
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.float32) / np.float32(255)
+
+
+def _at_half_resolution(picture: Picture) -> Picture:
+    height, width = picture.shape
+    half = cv2.resize(picture, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _with_noise(picture: Picture) -> Picture:
+    noise = np.random.default_rng(0).standard_normal(picture.shape, dtype=np.float32)
+    return (picture + np.float32(NOISE) * noise).clip(0, 1)
+
+
+def _cropped(picture: Picture) -> Picture:
+    rows, columns = (round(CROP * side) for side in picture.shape)
+    return np.ascontiguousarray(picture[rows : picture.shape[0] - rows, columns : picture.shape[1] - columns])
+
+
+ROBUSTNESS: Mapping[str, PictureChange] = {
+    f"turned by {ANGLE:g} degrees to the left": partial(_rotated, degrees=ANGLE),
+    f"turned by {ANGLE:g} degrees to the right": partial(_rotated, degrees=-ANGLE),
+    "mirrored": _mirrored,
+    f"made darker by {SHIFT:.0%} of the grey scale": partial(apply_window, level=0.5 + SHIFT, width=1),
+    f"made brighter by {SHIFT:.0%} of the grey scale": partial(apply_window, level=0.5 - SHIFT, width=1),
+    f"seen through a window wider by {WIDENING - 1:.0%}": partial(apply_window, level=0.5, width=WIDENING),
+    f"seen through a window narrower by {1 - 1 / WIDENING:.0%}": partial(
+        apply_window, level=0.5, width=1 / WIDENING
+    ),
+    **{f"given a gamma of {gamma:g}": partial(_with_gamma, gamma=gamma) for gamma in GAMMAS},
+    f"saved as JPEG of quality {QUALITY}": _as_jpeg,
+    "brought to half its resolution": _at_half_resolution,
+    f"given noise of {NOISE:.0%} of the grey scale": _with_noise,
+    f"cropped by {CROP:.0%} a side": _cropped,
+}
+"""Small changes that leave the diagnosis as it is, by what is done; each from a picture to a picture.
+
+A window of level 0.5 and width 1 in shares of the grey scale would change nothing.
+"""
+
 
 MOST_SLICES = 200
 NOTED, TELLING = 5.0, 10.0
@@ -63,9 +134,9 @@ class Robustness(Check[Trial]):
         )
 
 
-def _shaken(trial: Trial, places: NDArray[np.intp], name: str, change: Change) -> _Shaken:
+def _shaken(trial: Trial, places: NDArray[np.intp], name: str, change: PictureChange) -> _Shaken:
     before = trial.probability[places]
-    after = answers(trial, (change(trial.scans[place].pixels) for place in places))
+    after = trial.answer(change(trial.scans[place].pixels) for place in places)
     flipped = (before >= trial.threshold) != (after >= trial.threshold)
     units, seed = trial.units[places], trial.material.seed
     return _Shaken(name, mean(100.0 * flipped, units, seed), mean(after - before, units, seed), flipped)
@@ -75,83 +146,3 @@ def _severity(flips: Estimate) -> Severity | None:
     if surely_over(flips, TELLING):
         return "warning"
     return "note" if surely_over(flips, NOTED) else None
-
-
-FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture mirrored"
-"""How a slice was known again, the surest first."""
-
-
-class SeenInTraining(Check[Trial]):
-    """Slices known again by the fingerprints of the training and validation part that the bundle holds.
-
-    An error wherever there is one.
-    """
-
-    code = "GG210"
-    title = "Tested on what it was trained on"
-    severity = "error"
-    remedy = (
-        "Leave the slices below out of the test, and all others of their patients, and give the figures without "
-        "them; then look for how they got into both parts."
-    )
-
-    def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where the bundle holds no fingerprints."""
-        known = subject.detector.bundle.fingerprints
-        if known is None:
-            raise NotApplicable(
-                "The bundle holds no fingerprints of the slices that it was trained on: it was exported by an "
-                "earlier version. Exporting its run anew adds them."
-            )
-        paths = [str(path) for path in subject.material.paths]
-        how, where, apart = _known_again(paths, subject.material.looks.grey, known)
-        rows = tuple(
-            (
-                paths[row],
-                str(how[row]),
-                "validation" if known.validation[where[row]] else "training",
-                f"{apart[row]}",
-            )
-            for row in sorted(np.flatnonzero(how != ""), key=lambda row: (apart[row], row))
-        )
-        return Result(
-            "error" if rows else None,
-            _message(how, [row[2] for row in rows], len(paths), len(known)),
-            figure=Estimate(value=float(len(rows))),
-            measure="slices known from the training or validation part",
-            files=tuple(row[0] for row in rows),
-            header=("file", "is", "of the part", f"bits that differ, at most {ALIKE}"),
-            rows=rows,
-        )
-
-
-def _known_again(
-    paths: list[str], grey: NDArray[np.uint8], known: Fingerprints
-) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
-    """How each slice is known again, "" for not, the place in ``known``, and how many bits differ."""
-    pictures = np.array([picture_print(picture) for picture in grey])
-    apart, where = nearest(pictures, known.pictures)
-    turned, elsewhere = nearest(mirrored(pictures), known.pictures)
-    how = np.where(apart <= ALIKE, PICTURE, np.where(turned <= ALIKE, MIRRORED, ""))
-    where, apart = np.where(how == MIRRORED, elsewhere, where), np.where(how == MIRRORED, turned, apart)
-    places = {one.tobytes(): place for place, one in enumerate(known.files)}
-    for row, path in enumerate(paths):
-        place = places.get(file_print(Path(path)).tobytes())
-        if place is not None:
-            how[row], where[row], apart[row] = FILE, place, 0
-    return how, where, apart
-
-
-def _message(how: NDArray[np.str_], parts: list[str], tested: int, known: int) -> str:
-    patients = "Whether other slices show the same patients, fingerprints cannot tell."
-    if not parts:
-        return (
-            f"None of the {tested} slices is among the {known} of the training and validation part, by file or by "
-            f"picture, mirrored too. {patients}"
-        )
-    told = ", ".join(f"{(how == kind).sum()} as {kind}" for kind in (FILE, PICTURE, MIRRORED))
-    return (
-        f"{len(parts)} of the {tested} slices tested are among the {known} that the detector was trained and "
-        f"chosen on: {told}; {parts.count('training')} of the training part, {parts.count('validation')} of the "
-        f"validation part. Its answers to them are no test. {patients}"
-    )

@@ -1,16 +1,16 @@
 import numpy as np
 from series import material_of
 
-from groundglass.audit.data.copies import compared, counted, differing, pictures, rows_of, sets, touched
-from groundglass.audit.near_duplicates import Twin
+from groundglass.audit.data.duplicates import ExactDuplicates, OppositeLabels, counted, differing, sets
+from groundglass.audit.near_duplicates import DuplicatePair
 
 
 def file(first, second):
-    return Twin(first, second, 1.0, "same file")
+    return DuplicatePair(first, second, 1.0, "same file")
 
 
 def picture(first, second, likeness=0.9, mirrored=False):
-    return Twin(first, second, likeness, "same picture", mirrored)
+    return DuplicatePair(first, second, likeness, "same picture", mirrored)
 
 
 def values(text):
@@ -20,11 +20,6 @@ def values(text):
 def test_chains_make_one_set_in_the_order_of_the_pairs():
     assert sets(8, [picture(5, 7), picture(0, 3), picture(3, 5), picture(1, 6)]) == [[5, 7, 0, 3], [1, 6]]
     assert sets(3, []) == []
-
-
-def test_scans_in_pairs_are_touched():
-    assert touched(5, [file(0, 3), picture(3, 4)]).tolist() == [True, False, False, True, True]
-    assert not touched(2, []).any()
 
 
 def test_pairs_that_differ_come_the_most_alike_first():
@@ -50,15 +45,18 @@ def test_each_of_many_equal_files_is_compared_with_all():
 
 def test_pictures_are_those_of_the_first_twelve_sets():
     material = material_of(np.zeros((30, 8, 8), dtype=np.uint8))
-    shown = pictures(material, ([2 * number, 2 * number + 1] for number in range(15)))
-    assert len(shown) == 12
-    assert shown[1] == ("/made/scan (2).png", "/made/scan (3).png")
+    material.duplicates = [file(2 * number, 2 * number + 1) for number in range(15)]
+    result = ExactDuplicates().run(material)
+    assert len(result.files) == 30
+    assert len(result.side_by_side) == 12
+    assert result.side_by_side[1] == ("/made/scan (2).png", "/made/scan (3).png")
 
 
-def test_rows_tell_files_values_and_how():
-    material = material_of(np.zeros((3, 8, 8), dtype=np.uint8))
-    assert len(compared("part")) == len(set(compared("part"))) == 6
-    assert rows_of(material, [picture(0, 2, 0.95678, mirrored=True), file(1, 2)], values("abc")) == (
+def test_rows_name_files_values_and_how():
+    check, labels = OppositeLabels(), ["a", "b", "c"]
+    material = material_of(np.zeros((3, 8, 8), dtype=np.uint8), label=labels)
+    assert len(set(check.header(material))) == 6
+    assert check.rows(material, [picture(0, 2, 0.95678, mirrored=True), file(1, 2)]) == (
         ("/made/scan (0).png", "a", "/made/scan (2).png", "c", "0.957", "mirror image"),
         ("/made/scan (1).png", "b", "/made/scan (2).png", "c", "1.000", "same file"),
     )

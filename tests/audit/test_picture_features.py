@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from groundglass.audit.regions import (
+from groundglass.audit.picture_features import (
     MARGIN,
     border_ring,
     grey_statistics,

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from groundglass.audit.looks import SIDE, small
-from groundglass.audit.near_duplicates import FEW, NEAR, Twin, clusters, find_twins, similar_pictures
+from groundglass.audit.material import SIDE, small_picture
+from groundglass.audit.near_duplicates import (
+    FEW,
+    NEAR,
+    DuplicatePair,
+    clusters,
+    find_duplicates,
+    similar_pictures,
+)
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
@@ -86,7 +93,7 @@ CHANGES: dict[str, tuple[Callable[..., np.ndarray], bool]] = {
 
 
 def grey_of(pictures):
-    return np.array([small(picture) for picture in pictures], dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    return np.array([small_picture(picture) for picture in pictures], dtype=np.uint8).reshape(-1, SIDE, SIDE)
 
 
 def places(twins):
@@ -130,7 +137,7 @@ def test_there_is_nothing_to_find_in_less_than_two(count, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(count)]
     for path in paths:
         Image.fromarray(textures()[0]).save(path)
-    assert find_twins(paths, grey_of(textures()[:count])) == []
+    assert find_duplicates(paths, grey_of(textures()[:count])) == []
 
 
 def test_two_alone_can_be_the_same():
@@ -179,8 +186,8 @@ def test_equal_files_are_told_from_equal_pictures(tmp_path):
     a, b, c, d = textures()[:4]
     pictures = [a, b, a, c, crop(b, 0.9), d, a]
     paths = written(tmp_path, pictures)
-    twins = find_twins(list(map(str, paths)), grey_of(pictures))
-    assert twins[:2] == [Twin(0, 2, 1.0, "same file"), Twin(0, 6, 1.0, "same file")]
+    twins = find_duplicates(list(map(str, paths)), grey_of(pictures))
+    assert twins[:2] == [DuplicatePair(0, 2, 1.0, "same file"), DuplicatePair(0, 6, 1.0, "same file")]
     assert [(twin.first, twin.second, twin.how) for twin in twins[2:]] == [(1, 4, "same picture")]
 
 
@@ -188,14 +195,14 @@ def test_the_same_pixels_in_another_file_are_the_same_picture(tmp_path):
     pictures = [*textures()[:3], textures()[1]]
     paths = written(tmp_path, pictures)
     Image.fromarray(pictures[3]).save(paths[3], compress_level=0)
-    (twin,) = find_twins(paths, grey_of(pictures))
+    (twin,) = find_duplicates(paths, grey_of(pictures))
     assert (twin.first, twin.second, twin.how, twin.likeness) == (1, 3, "same picture", 1.0)
 
 
 def test_what_is_like_one_of_some_equal_files_is_like_each(tmp_path):
     a, b, c = textures()[:3]
     pictures = [mirror(a), a, b, a, c, mirror(a)]
-    twins = find_twins(written(tmp_path, pictures), grey_of(pictures))
+    twins = find_duplicates(written(tmp_path, pictures), grey_of(pictures))
     assert {(twin.first, twin.second) for twin in twins if twin.how == "same file"} == {(0, 5), (1, 3)}
     near = [twin for twin in twins if twin.how == "same picture"]
     assert [(twin.first, twin.second) for twin in near] == [(0, 1), (0, 3), (1, 5), (3, 5)]
@@ -204,20 +211,16 @@ def test_what_is_like_one_of_some_equal_files_is_like_each(tmp_path):
 
 def test_equal_files_of_one_grey_are_equal_all_the_same(tmp_path):
     pictures = [np.zeros((SIDE, SIDE), dtype=np.uint8)] * 2 + [np.full((SIDE, SIDE), 9, dtype=np.uint8)]
-    assert find_twins(written(tmp_path, pictures), grey_of(pictures)) == [Twin(0, 1, 1.0, "same file")]
+    assert find_duplicates(written(tmp_path, pictures), grey_of(pictures)) == [
+        DuplicatePair(0, 1, 1.0, "same file")
+    ]
 
 
 def test_files_of_one_size_need_not_be_equal(tmp_path):
     for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one")):
         Path(tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in "abc"]
-    assert find_twins(paths, grey_of(textures()[:3])) == [Twin(0, 2, 1.0, "same file")]
-
-
-def test_what_is_done_is_told():
-    said: list[str] = []
-    similar_pictures(grey_of([textures()[0]] * 2), said.append)
-    assert said == ["comparing pictures", "looking closely at 1 pairs"]
+    assert find_duplicates(paths, grey_of(textures()[:3])) == [DuplicatePair(0, 2, 1.0, "same file")]
 
 
 def test_clusters_are_joined_by_chains_of_pairs():

@@ -1,0 +1,290 @@
+"""GG108 and GG112: whether a file's header, or a scan's source, reveals the label before a pixel is seen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats.contingency import association
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+from groundglass.audit.check import Check, Result
+from groundglass.audit.headers import COLUMNS, FLAG, NUMBER, TEXT, header_features
+from groundglass.audit.label_prediction import (
+    FOLDS,
+    HEADER,
+    LEAF,
+    LabelPrediction,
+    predict_from,
+    predict_label,
+)
+from groundglass.audit.material import Material
+from groundglass.audit.measures import estimated
+from groundglass.audit.picture_features import grey_statistics, thumbnail
+from groundglass.evaluate.bootstrap import Floats, ratio
+from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.evaluate.predictions import unit_codes
+from groundglass.labels import NEGATIVE, POSITIVE
+
+TREES = 100
+"""Trees per fold."""
+FEW_TREES = 15
+"""Trees per fold for a single column, which has one feature or a few."""
+OF_BYTES = ("bytes", "bytes_per_pixel")
+"""Columns that depend on what the picture shows too, since a busy one takes more bytes; alone they are no error."""
+EVERYTHING, WITHOUT_BYTES = "all columns", "all columns but the bytes"
+KINDS = 5
+"""A column of numbers with at most so many different ones is described by its values, not by a median."""
+GIVEN_AWAY = 0.05
+"""Share of a class from which a value that no other class has is named as a give-away."""
+LEAST_GROUPS = 5
+"""Groups that a give-away must come from: that fewer are all of one class is common by chance."""
+
+
+@dataclass(frozen=True)
+class _Giveaway:
+    """A value that only one class has; ``has``: bool, shape (slices,)."""
+
+    column: str
+    kind: str
+    label: str
+    has: NDArray[np.bool_]
+
+    def __str__(self) -> str:
+        return f"All {self.has.sum()} files with {self.column} {self.kind} are {self.label}."
+
+
+class LabelFromFile(Check[Material]):
+    """Predicts the label from headers with trees: from all columns, and from each by itself."""
+
+    code = "GG108"
+    title = "Label from the file alone"
+    severity = "error"
+    needs = ("two classes",)
+    remedy = (
+        "Take both classes from one place in one form. Saving all files again in one format and size hides the "
+        "header, but traces of the old format and size stay in the pixels, so report the source of each class."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Predict the label from the header's columns, together and one by one."""
+        headers = material.headers
+        varying = headers[[name for name in headers if len(headers[name].drop_duplicates()) > 1]]
+        if varying.columns.empty:
+            return Result(None, "The headers of all files are alike, so they say nothing about the label.")
+        groups = {EVERYTHING: varying, WITHOUT_BYTES: varying.drop(columns=list(OF_BYTES), errors="ignore")}
+        together = {name: _predict(of, material, TREES) for name, of in groups.items() if len(of.columns)}
+        alone = {str(name): _predict(varying[[name]], material, FEW_TREES) for name in varying}
+        alone = dict(sorted(alone.items(), key=lambda item: -(item[1].cross_validated.value or 0)))
+        everything, without_bytes = together[EVERYTHING], together.get(WITHOUT_BYTES)
+        severity = (without_bytes and without_bytes.severity) or ("warning" if everything.severity else None)
+        given_away = _giveaways(varying, material) if severity else []
+        files = material.paths[np.any([one.has for one in given_away], axis=0)] if given_away else ()
+        return Result(
+            severity,
+            " ".join([_header_message(bool(severity), together, alone), *map(str, given_away[:2])]),
+            everything.cross_validated,
+            everything.measure,
+            files=tuple(files),
+            header=(*HEADER, "Difference"),
+            rows=(
+                *((*one.row(name), "") for name, one in together.items()),
+                *(
+                    (*one.row(_words(name)), _difference(varying[name], material.truth))
+                    for name, one in alone.items()
+                ),
+            ),
+        )
+
+
+def _predict(headers: pd.DataFrame, material: Material, trees: int) -> LabelPrediction:
+    return predict_from(material, header_features(headers)[0], trees=trees)
+
+
+def _header_message(
+    found: bool, together: dict[str, LabelPrediction], alone: dict[str, LabelPrediction]
+) -> str:
+    everything, without_bytes = together[EVERYTHING], together.get(WITHOUT_BYTES)
+    best, best_alone = next(iter(alone.items()))
+    message = (
+        f"The header alone (size, format, bytes and so on, no pixel) "
+        f"{'reveals' if found else 'does not reliably reveal'} the label, with AUC {everything}"
+    )
+    if everything.held_out:
+        held_out = format_estimate(everything.held_out)
+        message += f", and on the test part, after training on the training part, with AUC {held_out}"
+    if without_bytes:
+        message += (
+            f". Without the bytes, which depend on what the picture shows too, the AUC is {without_bytes}"
+        )
+    return f"{message}. The best single column is {_words(best)}, with AUC {best_alone}."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _is_measured(column: "pd.Series[Any]") -> bool:
+    return COLUMNS[str(column.name)] == NUMBER and column.nunique() > KINDS
+
+
+def _kinds(column: "pd.Series[Any]") -> "pd.Series[str]":
+    """Each value as a word: numbers without needless digits, ``yes`` and ``no``, ``none`` where there is none."""
+    words = {True: "yes", False: "no"} if column.dtype == "boolean" else {}
+    return pd.Series(
+        ["none" if pd.isna(value) or value == "" else words.get(value, _short(value)) for value in column]
+    )
+
+
+def _short(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _difference(column: "pd.Series[Any]", truth: NDArray[np.bool_]) -> str:
+    """What each class has in a column, such as ``covid: PNG 100%; not covid: PNG 48%, JPEG 52%``."""
+    typical = _median if _is_measured(column) else _shares
+    return f"{POSITIVE}: {typical(column[truth])}; {NEGATIVE}: {typical(column[~truth])}"
+
+
+def _median(column: "pd.Series[Any]") -> str:
+    known = column.dropna()
+    if known.empty:
+        return "none"
+    absent = f", none in {1 - len(known) / len(column):.0%}" if len(known) < len(column) else ""
+    return f"median {_short(known.median())}{absent}"
+
+
+def _shares(column: "pd.Series[Any]") -> str:
+    shares = _kinds(column).value_counts(normalize=True)
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in shares.head(KINDS).items())
+
+
+def _giveaways(headers: pd.DataFrame, material: Material) -> list[_Giveaway]:
+    """Values that only one class has, the most common first; each set of files is listed by one of its values."""
+    found: dict[bytes, _Giveaway] = {}
+    for one in _one_sided(headers, material):
+        found.setdefault(one.has.tobytes(), one)
+    return sorted(found.values(), key=lambda one: -one.has.sum())
+
+
+def _one_sided(headers: pd.DataFrame, material: Material) -> Iterator[_Giveaway]:
+    truth = material.truth
+    for name in sorted(headers, key=lambda name: (TEXT, FLAG, NUMBER).index(COLUMNS[str(name)])):
+        kinds = _kinds(headers[name])
+        if _is_measured(headers[name]):
+            continue
+        for kind in sorted(set(kinds) - {"none"}):
+            has = (kinds == kind).to_numpy()
+            for label, of_class in ((POSITIVE, truth), (NEGATIVE, ~truth)):
+                share = (has & of_class).sum() / of_class.sum()
+                groups = len(np.unique(material.units[has]))
+                if not (has & ~of_class).any() and share >= GIVEN_AWAY and groups >= LEAST_GROUPS:
+                    yield _Giveaway(_words(str(name)), kind, label, has)
+
+
+SOURCE_TREES = 50
+"""Trees per fold: enough to see whether sources look different, and quick with many of them."""
+NO_NAME = "not named"
+
+
+class SourceAndLabel(Check[Material]):
+    """Predicts the label from the source, and the source from the picture."""
+
+    code = "GG112"
+    title = "Source against label"
+    severity = "error"
+    needs = ("two classes", "two sources")
+    remedy = (
+        "Use scans of both classes from every source, in similar shares, or report figures within each source and "
+        "for a source that was not trained on."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Predict the label from the source, and the source from the picture."""
+        truth = material.truth
+        sources = material.manifest["source"].replace("", NO_NAME)
+        prediction = predict_label(
+            pd.get_dummies(sources, dtype=float).to_numpy(),
+            truth,
+            material.units,
+            seed=material.seed,
+            trees=SOURCE_TREES,
+        )
+        grouped = pd.Series(truth, index=sources.index).groupby(sources)
+        counts = pd.DataFrame({"slices": grouped.size(), "covid": grouped.sum()})
+        counts = counts.sort_values("slices", ascending=False, kind="stable")
+        cramer = association(counts.assign(rest=counts["slices"] - counts["covid"])[["covid", "rest"]])
+        message = (
+            f"The label {prediction.verdict} from the source alone, without the picture: AUC {prediction}, "
+            f"Cramer's V {cramer:.2f}. {_source_from_picture(material, sources.to_numpy(dtype=str))} "
+            f"{_one_class_only(counts)}"
+        )
+        return Result(
+            prediction.severity,
+            message.rstrip(),
+            prediction.cross_validated,
+            prediction.measure,
+            header=("Source", "Slices", POSITIVE.capitalize(), "Share"),
+            rows=tuple(
+                (str(source), str(slices), str(covid), f"{covid / slices:.0%}")
+                for source, slices, covid in counts.itertuples()
+            ),
+        )
+
+
+def _one_class_only(counts: pd.DataFrame) -> str:
+    one_sided = counts["covid"].isin([0]) | (counts["covid"] == counts["slices"])
+    if one_sided.all():
+        return (
+            "Every source has only one class: the label is the source, and no figure on these scans can "
+            "distinguish the disease from the place that the picture comes from."
+        )
+    return f"{one_sided.sum()} of {len(counts)} sources have only one class." if one_sided.any() else ""
+
+
+def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> str:
+    """How well pictures show their source, among the sources that have two groups."""
+    groups = {source: len(np.unique(material.units[sources == source])) for source in np.unique(sources)}
+    known = [source for source, count in groups.items() if count > 1]
+    if len(known) < 2:
+        return "Whether pictures show their source is unknown: fewer than two sources have two groups."
+    kept = np.isin(sources, known)
+    folds = min(FOLDS, *(groups[source] for source in known))
+    grey, sources = material.pictures.grey[kept], sources[kept]
+    units = unit_codes(material.units[kept].astype(str))
+    answers = cross_val_predict(
+        ExtraTreesClassifier(
+            SOURCE_TREES,
+            min_samples_leaf=LEAF,
+            class_weight="balanced",
+            random_state=material.seed,
+            n_jobs=-1,
+        ),
+        np.hstack([thumbnail(grey), grey_statistics(grey)]),
+        sources,
+        groups=units,
+        cv=StratifiedGroupKFold(folds, shuffle=True, random_state=material.seed),
+    )
+    accuracy = _balanced_accuracy(sources, answers, units, material.seed)
+    return (
+        f"A thumbnail and grey levels predict the source with balanced accuracy {format_estimate(accuracy)}; "
+        f"chance is {1 / len(known):.2f}."
+    )
+
+
+def _balanced_accuracy(
+    sources: NDArray[np.str_], answers: NDArray[np.str_], units: NDArray[np.intp], seed: int
+) -> Estimate:
+    """The mean over sources of the share of correct answers."""
+    of_source = (sources[:, None] == np.unique(sources)).astype(float)
+    right = of_source * (sources == answers)[:, None]
+
+    def mean_share(weights: Floats) -> Floats:
+        return np.asarray(np.nanmean(ratio(weights @ right, weights @ of_source), axis=1))
+
+    return estimated(mean_share, units, seed)

@@ -1,0 +1,143 @@
+"""GG120: how much better a detector looks if slices are divided at random instead of by patient."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from groundglass.audit.check import Check, NotApplicable, Result
+from groundglass.audit.hidden_groups import SIDE
+from groundglass.audit.label_prediction import fold_count
+from groundglass.audit.material import Material
+from groundglass.audit.measures import auc, mean, renumbered
+from groundglass.data.splits import named_groups
+from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.evaluate.paired import mcnemar
+from groundglass.similarity import small_pictures, unit_vectors
+
+REPEATS = 5
+"""Divisions into folds whose answers are averaged: a single one depends on its seed by some percent."""
+LIMIT = 5000
+"""Slices; of more, whole groups are drawn until there are about so many."""
+ADDED = 0.05
+"""Accuracy that a random split must surely add, by the lower end of the interval, for the check to speak."""
+BY_NAMED, BY_GUESS, AT_RANDOM = "the manifest's groups", "guessed groups", "random"
+
+Bools = NDArray[np.bool_]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the nearest neighbour answers: ``right``, shape (repeats, slices), and its mean score by slice."""
+
+    right: Bools
+    score: NDArray[np.float64]
+
+    def figures(self, truth: Bools, units: Places, seed: int) -> tuple[str, str]:
+        """Accuracy and AUC, with intervals by a bootstrap of whole units."""
+        accuracy, area = mean(self.right.mean(axis=0), units, seed), auc(truth, self.score, units, seed)
+        return format_estimate(accuracy), format_estimate(area)
+
+
+class RandomSplit(Check[Material]):
+    """Compares the nearest neighbour across random folds with that across folds of whole groups."""
+
+    code = "GG120"
+    title = "What a random split would add"
+    severity = "warning"
+    needs = ("two classes",)
+    remedy = (
+        "Never divide these slices at random. Keep patients together, or guessed groups in the column group, and "
+        "do not compare with published figures from random splits."
+    )
+
+    def run(self, material: Material) -> Result:
+        """Cross-validate one nearest neighbour in up to three ways."""
+        groupings, seed = _groupings(material), material.seed
+        kept = _sample(next(reversed(groupings.values())), seed)
+        truth = material.truth[kept]
+        units = {name: renumbered(codes[kept]) for name, codes in groupings.items()}
+        pixels = unit_vectors(small_pictures(material.pictures.grey[kept], SIDE))
+        likeness = pixels @ pixels.T
+        random = _nearest(likeness, truth, None, seed)
+        grouped = {name: _nearest(likeness, truth, codes, seed) for name, codes in units.items()}
+        added = {name: _added(random, grouped[name], codes) for name, codes in units.items()}
+        worst = max(added, key=lambda name: added[name].low or 0.0)
+        figures = {AT_RANDOM: random.figures(truth, units[worst], seed)}
+        figures |= {name: answers.figures(truth, units[name], seed) for name, answers in grouped.items()}
+        return Result(
+            "warning" if (added[worst].low or 0.0) >= ADDED else None,
+            f"{_accuracies({name: accuracy for name, (accuracy, _) in figures.items()})} A random split adds "
+            f"{format_estimate(added[worst])} compared with folds by {worst}."
+            + (
+                f" Measured on whole groups with {len(kept)} of the {len(material.truth)} slices."
+                if len(kept) < len(material.truth)
+                else ""
+            ),
+            added[worst],
+            f"accuracy of 1 nearest neighbour, random minus by {worst}",
+            header=("Folds", "Groups", "Accuracy", "AUC"),
+            rows=tuple(
+                (name, str(len(np.unique(units[name]))) if name in units else "", *cells)
+                for name, cells in figures.items()
+            ),
+        )
+
+
+def _groupings(material: Material) -> dict[str, Places]:
+    """Codes of the groups that folds can keep together; guessed ones too where patients are missing."""
+    found = {BY_NAMED: material.units}
+    if (named_groups(material.manifest) == "").any():
+        found[BY_GUESS] = material.hidden.groups
+    usable = {name: codes for name, codes in found.items() if np.bincount(codes).max() > 1}
+    if not usable:
+        raise NotApplicable("No groups are known or can be guessed that a random split would separate.")
+    return usable
+
+
+def _sample(groups: Places, seed: int) -> Places:
+    """Places of all slices, or of whole groups with at most ``LIMIT`` slices."""
+    if len(groups) <= LIMIT:
+        return np.arange(len(groups))
+    drawn = np.random.default_rng(seed).permutation(int(groups.max()) + 1)
+    enough = np.cumsum(np.bincount(groups)[drawn]) <= LIMIT
+    return np.flatnonzero(np.isin(groups, drawn[enough]))
+
+
+def _nearest(likeness: NDArray[np.float32], truth: Bools, units: Places | None, seed: int) -> _Answers:
+    """Answer each slice by its nearest neighbour outside its fold; folds keep ``units`` together, if given."""
+    whole = np.arange(len(truth)) if units is None else units
+    folds = fold_count(truth, whole)
+    kind = StratifiedKFold if units is None else StratifiedGroupKFold
+    scores = np.empty((REPEATS, len(truth)))
+    for repeat in range(REPEATS):
+        splitter = kind(folds, shuffle=True, random_state=seed + repeat)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about unequal classes: groups come first
+            for fitted, scored in splitter.split(likeness, truth, whole):
+                positive, negative = (
+                    likeness[np.ix_(scored, fitted[truth[fitted] == label])].max(axis=1, initial=-1)
+                    for label in (True, False)
+                )
+                scores[repeat, scored] = positive - negative
+    return _Answers((scores > 0) == truth, scores.mean(axis=0))
+
+
+def _added(random: _Answers, grouped: _Answers, units: Places) -> Estimate:
+    test = mcnemar(random.right, grouped.right, units)
+    if np.isnan(test.low):
+        return Estimate(value=test.difference)
+    return Estimate(value=test.difference, low=test.low, high=test.high)
+
+
+def _accuracies(accuracy: dict[str, str]) -> str:
+    grouped = " and ".join(
+        f"{share} when folds keep {name} together" for name, share in accuracy.items() if name != AT_RANDOM
+    )
+    return (
+        f"The label of the nearest neighbour on {SIDE} x {SIDE} pixels is correct for a share of "
+        f"{accuracy[AT_RANDOM]} in random folds, but for {grouped}."
+    )

@@ -1,0 +1,90 @@
+"""GG210: whether the detector was trained or chosen on slices that it is tested on."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundglass.audit.check import Check, NotApplicable, Result
+from groundglass.audit.trial import Trial
+from groundglass.bundle.fingerprints import ALIKE, Fingerprints, file_print, mirrored, nearest, picture_print
+from groundglass.evaluate.evaluation import Estimate
+
+FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture mirrored"
+"""How a slice was known again, the surest first."""
+
+
+class SeenInTraining(Check[Trial]):
+    """Slices known again by the fingerprints of the training and validation part that the bundle holds.
+
+    An error wherever there is one.
+    """
+
+    code = "GG210"
+    title = "Tested on what it was trained on"
+    severity = "error"
+    remedy = (
+        "Leave the slices below out of the test, and all others of their patients, and give the figures without "
+        "them; then look for how they got into both parts."
+    )
+
+    def run(self, subject: Trial) -> Result:
+        """Look; raises NotApplicable where the bundle holds no fingerprints."""
+        known = subject.detector.bundle.fingerprints
+        if known is None:
+            raise NotApplicable(
+                "The bundle holds no fingerprints of the slices that it was trained on: it was exported by an "
+                "earlier version. Exporting its run anew adds them."
+            )
+        paths = [str(path) for path in subject.material.paths]
+        how, where, apart = _known_again(paths, subject.material.pictures.grey, known)
+        rows = tuple(
+            (
+                paths[row],
+                str(how[row]),
+                "validation" if known.validation[where[row]] else "training",
+                f"{apart[row]}",
+            )
+            for row in sorted(np.flatnonzero(how != ""), key=lambda row: (apart[row], row))
+        )
+        return Result(
+            "error" if rows else None,
+            _message(how, [row[2] for row in rows], len(paths), len(known)),
+            figure=Estimate(value=float(len(rows))),
+            measure="slices known from the training or validation part",
+            files=tuple(row[0] for row in rows),
+            header=("file", "is", "of the part", f"bits that differ, at most {ALIKE}"),
+            rows=rows,
+        )
+
+
+def _known_again(
+    paths: list[str], grey: NDArray[np.uint8], known: Fingerprints
+) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
+    """How each slice is known again, "" for not, the place in ``known``, and how many bits differ."""
+    pictures = np.array([picture_print(picture) for picture in grey])
+    apart, where = nearest(pictures, known.pictures)
+    turned, elsewhere = nearest(mirrored(pictures), known.pictures)
+    how = np.where(apart <= ALIKE, PICTURE, np.where(turned <= ALIKE, MIRRORED, ""))
+    where, apart = np.where(how == MIRRORED, elsewhere, where), np.where(how == MIRRORED, turned, apart)
+    places = {one.tobytes(): place for place, one in enumerate(known.files)}
+    for row, path in enumerate(paths):
+        place = places.get(file_print(Path(path)).tobytes())
+        if place is not None:
+            how[row], where[row], apart[row] = FILE, place, 0
+    return how, where, apart
+
+
+def _message(how: NDArray[np.str_], parts: list[str], tested: int, known: int) -> str:
+    patients = "Whether other slices show the same patients, fingerprints cannot tell."
+    if not parts:
+        return (
+            f"None of the {tested} slices is among the {known} of the training and validation part, by file or by "
+            f"picture, mirrored too. {patients}"
+        )
+    told = ", ".join(f"{(how == kind).sum()} as {kind}" for kind in (FILE, PICTURE, MIRRORED))
+    return (
+        f"{len(parts)} of the {tested} slices tested are among the {known} that the detector was trained and "
+        f"chosen on: {told}; {parts.count('training')} of the training part, {parts.count('validation')} of the "
+        f"validation part. Its answers to them are no test. {patients}"
+    )
