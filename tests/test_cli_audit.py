@@ -77,7 +77,7 @@ def test_a_spoilt_dataset_is_told_in_table_json_page_and_exit_code(spoilt: Path)
 def test_a_fixed_manifest_has_none_of_it(spoilt: Path) -> None:
     done = run("audit", spoilt, *FAST, "--fix", "clean.csv")
     assert done.exit_code == 0, (done.exception, done.stdout)
-    assert "Mended manifest: clean.csv" in done.stdout
+    assert "Corrected manifest: clean.csv" in done.stdout
     changes = pd.read_csv("clean.changes.csv")
     assert {"bad.png", "opposite.png"} <= {Path(path).name for path in changes["path"]}
     names = [Path(path).name for path in read_manifest("clean.csv")["path"]]
@@ -132,7 +132,7 @@ def test_severity_decides_the_exit_code(spoilt: Path) -> None:
         (("spoilt.csv", "--select", "GG999"), "GG999: no check has this code"),
         (("spoilt.csv", "--select", "GG119", "--ignore", "GG1"), "no check is left"),
         (("spoilt.csv", "--part", "test"), "--part needs --on"),
-        (("covid-ct-lite0", "--on", "spoilt.csv", "--fix", "x.csv"), "--fix mends a dataset"),
+        (("covid-ct-lite0", "--on", "spoilt.csv", "--fix", "x.csv"), "--fix corrects a dataset"),
         (("no-bundle", "--on", "spoilt.csv"), "no such bundle"),
     ],
 )

@@ -3,7 +3,8 @@ from pathlib import Path
 import cheats
 import pytest
 
-from groundglass.commands.audit import Options, audit_dataset, audit_detector
+from groundglass.audit.run import AuditOptions
+from groundglass.commands.audit import audit_dataset, audit_detector
 from groundglass.commands.train import train
 from groundglass.data.manifest import write_manifest
 from groundglass.detect.detector import Detector
@@ -36,10 +37,10 @@ def test_a_detector_that_learnt_a_planted_border_is_caught(
     run = train(tmp_path / "cheat.yaml", (), tmp_path / "run", tell=lambda line: None)
 
     detector = Detector.load(run.bundle_folder)
-    of_detector = audit_detector(detector, str(tmp_path / "planted.csv"), tmp_path / "out", Options())
+    of_detector = audit_detector(detector, str(tmp_path / "planted.csv"), tmp_path / "out", AuditOptions())
     found = {outcome.check.code for outcome in of_detector.found}
     assert {"GG201", "GG202", "GG203", "GG204"} <= found
     assert "GG210" not in found  # no slice of the test part was trained on
 
-    of_data = audit_dataset(str(tmp_path / "planted.csv"), Options(select=("GG104", "GG109", "GG110")))
+    of_data = audit_dataset(str(tmp_path / "planted.csv"), AuditOptions(select=("GG104", "GG109", "GG110")))
     assert {outcome.check.code for outcome in of_data.found} == {"GG109", "GG110"}

@@ -117,8 +117,7 @@ def test_a_flat_picture_breaks_nothing() -> None:
     assert not picture_print(np.full((40, 40), 7, dtype=np.uint8)).any()
 
 
-def test_the_nearest_is_that_with_the_fewest_bits_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("groundglass.bundle.fingerprints.ROWS", 3)
+def test_the_nearest_is_that_with_the_fewest_bits_apart() -> None:
     generator = np.random.default_rng(2)
     prints, among = (generator.integers(0, 256, (count, 32), dtype=np.uint8) for count in (7, 5))
     apart, places = nearest(prints, among)

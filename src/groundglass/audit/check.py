@@ -107,6 +107,13 @@ class CheckOutcome:
             return "not applicable"
         return "passed" if self.result.severity is None else "found"
 
+    @property
+    def severity_found(self) -> Severity:
+        """The severity of what was found; ValueError where nothing was."""
+        if self.result is None or self.result.severity is None:
+            raise ValueError(f"{self.check.code} found nothing")
+        return self.result.severity
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         shared = {"code": self.check.code, "title": self.check.title}

@@ -21,6 +21,7 @@ from groundglass.bundle.store import BundleError
 from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.find import read_scan
+from groundglass.similarity import NeighbourIndex
 
 Prints = NDArray[np.uint8]
 
@@ -36,8 +37,6 @@ SIDE, FREQUENCIES = 32, 16
 BRIGHTEST = 1.5
 """Grey further from the mean than so many standard deviations is clipped: gamma and window move that most."""
 READERS = 2
-ROWS = 4096
-"""Fingerprints that are compared at one time with all others; bounds memory."""
 ALIKE = 20
 """Pictures whose fingerprints differ in at most so many of 256 bits are taken for the same.
 
@@ -107,17 +106,9 @@ def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np
     -------
     How many bits differ (Hamming distance), and the place in ``among``, both shape (slices,).
     """
-    others = np.unpackbits(among, axis=1).astype(np.float32)
-    found: list[NDArray[np.float32]] = []
-    places: list[NDArray[np.intp]] = []
-    for start in range(0, len(prints), ROWS):
-        bits = np.unpackbits(prints[start : start + ROWS], axis=1).astype(np.float32)
-        apart = bits.sum(axis=1)[:, None] + others.sum(axis=1) - 2 * bits @ others.T
-        places.append(apart.argmin(axis=1))
-        found.append(apart.min(axis=1))
-    if not found:
-        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
-    return np.concatenate(found).astype(np.intp), np.concatenate(places)
+    signs, others = (2 * np.unpackbits(one, axis=1).astype(np.float32) - 1 for one in (prints, among))
+    agreement, places = NeighbourIndex(others, exact=True).search(signs, 1)
+    return ((signs.shape[1] - agreement[:, 0]) / 2).astype(np.intp), places[:, 0]
 
 
 @dataclass(frozen=True, eq=False)

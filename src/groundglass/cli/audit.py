@@ -13,7 +13,7 @@ from groundglass.cli.output import say, table
 from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
-    from groundglass.commands.audit import Audit
+    from groundglass.audit.run import Audit
 
 FOUND = 4
 """Exit code where --fail-on was given and something as severe was found."""
@@ -77,11 +77,10 @@ def audit(
 
     Prints what was found, and writes a report with the pictures side by side.
     """
+    from groundglass.audit.run import AuditOptions
     from groundglass.commands.audit import (
-        Options,
         audit_dataset,
         audit_detector,
-        fails,
         write_audit,
         write_findings,
         write_fixed,
@@ -89,10 +88,10 @@ def audit(
     from groundglass.detect.detector import Detector
 
     if on is not None and fix is not None:
-        raise GroundglassError("--fix mends a dataset; audit the dataset by itself, without --on")
+        raise GroundglassError("--fix corrects a dataset; audit the dataset by itself, without --on")
     if on is None and part is not None:
-        raise GroundglassError("--part needs --on: a dataset is audited whole")
-    options = Options(lungs, tuple(select or ()), tuple(ignore or ()), seed)
+        raise GroundglassError("--part needs --on: a dataset is audited as a whole")
+    options = AuditOptions(lungs, tuple(select or ()), tuple(ignore or ()), seed)
     folder = output or Path("audits") / _name(subject, on)
     with _telling() as tell:
         if on is None:
@@ -106,9 +105,9 @@ def audit(
     report = write_audit(made, folder)
     if fix is not None:
         changes = write_fixed(made, fix)
-        typer.echo(f"Mended manifest: {fix} ({len(changes)} changes: {fix.with_suffix('.changes.csv')})")
+        typer.echo(f"Corrected manifest: {fix} ({len(changes)} changes: {fix.with_suffix('.changes.csv')})")
     typer.echo(f"Report: {report}")
-    if fail_on is not None and fails(made.outcomes, fail_on.value):
+    if fail_on is not None and made.fails(fail_on.value):
         raise typer.Exit(FOUND)
 
 
@@ -119,11 +118,9 @@ def _name(subject: str, on: str | None) -> str:
 def _print(audit: "Audit") -> None:
     from rich.markup import escape
 
-    from groundglass.commands.audit import severity_found
-
     rows = []
     for outcome in audit.found:
-        severity = severity_found(outcome)
+        severity = outcome.severity_found
         message = escape(outcome.result.message) if outcome.result else ""
         style = STYLES[severity]
         rows.append(

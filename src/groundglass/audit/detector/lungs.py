@@ -1,13 +1,14 @@
 """GG201 to GG203: whether the detector still separates the classes when the lungs or their surroundings change."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.audit.check import Check, NotApplicable, Result
+from groundglass.audit.check import Check, NotApplicable, Result, Severity
 from groundglass.audit.measures import TELLING, auc, auc_drop, renumbered, severity_of, surely_over
 from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.evaluate.evaluation import Estimate, format_estimate
@@ -22,7 +23,7 @@ MARGIN = 0.05
 RIM = 0.03
 """Width of the ring around the lungs whose grey fills them, as a share of the longer side of their box."""
 LEAST_UNITS = 5
-"""Groups of each class on which an AUC is worth telling."""
+"""Groups of each class from which an AUC is worth reporting."""
 COMPOSED = 200
 """Slices whose lungs are put on other backgrounds, half of them of each class; each is answered twice."""
 
@@ -166,7 +167,7 @@ def places_with_lungs(trial: Trial) -> NDArray[np.intp]:
 
 
 def with_lungs_changed(trial: Trial, change: LungChange) -> Changed:
-    """Change the lungs of every slice of the sample on which they were found, and answer it anew.
+    """Change the lungs of every slice of the sample on which they were found, and answer it again.
 
     Raises
     ------
@@ -188,9 +189,7 @@ def with_lungs_removed(trial: Trial) -> Changed:
         As :func:`places_with_lungs`, and of a detector that sees nothing else.
     """
     if trial.detector.bundle.facts.preprocessing.lungs != "none":
-        raise NotApplicable(
-            "The detector looks at the lungs alone: without them it has nothing to answer to."
-        )
+        raise NotApplicable("The detector looks at the lungs alone and has no answer without them.")
     return with_lungs_changed(trial, without_lungs)
 
 
@@ -245,80 +244,100 @@ def with_backgrounds_swapped(trial: Trial) -> Composed:
     return Composed(lungs, backgrounds, trial.answer(pictures))
 
 
-class LungsRemoved(Check[Trial]):
+class _LungsChanged(Check[Trial]):
+    """Answers slices again after a change of the lungs, and compares the AUC before and after.
+
+    Attributes
+    ----------
+    change
+        What was done, as a row of the table.
+    """
+
+    needs = ("two classes", "lungs")
+    change: ClassVar[str]
+
+    def result(
+        self,
+        changed: Changed,
+        severity: Severity | None,
+        message: str,
+        figure: Estimate,
+        measure: str,
+        seed: int,
+    ) -> Result:
+        """The result, with both AUCs in a table."""
+        whole, after = map(format_estimate, changed.aucs(seed))
+        rows = (("whole", whole), (self.change, after))
+        return Result(severity, message, figure, measure, header=("slices", "AUC"), rows=rows)
+
+
+class LungsRemoved(_LungsChanged):
     """AUC with a black box over both lungs (Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008).
 
-    A warning where it surely passes 0.60, an error from 0.75 on.
+    A warning where it surely passes 0.60, an error from 0.75.
     """
 
     code = "GG201"
     title = "Answers without lungs"
     severity = "error"
-    needs = ("two classes", "lungs")
     remedy = (
-        "Find out what tells the classes outside the lungs (GG203 and GG204 help, and the audit of the training "
-        "data), and train on slices where the classes do not differ in it, or on the lungs alone."
+        "Find out what separates the classes outside the lungs (GG203, GG204 and the audit of the training data "
+        "help), and train on slices where the classes do not differ in it, or on the lungs alone."
     )
+    change = "lungs blacked out"
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where too few slices show lungs, or the detector sees nothing else."""
-        changed = with_lungs_removed(subject)
-        whole, removed = changed.aucs(subject.material.seed)
+        """Raises NotApplicable where too few slices show lungs, or the detector sees nothing else."""
+        changed, seed = with_lungs_removed(subject), subject.material.seed
+        whole, removed = changed.aucs(seed)
         severity = severity_of(removed)
-        doubt = severity is None and (removed.high or 0) >= TELLING
-        still = changed.truth & (changed.after >= subject.threshold)
-        falling = np.flatnonzero(still)[np.argsort(-changed.after[still], kind="stable")]
-        return Result(
-            severity,
-            f"With a black box over the lungs the detector {'still tells' if severity else 'tells'} the classes "
-            f"with AUC {format_estimate(removed)}; on the same {len(changed.places)} slices as they are, with "
-            f"{format_estimate(whole)}. Without lungs nothing of the disease is seen, so it should be near 0.5."
-            + (f" So few slices do not rule out {TELLING:.2f} and more." if doubt else ""),
-            figure=removed,
-            measure="AUC with the lungs blacked out",
-            files=tuple(subject.paths[changed.places[row]] for row in falling) if severity else (),
-            header=("slices", "AUC"),
-            rows=(("whole", format_estimate(whole)), ("lungs blacked out", format_estimate(removed))),
+        message = (
+            f"With a black box over the lungs the detector {'still separates' if severity else 'separates'} the "
+            f"classes with AUC {format_estimate(removed)}; on the same {len(changed.places)} slices without the "
+            f"box, with {format_estimate(whole)}. Without lungs nothing of the disease is visible, so it should "
+            "be near 0.5."
         )
+        if severity is None and (removed.high or 0) >= TELLING:
+            message += f" So few slices do not rule out {TELLING:.2f} and more."
+        result = self.result(changed, severity, message, removed, "AUC with the lungs blacked out", seed)
+        still = np.flatnonzero(changed.truth & (changed.after >= subject.threshold))
+        falling = still[np.argsort(-changed.after[still], kind="stable")]
+        files = tuple(subject.paths[changed.places[row]] for row in falling)
+        return replace(result, files=files) if severity else result
 
 
 TELLING_DROP = 0.10
-"""Loss of AUC from which on, if it is sure, the detector must have used what lies outside the lungs."""
+"""Loss of AUC from which, if it is sure, the detector must have used what is outside the lungs."""
 
 
-class OnlyLungs(Check[Trial]):
-    """Loss of AUC where all outside the lungs is black; a warning where it surely passes 0.10."""
+class OnlyLungs(_LungsChanged):
+    """Loss of AUC where everything outside the lungs is black; a warning where it surely passes 0.10."""
 
     code = "GG202"
     title = "Loses its skill when only the lungs are left"
     severity = "warning"
-    needs = ("two classes", "lungs")
     remedy = (
         "Train with the background masked or varied (preprocessing lungs: mask or crop), and look at GG201: "
-        "skill without lungs tells a shortcut from mere surprise at the black."
+        "skill without lungs separates a shortcut from mere confusion by the black."
     )
+    change = "only the lungs"
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where too few slices show lungs."""
-        changed = with_lungs_changed(subject, only_lungs)
-        seed = subject.material.seed
+        """Raises NotApplicable where too few slices show lungs."""
+        changed, seed = with_lungs_changed(subject, only_lungs), subject.material.seed
         whole, only = changed.aucs(seed)
         drop = auc_drop(changed.truth, changed.before, changed.after, changed.units, seed)
         found = surely_over(drop, TELLING_DROP)
-        return Result(
-            "warning" if found else None,
-            f"With all but the lungs blacked out the AUC goes from {format_estimate(whole)} to "
+        message = (
+            f"With everything but the lungs blacked out the AUC goes from {format_estimate(whole)} to "
             f"{format_estimate(only)} on {len(changed.places)} slices: a loss of {format_estimate(drop)}."
-            + (
-                " It leans on what lies outside the lungs, or the black there confuses it; GG201 tells which."
-                if found
-                else ""
-            ),
-            figure=drop,
-            measure="loss of AUC with only the lungs left",
-            header=("slices", "AUC"),
-            rows=(("whole", format_estimate(whole)), ("only the lungs", format_estimate(only))),
         )
+        if found:
+            message += (
+                " The detector relies on what is outside the lungs, or the black confuses it: see GG201."
+            )
+        measure = "loss of AUC with only the lungs left"
+        return self.result(changed, "warning" if found else None, message, drop, measure, seed)
 
 
 class BackgroundsSwapped(Check[Trial]):
@@ -332,12 +351,12 @@ class BackgroundsSwapped(Check[Trial]):
     severity = "error"
     needs = ("two classes", "lungs")
     remedy = (
-        "Train on slices whose surroundings do not tell the class: of the same scanners, sizes and windows in "
-        "both classes, or cropped to the lungs or masked; then look again."
+        "Train on slices whose surroundings do not reveal the class: with the same scanners, sizes and windows in "
+        "both classes, or cropped to the lungs or masked. Then audit again."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where too few slices show lungs."""
+        """Raises NotApplicable where too few slices show lungs."""
         composed = with_backgrounds_swapped(subject)
         truth, units, seed = subject.truth, subject.units, subject.material.seed
         by_lungs, by_background = (
@@ -346,9 +365,9 @@ class BackgroundsSwapped(Check[Trial]):
         )
         return Result(
             severity_of(by_background),
-            f"Lungs of {len(composed.lungs) // 2} slices were put on a background of each class. The answer tells "
-            f"the label of the lungs with AUC {format_estimate(by_lungs)}, and that of the background, which says "
-            f"nothing of them, with {format_estimate(by_background)}.",
+            f"The lungs of {len(composed.lungs) // 2} slices were put on a background of each class. The answer "
+            f"predicts the label of the lungs with AUC {format_estimate(by_lungs)}, and the label of the "
+            f"background, which says nothing about the lungs, with {format_estimate(by_background)}.",
             figure=by_background,
             measure="AUC against the background's label",
             header=("lungs", f"mean probability on a {POSITIVE} background", f"on a {NEGATIVE} background"),
