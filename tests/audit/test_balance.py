@@ -26,7 +26,9 @@ def test_balanced_data_pass_and_tell_the_accuracy_of_one_answer():
     result = ClassBalance().run(made(("train", "a", 40, 60), ("test", "a", 20, 30)))
     assert result.severity is None
     assert result.figure.value == pytest.approx(0.6)
-    assert result.message == "90 of 150 slices are not covid: always answering that is right for 60% of them."
+    assert (
+        result.message == "90 of 150 slices are not covid: always answering that is correct for 60% of them."
+    )
     assert result.rows == (
         ("all", "150", "60", "90", "60%"),
         ("part train", "100", "40", "60", "60%"),
@@ -50,7 +52,7 @@ def test_a_part_of_one_class_is_an_error():
 def test_a_source_of_one_class_is_an_error_if_it_has_some_groups():
     result = ClassBalance().run(made(("", "a", 30, 30), ("", "b", 20, 0), ("", "c", 0, 9)))
     assert result.severity == "error"
-    assert "the source alone tells the label: source b (20 covid, 0 not)." in result.message
+    assert "the source alone reveals the label: source b (20 covid, 0 not)." in result.message
     assert "fewer than 10 patients or groups: source c (0 covid, 9 not)." in result.message
     few = ClassBalance().run(made(("", "a", 30, 30), ("", "c", 0, 9)))
     assert few.severity == "warning"
@@ -59,7 +61,9 @@ def test_a_source_of_one_class_is_an_error_if_it_has_some_groups():
 def test_data_of_one_class_say_only_that():
     result = ClassBalance().run(made(("train", "a", 30, 0), ("test", "b", 20, 0)))
     assert result.severity == "error"
-    assert result.message.endswith("There is no slice of the other class, so that nothing can be told apart.")
+    assert result.message.endswith(
+        "There is no slice of the other class, so there is nothing to distinguish."
+    )
 
 
 def test_parts_that_differ_by_more_than_chance_are_a_warning():

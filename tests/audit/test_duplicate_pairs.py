@@ -55,8 +55,9 @@ def test_pictures_are_those_of_the_first_twelve_sets():
 def test_rows_name_files_values_and_how():
     check, labels = OppositeLabels(), ["a", "b", "c"]
     material = material_of(np.zeros((3, 8, 8), dtype=np.uint8), label=labels)
-    assert len(set(check.header(material))) == 6
-    assert check.rows(material, [picture(0, 2, 0.95678, mirrored=True), file(1, 2)]) == (
+    header, rows = check.details(material, [picture(0, 2, 0.95678, mirrored=True), file(1, 2)])
+    assert len(set(header)) == 6
+    assert rows == (
         ("/made/scan (0).png", "a", "/made/scan (2).png", "c", "0.957", "mirror image"),
         ("/made/scan (1).png", "b", "/made/scan (2).png", "c", "1.000", "same file"),
     )

@@ -83,7 +83,7 @@ def test_the_test_part_alone_is_judged():
     assert result.message.startswith("The test part has 20 patients of covid and 20 of not covid")
     material = made([1] * 200, [1] * 200, part="train")
     material.manifest.loc[:50, "split"] = "test"
-    with pytest.raises(NotApplicable, match="The test part is of one class"):
+    with pytest.raises(NotApplicable, match="The test part has only one class"):
         TooFewPatients().run(material)
 
 
@@ -91,4 +91,4 @@ def test_unknown_patients_are_told_of():
     result = TooFewPatients().run(made([1] * 100, [1] * 100, patients=False))
     assert result.severity is None
     assert "100 slices of covid" in result.message
-    assert result.message.endswith("the patients may be fewer and the interval wider.")
+    assert result.message.endswith("there may be fewer patients and the interval may be wider.")

@@ -1,27 +1,26 @@
-"""A manifest without what the audit found: copies, opposite labels, and what belongs together but is torn apart.
+"""A manifest corrected for what the audit found: copies, opposite labels, and groups in several parts.
 
 The rules, in the order in which they are applied:
 
 1. A file that cannot be read is left out (GG119).
 2. Where a picture has opposite labels, its slices are removed: nobody knows which label is right (GG103). A file
    that equals one of them is in doubt too.
-3. Of equal files one is kept (GG101; GG106 across parts): that of the test part if one lies there, else that of
+3. Of equal files one is kept (GG101; GG106 across parts): that of the test part if there is one, else that of
    the validation part, else the first. Pictures that are nearly the same are not removed, since neighbouring slices
    of a patient can be that alike, but belong together.
 4. Whatever belongs together becomes one group: slices of one patient, or of one group that the manifest names
    (GG104), pictures that are the same (GG102; GG106 across parts), files of one paper or series by their names
-   (GG105), and, of slices that name no patient or group, guessed groups (GG107). The group is called as the
-   patient or origin where it is just that, ``guess-0007`` where it is one by a guess alone, else ``group-0007``.
-   What stands alone, or was one group already, is left as it is.
-5. A group that lies in several parts moves to the part that holds most of it (of equal ones training before
-   validation before test), so that nothing is lost. Slices without a part stay without one.
+   (GG105), and, of slices that name no patient or group, guessed groups (GG107). The group is named after
+   the patient or origin if it is just that, ``guess-0007`` where it is one by a guess alone, else ``group-0007``.
+   A slice without links, or a group that stays the same, keeps its name.
+5. A group in several parts moves to the part that holds most of it (training before validation before test if
+   equal), so that nothing is lost. Slices without a part stay without one.
 
 The same name in two sources is two names.
 """
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -39,19 +38,19 @@ from groundglass.errors import GroundglassError
 
 UNREADABLE, OPPOSITE = "GG119", "GG103"
 COPY, ALIKE, PATIENT, ORIGIN, ACROSS, GUESS = "GG101", "GG102", "GG104", "GG105", "GG106", "GG107"
-"""Codes of the checks that speak of the reasons."""
+"""Codes of the checks that report the reasons."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bond:
+class Link:
     """Slices that belong together for one reason.
 
     Attributes
     ----------
     code
-        Of the check that speaks of the reason.
+        Of the check that reports the reason.
     words
-        What stands between two of the slices in a sentence, such as ``shows the same picture as``.
+        What connects two of the slices in a sentence, such as ``shows the same picture as``.
     places
         Of the slices, rising, two at least.
     name
@@ -63,12 +62,8 @@ class Bond:
     places: tuple[int, ...]
     name: str = ""
 
-    def partner(self, codes: NDArray[np.intp], of: int) -> int | None:
-        """The first of the slices that has another code than the slice ``of``, if any."""
-        return next((place for place in self.places if codes[place] != codes[of]), None)
 
-
-def find_bonds(material: Material, usable: Iterable[int], left: Iterable[int]) -> list[Bond]:
+def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -> list[Link]:
     """Find all reasons why slices belong together.
 
     Parameters
@@ -99,36 +94,36 @@ def find_bonds(material: Material, usable: Iterable[int], left: Iterable[int]) -
     ]
 
 
-def joined(count: int, bonds: Iterable[Bond]) -> NDArray[np.intp]:
-    """Number of the group that each of ``count`` slices belongs to, whatever is bound being in one; from 0 on."""
-    return clusters(count, ((bond.places[0], place) for bond in bonds for place in bond.places[1:]))
+def joined(count: int, links: Iterable[Link]) -> NDArray[np.intp]:
+    """Number of the group that each of ``count`` slices belongs to, linked slices being in one; from 0 on."""
+    return clusters(count, ((link.places[0], place) for link in links for place in link.places[1:]))
 
 
-def _named(names: "pd.Series[str]", sources: "pd.Series[str]", code: str, words: str) -> Iterator[Bond]:
+def _named(names: "pd.Series[str]", sources: "pd.Series[str]", code: str, words: str) -> Iterator[Link]:
     known = names[names != ""]
     for (_, name), slices in known.groupby([sources[known.index], known], sort=False):
         if len(slices) > 1:
-            yield Bond(code, words.format(name), tuple(slices.index.tolist()), str(name))
+            yield Link(code, words.format(name), tuple(slices.index.tolist()), str(name))
 
 
-def _pictures(material: Material, usable: Container[int]) -> Iterator[Bond]:
-    for twin in material.duplicates:
-        if twin.first in usable and twin.second in usable:
-            same_file = twin.how == "same file"
-            across = len(set(material.parts[[twin.first, twin.second]]) - {""}) == 2
-            yield Bond(
+def _pictures(material: Material, usable: Container[int]) -> Iterator[Link]:
+    for pair in material.duplicates:
+        if pair.first in usable and pair.second in usable:
+            same_file = pair.how == "same file"
+            across = len(set(material.parts[[pair.first, pair.second]]) - {""}) == 2
+            yield Link(
                 ACROSS if across else COPY if same_file else ALIKE,
                 "is the same file as" if same_file else "shows the same picture as",
-                (twin.first, twin.second),
+                (pair.first, pair.second),
             )
 
 
-def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[Bond]:
+def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[Link]:
     if len(unnamed):
         guess = pd.Series(material.hidden.groups).loc[unnamed]
         for _, slices in guess.groupby(guess):
             if len(slices) > 1:
-                yield Bond(
+                yield Link(
                     GUESS, "seems, by a guess, to be of the same series as", tuple(slices.index.tolist())
                 )
 
@@ -147,7 +142,7 @@ class Change:
     what
         ``removed`` from the manifest, ``regrouped`` in the column ``group``, or ``moved`` to another part.
     code
-        Of the check that speaks of the reason.
+        Of the check that reports the reason.
     why
         A full sentence that names the other file, and the group where it has a name.
     before, after
@@ -182,14 +177,14 @@ def fix(material: Material) -> tuple[pd.DataFrame, list[Change]]:
     copies = _copies(material, opposite)
     left = np.setdiff1d(np.arange(len(manifest)), [*opposite, *copies])
     _refuse_empty_class(material.name, manifest, left)
-    bound = _Bound(manifest, left, find_bonds(material, [*left, *copies], left))
-    fixed = bound.fixed()
+    grouping = _Grouping(manifest, left, find_links(material, [*left, *copies], left))
+    fixed = grouping.fixed()
     _refuse_empty_part(material.name, manifest, fixed)
     unreadable = [
         Change(str(error.path), "removed", UNREADABLE, f"It cannot be read: {error.problem}.", "", "")
         for error in material.unreadable
     ]
-    return fixed, [*unreadable, *_removed(manifest, opposite, copies), *bound.changes()]
+    return fixed, [*unreadable, *_removed(manifest, opposite, copies), *grouping.changes()]
 
 
 def changes_table(changes: Iterable[Change]) -> pd.DataFrame:
@@ -198,7 +193,7 @@ def changes_table(changes: Iterable[Change]) -> pd.DataFrame:
 
 
 def _same_files(material: Material) -> Places:
-    equal = ((twin.first, twin.second) for twin in material.duplicates if twin.how == "same file")
+    equal = ((pair.first, pair.second) for pair in material.duplicates if pair.how == "same file")
     return clusters(len(material.truth), equal)
 
 
@@ -206,10 +201,10 @@ def _opposite(material: Material) -> dict[int, int]:
     """Places whose picture has the opposite label too, and where."""
     truth = material.truth
     found: dict[int, int] = {}
-    for twin in material.duplicates:
-        if truth[twin.first] != truth[twin.second]:
-            found.setdefault(twin.first, twin.second)
-            found.setdefault(twin.second, twin.first)
+    for pair in material.duplicates:
+        if truth[pair.first] != truth[pair.second]:
+            found.setdefault(pair.first, pair.second)
+            found.setdefault(pair.second, pair.first)
     files = _same_files(material)
     doubted = {files[place]: place for place in found}
     for place in np.flatnonzero(np.isin(files, list(doubted))).tolist():
@@ -254,8 +249,8 @@ def _name(manifest: pd.DataFrame, of: int, beside: int) -> str:
     return f"{path.parent.name}/{path.name}" if path.name == other.name else path.name
 
 
-class _Bound:
-    """Slices bound into groups.
+class _Grouping:
+    """Joins slices that belong together into groups, and moves each group into one part.
 
     Parameters
     ----------
@@ -263,63 +258,72 @@ class _Bound:
         All slices, index 0, 1, ....
     left
         Places of those that are not removed, rising.
-    bonds
+    links
         The surest first.
+
+    Attributes
+    ----------
+    names
+        The new group of each slice whose group is not the same set of slices as before, by place.
+    parts
+        The new part of each slice that moves, by place.
     """
 
-    def __init__(self, manifest: pd.DataFrame, left: Places, bonds: list[Bond]) -> None:
-        self._manifest = manifest
-        self._left = left
-        self._bonds = bonds
-        self._parts = manifest["split"].to_numpy(dtype=str)
-        self._before = named_groups(manifest)
-        self._names = groups(manifest)
-        self._old = pd.factorize(pd.MultiIndex.from_arrays([manifest["source"], self._names]))[0]
-        self._new = joined(len(manifest), bonds)
-        self._sure = joined(len(manifest), (bond for bond in bonds if bond.code != GUESS))
+    def __init__(self, manifest: pd.DataFrame, left: Places, links: list[Link]) -> None:
+        self._manifest, self._left, self._links = manifest, left, links
+        self._part = manifest["split"].to_numpy(dtype=str)
+        self._named, self._group = named_groups(manifest), groups(manifest)
+        self._old = pd.factorize(pd.MultiIndex.from_arrays([manifest["source"], self._group]))[0]
+        self._new = joined(len(manifest), links)
+        self._sure = joined(len(manifest), (link for link in links if link.code != GUESS))
+        self._links_of: dict[int, list[int]] = {place: [] for place in range(len(manifest))}
+        for rank, link in enumerate(links):
+            for place in link.places:
+                self._links_of[place].append(rank)
         by_group = pd.Series(left).groupby(self._new[left], sort=False)
-        self._members = [places.to_numpy() for _, places in by_group if len(places) > 1]
+        members = [places.to_numpy() for _, places in by_group if len(places) > 1]
+        self.names = self._regrouped(members)
+        self.parts = self._moved(members)
 
     def fixed(self) -> pd.DataFrame:
-        """What is left of the manifest, groups and parts filled."""
+        """What is left of the manifest, with the new groups and parts."""
         fixed = self._manifest.loc[self._left].copy()
-        if self._regrouped and "group" not in fixed:
+        if self.names and "group" not in fixed:
             fixed["group"] = ""
-        for column, values in (("group", self._regrouped), ("split", self._moved)):
+        for column, values in (("group", self.names), ("split", self.parts)):
             if values:
                 fixed.loc[list(values), column] = list(values.values())
         return fixed.reset_index(drop=True)
 
     def changes(self) -> Iterator[Change]:
-        """Who was regrouped, then who was moved."""
+        """What was regrouped, then what was moved."""
         paths = self._manifest["path"]
-        for place, name in self._regrouped.items():
-            yield Change(paths[place], "regrouped", *self._why_regrouped(place), self._before[place], name)
-        for place, part in self._moved.items():
-            yield Change(paths[place], "moved", *self._why_moved(place, part), self._parts[place], part)
+        for place, name in self.names.items():
+            yield Change(paths[place], "regrouped", *self._why_regrouped(place), self._named[place], name)
+        for place, part in self.parts.items():
+            yield Change(paths[place], "moved", *self._why_moved(place, part), self._part[place], part)
 
-    @cached_property
-    def _regrouped(self) -> dict[int, str]:
-        """The new name of the group of each slice whose group is not the same set of slices as before."""
+    def _regrouped(self, groups_of_several: list[Places]) -> dict[int, str]:
+        left = self._group[self._left]
+        slices_of = {str(name): set(slices.index) for name, slices in left.groupby(left)}
         sizes = np.bincount(self._old[self._left])
-        known, given = {*self._names, *self._manifest["patient"]}, set[str]()
-        named: dict[int, str] = {}
-        for members in self._members:
+        known, given = {*self._group, *self._manifest["patient"]}, set[str]()
+        found: dict[int, str] = {}
+        for members in groups_of_several:
             old = np.unique(self._old[members])
             if len(old) > 1 or sizes[old[0]] != len(members):
-                name = self._own_name(members, given) or self._free_name(members, known | given)
+                name = self._own_name(members, slices_of, given) or self._free_name(members, known | given)
                 given.add(name)
-                named.update({place: name for place in members.tolist() if self._before[place] != name})
-        return dict(sorted(named.items()))
+                found.update({place: name for place in members.tolist() if self._named[place] != name})
+        return dict(sorted(found.items()))
 
-    def _own_name(self, members: Places, given: Container[str]) -> str:
-        """The name of the patient, group or origin with just these members; blank if none, or if others have it."""
-        mine = set(members.tolist())
-        for bond in self._bonds_of[int(members[0])]:
-            if bond.name and bond.name not in given and mine == self._places_left.intersection(bond.places):
-                bearers = self._bearers.get(bond.name, frozenset())
-                if bearers <= mine:
-                    return bond.name
+    def _own_name(self, members: Places, slices_of: dict[str, set[int]], given: set[str]) -> str:
+        """The name of the patient, group or origin with just these members; "" if none, or if others have it."""
+        own, left = set(members.tolist()), set(self._left.tolist())
+        for link in (self._links[rank] for rank in self._links_of[int(members[0])]):
+            same = link.name not in {"", *given} and own == left.intersection(link.places)
+            if same and slices_of.get(link.name, set()) <= own:
+                return link.name
         return ""
 
     def _free_name(self, members: Places, taken: Container[str]) -> str:
@@ -327,77 +331,53 @@ class _Bound:
         names = (f"{kind}-{number:04d}" for number in count(1))
         return next(name for name in names if name not in taken)
 
-    @cached_property
-    def _moved(self) -> dict[int, str]:
-        """The new part of each slice that is moved."""
-        moved: dict[int, str] = {}
-        for members in self._members:
-            parts = self._parts[members]
+    def _moved(self, groups_of_several: list[Places]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for members in groups_of_several:
+            parts = self._part[members]
             target = PARTS[int(np.argmax([(parts == part).sum() for part in PARTS]))]
-            moved.update(dict.fromkeys(members[(parts != "") & (parts != target)].tolist(), target))
-        return dict(sorted(moved.items()))
+            found.update(dict.fromkeys(members[(parts != "") & (parts != target)].tolist(), target))
+        return dict(sorted(found.items()))
 
-    @cached_property
-    def _places_left(self) -> frozenset[int]:
-        return frozenset(self._left.tolist())
-
-    @cached_property
-    def _bearers(self) -> dict[str, frozenset[int]]:
-        """The slices whose group had each name."""
-        left = self._names[self._left]
-        return {str(name): frozenset(slices.index) for name, slices in left.groupby(left)}
-
-    @cached_property
-    def _bonds_of(self) -> dict[int, list[Bond]]:
-        """The bonds of each slice, the surest first."""
-        found: dict[int, list[Bond]] = {place: [] for place in range(len(self._manifest))}
-        for bond in self._bonds:
-            for place in bond.places:
-                found[place].append(bond)
-        return found
-
-    @cached_property
-    def _ways_out(self) -> dict[tuple[int, int], tuple[int, Bond, int]]:
-        """By old and new group, the surest bond that leads out of the old one, from a slice in it to another."""
-        found: dict[tuple[int, int], tuple[int, Bond, int]] = {}
-        for bond in self._bonds:
-            for place in bond.places:
-                way = int(self._old[place]), int(self._new[place])
-                if way not in found and (other := bond.partner(self._old, place)) is not None:
-                    found[way] = place, bond, other
-        return found
+    def _leads_out(self, place: int) -> tuple[int, int, int] | None:
+        """The surest link of a slice with one of another old group: its rank, the slice, and the other one."""
+        for rank in self._links_of[place]:
+            for other in self._links[rank].places:
+                if self._old[other] != self._old[place]:
+                    return rank, place, other
+        return None
 
     def _why_regrouped(self, place: int) -> tuple[str, str]:
-        """The code and the sentence."""
-        for bond in self._bonds_of[place]:
-            if (other := bond.partner(self._old, place)) is not None:
-                return bond.code, f"It {self._said(bond, place, other)}."
-        way = int(self._old[place]), int(self._new[place])
-        if not self._before[place] or way not in self._ways_out:  # a block of numbers is no reason
-            bond = self._bonds_of[place][0]
-            other = next(one for one in bond.places if one != place)
-            return bond.code, f"It {self._said(bond, place, other)}."
-        mate, bond, other = self._ways_out[way]
-        return bond.code, (
-            f"It belongs to {self._before[place]} with {_name(self._manifest, mate, place)}, which "
-            f"{self._said(bond, mate, other)}."
+        """The code of the check and the sentence."""
+        way = self._leads_out(place)
+        if way is None and self._named[place]:  # a block of numbers is no reason
+            mates = np.flatnonzero((self._old == self._old[place]) & (self._new == self._new[place])).tolist()
+            way = min(filter(None, map(self._leads_out, mates)), default=None)
+        if way is None:
+            rank = self._links_of[place][0]
+            way = rank, place, next(one for one in self._links[rank].places if one != place)
+        rank, mate, other = way
+        through = (
+            f" belongs to {self._named[place]} with {self._file(mate, place)}, which" if mate != place else ""
         )
+        return self._links[rank].code, f"It{through} {self._links[rank].words} {self._file(other, mate)}."
 
     def _why_moved(self, place: int, part: str) -> tuple[str, str]:
-        """The code and the sentence."""
-        goes = f"in the {part} part, to which their group moves."
-        for bond in self._bonds_of[place]:
-            other = next((one for one in bond.places if self._parts[one] == part), None)
+        """The code of the check and the sentence."""
+        for link in (self._links[rank] for rank in self._links_of[place]):
+            other = next((one for one in link.places if self._part[one] == part), None)
             if other is not None:
-                return bond.code, f"It {self._said(bond, place, other)} {goes}"
-        there = self._left[(self._new[self._left] == self._new[place]) & (self._parts[self._left] == part)]
-        name = self._regrouped.get(place, self._names[place])
-        return self._bonds_of[place][0].code, (
-            f"It belongs to {name} with {_name(self._manifest, int(there[0]), place)} {goes}"
-        )
+                code, reason = link.code, f"{link.words} {self._file(other, place)}"
+                break
+        else:
+            there = self._left[(self._new[self._left] == self._new[place]) & (self._part[self._left] == part)]
+            group = self.names.get(place, self._group[place])
+            code = self._links[self._links_of[place][0]].code
+            reason = f"belongs to {group} with {self._file(int(there[0]), place)}"
+        return code, f"It {reason} in the {part} part, to which their group moves."
 
-    def _said(self, bond: Bond, place: int, other: int) -> str:
-        return f"{bond.words} {_name(self._manifest, other, place)}"
+    def _file(self, of: int, beside: int) -> str:
+        return _name(self._manifest, of, beside)
 
 
 def _refuse_empty_class(name: str, manifest: pd.DataFrame, left: Places) -> None:
@@ -413,6 +393,6 @@ def _refuse_empty_part(name: str, manifest: pd.DataFrame, fixed: pd.DataFrame) -
         if part in set(manifest["split"]) - set(fixed["split"]):
             raise GroundglassError(
                 f"{name}: no slice would be left in the {part} part, since each is removed or belongs to a group "
-                "that lies in another part too; divide anew first with  groundglass data split DATASET --scheme "
+                "that is in another part too; divide again first with  groundglass data split DATASET --scheme "
                 "grouped -o FILE"
             )

@@ -1,4 +1,4 @@
-"""GG116: how many slices of each class there are, in all, in each part and from each source."""
+"""GG116 to GG119: how many slices, classes, patients and unreadable files there are, and whether that is enough."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +18,20 @@ from groundglass.evaluate.metrics import FEW_UNITS
 from groundglass.labels import NEGATIVE, POSITIVE
 
 MOST_TO_ONE = 3.0
-"""Slices of the commoner class to one of the rarer, over which a warning is due."""
+"""Slices of the commoner class for one of the rarer, above which a warning is due."""
 UNLIKELY = 0.01
-"""The chi-squared test between parts speaks from a p-value under this on."""
+"""The p-value of the chi-squared test between parts, below which a warning is due."""
 
 Finding = tuple[Severity, str]
+"""How much something matters, and a sentence."""
+
+
+def _worst(findings: list[Finding]) -> Severity | None:
+    return min((severity for severity, _ in findings), key=SEVERITIES.index, default=None)
+
+
+def _sentences(first: str, findings: list[Finding]) -> str:
+    return " ".join([first, *(sentence for _, sentence in findings)])
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,8 @@ class ClassBalance(Check[Material]):
     title = "Class balance"
     severity = "error"
     remedy = (
-        "Have both classes in every part and from every source, in like shares; report sensitivity, "
-        "specificity and AUC instead of accuracy, and weigh the rarer class in training."
+        "Have both classes in every part and from every source, in similar shares. Report sensitivity, specificity "
+        "and AUC instead of accuracy, and give the rarer class more weight in training."
     )
 
     def run(self, material: Material) -> Result:
@@ -81,13 +90,13 @@ class ClassBalance(Check[Material]):
         parts = [part for part in parts if part.slices]
         sources = _sources(material)
         findings = list(_findings(material, everything, parts, sources))
-        told = (
+        always = (
             f"{max(everything.positives, everything.negatives)} of {everything.slices} slices are "
-            f"{everything.commoner}: always answering that is right for {everything.share:.0%} of them."
+            f"{everything.commoner}: always answering that is correct for {everything.share:.0%} of them."
         )
         return Result(
-            min((severity for severity, _ in findings), key=SEVERITIES.index, default=None),
-            " ".join([told, *(sentence for _, sentence in findings)]),
+            _worst(findings),
+            _sentences(always, findings),
             Estimate(value=everything.share),
             "accuracy of always answering the commoner class",
             header=("Of", "Slices", POSITIVE, NEGATIVE, "Always the commoner"),
@@ -108,13 +117,13 @@ def _findings(
     material: Material, everything: _Count, parts: list[_Count], sources: list[_Count]
 ) -> Iterator[Finding]:
     if everything.single:
-        yield "error", "There is no slice of the other class, so that nothing can be told apart."
+        yield "error", "There is no slice of the other class, so there is nothing to distinguish."
         return
     if names := _names(part for part in parts if part.single):
         yield "error", f"Of one class only: {names}."
     single = [source for source in sources if source.single]
     if names := _names(source for source in single if source.groups >= FEW_UNITS):
-        yield "error", f"Of one class only, so that the source alone tells the label: {names}."
+        yield "error", f"Of one class only, so the source alone reveals the label: {names}."
     if names := _names(source for source in single if source.groups < FEW_UNITS):
         yield "warning", f"Of one class only, but of fewer than {FEW_UNITS} patients or groups: {names}."
     if names := _names(count for count in (everything, *parts, *sources) if count.lopsided):
@@ -134,7 +143,7 @@ def _names(counts: Iterator[_Count]) -> str:
 
 
 def _p_value(material: Material) -> float:
-    """Of Pearson's chi-squared test between parts, of groups and not slices; 1 where nothing is to be tested."""
+    """Of Pearson's chi-squared test between parts, counting groups; 1 where there is nothing to test."""
     frame = pd.DataFrame({"unit": material.units, "part": material.parts, "truth": material.truth})
     once = frame[frame["part"] != ""].drop_duplicates()
     table = pd.crosstab(once["part"], once["truth"])
@@ -149,7 +158,7 @@ def sizes(units: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def effective_number(sizes: NDArray[np.intp]) -> float:
-    """How many groups of equal size would be worth as much, if the slices of a group all said the same.
+    """How many groups of equal size would be worth as much, if the slices of a group all gave the same information.
 
     ``(sum n)**2 / sum n**2``, Kish 1965, Survey sampling. It is the number of groups where all are equal.
     """
@@ -161,8 +170,6 @@ DOMINATING = 0.10
 LITTLE_WORTH = 0.5
 """A note is due where the effective number is under this share of the groups."""
 
-SizeFinding = tuple[Severity, str]
-
 
 class GroupSizes(Check[Material]):
     """Whether a few patients make up the data, and whether patients are known at all."""
@@ -171,7 +178,7 @@ class GroupSizes(Check[Material]):
     title = "Tiny and dominating groups"
     severity = "warning"
     remedy = (
-        "Fill the column patient of the manifest, limit the slices of one patient or count each patient once, and "
+        "Fill the column patient of the manifest, limit the slices per patient or count each patient once, and "
         "bootstrap by patient."
     )
 
@@ -182,8 +189,8 @@ class GroupSizes(Check[Material]):
         worth = effective_number(everything)
         findings = [*_unknown(material, kind), *_by_class(material, kind), *_worth(everything, worth, kind)]
         return Result(
-            min((severity for severity, _ in findings), key=SEVERITIES.index, default=None),
-            " ".join([_overview(everything, worth, kind), *(sentence for _, sentence in findings)]),
+            _worst(findings),
+            _sentences(_overview(everything, worth, kind), findings),
             Estimate(value=worth),
             f"effective number of {kind}s",
             files=tuple(material.paths[_in_dominating(material)].tolist()),
@@ -207,8 +214,8 @@ def _overview(everything: NDArray[np.intp], worth: float, kind: Kind) -> str:
     if kind == "slice":
         return f"There are {len(everything)} slices."
     return (
-        f"{everything.sum()} slices come from {len(everything)} {kind}s, the largest with {everything[0]}; these "
-        f"are worth {worth:.0f} of equal size."
+        f"{everything.sum()} slices come from {len(everything)} {kind}s, the largest with {everything[0]}; "
+        f"these are worth {worth:.0f} of equal size."
     )
 
 
@@ -218,18 +225,18 @@ def _classes(material: Material) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(name, of) for name, of in both if of.any()]
 
 
-def _unknown(material: Material, kind: Kind) -> Iterator[SizeFinding]:
+def _unknown(material: Material, kind: Kind) -> Iterator[Finding]:
     if kind == "slice":
         yield (
             "warning",
-            "No patient is known: each slice counts as a patient of its own, so that intervals are by slice and "
-            "too narrow, and one patient may lie in two parts.",
+            "No patient is known: each slice counts as a patient of its own, so intervals are by slice and too "
+            "narrow, and one patient may be in two parts.",
         )
     elif kind == "guessed block":
         yield (
             "warning",
-            "No patient is known: intervals are by guessed blocks of neighbouring numbers, and one patient may "
-            "lie in two parts.",
+            "No patient is known: intervals are by guessed blocks of neighbouring numbers, and one patient may be "
+            "in two parts.",
         )
     elif kind == "group":
         nameless = int((material.manifest["patient"] == "").sum())
@@ -238,7 +245,7 @@ def _unknown(material: Material, kind: Kind) -> Iterator[SizeFinding]:
         yield ("note" if known else "warning"), f"{share}."
 
 
-def _by_class(material: Material, kind: Kind) -> Iterator[SizeFinding]:
+def _by_class(material: Material, kind: Kind) -> Iterator[Finding]:
     for name, of in _classes(material):
         slices = sizes(material.units[of])
         share = slices[0] / slices.sum()
@@ -249,9 +256,9 @@ def _by_class(material: Material, kind: Kind) -> Iterator[SizeFinding]:
             yield "warning", f"One {kind} holds {share:.0%} of the slices of {name}."
 
 
-def _worth(everything: NDArray[np.intp], worth: float, kind: Kind) -> Iterator[SizeFinding]:
+def _worth(everything: NDArray[np.intp], worth: float, kind: Kind) -> Iterator[Finding]:
     if worth < LITTLE_WORTH * len(everything):
-        yield "note", f"The {kind}s are very unequal: a few of them decide every figure by slice."
+        yield "note", f"The {kind}s are very unequal: a few of them decide every figure per slice."
 
 
 def _in_dominating(material: Material) -> NDArray[np.bool_]:
@@ -316,11 +323,11 @@ def _quantile(confidence: float) -> float:
 
 AREAS = (0.80, 0.90, 0.95)
 JUDGED = 0.90
-"""The AUC whose interval is judged."""
+"""The AUC whose interval is checked."""
 WIDE = 0.05
-"""Half-width of its 95% interval over which a warning is due."""
+"""Half-width of its 95% interval, above which a warning is due."""
 AIMS = (0.05, 0.025)
-"""Half-widths for which the number of patients is told."""
+"""Half-widths for which the number of patients is reported."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +351,7 @@ class TooFewPatients(Check[Material]):
     severity = "warning"
     needs = ("two classes",)
     remedy = (
-        "Test on more patients, or all of them by cross-validation; give every figure with its interval by "
+        "Test on more patients, or on all of them by cross-validation. Report every figure with its interval by "
         "patient, and do not rank detectors whose intervals overlap."
     )
 
@@ -377,7 +384,7 @@ def _tested(material: Material) -> tuple[str, NDArray[np.bool_]]:
     if not tested.any():
         return "The dataset", np.ones(len(tested), dtype=bool)
     if len(np.unique(material.truth[tested])) < 2:
-        raise NotApplicable("The test part is of one class: it gives no AUC.")
+        raise NotApplicable("The test part has only one class, so there is no AUC.")
     return "The test part", tested
 
 
@@ -399,11 +406,11 @@ def _interval(area: float, width: float) -> str:
 def _guessed(kind: Kind) -> str:
     if kind == "patient":
         return ""
-    return " As not every patient is known, the patients may be fewer and the interval wider."
+    return " Not every patient is known, so there may be fewer patients and the interval may be wider."
 
 
 LOST = 0.01
-"""Share of a class or a part from which on its loss is an error: it may change what the figures are of."""
+"""Share of a class or a part from which its loss is an error: the figures may be of something else."""
 
 
 class Unreadable(Check[Material]):
@@ -413,8 +420,8 @@ class Unreadable(Check[Material]):
     title = "Files that cannot be read"
     severity = "error"
     remedy = (
-        "Get the files anew or take their rows out of the manifest, and say in every report how many were left out "
-        "and of which class."
+        "Get the files again or remove their rows from the manifest, and say in every report how many were left "
+        "out and of which class."
     )
 
     def run(self, material: Material) -> Result:

@@ -85,42 +85,31 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def pair_header(word: str) -> tuple[str, ...]:
-    """The header of rows of pairs that are compared in ``word``."""
-    return "One slice", f"Its {word}", "Other slice", f"{word.capitalize()} of the other", "Likeness", "How"
+Details = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
+"""A header and rows of text."""
 
 
 class _Duplicates(Check[Material]):
-    """Counts the scans that are in certain pairs of duplicates; a subclass says in which, and what to say of them.
+    """Counts the scans that are in certain pairs of duplicates; a subclass says in which.
 
     Attributes
     ----------
-    concerns
-        What the figure is the share of, after "share of the slices"; may name ``held_out`` and ``others``, parts.
-    passed
-        The message where there are no such pairs; may name ``count``, the slices.
+    found, passed, concerns
+        Templates of the message with and without such pairs, and of what the figure is; they may name ``count``,
+        ``among``, ``share``, ``pairs``, ``sets``, ``left``, ``mirrored``, ``held_out``, ``held`` and ``others``.
     word
-        What the slices of a pair are compared in.
+        What the slices of a pair are compared in; a column of the manifest.
     """
 
-    concerns: ClassVar[str]
+    found: ClassVar[str]
     passed: ClassVar[str]
+    concerns: ClassVar[str]
     word: ClassVar[str] = ""
-    digits: ClassVar[int] = 3
+    digits: ClassVar[int] = 2
 
     @abstractmethod
     def pairs(self, material: Material) -> list[DuplicatePair]:
         """The pairs of duplicates that matter, the worst first."""
-
-    @abstractmethod
-    def message(
-        self, material: Material, pairs: list[DuplicatePair], among: NDArray[np.bool_], share: str
-    ) -> str:
-        """What was found, one or two sentences; ``among``, shape (slices,), says which slices are in a pair."""
-
-    def values(self, material: Material) -> Values:
-        """What the slices of a pair are compared in, str, shape (slices,)."""
-        return material.manifest[self.word].to_numpy(dtype=str)
 
     def counts(self, material: Material) -> NDArray[np.bool_]:
         """The slices that the share is of, shape (slices,)."""
@@ -130,25 +119,13 @@ class _Duplicates(Check[Material]):
         """The sets that are shown, the worst first."""
         return sets(len(material.paths), pairs)
 
-    def rows(self, material: Material, pairs: list[DuplicatePair]) -> tuple[tuple[str, ...], ...]:
-        """A row for each pair: its files, their values, how alike they are, and in which way."""
-        values = self.values(material)
-        return tuple(
-            (
-                *(
-                    str(cells[place])
-                    for place in (pair.first, pair.second)
-                    for cells in (material.paths, values)
-                ),
-                f"{pair.likeness:.3f}",
-                "mirror image" if pair.mirrored else pair.how,
-            )
-            for pair in pairs
-        )
+    def details(self, material: Material, pairs: list[DuplicatePair]) -> Details:
+        """A header, and a row for each pair: its files, their values, how alike they are, and in which way."""
+        return pair_details(material, pairs, self.word, material.manifest[self.word].to_numpy(dtype=str))
 
-    def header(self, material: Material) -> tuple[str, ...]:
-        """The header of the rows."""
-        return pair_header(self.word)
+    def extra(self, material: Material, pairs: list[DuplicatePair]) -> str:
+        """A sentence to add where there are pairs."""
+        return ""
 
     def run(self, material: Material) -> Result:
         """Count the pairs and the slices in them."""
@@ -158,23 +135,54 @@ class _Duplicates(Check[Material]):
         pairs = self.pairs(material)
         among = np.zeros(count, dtype=bool)
         among[[place for pair in pairs for place in (pair.first, pair.second)]] = True
-        of = self.counts(material)
+        of, joined = self.counts(material), self.sets(material, pairs)
         share = mean(among[of], material.units[of], material.seed)
-        words = {"count": count, **dict(zip(("held_out", "others"), parts_in_words(material), strict=True))}
+        held_out, others = parts_in_words(material)
+        words = {
+            "count": count,
+            "among": among.sum(),
+            "share": format_estimate(share, self.digits),
+            "pairs": counted(len(pairs), "pair"),
+            "sets": counted(len(joined), "set"),
+            "left": count - len(pairs),
+            "mirrored": sum(pair.mirrored for pair in pairs),
+            "held_out": held_out,
+            "held": of.sum(),
+            "others": others,
+        }
+        header, rows = self.details(material, pairs)
         return Result(
             self.severity if pairs else None,
-            self.message(material, pairs, among, format_estimate(share, self.digits))
+            (self.found.format(**words) + self.extra(material, pairs))
             if pairs
             else self.passed.format(**words),
             share,
             self.concerns.format(**words),
             files=tuple(material.paths[among].tolist()),
-            side_by_side=tuple(
-                tuple(material.paths[members].tolist()) for members in self.sets(material, pairs)[:SHOWN]
-            ),
-            header=self.header(material),
-            rows=self.rows(material, pairs),
+            side_by_side=tuple(tuple(material.paths[members].tolist()) for members in joined[:SHOWN]),
+            header=header,
+            rows=rows,
         )
+
+
+def pair_details(material: Material, pairs: Sequence[DuplicatePair], word: str, values: Values) -> Details:
+    """The header and the rows of pairs whose ``values`` are compared; ``word`` says what they are."""
+    header = (
+        "One slice",
+        f"Its {word}",
+        "Other slice",
+        f"{word.capitalize()} of the other",
+        "Likeness",
+        "How",
+    )
+    return header, tuple(
+        (
+            *(str(cells[place]) for place in (pair.first, pair.second) for cells in (material.paths, values)),
+            f"{pair.likeness:.3f}",
+            "mirror image" if pair.mirrored else pair.how,
+        )
+        for pair in pairs
+    )
 
 
 def parts_in_words(material: Material) -> tuple[str, str]:
@@ -192,39 +200,30 @@ class ExactDuplicates(_Duplicates):
     remedy = (
         "Keep one file of each set: copies count one picture several times and make intervals too narrow."
     )
-    concerns = "share of the slices whose file is equal to another"
+    found = (
+        "The files of {among} of {count} slices, a share of {share}, are equal to another byte for byte, in "
+        "{sets}. With one file of each set {left} are left."
+    )
     passed = "No two of the {count} files are equal byte for byte."
+    concerns = "share of the slices whose file is equal to another"
+    digits = 3
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
         """Equal files."""
         return [pair for pair in material.duplicates if pair.how == "same file"]
 
-    def message(
-        self, material: Material, pairs: list[DuplicatePair], among: NDArray[np.bool_], share: str
-    ) -> str:
-        """How many there are, and how many slices are left without the copies."""
-        found = counted(len(self.sets(material, pairs)), "set")
-        return (
-            f"The files of {among.sum()} of {len(among)} slices, a share of {share}, are equal to another byte for "
-            f"byte, in {found}. With one file of each set {len(among) - len(pairs)} are left."
-        )
-
     def sets(self, material: Material, pairs: list[DuplicatePair]) -> list[list[int]]:
         """The largest first."""
         return sorted(super().sets(material, pairs), key=len, reverse=True)
 
-    def header(self, material: Material) -> tuple[str, ...]:
-        """A row for each set."""
-        return "Files", "Names", "Labels", "Parts"
-
-    def rows(self, material: Material, pairs: list[DuplicatePair]) -> tuple[tuple[str, ...], ...]:
+    def details(self, material: Material, pairs: list[DuplicatePair]) -> Details:
         """A row for each set."""
         rows = []
         for members in self.sets(material, pairs):
             names = ", ".join(Path(path).name for path in material.paths[members])
             values = (set(material.manifest[column].iloc[members]) - {""} for column in ("label", "split"))
             rows.append((str(len(members)), names, *(", ".join(sorted(value)) for value in values)))
-        return tuple(rows)
+        return ("Files", "Names", "Labels", "Parts"), tuple(rows)
 
 
 class NearDuplicates(_Duplicates):
@@ -237,9 +236,12 @@ class NearDuplicates(_Duplicates):
         "Look at the sets. Of copies keep one, and keep the slices of a set together in every split, for instance "
         "by one name in the column group."
     )
-    concerns = "share of the slices that show nearly the same picture as another"
+    found = (
+        f"{{among}} of {{count}} slices, a share of {{share}}, show nearly the same picture as another (likeness "
+        f"of {NEAR} or more): {{pairs}} in {{sets}}; in {{mirrored}} of the pairs one is the other's mirror image."
+    )
     passed = "No two of the {count} slices show nearly the same picture."
-    digits = 2
+    concerns = "share of the slices that show nearly the same picture as another"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
         """Those of different patients first."""
@@ -249,10 +251,8 @@ class NearDuplicates(_Duplicates):
             pairs, key=lambda pair: (bool(units[pair.first] == units[pair.second]), _alikeness(pair))
         )
 
-    def message(
-        self, material: Material, pairs: list[DuplicatePair], among: NDArray[np.bool_], share: str
-    ) -> str:
-        """How many there are, and how many may be neighbours instead of copies."""
+    def extra(self, material: Material, pairs: list[DuplicatePair]) -> str:
+        """How many of the pairs may be neighbours instead of copies."""
         kind, units = kind_of_groups(material.manifest), material.units
         same = sum(units[pair.first] == units[pair.second] for pair in pairs)
         within = (
@@ -260,23 +260,14 @@ class NearDuplicates(_Duplicates):
             if kind == "slice"
             else f"{same} of the pairs are within one {kind}, {len(pairs) - same} are not."
         )
-        return (
-            f"{among.sum()} of {len(among)} slices, a share of {share}, show nearly the same picture as another "
-            f"(likeness of {NEAR} or more): {counted(len(pairs), 'pair')} in "
-            f"{counted(len(self.sets(material, pairs)), 'set')}; in {sum(pair.mirrored for pair in pairs)} of the "
-            f"pairs one is the other's mirror image. {within} Neighbouring slices of one patient can be this alike "
-            "without being copies."
-        )
+        return f" {within} Neighbouring slices of one patient can be this alike without being copies."
 
-    def values(self, material: Material) -> Values:
-        """A number for each group, since no id may go into a report; blank where no group is known."""
-        known = groups(material.manifest) != material.manifest["path"]
-        return np.where(known, (material.units + 1).astype(str), "")
-
-    def header(self, material: Material) -> tuple[str, ...]:
-        """Names what the groups are."""
+    def details(self, material: Material, pairs: list[DuplicatePair]) -> Details:
+        """With a number for each group, since no id may go into a report; blank where no group is known."""
         kind = kind_of_groups(material.manifest)
-        return pair_header("patient" if kind == "slice" else kind)
+        known = groups(material.manifest) != material.manifest["path"]
+        numbers = np.where(known, (material.units + 1).astype(str), "")
+        return pair_details(material, pairs, "patient" if kind == "slice" else kind, numbers)
 
 
 class OppositeLabels(_Duplicates):
@@ -290,22 +281,18 @@ class OppositeLabels(_Duplicates):
         "Look at each pair and ask where the files come from: at least one of the two labels is wrong, or they are "
         "neighbours of one patient. Correct the label, or remove both."
     )
-    concerns = "share of the slices whose picture is there under the opposite label"
+    found = (
+        "In {pairs} of slices the same picture has opposite labels, so at least one of the two is wrong. This "
+        "concerns {among} of the {count} slices, a share of {share}."
+    )
     passed = "No picture is there under both labels."
+    concerns = "share of the slices whose picture is there under the opposite label"
     word = "label"
+    digits = 3
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
         """Those whose labels differ."""
         return differing(material.duplicates, np.where(material.truth, POSITIVE, NEGATIVE))
-
-    def message(
-        self, material: Material, pairs: list[DuplicatePair], among: NDArray[np.bool_], share: str
-    ) -> str:
-        """How many there are."""
-        return (
-            f"In {counted(len(pairs), 'pair')} of slices the same picture has opposite labels, so at least one of "
-            f"the two is wrong. This concerns {among.sum()} of the {len(among)} slices, a share of {share}."
-        )
 
 
 class DuplicatesAcrossParts(_Duplicates):
@@ -319,29 +306,21 @@ class DuplicatesAcrossParts(_Duplicates):
         "Remove the copies from the training part, or divide again with the sets kept together, then train and "
         "test again: scores on this split are too good."
     )
-    concerns = "share of the {held_out} slices whose picture is in {others} too"
+    found = (
+        "In {pairs} of slices the same picture is in two parts of the split; a share of {share} of the {held} "
+        "{held_out} slices is in {others} too."
+    )
     passed = "No slice shows the same picture as one in another part."
-    word = "part"
-    digits = 2
+    concerns = "share of the {held_out} slices whose picture is in {others} too"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
         """Those whose parts differ."""
         return differing(material.duplicates, material.parts)
 
-    def values(self, material: Material) -> Values:
-        """The parts."""
-        return material.parts
-
     def counts(self, material: Material) -> NDArray[np.bool_]:
         """The slices that scores are given on."""
         return np.asarray(material.parts == parts_in_words(material)[0])
 
-    def message(
-        self, material: Material, pairs: list[DuplicatePair], among: NDArray[np.bool_], share: str
-    ) -> str:
-        """How many there are."""
-        held_out, others = parts_in_words(material)
-        return (
-            f"In {counted(len(pairs), 'pair')} of slices the same picture is in two parts of the split; a share of "
-            f"{share} of the {self.counts(material).sum()} {held_out} slices is in {others} too."
-        )
+    def details(self, material: Material, pairs: list[DuplicatePair]) -> Details:
+        """With the parts."""
+        return pair_details(material, pairs, "part", material.parts)
