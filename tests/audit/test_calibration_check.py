@@ -66,7 +66,7 @@ def test_the_bins_and_the_parts_of_the_brier_score_are_told():
     result = Calibration().run(answered(truth, [0.25] * 40 + [0.75] * 20))
     assert result.rows == (("0.2 to 0.3", "40", "0.25", "0.50"), ("0.7 to 0.8", "20", "0.75", "0.75"))
     # Reliability 40/60 * 0.25^2, resolution (40 * (1/12)^2 + 20 * (1/6)^2) / 60, uncertainty 35/60 * 25/60.
-    for part in ("score of 0.271", "0.243 for", "less 0.014", "plus 0.042", "0.000 within"):
+    for part in ("score of 0.271", "0.243 for", "minus 0.014", "plus 0.042", "0.000 within"):
         assert part in result.message
 
 
@@ -89,7 +89,7 @@ def test_a_small_error_on_very_many_slices_is_let_pass(monkeypatch):
 
 def test_too_few_slices_are_not_judged():
     probability, truth = drawn(49)
-    with pytest.raises(NotApplicable, match="Of 49 slices"):
+    with pytest.raises(NotApplicable, match="On 49 slices"):
         Calibration().run(answered(truth, probability))
 
 

@@ -1,6 +1,6 @@
-"""What a check is, what it says, and how the checks in a package are found.
+"""What a check is, what it reports, and how the checks in a package are found.
 
-The form is that of skore's checks: a small class with a code, a title, a severity and a place in the docs.
+Like skore's checks, each is a small class with a code, a title, a severity and a section in the docs.
 """
 
 import inspect
@@ -22,13 +22,13 @@ Subject = TypeVar("Subject")
 NOTHING = Estimate(value=None)
 
 
-class NotApplicable(Exception):  # noqa: N818 (no error: a check's way of saying why it says nothing)
-    """Raised by a check that cannot be made of its subject; the message is the reason, a full sentence."""
+class NotApplicable(Exception):  # noqa: N818 (not an error)
+    """Raised by a check that does not apply to its subject; the message is the reason, a full sentence."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check says of its subject.
+    """What a check reports about its subject.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Result:
     files
         Absolute paths of the scans concerned.
     side_by_side
-        Sets of files that belong together, the most telling first.
+        Sets of files that belong together, the most revealing first.
     header, rows
         A table of details; cells are text.
     """
@@ -57,20 +57,20 @@ class Result:
 
 
 class Check(ABC, Generic[Subject]):
-    """One question to labelled scans, or to a detector on them.
+    """One question about labelled scans, or about a detector on them.
 
     Attributes
     ----------
     code
-        ``GG1xx`` of data, ``GG2xx`` of a detector; never given to another check.
+        ``GG1xx`` for data, ``GG2xx`` for a detector; never reused.
     title
         What is looked for, as a short phrase.
     severity
-        The worst that it gives.
+        The worst that it reports.
     needs
-        Names in the subject's ``NEEDS``; where one is lacking, the check does not apply.
+        Names in the subject's ``NEEDS``; if one is missing, the check does not apply.
     remedy
-        What to do where something was found, a full sentence.
+        What to do if something was found, full sentences.
     """
 
     code: ClassVar[str]
@@ -81,11 +81,11 @@ class Check(ABC, Generic[Subject]):
 
     @abstractmethod
     def run(self, subject: Subject) -> Result:
-        """Look; raise NotApplicable where that makes no sense of this subject."""
+        """Check a subject; raises NotApplicable where that makes no sense."""
 
     @classmethod
     def page(cls) -> str:
-        """Where the docs tell what it does, how, and from which figure on it speaks."""
+        """The section of the docs that explains what it does, how, and from which figure it reports something."""
         return f"{DOCS}#{cls.code.lower()}"
 
 
@@ -94,7 +94,7 @@ Status = Literal["found", "passed", "not applicable"]
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """A check and what came of it; ``reason`` says why it does not apply, where ``result`` is None."""
+    """A check and its result; where that is None, ``reason`` says why the check does not apply."""
 
     check: type[Check[Any]]
     result: Result | None
@@ -165,16 +165,16 @@ Tell = Callable[[str], None]
 def run_checks(
     checks: Sequence[type[Check[Any]]], subject: Any, tell: Tell | None = None
 ) -> list[CheckOutcome]:
-    """Make each check of a subject.
+    """Run checks on a subject.
 
     Parameters
     ----------
     checks
-        In the order in which they are made.
+        In the order in which they run.
     subject
-        What they look at; its ``NEEDS`` says what is lacking for a check, if anything.
+        What they look at; its ``NEEDS`` say what is missing for a check, if anything.
     tell
-        Called with each check's code and title before it is made.
+        Called with each check's code and title before it runs.
     """
     outcomes = []
     for check in checks:

@@ -1,4 +1,4 @@
-"""What stands in the headers of picture files, read without a pixel being decoded."""
+"""The headers of picture files, read without decoding a pixel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +34,9 @@ COLUMNS = {
     "has_text": FLAG,
     "progressive": FLAG,
 }
-"""What is read of a header, and its kind of column."""
+"""What is read from a header, and the kind of column."""
 MISSING = -1.0
-"""Stands for what a header does not say; every number in a header is at least 0."""
+"""Stands for what a header does not give; every number in a header is at least 0."""
 PNG_DEPTH_AT = 24
 """Byte of a PNG file that holds its bits per sample (ISO/IEC 15948, chunk IHDR)."""
 TIFF_DEPTH = 258
@@ -60,7 +60,7 @@ _TABLES = np.clip((LUMA * _SCALES[:, None] + 50) // 100, 1, 255)
 
 
 def read_headers(paths: Sequence[Path]) -> pd.DataFrame:
-    """Read headers; one that is broken gives a row without values and stops nothing.
+    """Read headers; a broken one gives a row without values instead of an error.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def header_features(headers: pd.DataFrame) -> tuple[NDArray[np.float64], list[st
 
     Returns
     -------
-    Finite values, float64, shape (files, features), -1 where a header says nothing, each kind of text a feature of
-    0 and 1; and of each feature the column that it comes from.
+    Finite values, float64, shape (files, features), -1 where a header gives nothing, each kind of text a feature of
+    0 and 1; and the column of each feature.
     """
     features, origins = [], []
     for name in headers.columns:

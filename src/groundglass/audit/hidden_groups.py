@@ -18,22 +18,23 @@ SIDE = 32
 REACH = 2
 """How many places ahead a slice is compared: a single odd slice does not end a run."""
 CHANCE = 0.10
-"""At most this share of the pairs that lie far apart may be alike enough to be chained as neighbours.
+"""At most this share of the pairs that are far apart may be alike enough to be chained as neighbours.
 
-Groups that are too large only cost folds, torn ones let leakage through. With 0.1, 84% of the slices of covid-ct
-are of a patient who is whole in one group, with 0.05 72%, with 0.01 56%, and then phantoms are torn too.
+Groups that are too large only cost folds, but groups that are too small let leakage through. With 0.1, 84% of the
+slices of covid-ct are of a patient who is whole in one group, with 0.05 72%, with 0.01 56%, and then phantoms are
+divided too.
 """
 SLACK = 0.01
-"""The lowest threshold is taken that parts neighbours from pairs far apart this nearly as well as the best one."""
+"""The lowest threshold is used that separates neighbours from pairs far apart nearly as well as the best one."""
 EVIDENCE = 0.10
-"""Share of the neighbours that must be chained beyond chance; with less, their order tells nothing."""
+"""Share of the neighbours that must be chained beyond chance; with less, the order of the files means nothing."""
 APART = 50
-"""Places in the order of the files from which on two slices of a class count as far apart; a third of the class
-where that is less."""
+"""Places in the order of the files from which two slices of a class count as far apart; a third of the class if
+that is less."""
 LEAST = 30
-"""Slices of a class of one source, below which too few pairs lie far apart."""
+"""Slices of a class from one source, below which too few pairs are far apart."""
 DRAWS = 10_000
-"""Pairs that are drawn of each class of a source."""
+"""Pairs that are drawn for each class of a source."""
 Floats = NDArray[np.float32]
 Places = NDArray[np.intp]
 
@@ -130,7 +131,7 @@ def _ordered(manifest: pd.DataFrame) -> _Order:
 
 
 def _thresholds(order: _Order, ordered: Floats, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The likeness over which neighbours are chained, of each place in the order."""
+    """The likeness above which neighbours are chained, for each place in the order."""
     threshold = np.full(len(ordered), np.inf)
     for source in np.unique(order.source):
         of_source = order.source == source
@@ -148,7 +149,7 @@ def _thresholds(order: _Order, ordered: Floats, rng: np.random.Generator) -> NDA
 
 
 def _threshold(near: Floats, far: Floats) -> float:
-    """The likeness that parts neighbours from pairs far apart, as by Youden's index; infinite where none does."""
+    """The likeness that separates neighbours from pairs far apart by Youden's index; infinite if none does."""
     if not len(near):
         return np.inf
     chance = np.linspace(CHANCE, 0, 101)
@@ -160,7 +161,7 @@ def _threshold(near: Floats, far: Floats) -> float:
 
 
 def _far_apart(ordered: Floats, rng: np.random.Generator) -> Floats:
-    """Likeness of pairs of one class that lie far apart in the order of the files."""
+    """Likeness of pairs of one class that are far apart in the order of the files."""
     count = len(ordered)
     first, second = rng.integers(count, size=(2, DRAWS))
     far = np.abs(first - second) >= min(APART, count // 3)
@@ -178,10 +179,10 @@ def _chained(order: _Order, ordered: Floats, threshold: NDArray[np.float64]) -> 
 
 
 MOST = 0.2
-"""An origin that covers more than this share of a class is a habit of naming and no paper or series."""
+"""An origin that covers more than this share of a class is a naming habit, not a paper or series."""
 UNMISTAKABLE = 6
-"""Digits from which on an origin means the same wherever it stands; shorter ones, as ``patient12``, may be numbered
-anew in each class."""
+"""Digits from which an origin means the same everywhere; shorter ones, such as ``patient12``, may start again in
+each class."""
 WORDS = 3
 """Words that make a title even without a digit; fewer, as in ``covid-p12-3.png``, may be a class and a patient."""
 _PAGE = re.compile(r"^(.+?)[-_ ]p\d+(?=[-_ %(]|$)", re.IGNORECASE)
@@ -192,9 +193,9 @@ _PICTURE = re.compile(
 
 
 def origin_of(path: Path | str) -> str:
-    """The paper or series that a file's name tells of; "" where it tells none.
+    """The paper or series that a file's name gives; "" if it gives none.
 
-    It is what stands before a page mark, as in ``2020.03.12.20034686-p17-91-1.png``; else what stands before the
+    It is what comes before a page mark, as in ``2020.03.12.20034686-p17-91-1.png``; else what comes before the
     number of a part of a figure, as in ``71%0.jpg``, and before the number of a picture, as in
     ``phantom-0003_012.png`` or ``patient12_slice5.png``. A word without a number, as in ``Covid (12).png``, is
     none.
@@ -214,7 +215,7 @@ def _numbered(text: str) -> bool:
 
 
 def origins(manifest: pd.DataFrame) -> "pd.Series[str]":
-    """The origin of each scan, as far as the names of all scans tell origins apart.
+    """The origin of each scan, as far as the names of all scans distinguish origins.
 
     Returns
     -------
@@ -223,12 +224,12 @@ def origins(manifest: pd.DataFrame) -> "pd.Series[str]":
     short number in two classes is not taken for one origin.
     """
     labels = manifest["label"]
-    told = pd.Series([origin_of(path) for path in manifest["path"]], index=manifest.index, dtype=object)
-    short = told.str.count(r"\d") < UNMISTAKABLE
-    told = told.where(~short | (told == ""), told + " (" + labels + ")")
-    files = told.groupby([manifest["source"], told]).transform("size")
-    share = told.groupby([manifest["source"], labels, told]).transform("size") / told.groupby(
+    named = pd.Series([origin_of(path) for path in manifest["path"]], index=manifest.index, dtype=object)
+    short = named.str.count(r"\d") < UNMISTAKABLE
+    named = named.where(~short | (named == ""), named + " (" + labels + ")")
+    files = named.groupby([manifest["source"], named]).transform("size")
+    share = named.groupby([manifest["source"], labels, named]).transform("size") / named.groupby(
         [manifest["source"], labels]
     ).transform("size")
-    widest = share.groupby([manifest["source"], told]).transform("max")
-    return told.where((files > 1) & (widest <= MOST), "")
+    widest = share.groupby([manifest["source"], named]).transform("max")
+    return named.where((files > 1) & (widest <= MOST), "")

@@ -1,5 +1,5 @@
-"""Features of small pictures that hold little of the disease, or nothing: the border, the outside of the lungs,
-grey levels, a thumbnail."""
+"""Features of small pictures that show little or nothing of the disease: the border, the outside of the lungs, grey
+levels, a thumbnail."""
 
 import cv2
 import numpy as np

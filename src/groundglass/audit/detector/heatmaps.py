@@ -1,4 +1,4 @@
-"""Where a detector's heatmap lies: on the lungs, on the lesions, or elsewhere."""
+"""GG204 and GG205: whether a detector's heatmap is on the lungs, and whether it explains the answer."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Place:
-    """How much lies on a place, as shares in [0, 1], each of shape (slices,).
+    """How much of the heatmaps is on a place, as shares in [0, 1], each of shape (slices,).
 
     Attributes
     ----------
     evidence
         Of the positive evidence.
     area
-        Of the area that the model saw: what a map that lies evenly has there.
+        Of the area that the model saw: what an even map has there.
     best
-        Of a map of the same grid that lies on the place alone, as far as its coarse cells allow.
+        Of a map of the same grid that is on the place alone, as far as its coarse cells allow.
     """
 
     evidence: Floats
@@ -40,7 +40,7 @@ class Place:
     best: Floats
 
     def aim(self, units: NDArray[np.intp], seed: int = 0) -> Estimate:
-        """How well the evidence is aimed at the place: 0 if it lies evenly, 1 if it lies there as well as it can.
+        """How well the evidence is aimed at the place: 0 if it is even, 1 if it is there as far as possible.
 
         Negative where it avoids the place. From the means over slices, with an interval by a bootstrap of
         ``units``, shape (slices,).
@@ -82,7 +82,7 @@ def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentatio
 
 
 def _positive(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """What each pixel of a slice says for COVID-19: float32, the slice's shape, none negative."""
+    """Evidence for COVID-19 at each pixel of a slice: float32, the slice's shape, none negative."""
     return np.maximum(evidence_map(finding, preprocessing), 0)
 
 
@@ -91,14 +91,14 @@ def _share(heat: NDArray[np.float32], mask: Mask) -> float:
 
 
 def _on_grid(finding: SliceFinding, preprocessing: Preprocessing, mask: Mask) -> NDArray[np.float32]:
-    """The share of each cell of the heatmap's grid that lies on the mask."""
+    """The share of each cell of the heatmap's grid that is on the mask."""
     plain = preprocessing.model_copy(update={"clahe": None, "pad_value": 0.0})
     laid = plain.place(mask[finding.region.slices].astype(np.float32)).astype(np.float32)
     return np.asarray(cv2.resize(laid, finding.evidence.shape[::-1], interpolation=cv2.INTER_AREA))
 
 
 SHARES = (0.05, 0.10, 0.20, 0.40)
-"""Of the area that the model sees, what is taken away."""
+"""Of the area that the model sees, what is blacked out."""
 
 
 def fading(picture: Picture, order: NDArray[np.intp]) -> Iterator[Picture]:
@@ -162,7 +162,7 @@ def pixel_order(
 def deletion_curves(
     trial: Trial, places: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probability as more and more is taken away, the hottest first, and in random order of the same grid.
+    """Probability as more and more is blacked out, the hottest first, and in random order of the same grid.
 
     Parameters
     ----------
@@ -196,25 +196,25 @@ def area_under(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 LEAST_AIM = 0.25
-"""Where evidence is aimed less well at the lungs, between 0 of an even map and 1 of one on the lungs, the check
-speaks. A map on lesions at the lungs' border bleeds outside, so that much less than 1 is no fault."""
+"""An aim at the lungs below this, between 0 for an even map and 1 for one on the lungs, is a finding. A map on
+lesions at the lungs' border extends outside, so much less than 1 is not a fault."""
 LEAST_SLICES = 10
 
 
 class HeatmapPlace(Check[Trial]):
-    """Evidence inside the lungs; a warning where it surely is less than a quarter of the way from even to aimed."""
+    """Evidence inside the lungs; a warning where it is surely less than a quarter of the way from even to aimed."""
 
     code = "GG204"
     title = "Looks outside the lungs"
     severity = "warning"
     needs = ("lungs",)
     remedy = (
-        "Look at the heatmaps of the files below for what they lie on, such as a border, a letter or the table, "
-        "and take that away from the training data; GG201 tells whether it decides the answer."
+        "Look at the heatmaps of the files below for what they highlight, such as a border, a letter or the table, "
+        "and remove that from the training data. GG201 tells whether it decides the answer."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where too few slices with lungs are called covid."""
+        """Raises NotApplicable where too few slices with lungs are called covid."""
         called = called_covid(subject)
         places = called[np.array([subject.segmentations[place].found for place in called], dtype=bool)]
         if len(places) < LEAST_SLICES:
@@ -227,9 +227,9 @@ class HeatmapPlace(Check[Trial]):
         grid = " x ".join(map(str, subject.findings[0].evidence.shape))
         return Result(
             "warning" if found else None,
-            f"On {len(places)} slices called covid, {lungs.evidence.mean():.0%} of the evidence for COVID-19 lies "
-            f"inside the lungs. A map that lies evenly would have {lungs.area.mean():.0%} there, and one of "
-            f"{grid} cells that lies on the lungs alone {lungs.best.mean():.0%}.",
+            f"On {len(places)} slices called covid, {lungs.evidence.mean():.0%} of the evidence for COVID-19 is "
+            f"inside the lungs. An even map would have {lungs.area.mean():.0%} there, and a map of {grid} cells "
+            f"on the lungs alone {lungs.best.mean():.0%}.",
             figure=aim,
             measure="aim at the lungs, 0 for an even map and 1 for one on the lungs alone",
             files=_least_inside(subject, places, lungs) if found else (),
@@ -270,12 +270,12 @@ class Deletion(Check[Trial]):
     title = "Heatmap does not explain the answer"
     severity = "warning"
     remedy = (
-        "Do not read these heatmaps as the reason of an answer. If that is what they are for, export the "
-        "detector with a heatmap of its own classifier (class activation of the last layer)."
+        "Do not read these heatmaps as the reason for an answer. If that is their purpose, export the detector "
+        "with a heatmap of its own classifier (class activation of the last layer)."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where too few slices are called covid."""
+        """Raises NotApplicable where too few slices are called covid."""
         seed = subject.material.seed
         places = some_of(called_covid(subject), MOST_SLICES, seed)
         if len(places) < LEAST_DELETION_SLICES:

@@ -1,4 +1,4 @@
-"""Whether probabilities are too extreme or too high: calibration slope and intercept, and the ECE to expect.
+"""GG207 and GG208: whether probabilities are too extreme or too high, and whether the threshold still fits.
 
 Cox 1958, Two further applications of a model for binary regression, doi 10.1093/biomet/45.3-4.562; Van Calster et
 al. 2019, Calibration: the Achilles heel of predictive analytics, doi 10.1186/s12916-019-1466-7.
@@ -25,8 +25,8 @@ from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 CERTAIN = 1e-6
 """Probabilities are held this far from 0 and 1, whose logits are infinite."""
 ROUNDS, SETTLED = 15, 1e-6
-"""Newton's method is done where no coefficient moves by more; where so many rounds are not enough, the classes are
-parted wholly, or nearly so, and there is no answer."""
+"""Newton's method ends when no coefficient moves by more; if so many rounds are not enough, the classes are
+separated completely, or nearly so, and there is no answer."""
 SIMULATED = 1000
 """Sets of labels that are drawn from the probabilities."""
 
@@ -50,7 +50,7 @@ def calibration_slope(
 
     Returns
     -------
-    An estimate without a value where the probability parts the classes wholly, or there is one only.
+    An estimate without a value where the probability separates the classes completely, or there is only one.
     """
     logits = _logits(probability)
     columns = np.column_stack([np.ones_like(logits), logits])
@@ -78,7 +78,7 @@ def _regression(columns: Floats, offset: Floats, truth: NDArray[np.bool_], weigh
     """Coefficients of a logistic regression under each weighting, by Newton's method.
 
     ``columns`` are (slices, coefficients) and ``weights`` (weightings, slices); the result is (weightings,
-    coefficients), NaN where it does not settle, as where the classes are parted wholly.
+    coefficients), NaN where it does not converge, as where the classes are separated completely.
     """
     products = columns[:, :, None] * columns[:, None, :]
     tiny = np.eye(columns.shape[1]) * 1e-12
@@ -187,7 +187,7 @@ def rechosen(
 
 
 def _right(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> Floats:
-    """Columns whose weighted sums are positives called so, positives, others called so, others."""
+    """Columns whose weighted sums are positives called positive, positives, controls called negative, controls."""
     return np.column_stack([truth & called, truth, ~truth & ~called, ~truth]).astype(float)
 
 
@@ -216,9 +216,9 @@ def _crossed(
 SURELY = 0.975
 """The ECE must pass this share of those that calibrated probabilities show by chance."""
 NEGLIGIBLE = 0.02
-"""A smaller ECE is let pass, however many slices show it."""
+"""A smaller ECE passes, however many slices there are."""
 LEAST = 50
-"""Slices below which a calibration error says nothing."""
+"""Slices below which a calibration error means nothing."""
 
 
 class Calibration(Check[Trial]):
@@ -232,16 +232,16 @@ class Calibration(Check[Trial]):
     severity = "warning"
     needs: ClassVar = ("two classes",)
     remedy = (
-        "Do not show the probability as a chance of COVID-19 on such slices; fit the temperature, or slope and "
-        "intercept, anew on labelled slices of the place of use that are not tested on."
+        "Do not show the probability as a chance of COVID-19 on such slices. Fit the temperature, or slope and "
+        "intercept, again on labelled slices from the place of use that are not tested on."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where there are too few slices."""
+        """Raises NotApplicable where there are too few slices."""
         truth, units, seed = subject.material.truth, subject.material.units, subject.material.seed
         if len(truth) < LEAST:
             raise NotApplicable(
-                f"Of {len(truth)} slices, under {LEAST}, a calibration error is mostly chance."
+                f"On {len(truth)} slices, fewer than {LEAST}, a calibration error is mostly chance."
             )
         probability = subject.predictions["probability"].to_numpy(dtype=float)
         error = _ece(truth, probability, units, seed)
@@ -253,9 +253,10 @@ class Calibration(Check[Trial]):
         words = _in_words(level, intercept, calibration_slope(truth, probability, units, seed))
         return Result(
             "warning" if above else None,
-            f"The probabilities lie {format_estimate(error, 3)} off what is observed (ECE); calibrated ones would "
-            f"by chance lie {chance.mean():.3f} off on as many slices and patients, and seldom over {seldom:.3f}. "
-            f"{words} {_brier_in_words(brier(truth, probability), brier_parts(truth, probability))}",
+            f"The probabilities are off by {format_estimate(error, 3)} from what is observed (ECE); calibrated "
+            f"ones would by chance be off by {chance.mean():.3f} on as many slices and patients, and seldom more "
+            f"than {seldom:.3f}. {words} "
+            f"{_brier_in_words(brier(truth, probability), brier_parts(truth, probability))}",
             figure=error,
             measure="ECE",
             header=("probability", "slices", "mean probability", "share labelled covid"),
@@ -272,7 +273,7 @@ def _ece(truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp],
 def _in_words(level: tuple[float, float], intercept: Estimate, slope: Estimate) -> str:
     """Whether the probabilities are too high, and too extreme; ``level`` is their mean and the share of covid."""
     high = _beside(
-        intercept, 0.0, below="which is too high", above="which is too low", within="which chance may explain"
+        intercept, 0.0, below="which is too high", above="which is too low", within="which may be chance"
     )
     extreme = _beside(
         slope,
@@ -296,7 +297,7 @@ def _beside(figure: Estimate, wanted: float, *, below: str, above: str, within: 
 def _brier_in_words(score: float, parts: BrierParts) -> str:
     return (
         f"The Brier score of {score:.3f} is {parts.uncertainty:.3f} for the mixture of classes (uncertainty), "
-        f"less {parts.resolution:.3f} for what is told apart (resolution), plus {parts.reliability:.3f} for "
+        f"minus {parts.resolution:.3f} for what is distinguished (resolution), plus {parts.reliability:.3f} for "
         f"miscalibration (reliability) and {parts.within_bins:.3f} within bins."
     )
 
@@ -330,17 +331,17 @@ class ThresholdCarriesOver(Check[Trial]):
     severity = "error"
     needs: ClassVar = ("two classes",)
     remedy = (
-        "Do not use the verdicts on such slices. Where the AUC here is good, choose the threshold anew on labelled "
-        "slices of the place of use that are not tested on; where it is near 0.5, no threshold helps."
+        "Do not use the verdicts on such slices. If the AUC here is good, choose the threshold again on labelled "
+        "slices from the place of use that are not tested on; if it is near 0.5, no threshold helps."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where a class comes from fewer than five groups."""
+        """Raises NotApplicable where a class comes from fewer than five groups."""
         answers = subject.predictions
         answered = answers["verdict"].isin((POSITIVE, NEGATIVE)).to_numpy(dtype=bool)
         truth = subject.material.truth[answered]
         if truth.all() or not truth.any():
-            raise NotApplicable("The detector answers no slice of one of the classes.")
+            raise NotApplicable("The detector answers no slice of one class.")
         probability = answers["probability"].to_numpy(dtype=float)[answered]
         units, seed = subject.material.units[answered], subject.material.seed
         compared = rechosen(truth, probability, units, subject.threshold, seed)
@@ -375,7 +376,7 @@ def _message(threshold: float, here: Evaluation, compared: Rechosen, validation:
         f"At the bundle's threshold of {threshold:.2f} balanced accuracy is {format_estimate(compared.given)}"
         f"{chance}, with {found}{told}. A threshold chosen here, for each slice without those of its group, would "
         f"give {format_estimate(compared.chosen)}, {_cost(compared.lost)}; "
-        f"{compared.best:.2f} would be best here, but may not be used: the same slices would choose and judge it."
+        f"{compared.best:.2f} would be best here, but must not be used: the same slices would choose and judge it."
     )
 
 

@@ -78,7 +78,7 @@ ROBUSTNESS: Mapping[str, PictureChange] = {
     f"given noise of {NOISE:.0%} of the grey scale": _with_noise,
     f"cropped by {CROP:.0%} a side": _cropped,
 }
-"""Small changes that leave the diagnosis as it is, by what is done; each from a picture to a picture.
+"""Small changes that do not affect the diagnosis, by name; each from a picture to a picture.
 
 A window of level 0.5 and width 1 in shares of the grey scale would change nothing.
 """
@@ -86,12 +86,12 @@ A window of level 0.5 and width 1 in shares of the grey scale would change nothi
 
 MOST_SLICES = 200
 NOTED, TELLING = 5.0, 10.0
-"""Flips of a hundred verdicts that, if they are sure, are worth a note and a warning."""
+"""Flips in a hundred verdicts that are, if sure, worth a note and a warning."""
 
 
 @dataclass(frozen=True)
-class _Shaken:
-    """What a change does: flips of a hundred verdicts, change of the probability, and which slices flip."""
+class _Effect:
+    """The effect of a change: flips in a hundred verdicts, change of the probability, and which slices flip."""
 
     name: str
     flips: Estimate
@@ -100,46 +100,46 @@ class _Shaken:
 
 
 class Robustness(Check[Trial]):
-    """Flips of a hundred verdicts under harmless changes.
+    """Flips in a hundred verdicts under harmless changes.
 
-    A note where the worst change surely flips over 5 of a hundred, a warning where over 10.
+    A note where the worst change surely flips more than 5 in a hundred, a warning where more than 10.
     """
 
     code = "GG206"
     title = "Verdict flips under harmless changes"
     severity = "warning"
     remedy = (
-        "Train with the changes that flip verdicts as augmentation, and report slices near the threshold as "
+        "Use the changes that flip verdicts as augmentation in training, and report slices near the threshold as "
         "uncertain."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look."""
+        """Change a sample of the slices in every way and answer them again."""
         places = some_of(np.arange(len(subject.paths)), MOST_SLICES, subject.material.seed)
-        shaken = [_shaken(subject, places, name, change) for name, change in ROBUSTNESS.items()]
-        shaken.sort(key=lambda one: one.flips.value or 0, reverse=True)
-        worst = shaken[0]
+        effects = [_effect(subject, places, name, change) for name, change in ROBUSTNESS.items()]
+        effects.sort(key=lambda one: one.flips.value or 0, reverse=True)
+        worst = effects[0]
         return Result(
             _severity(worst.flips),
             f"The verdict of {format_estimate(worst.flips, 1)} in a hundred slices flips when the slice is "
-            f"{worst.name}: the worst of {len(shaken)} harmless changes, tried on {len(places)} slices. The median "
-            f"of the changes flips {np.median([one.flips.value or 0 for one in shaken]):.1f}.",
+            f"{worst.name}: the worst of {len(effects)} harmless changes, tried on {len(places)} slices. The "
+            f"median of the changes flips {np.median([one.flips.value or 0 for one in effects]):.1f}.",
             figure=worst.flips,
             measure="verdicts in a hundred that the worst harmless change flips",
             files=tuple(subject.paths[place] for place in places[worst.flipped]),
             header=("change", "flips in a hundred verdicts", "mean change of the probability"),
             rows=tuple(
-                (one.name, format_estimate(one.flips, 1), format_estimate(one.shift)) for one in shaken
+                (one.name, format_estimate(one.flips, 1), format_estimate(one.shift)) for one in effects
             ),
         )
 
 
-def _shaken(trial: Trial, places: NDArray[np.intp], name: str, change: PictureChange) -> _Shaken:
+def _effect(trial: Trial, places: NDArray[np.intp], name: str, change: PictureChange) -> _Effect:
     before = trial.probability[places]
     after = trial.answer(change(trial.scans[place].pixels) for place in places)
     flipped = (before >= trial.threshold) != (after >= trial.threshold)
     units, seed = trial.units[places], trial.material.seed
-    return _Shaken(name, mean(100.0 * flipped, units, seed), mean(after - before, units, seed), flipped)
+    return _Effect(name, mean(100.0 * flipped, units, seed), mean(after - before, units, seed), flipped)
 
 
 def _severity(flips: Estimate) -> Severity | None:

@@ -11,33 +11,30 @@ from groundglass.bundle.fingerprints import ALIKE, Fingerprints, file_print, mir
 from groundglass.evaluate.evaluation import Estimate
 
 FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture mirrored"
-"""How a slice was known again, the surest first."""
+"""How a slice was recognised, the surest first."""
 
 
 class SeenInTraining(Check[Trial]):
-    """Slices known again by the fingerprints of the training and validation part that the bundle holds.
-
-    An error wherever there is one.
-    """
+    """Recognises slices by the fingerprints of the training and validation part in the bundle; any is an error."""
 
     code = "GG210"
     title = "Tested on what it was trained on"
     severity = "error"
     remedy = (
-        "Leave the slices below out of the test, and all others of their patients, and give the figures without "
-        "them; then look for how they got into both parts."
+        "Leave the slices below, and all others of their patients, out of the test, and report the figures without "
+        "them. Then find out how they got into both parts."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where the bundle holds no fingerprints."""
+        """Raises NotApplicable where the bundle has no fingerprints."""
         known = subject.detector.bundle.fingerprints
         if known is None:
             raise NotApplicable(
-                "The bundle holds no fingerprints of the slices that it was trained on: it was exported by an "
-                "earlier version. Exporting its run anew adds them."
+                "The bundle has no fingerprints of the slices that it was trained on: it was exported by an "
+                "earlier version. Exporting its run again adds them."
             )
         paths = [str(path) for path in subject.material.paths]
-        how, where, apart = _known_again(paths, subject.material.pictures.grey, known)
+        how, where, apart = _recognised(paths, subject.material.pictures.grey, known)
         rows = tuple(
             (
                 paths[row],
@@ -58,10 +55,10 @@ class SeenInTraining(Check[Trial]):
         )
 
 
-def _known_again(
+def _recognised(
     paths: list[str], grey: NDArray[np.uint8], known: Fingerprints
 ) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
-    """How each slice is known again, "" for not, the place in ``known``, and how many bits differ."""
+    """How each slice is recognised, "" if it is not, its place in ``known``, and how many bits differ."""
     pictures = np.array([picture_print(picture) for picture in grey])
     apart, where = nearest(pictures, known.pictures)
     turned, elsewhere = nearest(mirrored(pictures), known.pictures)
@@ -76,15 +73,15 @@ def _known_again(
 
 
 def _message(how: NDArray[np.str_], parts: list[str], tested: int, known: int) -> str:
-    patients = "Whether other slices show the same patients, fingerprints cannot tell."
+    patients = "Fingerprints cannot tell whether other slices show the same patients."
     if not parts:
         return (
-            f"None of the {tested} slices is among the {known} of the training and validation part, by file or by "
-            f"picture, mirrored too. {patients}"
+            f"None of the {tested} slices is among the {known} of the training and validation part, by file, by "
+            f"picture or by mirrored picture. {patients}"
         )
     told = ", ".join(f"{(how == kind).sum()} as {kind}" for kind in (FILE, PICTURE, MIRRORED))
     return (
         f"{len(parts)} of the {tested} slices tested are among the {known} that the detector was trained and "
         f"chosen on: {told}; {parts.count('training')} of the training part, {parts.count('validation')} of the "
-        f"validation part. Its answers to them are no test. {patients}"
+        f"validation part. Its answers to them test nothing. {patients}"
     )

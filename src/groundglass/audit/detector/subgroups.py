@@ -1,4 +1,4 @@
-"""How a detector does on subsets of the slices, and on the others beside each."""
+"""GG209: how a detector does on each subgroup of the slices, compared with all other slices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 RESAMPLES = 2000
 LEAST = 20
-"""Slices below which a subset is not judged."""
+"""Slices below which a subgroup is not judged."""
 LEAST_UNITS = 5
 """Patients or groups of each class below which an interval of the AUC means nothing."""
 ALPHA = 0.05
@@ -60,10 +60,10 @@ def confidence_for(subsets: int) -> float:
 
 
 def why_not(truth: Mask, units: NDArray[np.intp], within: Mask) -> str:
-    """Why a subset is not judged, "" where it is; all of shape (slices,), as of :func:`compare`."""
+    """Why a subset is not judged, "" if it is; parameters as in :func:`compare`."""
     if within.sum() < LEAST:
         return f"under {LEAST} slices"
-    for name, part in (("", within), ("the others: ", ~within)):
+    for name, part in (("", within), ("the other slices: ", ~within)):
         fewest = min(len(np.unique(units[part & (truth == label)])) for label in (True, False))
         if fewest < LEAST_UNITS:
             return name + (f"a class of {fewest} patients or groups" if fewest else "one class")
@@ -91,7 +91,7 @@ def compare(
     units
         The group of each slice, numbered from 0, shape (slices,).
     subsets
-        Which slices are in each, bool, shape (slices,), such that :func:`why_not` says nothing.
+        Which slices are in each, bool, shape (slices,); only those that :func:`why_not` accepts.
     seed
         Of the bootstrap.
 
@@ -126,7 +126,7 @@ def compare(
 
 
 SUBGROUP_RESAMPLES = 1000
-HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the others", "accuracy")
+HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the other slices", "accuracy")
 Row = tuple[str, str, str, str, str, str]
 
 
@@ -142,18 +142,18 @@ class Subgroups(Check[Trial]):
     severity = "warning"
     needs: ClassVar = ("two classes",)
     remedy = (
-        "Give the figures of the subgroups beside those of all slices, do not use the detector where it fails, and "
-        "look for what these slices have in common, to train on more of their kind."
+        "Report the figures of the subgroups with those of all slices, do not use the detector where it fails, and "
+        "find out what these slices have in common, to train on more like them."
     )
 
     def run(self, subject: Trial) -> Result:
-        """Look; raises NotApplicable where the slices differ in nothing that is looked at."""
+        """Raises NotApplicable where there are no subgroups."""
         material = subject.material
         named = subgroups(material)
         patients = _per_patient(subject)
         if not named and patients is None:
             raise NotApplicable(
-                "All slices are of one source, size and format, and none names its patient: there is no subgroup."
+                "All slices have one source, size and format, and none names its patient: there are no subgroups."
             )
         reasons = {name: why_not(material.truth, material.units, within) for name, within in named.items()}
         judged = _judged(subject, {name: within for name, within in named.items() if not reasons[name]})
@@ -230,7 +230,7 @@ def _judged(trial: Trial, named: dict[str, Mask]) -> dict[str, Subset]:
 
 
 def _worse(judged: dict[str, Subset]) -> list[str]:
-    """Subgroups whose AUC is surely below that of the others, the lowest first."""
+    """Subgroups whose AUC is surely below that of the other slices, the lowest first."""
     lower = [name for name, one in judged.items() if one.more.high is not None and one.more.high < 0]
     return sorted(lower, key=lambda name: judged[name].auc.value or 0.0)
 
@@ -249,7 +249,7 @@ def _per_patient(trial: Trial) -> Evaluation | None:
 
 def _message(judged: dict[str, Subset], worse: list[str], worst: str) -> str:
     if not judged:
-        return "No subgroup is large enough, and of both classes, to be judged."
+        return "No subgroup is large enough, with both classes, to be judged."
     confidence = f"{confidence_for(len(judged)):.1%}"
     corrected = f"intervals of {confidence}, corrected for {len(judged)} subgroups by Bonferroni"
     if worse:
@@ -257,7 +257,7 @@ def _message(judged: dict[str, Subset], worse: list[str], worst: str) -> str:
             f"{name}: AUC {format_estimate(one.auc)}, on the other slices {format_estimate(one.others)}"
             for name, one in ((name, judged[name]) for name in worse)
         )
-        return f"The detector does worse on a part of the slices ({corrected}). {told}."
+        return f"The detector does worse on some slices ({corrected}). {told}."
     return (
         f"On no subgroup is the AUC surely lower than on the other slices; it is lowest, "
         f"{format_estimate(judged[worst].auc)}, for {worst} ({corrected})."
@@ -267,7 +267,7 @@ def _message(judged: dict[str, Subset], worse: list[str], worst: str) -> str:
 def _patients_message(slices: Evaluation, patients: Evaluation | None) -> str:
     auc = format_estimate(slices.metrics["roc_auc"])
     if patients is None:
-        return f"Per slice the AUC is {auc}; per patient it cannot be told, since no slice names its patient."
+        return f"Per slice the AUC is {auc}; per patient it is unknown, since no slice names its patient."
     return f"Per slice the AUC is {auc}, per patient {format_estimate(patients.metrics['roc_auc'])}."
 
 
