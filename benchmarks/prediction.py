@@ -16,10 +16,10 @@ import numpy as np
 
 from common import Cost, Row, in_turn, machine, parser, prepare_slices, run_command, show, spread, timed
 from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin, untrained_bundle
-from groundglass.bundle.store import BundleError
 from groundglass.commands.predict import predict
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
+from groundglass.errors import BundleError
 from groundglass.scan.find import read_scan
 
 GROUNDGLASS = Path(sys.executable).with_name("groundglass")

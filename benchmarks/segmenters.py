@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from common import Row, in_turn, machine, show, spread, timed
 from groundglass.bundle.engine import Engine
-from groundglass.bundle.store import BundleError
+from groundglass.errors import BundleError
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle, SegmenterFacts

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from groundglass import __version__
-from groundglass.bundle.facts import Part, TrainingFacts
+from groundglass.bundle.facts import Choice, Part, TrainingFacts
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import SegmenterBundle, SegmenterFacts
 
@@ -52,19 +52,18 @@ def _facts(graph: bytes, size: tuple[int, int]) -> SegmenterFacts:
         groundglass=__version__,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         preprocessing=Preprocessing(size=size, channels=1, mean=0.0, std=1.0),
-        chosen=("thresholds: by hand",),
+        chosen=(Choice(what="thresholds", criterion="by hand"),),
         training=TrainingFacts(
             dataset="none",
             sources=("none",),
             title="No data",
             licence="none",
             citation="none",
-            split="none",
+            splits={"none": "none"},
             parts={"train": Part(slices=0, positive=0)},
             fingerprint="",
             seed=0,
             best_epoch=0,
             versions={},
         ),
-        validation={},
     )

@@ -67,7 +67,7 @@ def test_a_spoilt_dataset_is_told_in_table_json_page_and_exit_code(spoilt: Path)
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
     page = Path("out/report.html").read_text()
     assert "opposite.png" in page
-    assert "no medical device" in page
+    assert "not a medical device" in page
     everything = json.loads(Path("out/audit.json").read_text())
     assert {outcome["status"] for outcome in everything["outcomes"]} == {"found", "passed", "not applicable"}
     assert len(everything["fingerprint"]) == 64

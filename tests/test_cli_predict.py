@@ -40,7 +40,7 @@ def test_a_volume_is_one_line(series: Path) -> None:
     assert " ml)" in line
     assert "CT-1, mild" in line
     assert str(series) in line
-    assert "no medical device" in err
+    assert "not a medical device" in err
 
 
 def test_with_a_folder_the_report_is_named(series: Path, tmp_path: Path) -> None:

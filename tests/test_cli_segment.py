@@ -44,7 +44,7 @@ def test_segment_prints_a_line_a_slice_and_the_folder(bundle: Path, slices: Path
     assert "right" in first.split("left")[0]
     assert "5 more in out/shares.csv" in more
     assert last.endswith(": out")
-    assert done.stderr == "Research use only; no medical device.\n"
+    assert done.stderr == "Research use only; not a medical device.\n"
     assert (Path("out") / "overlays" / "copy-0.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Groundglass: COVID-19 detection in chest CT. Research use; no medical device.
+"""Groundglass: COVID-19 detection in chest CT. Research use; not a medical device.
 
 The names below are loaded when they are first used, so that ``import groundglass`` stays fast.
 """

@@ -7,6 +7,10 @@ class GroundglassError(Exception):
     """Anything that the user can put right; the message says how."""
 
 
+class BundleError(GroundglassError):
+    """A bundle that is missing, damaged, of another kind or made for another version."""
+
+
 class ScanError(GroundglassError):
     """A file that cannot be read as a chest CT slice.
 

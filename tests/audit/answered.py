@@ -9,6 +9,7 @@ import pandas as pd
 
 from groundglass.audit.material import SIDE, Material, SmallPictures
 from groundglass.audit.trial import Trial
+from groundglass.bundle.evaluation import Evaluation
 from groundglass.detect.patient_rule import default_rule
 from groundglass.labels import NEGATIVE, POSITIVE
 
@@ -24,7 +25,7 @@ def answered(
     headers: dict[str, Any] | None = None,
     verdict: Sequence[str] | None = None,
     threshold: float = 0.5,
-    validation: dict[str, str] | None = None,
+    validation: Evaluation | None = None,
 ) -> Trial:
     """A trial whose slices are patients of their own, named only where ``patient`` is given."""
     rows = len(truth)
@@ -43,8 +44,6 @@ def answered(
     material.headers = pd.DataFrame(PNG | (headers or {}), index=range(rows))
     given = np.where(probability >= threshold, POSITIVE, NEGATIVE) if verdict is None else verdict
     predictions = manifest.assign(group="", score=probability, probability=probability, verdict=given)
-    facts = SimpleNamespace(
-        threshold=threshold, validation=validation or {}, patient_rule=default_rule(threshold)
-    )
+    facts = SimpleNamespace(threshold=threshold, validation=validation, patient_rule=default_rule(threshold))
     detector: Any = SimpleNamespace(bundle=SimpleNamespace(facts=facts, fingerprints=None))
     return Trial(detector, material, predictions, None, external=True, part="test")

@@ -15,7 +15,7 @@ from PIL import Image
 from groundglass import __version__
 from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
-from groundglass.bundle.facts import Part, TrainingFacts
+from groundglass.bundle.facts import Choice, Part, TrainingFacts
 from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import labelled_predictions
@@ -183,20 +183,19 @@ def _facts(graph: bytes) -> BundleFacts:
         groundglass=__version__,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         preprocessing=Preprocessing(size=(SIDE, SIDE), channels=1, mean=0.0, std=1.0),
-        chosen=("weights: by hand",),
+        chosen=(Choice(what="weights", criterion="by hand"),),
         training=TrainingFacts(
             dataset="none",
             sources=("none",),
             title="No data",
             licence="none",
             citation="none",
-            split="none",
+            splits={"none": "none"},
             parts={"train": Part(slices=0, positive=0)},
             fingerprint="",
             seed=0,
             versions={},
         ),
-        validation={},
         temperature=1.0,
         threshold=0.5,
     )

@@ -18,7 +18,7 @@ from groundglass.audit.check import (
 )
 from groundglass.audit.material import Material
 from groundglass.audit.trial import Trial
-from groundglass.evaluate.evaluation import Estimate
+from groundglass.bundle.evaluation import Estimate
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit-checks.md"
 CHECKS = [*checks_in(data), *checks_in(detector)]

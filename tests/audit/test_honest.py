@@ -17,7 +17,7 @@ from groundglass.audit.honest import (
     HonestCard,
     Known,
 )
-from groundglass.evaluate.evaluation import Estimate
+from groundglass.bundle.evaluation import Estimate
 
 DOCS = Path(__file__).parents[2] / "docs" / "honest-numbers.md"
 

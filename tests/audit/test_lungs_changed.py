@@ -17,7 +17,7 @@ from groundglass.audit.detector.lungs import (
 )
 from groundglass.audit.measures import auc_drop, estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Trial, some_of
-from groundglass.evaluate.evaluation import Estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.scan.scan import Scan
 
 CHECKS: list[type[Check[Trial]]] = [LungsRemoved, OnlyLungs, BackgroundsSwapped]

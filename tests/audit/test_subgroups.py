@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.detector import subgroups as subsets
 from groundglass.audit.detector.subgroups import Subgroups, compare, confidence_for, subgroups
-from groundglass.evaluate.evaluation import format_estimate
+from groundglass.bundle.evaluation import format_estimate
 from groundglass.evaluate.metrics import evaluate_patients
 
 COUNT = 300

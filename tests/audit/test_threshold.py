@@ -4,13 +4,13 @@ from answered import answered
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_curve
 
+from evaluations import evaluation
 from groundglass.audit import measures as figures
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.detector import probabilities as threshold
 from groundglass.audit.detector.probabilities import ThresholdCarriesOver, rechosen
+from groundglass.bundle.evaluation import Estimate
 from groundglass.labels import NOT_A_CHEST_CT
-
-VALIDATION = {"Sensitivity (recall)": "0.87 (0.77 to 0.96)", "Specificity": "0.78 (0.68 to 0.88)"}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,13 @@ def probabilities(apart, count=200, seed=0):
 
 def test_a_threshold_that_serves_passes_with_its_figures():
     truth, probability = probabilities(3)
-    result = ThresholdCarriesOver().run(answered(truth, probability, validation=VALIDATION))
+    validation = evaluation(0.8)
+    shown = {
+        "sensitivity": Estimate(value=0.87, low=0.77, high=0.96),
+        "specificity": Estimate(value=0.78, low=0.68, high=0.88),
+    }
+    validation = validation.model_copy(update={"metrics": validation.metrics | shown})
+    result = ThresholdCarriesOver().run(answered(truth, probability, validation=validation))
     called = probability >= 0.5
     assert result.severity is None
     assert result.figure.value == pytest.approx(balanced_accuracy_score(truth, called))
@@ -36,7 +42,7 @@ def test_a_threshold_that_serves_passes_with_its_figures():
     assert rows["Sensitivity (recall)"][0].startswith(f"{recall_score(truth, called):.2f} (")
     assert rows["Specificity"][0].startswith(f"{recall_score(~truth, ~called):.2f} (")
     assert rows["Specificity"][1] == "0.78 (0.68 to 0.88)"
-    assert rows["ROC AUC"][1] == "not recorded"
+    assert rows["ROC AUC"][1] == "0.80"
     assert "(on its validation part sensitivity 0.87 (0.77 to 0.96), specificity 0.78" in result.message
 
 

@@ -18,8 +18,8 @@ from groundglass.bundle.fingerprints import (
     nearest,
     picture_print,
 )
-from groundglass.bundle.store import BundleError
 from groundglass.detect.bundle import Bundle
+from groundglass.errors import BundleError
 from groundglass.files import sha256
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.preprocess import Preprocessing
@@ -140,17 +140,20 @@ PARTS = ["train"] * 4 + ["val"] * 2 + ["test", ""]
 
 def test_what_was_trained_and_chosen_on_is_kept_and_no_more(files: list[Path], slices: list[Picture]) -> None:
     kept = Fingerprints.of(files, PARTS, DATA)
-    assert (len(kept), kept.validation.sum(), kept.data) == (6, 2, DATA)
+    counted = sum(part in ("train", "val", "test") for part in PARTS)
+    assert (len(kept), (kept.parts == 1).sum(), kept.data) == (counted, 2, DATA)
+    assert (len(kept.trained()), set(kept.trained().parts.tolist())) == (6, {0, 1})
+    assert kept.parts_of([*files, Path(__file__)]) == [*PARTS, ""]
     for path, picture, part in list(zip(files, slices, PARTS, strict=True))[:6]:
         (place,) = np.flatnonzero((kept.files == file_print(path)).all(axis=1))
         assert kept.files[place].tobytes().hex() == sha256(path)[:32]
         assert (kept.pictures[place] == picture_print(picture)).all()
-        assert kept.validation[place] == (part == "val")
+        assert (kept.parts[place] == 1) == (part == "val")
 
 
 def test_the_bytes_are_few_the_same_in_any_order_and_come_back(files: list[Path]) -> None:
     content = Fingerprints.of(files, PARTS, DATA).to_bytes()
-    assert len(content) <= 48 + 6 * 49
+    assert len(content) <= 48 + 7 * 49
     order = np.random.default_rng(0).permutation(len(files))
     shuffled = Fingerprints.of([files[row] for row in order], [PARTS[row] for row in order], DATA)
     assert shuffled.to_bytes() == content
@@ -177,14 +180,14 @@ def test_an_exported_bundle_knows_the_slices_of_its_run(trained: Path, tmp_path:
     manifest = pd.read_csv(trained / "manifest.csv", keep_default_na=False)
     kept = bundle.fingerprints
     assert kept is not None
-    assert (len(kept), int(kept.validation.sum())) == (36, 12)
+    assert (len(kept), int((kept.parts == 1).sum())) == (48, 12)
     assert manifest["split"].value_counts().to_dict() == {"train": 24, "val": 12, "test": 12}
     paths = [trained / path for path in manifest.loc[manifest["split"] == "val", "path"]]
     assert {file_print(path).tobytes() for path in paths} == {
-        one.tobytes() for one in kept.files[kept.validation]
+        one.tobytes() for one in kept.files[kept.parts == 1]
     }
     pictures = np.array([picture_print(Preprocessing().picture(read_scan(path))) for path in paths])
-    assert nearest(pictures, kept.pictures[kept.validation])[0].max() == 0
+    assert nearest(pictures, kept.pictures[kept.parts == 1])[0].max() == 0
     bundle.write(tmp_path / "x.zip")
     zipped = Bundle.load(tmp_path / "x.zip").fingerprints
     assert zipped is not None
@@ -216,5 +219,5 @@ def test_the_shipped_detectors_know_the_slices_that_they_were_trained_on() -> No
     bundle = Bundle.load()
     parts = bundle.facts.training.parts
     assert bundle.fingerprints is not None
-    assert int((~bundle.fingerprints.validation).sum()) == parts["train"].slices
-    assert int(bundle.fingerprints.validation.sum()) == parts["val"].slices
+    assert int((bundle.fingerprints.parts == 0).sum()) == parts["train"].slices
+    assert int((bundle.fingerprints.parts == 1).sum()) == parts["val"].slices

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluations import evaluation, overlap_evaluation
 from groundglass.bundle.facts import EvaluationFacts
-from groundglass.bundle.store import BundleError, kind_of_bundle, shipped_bundles
+from groundglass.bundle.store import kind_of_bundle, shipped_bundles
 from groundglass.detect.bundle import Bundle
+from groundglass.errors import BundleError
 from groundglass.segment.segmenter import SegmenterBundle
 from segmenter_stub import threshold_segmenter
 
@@ -29,7 +31,7 @@ def detector_with_inner(folder: Path, segmenter: Path) -> Path:
     facts = shipped.facts.model_copy(
         update={"preprocessing": preprocessing, "segmenter_sha256": inner.facts.graph_sha256}
     )
-    Bundle(facts, shipped.graph, shipped.recipe, folder, inner).write(folder)
+    Bundle(facts, shipped.graph, shipped.recipe, folder, segmenter=inner).write(folder)
     return folder
 
 
@@ -103,7 +105,7 @@ def test_a_run_without_a_bundle_names_the_remedy(folder: Path, tmp_path: Path) -
         (lambda text: text[: len(text) // 2], r"bundle\.json is damaged"),
         (lambda text: "\udcff\udcfe", r"bundle\.json is damaged"),
         (lambda text: text.replace('"lung_threshold": 0.5', '"lung_threshold": 7'), "lung_threshold: .*less"),
-        (lambda text: text.replace('"format": 1', '"format": 2'), "does not fit this version .format"),
+        (lambda text: text.replace('"format": 2', '"format": 3'), "has format 3, and this version"),
         (lambda text: text.replace('"seed"', '"sead"'), "training.sead|training.seed"),
     ],
     ids=["half", "no text", "out of range", "newer", "unknown key"],
@@ -150,19 +152,19 @@ def test_a_zip_damaged_anywhere_is_a_bundle_error(folder: Path, tmp_path: Path) 
 
 
 def test_figures_are_entered_into_a_segmenters_folder_and_not_its_zip(folder: Path, tmp_path: Path) -> None:
-    common = {"part": "test", "external": False, "fingerprint": "f", "date": "2020-01-01", "slices": 3}
+    common = {"part": "test", "external": False, "fingerprint": "f", "date": "2020-01-01"}
     bundle = SegmenterBundle.load(folder)
     graph = (folder / "model.onnx").read_bytes()
-    for dataset, value in (("one", "0.7"), ("two", "0.8"), ("one", "0.9")):
-        bundle.record(EvaluationFacts(dataset=dataset, figures={"lung Dice": value}, **common))
+    for dataset, value in (("one", 0.7), ("two", 0.8), ("one", 0.9)):
+        bundle.record(EvaluationFacts(dataset=dataset, slices=overlap_evaluation(value), **common))
     again = SegmenterBundle.load(folder)
-    recorded = {e.dataset: e.figures["lung Dice"] for e in again.facts.evaluations}
-    assert recorded == {"two": "0.8", "one": "0.9"}
+    recorded = {e.dataset: e.slices.parts["lungs"].metrics["dice"].value for e in again.facts.evaluations}
+    assert recorded == {"two": 0.8, "one": 0.9}
     assert again.facts.kind == "segmenter"
     assert (folder / "model.onnx").read_bytes() == graph
     card = (folder / "MODEL_CARD.md").read_text()
-    assert "| lung Dice | 0.9 |" in card
-    assert "0.7" not in card
+    assert "| lung Dice, mean over cases | 0.900 |" in card
+    assert "0.700" not in card
     assert "| part | slices | COVID-19 | patients |" in card
     again.write(tmp_path / "x.zip")
     with pytest.raises(BundleError, match="not its zip"):
@@ -181,9 +183,7 @@ def test_a_detector_holds_the_segmenter_that_it_needs(folder: Path, tmp_path: Pa
         assert bundle.segmenter is not None
         assert (bundle.segmenter.facts, bundle.segmenter.graph) == (whole.facts, whole.graph)
     loaded.record(
-        EvaluationFacts(
-            dataset="x", part="all", external=True, fingerprint="", date="", slices=1, figures={"a": "1"}
-        )
+        EvaluationFacts(dataset="x", part="all", external=True, fingerprint="", date="", slices=evaluation())
     )
     again = Bundle.load(detector)
     assert (again.facts.evaluations[-1].dataset, again.facts.kind) == ("x", "detector")
@@ -201,12 +201,12 @@ def test_what_is_wrong_with_the_inner_segmenter_names_it(folder: Path, tmp_path:
     with pytest.raises(BundleError, match="no complete bundle"):
         Bundle.load(detector)
     inner.write_text(text)
-    evaluation = EvaluationFacts(
-        dataset="x", part="all", external=True, fingerprint="", date="", slices=1, figures={"a": "1"}
+    recorded = EvaluationFacts(
+        dataset="x", part="all", external=True, fingerprint="", date="", slices=evaluation()
     )
     bundle = Bundle.load(detector)
     assert bundle.segmenter is not None
-    bundle.segmenter.record(evaluation)  # of the segmenter, and not in place of the detector's facts
+    bundle.segmenter.record(recorded)  # of the segmenter, and not in place of the detector's facts
     assert Bundle.load(detector).facts.evaluations == bundle.facts.evaluations
 
 

@@ -9,13 +9,14 @@ import pytest
 from scipy.special import expit
 from typer.testing import CliRunner
 
+from evaluations import evaluation as made_up
 from groundglass.bundle.facts import EvaluationFacts
-from groundglass.bundle.store import BundleError, shipped_bundles
+from groundglass.bundle.store import shipped_bundles
 from groundglass.cli.app import app
 from groundglass.commands.abstain import Cases, calibrate, held_out
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.patient_rule import default_rule
-from groundglass.errors import GroundglassError
+from groundglass.errors import BundleError, GroundglassError
 from groundglass.evaluate.predictions import write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 
@@ -69,7 +70,7 @@ def test_it_is_entered_and_told(bundle: Bundle, csv: Path) -> None:
     assert "pooled.csv, fingerprint" in card
     assert found.ends() in card
     for one in result.held:
-        assert one.line() in card
+        assert str(one.choice()) in card
     assert [one.left_out for one in result.held] == ["elsewhere", "here", "there", "all"]
     assert sum(one.cases for one in result.held[:-1]) == result.held[-1].cases == 720
 
@@ -79,24 +80,23 @@ def test_another_choice_takes_its_place(bundle: Bundle, csv: Path) -> None:
     calibrate(bundle, csv, refit=True)
     calibrate(bundle, csv, coverage=0.8, refit=True)
     chosen = bundle.facts.chosen
-    for word in ("Temperature ", "Threshold ", "Uncertain "):
-        assert sum(line.startswith(word) for line in chosen) == 1
-    kept = [line for line in earlier if not line.startswith(("Temperature ", "Threshold "))]
-    assert list(chosen[: len(kept)]) == kept
-    assert "80% coverage" in chosen[-1]
+    new = ("calibration", "threshold", "uncertain")
+    assert [choice.what for choice in chosen[-3:]] == list(new)
+    assert list(chosen[:-3]) == [choice for choice in earlier if choice.what not in new]
+    assert "80% coverage" in chosen[-1].criterion
 
 
 def test_figures_of_before_are_marked(bundle: Bundle, csv: Path) -> None:
     evaluation = EvaluationFacts(
-        dataset="x", part="all", external=True, fingerprint="", date="", slices=1, figures={"ROC AUC": "0.8"}
+        dataset="x", part="all", external=True, fingerprint="", date="", slices=made_up(0.8)
     )
     bundle.record(evaluation)
     calibrate(bundle, csv)
     bundle.record(evaluation.model_copy(update={"dataset": "y"}))
-    marked = {one.dataset: one.figures.get("Verdicts", "") for one in bundle.facts.evaluations}
-    assert "evaluate anew" in marked["x"]
-    assert marked["y"] == ""
-    assert "evaluate anew" in bundle.facts.validation["Verdicts"]
+    marked = {one.dataset: one.superseded for one in bundle.facts.evaluations}
+    assert (marked["x"], marked["y"]) == (True, False)
+    assert bundle.facts.validation_superseded
+    assert "The verdicts were calibrated again since" in (bundle.source / "MODEL_CARD.md").read_text()
 
 
 def test_refitting_finds_temperature_and_bias(bundle: Bundle, tmp_path: Path) -> None:

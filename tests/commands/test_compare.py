@@ -10,13 +10,13 @@ import pytest
 from PIL import Image, ImageOps
 from sklearn.metrics import roc_auc_score
 
+from groundglass.bundle.evaluation import METRICS
 from groundglass.commands.compare import Outcome, compare_systems
 from groundglass.commands.members import Protocol
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.comparison import ENSEMBLE
 from groundglass.evaluate.comparison_report import headline
-from groundglass.evaluate.evaluation import METRICS
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.train.run import Run

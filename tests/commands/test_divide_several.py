@@ -5,7 +5,7 @@ import pytest
 
 from groundglass.data.splits import LeakageWarning
 from groundglass.errors import GroundglassError
-from groundglass.recipe.divide import divide, divided_again, divided_scans, named_sources, sources_of
+from groundglass.recipe.divide import divide, divided_scans, sources_of
 from groundglass.recipe.parts import Data
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
@@ -152,23 +152,6 @@ def test_files_in_two_datasets_are_refused(tmp_path: Path) -> None:
 def test_patients_named_alike_at_the_source_left_out_are_told_of(one_of_three: Data) -> None:
     with pytest.warns(LeakageWarning, match="named alike in south and elsewhere"):
         divided_scans(leaving_out(one_of_three, "south"), 0)
-
-
-def test_one_of_several_is_divided_again_alone(two: Data) -> None:
-    whole = parts(divided_scans(two, 5))
-    for part, scheme in zip(two.datasets, ("grouped", "grouped"), strict=True):
-        manifest = named_sources(_loaded(part.dataset), part.name)
-        divided, said = divided_again(manifest, part.dataset, two, 5)
-        assert parts(divided).items() <= whole.items()
-        assert said == scheme
-    with pytest.raises(GroundglassError, match=r"is none of its datasets \(.*a.csv, .*south.csv\)"):
-        divided_again(manifest, "elsewhere.csv", two, 5)
-
-
-def test_what_was_left_out_is_the_test_part_again(one_of_three: Data) -> None:
-    data = leaving_out(one_of_three, "east")
-    again, _ = divided_again(_loaded(data.dataset), data.dataset, data, 0)
-    assert parts(again) == parts(divided_scans(data, 0))
 
 
 def test_a_draw_is_of_each_dataset(two: Data) -> None:

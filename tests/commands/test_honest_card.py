@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from evaluations import evaluation
 from groundglass.audit.detector.lungs import lungs_removed_auc
 from groundglass.audit.honest import HonestCard
 from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
+from groundglass.bundle.evaluation import Estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detector
 from groundglass.commands.honest import card_of_predictions, external_aucs
@@ -22,7 +24,6 @@ from groundglass.commands.judge import evaluate_file
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.evaluate.evaluation import Estimate
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -44,8 +45,7 @@ class Done:
 
 
 def evaluated(detector: Detector, dataset: Path, folder: Path, part: str | None = None) -> Done:
-    facts, recipe = detector.bundle.facts, detector.bundle.recipe
-    labelled = choose_rows(facts, recipe, str(dataset), part)
+    labelled = choose_rows(detector.bundle, str(dataset), part)
     outcome = evaluate_detector(detector, labelled, folder)
     return Done(
         labelled,
@@ -120,7 +120,7 @@ def test_a_bundle_without_fingerprints_says_so(
 ) -> None:
     detector = Detector.load(bundle_folder, lungs=False)
     detector.bundle.fingerprints = None
-    card = evaluated(detector, class_folder, tmp_path).card
+    card = evaluated(detector, class_folder, tmp_path, "all").card
     assert card.known.slices is None
     assert "holds no fingerprints" in str(card.known)
 
@@ -226,25 +226,24 @@ def test_predictions_alone_have_a_box_with_what_is_not_known(tmp_path: Path) -> 
     assert 'class="letter D"' in (tmp_path / "report.html").read_text()
 
 
-def entered(dataset: str, auc: str, *, external: bool = True) -> EvaluationFacts:
+def entered(dataset: str, *auc: float | None, external: bool = True) -> EvaluationFacts:
     return EvaluationFacts(
         dataset=dataset,
         part="all",
         external=external,
         fingerprint="f",
         date="2020-01-01",
-        slices=9,
-        figures={"ROC AUC": auc},
+        slices=evaluation(*auc),
     )
 
 
 def test_external_aucs_are_read_from_the_facts() -> None:
     evaluations = [
-        entered("own", "0.90 (0.80 to 0.95)", external=False),
-        entered("far", "0.51 (0.44 to 0.58)"),
-        entered("one-patient", "0.70"),
-        entered("one-class", "undefined"),
-        entered("this", "0.60 (0.50 to 0.70)"),
+        entered("own", 0.9, 0.8, 0.95, external=False),
+        entered("far", 0.51, 0.44, 0.58),
+        entered("one-patient", 0.7),
+        entered("one-class", None),
+        entered("this", 0.6, 0.5, 0.7),
     ]
     found = {one.dataset: one.auc for one in external_aucs(evaluations, but="this")}
     assert found == {"far": Estimate(value=0.51, low=0.44, high=0.58), "one-patient": Estimate(value=0.7)}
@@ -255,7 +254,7 @@ def test_a_recorded_grade_stands_in_the_model_card(
 ) -> None:
     copy = shutil.copytree(bundle_folder, tmp_path / "bundle")
     detector = Detector.load(copy, lungs=False)
-    labelled = choose_rows(detector.bundle.facts, detector.bundle.recipe, str(class_folder), None)
+    labelled = choose_rows(detector.bundle, str(class_folder), None)
     card = evaluate_detector(detector, labelled, tmp_path / "out", record=True).card
     (entry,) = Bundle.load(copy).facts.evaluations
     assert (entry.grade, entry.grade_reasons) == (card.grade, card.reasons)

@@ -146,13 +146,13 @@ def test_a_source_left_out_is_the_bundles_external_test(
     judged: tuple[SourcesJudged, Path], sites: Path
 ) -> None:
     bundle = Bundle.load(judged[1] / "north")
-    labelled = choose_rows(bundle.facts, bundle.recipe, str(sites), None)
+    labelled = choose_rows(bundle, str(sites), None)
     assert (labelled.part, labelled.external, labelled.warnings) == ("test", True, ())
     assert set(labelled.rows["source"]) == {"north"}
-    chosen_on = choose_rows(bundle.facts, bundle.recipe, str(sites), "val")
+    chosen_on = choose_rows(bundle, str(sites), "val")
     assert not chosen_on.external
     assert ["chosen on these" in warning for warning in chosen_on.warnings] == [True]
-    from_run = choose_rows(bundle.facts, bundle.recipe, str(judged[1] / "north" / "manifest.csv"), "val")
+    from_run = choose_rows(bundle, str(judged[1] / "north" / "manifest.csv"), "val")
     assert set(from_run.rows["path"]) == set(chosen_on.rows["path"])
 
 
@@ -214,7 +214,7 @@ def test_each_of_two_datasets_is_the_bundles_own(
     joint: tuple[Run, Path, Path], place: int, split: str
 ) -> None:
     run, bundle = joint[0], Bundle.load(joint[0].folder)
-    labelled = choose_rows(bundle.facts, bundle.recipe, str(joint[place]), None)
+    labelled = choose_rows(bundle, str(joint[place]), None)
     assert (labelled.part, labelled.external, labelled.split) == ("test", False, split)
     assert labelled.warnings == ()
     manifest = pd.read_csv(run.manifest_file)
@@ -227,10 +227,12 @@ def test_changed_data_of_one_dataset_is_told_of(
 ) -> None:
     bundle = Bundle.load(joint[0].folder)
     changed = write_manifest(tmp_path / "one.csv", site(class_folder, "one", BOTH, 16))
-    labelled = choose_rows(bundle.facts, bundle.recipe, str(changed), None)
-    assert ["not that of the training run" in warning for warning in labelled.warnings] == [True]
+    with pytest.raises(GroundglassError, match="the bundle's split has none of its files"):
+        choose_rows(bundle, str(changed), None)
+    labelled = choose_rows(bundle, str(changed), "all")
+    assert "The files are not those of the training run" in labelled.warnings[0]
     foreign = write_manifest(tmp_path / "else.csv", site(class_folder, "three", BOTH, 16))
-    assert choose_rows(bundle.facts, bundle.recipe, str(foreign), None).external
+    assert choose_rows(bundle, str(foreign), None).external
 
 
 def test_systems_of_several_datasets_are_compared_on_a_named_one(joint: tuple[Run, Path, Path]) -> None:

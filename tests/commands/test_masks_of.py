@@ -55,9 +55,9 @@ def test_masks_that_cannot_be_had_leave_no_run_behind(manifest: Path, tmp_path: 
 
 def test_slices_whose_masks_were_trained_on_are_no_external_test(manifest: Path) -> None:
     bundle = Bundle.load("covid-ct-lite0")
-    assert choose_rows(bundle.facts, bundle.recipe, str(manifest), None).external
+    assert choose_rows(bundle, str(manifest), None).external
     training = bundle.facts.training.model_copy(update={"masks": ("north",)})
-    facts = bundle.facts.model_copy(update={"training": training})
-    labelled = choose_rows(facts, bundle.recipe, str(manifest), None)
+    bundle.facts = bundle.facts.model_copy(update={"training": training})
+    labelled = choose_rows(bundle, str(manifest), None)
     assert not labelled.external
     assert "masks of slices of north" in labelled.warnings[0]

@@ -225,7 +225,7 @@ def test_other_labels_are_judged_as_far_as_they_go(
     manifest = import_path(class_folder)[::4]
     manifest["label"] = manifest["label"].where(manifest["label"] == POSITIVE, other)
     write_manifest(manifest.assign(source="elsewhere"), tmp_path / "other.csv")
-    labelled = choose_rows(detector.bundle.facts, detector.bundle.recipe, str(tmp_path / "other.csv"), None)
+    labelled = choose_rows(detector.bundle, str(tmp_path / "other.csv"), None)
     assert labelled.external
     outcome = evaluate_detector(detector, labelled, tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -244,7 +244,7 @@ def test_other_labels_are_judged_as_far_as_they_go(
 
 def test_a_slice_that_is_refused_has_no_answer(trained: Run, folder: Path, tmp_path: Path) -> None:
     detector = Detector(Bundle.load(trained.folder), Segmenter.load())
-    labelled = choose_rows(detector.bundle.facts, detector.bundle.recipe, str(folder), "val")
+    labelled = choose_rows(detector.bundle, str(folder), "val")
     outcome = evaluate_detector(detector, labelled, tmp_path)
     predictions = read_predictions(tmp_path / "predictions.csv")
     refused = predictions["verdict"] == NOT_A_CHEST_CT

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from groundglass.bundle.engine import Outputs
+from groundglass.bundle.facts import Choice
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
 from groundglass.commands.cards import slice_cards
@@ -25,7 +26,9 @@ from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan.find import find_series
 
-ALWAYS = Abstention(covid_from=0, other_to=1, coverage=0.9, cases=4, groups=4, chosen=("on too few",))
+ALWAYS = Abstention(
+    covid_from=0, other_to=1, coverage=0.9, cases=4, groups=4, chosen=(Choice(what="chosen", data="too few"),)
+)
 
 
 class Measuring:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from groundglass.bundle.facts import Choice
 from groundglass.detect.abstention import Abstention, choose_abstention, decide
 from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.errors import GroundglassError
@@ -153,7 +154,9 @@ def test_what_lies_too_far_is_uncertain_whatever_its_probability() -> None:
 
 
 def test_the_card_says_what_uncertain_means() -> None:
-    choice = abstention(0.3, 0.6).model_copy(update={"chosen": ("on 100 slices of elsewhere",)})
+    choice = abstention(0.3, 0.6).model_copy(
+        update={"chosen": (Choice(what="chosen", data="100 slices of elsewhere"),)}
+    )
     card = Bundle.card_of(facts(abstention=choice.model_dump(), furthest=2.0))
     assert "not covid below a probability of 0.300, covid over 0.600, uncertain between the two" in card
     assert "Coverage 90%" in card

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluations import evaluation
 from groundglass.bundle.facts import RESEARCH_USE, EvaluationFacts
-from groundglass.bundle.store import BundleError, shipped_bundles
+from groundglass.bundle.store import shipped_bundles
 from groundglass.detect.bundle import Bundle
+from groundglass.errors import BundleError
 
 
 @pytest.fixture
@@ -37,8 +39,8 @@ def test_a_missing_or_damaged_file_is_said(copy: Path, name: str) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     facts = json.loads((copy / "bundle.json").read_text())
-    (copy / "bundle.json").write_text(json.dumps({**facts, "format": 2}))
-    with pytest.raises(BundleError, match=r"does not fit this version \(format"):
+    (copy / "bundle.json").write_text(json.dumps({**facts, "format": 3}))
+    with pytest.raises(BundleError, match="has format 3, and this version of Groundglass reads format 2"):
         Bundle.load(copy)
 
 
@@ -62,9 +64,9 @@ def test_figures_are_entered_once_for_each_set(copy: Path) -> None:
         "fingerprint": "f",
         "date": "2020-01-01",
     }
-    for value in ("0.51", "0.52"):
-        bundle.record(EvaluationFacts(**facts, slices=9, figures={"ROC AUC": value}))
-    assert [e.figures["ROC AUC"] for e in Bundle.load(copy).facts.evaluations] == ["0.52"]
+    for value in (0.51, 0.52):
+        bundle.record(EvaluationFacts(**facts, slices=evaluation(value)))
+    assert [e.slices.metrics["roc_auc"].value for e in Bundle.load(copy).facts.evaluations] == [0.52]
     card = (copy / "MODEL_CARD.md").read_text()
     assert "external: another source" in card
     assert "0.52" in card

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from groundglass.bundle.engine import Engine, Outputs
-from groundglass.bundle.store import BundleError
 from groundglass.commands.evaluate import choose_rows, evaluate_detector
 from groundglass.commands.predict import predict
 from groundglass.commands.train import bundle_run, train
@@ -22,7 +21,7 @@ from groundglass.data.manifest import write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.heatmap import heatmap
-from groundglass.errors import ScanError
+from groundglass.errors import BundleError, ScanError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.phantom import write_phantom_set
 from groundglass.preprocess import Box, Preprocessing
@@ -279,7 +278,7 @@ def test_what_is_predicted_is_written(
 
 def test_an_evaluation_keeps_the_lesion_shares(run: Run, rows: pd.DataFrame, tmp_path: Path) -> None:
     detector = Detector.load(run.folder)
-    labelled = choose_rows(detector.bundle.facts, detector.bundle.recipe, str(run.manifest_file), None)
+    labelled = choose_rows(detector.bundle, str(run.manifest_file), None)
     assert (labelled.part, labelled.external) == ("test", False)
     evaluate_detector(detector, labelled, tmp_path)
     table = pd.read_csv(tmp_path / "predictions.csv").set_index("path")

@@ -6,9 +6,9 @@ from sklearn.metrics import roc_curve
 from test_classes import NAMES, class_table, random_classes
 from test_figures import check, texts
 
+from groundglass.bundle.evaluation import format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.classes import evaluate_classes
-from groundglass.evaluate.evaluation import format_estimate
 from groundglass.evaluate.figures import class_confusion, class_roc, to_png
 from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 

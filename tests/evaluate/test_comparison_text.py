@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from groundglass.bundle.evaluation import METRICS, Estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.comparison import (
     BEST,
@@ -22,7 +23,6 @@ from groundglass.evaluate.comparison_report import (
     headline,
     markdown_table,
 )
-from groundglass.evaluate.evaluation import METRICS, Estimate
 from groundglass.evaluate.paired import PairedTest
 
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from groundglass.bundle.evaluation import METRICS, Evaluation
 from groundglass.detect.abstention import Abstention
 from groundglass.detect.patient import SliceAnswer, conclude
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import calibration
 from groundglass.evaluate.bootstrap import Ranking, WeightedMetrics
-from groundglass.evaluate.evaluation import METRICS, Evaluation
 from groundglass.evaluate.metrics import by_patient, evaluate, evaluate_patients
 from groundglass.evaluate.predictions import read_predictions, write_predictions
 from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN

@@ -13,7 +13,6 @@ from groundglass.evaluate.overlap import (
     by_case,
     evaluate_overlap,
     lesion_shares,
-    overlap_rows,
 )
 from groundglass.evaluate.predictions import OVERLAP_COLUMNS, check_overlaps, read_overlaps, write_overlaps
 
@@ -184,7 +183,7 @@ def test_where_all_masks_are_empty_there_is_agreement_and_nothing_to_measure():
     assert [found[name] for name in ("pooled_dice", "hd95", "sensitivity", "precision")] == [None] * 4
     assert list(result.parts) == ["lesions"]
     assert "lesion HD95, mean over cases is undefined: no slice has both masks." in result.notes
-    assert dict(overlap_rows(result))["lesion HD95, mean over cases"] == "undefined"
+    assert dict(result.rows())["lesion HD95, mean over cases"] == "undefined"
 
 
 def test_intervals_are_repeatable_and_hold_the_estimate():
@@ -231,7 +230,7 @@ def test_one_case_has_no_interval():
     metrics = [estimate for part in result.parts.values() for estimate in part.metrics.values()]
     assert all(estimate.low is None and estimate.high is None for estimate in metrics)
     assert result.notes[0] == "All slices are of one case: no interval can be given."
-    rows = dict(overlap_rows(result))
+    rows = dict(result.rows())
     assert rows["lung Dice, mean over cases"] == "0.800"
     assert rows["intervals"] == "none"
 
@@ -261,7 +260,7 @@ def test_metrics_that_many_resamples_lack_are_noted():
 
 
 def test_rows_of_text():
-    rows = overlap_rows(evaluate_overlap(random_masks(30), resamples=100))
+    rows = evaluate_overlap(random_masks(30), resamples=100).rows()
     titles = [metric.title for metrics in OVERLAP_METRICS.values() for metric in metrics.values()]
     assert [name for name, _ in rows[1:-1]] == titles
     assert rows[-1] == ("intervals", "95%, 100 bootstrap resamples of 30 cases")
@@ -280,7 +279,7 @@ def test_a_small_bias_is_not_shown_as_minus_zero():
     rows = [("a.png", "p", "lungs", 9999, 9999, 9999, 0), ("a.png", "p", "lesions", 101, 100, 100, 0)]
     result = evaluate_overlap(frame_of(rows), resamples=5)
     assert result.parts["lesion_share"].metrics["bias"].value < 0
-    assert dict(overlap_rows(result))["lesion share, bias"] == "0.0 percentage points"
+    assert dict(result.rows())["lesion share, bias"] == "0.0 percentage points"
 
 
 def test_the_result_survives_json():

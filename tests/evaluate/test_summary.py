@@ -1,4 +1,4 @@
-from groundglass.evaluate.evaluation import METRICS, Estimate, format_estimate, summary_rows
+from groundglass.bundle.evaluation import METRICS, Estimate, format_estimate
 from groundglass.evaluate.metrics import evaluate, evaluate_patients
 
 
@@ -11,7 +11,7 @@ def test_an_estimate_in_words():
 
 def test_rows_count_and_then_measure(table):
     frame = table([True] * 5 + [False] * 5, [0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.4, 0.3, 0.2, 0.1])
-    rows = summary_rows(evaluate(frame, resamples=200))
+    rows = evaluate(frame, resamples=200).rows()
     assert rows[:3] == [
         ("Slices", "10, of which 5 covid"),
         ("True covid, false covid", "3, 1"),
@@ -25,7 +25,7 @@ def test_rows_count_and_then_measure(table):
 
 def test_rows_of_patients_and_of_a_single_one(table):
     one = table([True, True], [0.9, 0.8], patient=["a", "a"])
-    rows = dict(summary_rows(evaluate_patients(one, 0.5, resamples=20)))
+    rows = dict(evaluate_patients(one, 0.5, resamples=20).rows())
     assert rows["Patients"] == "1, of which 1 covid"
     assert rows["ROC AUC"] == "undefined"
     assert rows["Sensitivity (recall)"] == "1.00"

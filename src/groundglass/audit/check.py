@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from groundglass.evaluate.evaluation import Estimate
+from groundglass.bundle.evaluation import Estimate
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")

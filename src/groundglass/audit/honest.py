@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from groundglass.audit.check import NOTHING
 from groundglass.audit.measures import DECISIVE, TELLING, severity_of, surely_over, surely_under
-from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.evaluate.metrics import FEW_UNITS
 from groundglass.labels import POSITIVE
 

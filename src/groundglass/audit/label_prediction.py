@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from groundglass.audit.check import NotApplicable, Severity
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, severity_of
-from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.evaluate.predictions import unit_codes
 
 Floats = NDArray[np.floating]

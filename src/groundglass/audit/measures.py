@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.audit.check import Severity
+from groundglass.bundle.evaluation import Estimate
 from groundglass.data.splits import groups, named_groups
 from groundglass.evaluate.bootstrap import Floats, Ranking, ratio
-from groundglass.evaluate.evaluation import Estimate
 from groundglass.evaluate.metrics import estimate, resample
 
 RESAMPLES = 1000

@@ -1,10 +1,18 @@
-"""The facts that travel with every trained network, as they stand in ``bundle.json``."""
+"""The facts about a trained network that its bundle stores in ``bundle.json``, and their model card.
 
+Facts hold values; sentences are made when they are printed.
+"""
+
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from groundglass.bundle.evaluation import Evaluation, OverlapEvaluation
 from groundglass.preprocess import Preprocessing
+
+FORMAT: Literal[2] = 2
+"""The version of ``bundle.json``; it changes when the meaning or form of a fact changes."""
 
 
 class FactsPart(BaseModel):
@@ -21,12 +29,50 @@ class Part(FactsPart):
     patients: int | None = None
 
 
+class Choice(FactsPart):
+    """Something that was chosen for a bundle after or beside the training of its weights.
+
+    Attributes
+    ----------
+    what
+        A short name, such as ``threshold``. A later choice of the same name replaces an earlier one.
+    values
+        What was chosen, by name.
+    criterion
+        Why these values: what was optimised, or what is required.
+    data
+        On what; blank if on no data.
+    """
+
+    what: str
+    values: dict[str, int | float | str] = {}
+    criterion: str = ""
+    data: str = ""
+
+    def __str__(self) -> str:
+        values = (
+            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.values.items()
+        )
+        on = f"on {self.data}" if self.data else ""
+        reasons = "; ".join(part for part in (self.criterion, on) if part)
+        what = self.what[:1].upper() + self.what[1:]
+        return ": ".join(filter(None, (what, "; ".join(filter(None, (", ".join(values), reasons)))))) + "."
+
+
+def replaced(earlier: Iterable[Choice], later: Iterable[Choice]) -> tuple[Choice, ...]:
+    """The choices of both, the ``later`` one for each name that both have."""
+    later = tuple(later)
+    names = {choice.what for choice in later}
+    return (*(choice for choice in earlier if choice.what not in names), *later)
+
+
 class TrainingFacts(FactsPart):
     """What a bundle was trained and chosen on.
 
-    ``fingerprints`` are by source, of the training and validation scans; they stand there where scans of several
-    datasets, or of all sources but one, were trained on. ``masks`` has the sources of the slices whose masks were
-    trained on beside them.
+    ``splits`` says how each dataset was split. ``fingerprints`` are those of each source's training and validation
+    scans, if several datasets, or all sources but one, were trained on. ``masks`` names the sources of the masks
+    that were trained on.
     """
 
     dataset: str
@@ -34,7 +80,7 @@ class TrainingFacts(FactsPart):
     title: str
     licence: str
     citation: str
-    split: str
+    splits: dict[str, str]
     parts: dict[str, Part]
     fingerprint: str
     fingerprints: dict[str, str] = {}
@@ -43,12 +89,34 @@ class TrainingFacts(FactsPart):
     best_epoch: int | None = None
     versions: dict[str, str]
 
+    @property
+    def split(self) -> str:
+        """How the datasets were split, in words."""
+        return " + ".join(self.splits.values())
+
 
 class EvaluationFacts(FactsPart):
-    """One evaluation that was entered into the bundle: where, on what, and the figures with their intervals.
+    """One evaluation: on what, and the figures with their intervals.
 
-    ``grade`` says from A to E how far its AUC can be believed, and ``grade_reasons`` what holds it down
-    (docs/honest-numbers.md); the first bundles have neither, nor have segmenters.
+    Attributes
+    ----------
+    dataset, part
+        What was evaluated.
+    external
+        Whether no source of it was trained on.
+    fingerprint
+        Of the dataset with its split.
+    date
+        ISO 8601.
+    slices
+        The figures per slice; of a segmenter, per case.
+    patients
+        The figures per patient; None if patients are not known.
+    superseded
+        Whether the verdicts were calibrated again since, so that figures of verdicts no longer hold.
+    grade, grade_reasons
+        How far the AUC can be believed, from A to E, and what lowers it (docs/honest-numbers.md); blank for
+        segmenters.
     """
 
     dataset: str
@@ -56,34 +124,45 @@ class EvaluationFacts(FactsPart):
     external: bool
     fingerprint: str
     date: str
-    slices: int
-    figures: dict[str, str]
+    slices: Evaluation | OverlapEvaluation
+    patients: Evaluation | None = None
+    superseded: bool = False
     grade: str = ""
     grade_reasons: tuple[str, ...] = ()
 
 
 class Facts(FactsPart):
-    """What stands in every ``bundle.json``, whatever the network answers.
+    """What every ``bundle.json`` holds, whatever the network answers.
 
-    ``chosen`` says in words what was chosen on which part of the data. ``left_out`` has a source each, judged by a
-    network that was trained in the same way without it.
+    Attributes
+    ----------
+    chosen
+        What was chosen, and on which data.
+    validation
+        The figures on the validation part, on which it was chosen; ``validation_superseded`` if the verdicts were
+        calibrated again since.
+    evaluations
+        Evaluations of this network.
+    left_out
+        Evaluations on one source each, of networks trained in the same way without that source.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     kind: str
     name: str
     description: str
     groundglass: str
     graph_sha256: str
     preprocessing: Preprocessing
-    chosen: tuple[str, ...]
+    chosen: tuple[Choice, ...]
     training: TrainingFacts
-    validation: dict[str, str]
+    validation: Evaluation | OverlapEvaluation | None = None
+    validation_superseded: bool = False
     evaluations: tuple[EvaluationFacts, ...] = ()
     left_out: tuple[EvaluationFacts, ...] = ()
 
 
-RESEARCH_USE = "Research use only. This is no medical device and must not guide the care of a patient."
+RESEARCH_USE = "Research use only. This is not a medical device and must not guide the care of a patient."
 
 
 def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_note: str) -> str:
@@ -129,20 +208,19 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         "",
         "## What was chosen, and on what",
         "",
-        *[f"- {line}" for line in facts.chosen],
+        *[f"- {choice}" for choice in facts.chosen],
         "",
         "## Figures",
         "",
         validation_note,
         "",
-        *_table(f"{training.dataset}, validation part (on which it was chosen: too good)", facts.validation),
+        *_validation(facts),
     ]
     for evaluation in facts.evaluations:
-        lines += [*_table(_heading(evaluation), evaluation.figures), *_graded(evaluation)]
+        lines += _evaluated(_heading(evaluation), evaluation)
     for evaluation in facts.left_out:
         title = f"{evaluation.dataset}, left out: by another network, trained in the same way without it"
-        told = f"{title} ({evaluation.slices} slices, {evaluation.date})"
-        lines += [*_table(told, evaluation.figures), *_graded(evaluation)]
+        lines += _evaluated(f"{title} ({_count(evaluation)} slices, {evaluation.date})", evaluation)
     if not facts.evaluations and not facts.left_out:
         lines += ["No test part has been evaluated yet.", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -177,7 +255,30 @@ def _part_row(name: str, part: Part) -> str:
 
 def _heading(evaluation: EvaluationFacts) -> str:
     kind = "external: another source than its training data" if evaluation.external else "held out"
-    return f"{evaluation.dataset}, {evaluation.part} ({kind}; {evaluation.slices} slices, {evaluation.date})"
+    return f"{evaluation.dataset}, {evaluation.part} ({kind}; {_count(evaluation)} slices, {evaluation.date})"
+
+
+def _count(evaluation: EvaluationFacts) -> int:
+    found = evaluation.slices
+    return found.slices if isinstance(found, OverlapEvaluation) else found.count
+
+
+SUPERSEDED = "The verdicts were calibrated again since: only AUC and PR AUC still hold."
+
+
+def _validation(facts: Facts) -> list[str]:
+    title = f"{facts.training.dataset}, validation part (used to choose it, so the figures are too good)"
+    if facts.validation is None:
+        return [f"### {title}", "", "Not evaluated.", ""]
+    return _table(title, facts.validation.rows(), superseded=facts.validation_superseded)
+
+
+def _evaluated(title: str, evaluation: EvaluationFacts) -> list[str]:
+    lines = _table(title, evaluation.slices.rows(), superseded=evaluation.superseded)
+    if evaluation.patients is not None:
+        by = f"Per patient, by the {evaluation.patients.aggregation}:"
+        lines += [by, "", *_rows(evaluation.patients.rows()), ""]
+    return [*lines, *_graded(evaluation)]
 
 
 def _graded(evaluation: EvaluationFacts) -> list[str]:
@@ -187,6 +288,9 @@ def _graded(evaluation: EvaluationFacts) -> list[str]:
     return [f"How far the AUC can be believed, from A to E: **{evaluation.grade}**", "", *reasons, ""]
 
 
-def _table(title: str, figures: dict[str, str]) -> list[str]:
-    rows = [f"| {name} | {value} |" for name, value in figures.items()]
-    return [f"### {title}", "", "| figure | value |", "|---|---|", *rows, ""]
+def _table(title: str, figures: Iterable[tuple[str, str]], *, superseded: bool) -> list[str]:
+    return [f"### {title}", "", *([SUPERSEDED, ""] if superseded else []), *_rows(figures), ""]
+
+
+def _rows(figures: Iterable[tuple[str, str]]) -> list[str]:
+    return ["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures)]

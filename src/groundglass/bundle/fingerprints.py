@@ -1,13 +1,13 @@
-"""By what a bundle knows again the slices that it was trained and chosen on, without holding or naming them.
+"""How a bundle recognises the slices of its own data, and their part of the split, without storing or naming them.
 
-Of each slice two fingerprints are kept: of its file, which tells the very same bytes, and of its picture, which
-tells the picture at another size, recompressed or with another contrast. No name, no label and no order of the
-slices is kept, and no picture can be made of 255 signs. Whoever holds a slice can find out that it is among them:
-that is what they are for.
+A bundle keeps two fingerprints of each slice: one of the file, which identifies the same bytes, and one of the
+picture, which identifies it at another size, recompressed or with another contrast. It stores no name, no label
+and no order, and 255 signs are too few to reconstruct a picture. Anyone who has a slice can find out whether it is
+among them, and in which part: that is their purpose.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from groundglass.bundle.store import BundleError
+from groundglass.errors import BundleError
 from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.find import read_scan
@@ -27,10 +27,12 @@ Prints = NDArray[np.uint8]
 
 FINGERPRINTS = "fingerprints.bin"
 """The file's name in a bundle."""
-MAGIC = b"GGFP0001"
+MAGIC = b"GGFP0002"
 FILE_BYTES, PICTURE_BYTES, CHECK_BYTES, DATA_BYTES = 16, 32, 8, 32
+PARTS = ("train", "val", "test")
+"""The parts of a split, in the order of their codes."""
 RECORD = np.dtype(
-    [("file", "u1", (FILE_BYTES,)), ("picture", "u1", (PICTURE_BYTES,)), ("validation", "u1")], align=False
+    [("file", "u1", (FILE_BYTES,)), ("picture", "u1", (PICTURE_BYTES,)), ("part", "u1")], align=False
 )
 """What is stored of a slice: 49 bytes."""
 SIDE, FREQUENCIES = 32, 16
@@ -113,7 +115,7 @@ def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """Of every slice of the training and the validation part, sorted, so that their order tells nothing.
+    """Fingerprints of every slice of a bundle's data, sorted, so that their order reveals nothing.
 
     Attributes
     ----------
@@ -123,14 +125,14 @@ class Fingerprints:
         uint8, shape (slices, 16); see :func:`file_print`.
     pictures
         uint8, shape (slices, 32); see :func:`picture_print`.
-    validation
-        bool, shape (slices,): whether it is of the validation part.
+    parts
+        uint8, shape (slices,): each slice's part of the split, its place in :data:`PARTS`.
     """
 
     data: str
     files: Prints
     pictures: Prints
-    validation: NDArray[np.bool_]
+    parts: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -142,7 +144,7 @@ class Fingerprints:
         Parameters
         ----------
         paths, parts
-            The slices' files, and ``train``, ``val`` or another part of each; others are left out.
+            The slices' files, and the part of each; slices outside :data:`PARTS` are left out.
         data
             The fingerprint of the whole data.
 
@@ -151,29 +153,39 @@ class Fingerprints:
         ScanError
             If a file cannot be read as a slice.
         """
-        wanted = [
-            (Path(path), part) for path, part in zip(paths, parts, strict=True) if part in ("train", "val")
-        ]
+        wanted = [(Path(path), part) for path, part in zip(paths, parts, strict=True) if part in PARTS]
         with ThreadPoolExecutor(READERS) as pool:
             pictures = list(pool.map(_read_print, [path for path, _ in wanted]))
         records = np.zeros(len(wanted), dtype=RECORD)
         for record, (path, part), picture in zip(records, wanted, pictures, strict=True):
-            record["file"], record["picture"], record["validation"] = file_print(path), picture, part == "val"
+            record["file"], record["picture"], record["part"] = file_print(path), picture, PARTS.index(part)
         order = sorted(range(len(records)), key=lambda row: records[row].tobytes())
         return cls._of_records(records[order], data)
 
     @classmethod
     def _of_records(cls, records: NDArray[np.void], data: str) -> Self:
-        return cls(data, records["file"], records["picture"], records["validation"].astype(bool))
+        return cls(data, records["file"], records["picture"], records["part"])
+
+    def trained(self) -> "Fingerprints":
+        """Those of the training and the validation part."""
+        used = self.parts != PARTS.index("test")
+        return Fingerprints(self.data, self.files[used], self.pictures[used], self.parts[used])
+
+    def parts_of(self, paths: Iterable[Path | str]) -> list[str]:
+        """The part of the split that each file belongs to; "" for a file that the bundle does not know.
+
+        Files with the same content as a training slice belong to the training part, wherever else they appear.
+        """
+        known: dict[bytes, int] = {}
+        for print_of_file, part in zip(self.files, self.parts.tolist(), strict=True):
+            known[print_of_file.tobytes()] = min(part, known.get(print_of_file.tobytes(), len(PARTS)))
+        found = (known.get(file_print(Path(path)).tobytes()) for path in paths)
+        return ["" if part is None else PARTS[part] for part in found]
 
     def to_bytes(self) -> bytes:
         """The content of ``fingerprints.bin``, the same for the same slices whatever their order."""
         records = np.zeros(len(self), dtype=RECORD)
-        records["file"], records["picture"], records["validation"] = (
-            self.files,
-            self.pictures,
-            self.validation,
-        )
+        records["file"], records["picture"], records["part"] = self.files, self.pictures, self.parts
         content = MAGIC + bytes.fromhex(self.data) + records.tobytes()
         return content + hashlib.sha256(content).digest()[:CHECK_BYTES]
 
@@ -191,8 +203,8 @@ class Fingerprints:
         whole = len(body) > start and not (len(body) - start) % RECORD.itemsize
         if not whole or hashlib.sha256(body).digest()[:CHECK_BYTES] != check or not body.startswith(MAGIC):
             raise BundleError(
-                f"{source}: {FINGERPRINTS} is damaged or of another version; get the bundle anew, or delete "
-                "the file"
+                f"{source}: {FINGERPRINTS} is damaged or has another version; get a new copy of the bundle, or "
+                "delete the file"
             )
         records = np.frombuffer(body, dtype=RECORD, offset=start)
         return cls._of_records(records, body[len(MAGIC) : start].hex())

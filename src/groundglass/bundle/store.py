@@ -1,9 +1,9 @@
 """How a bundle lies on disk: one folder, or the same zipped.
 
 ``bundle.json`` holds the facts (groundglass.bundle.facts), ``model.onnx`` the network, ``recipe.yaml`` what it
-was trained by and ``MODEL_CARD.md`` the facts in words; a detector's ``fingerprints.bin`` tells the slices that it
-was trained on (groundglass.bundle.fingerprints). A bundle that needs another one, as a detector that
-looks at lungs alone needs their segmenter, holds it in a subfolder of the same kind.
+was trained by (for the record only: nothing is read from it) and ``MODEL_CARD.md`` the facts in words;
+``fingerprints.bin`` holds the split of its data (groundglass.bundle.fingerprints). A bundle that needs another one,
+as a detector that sees only lungs needs their segmenter, stores it in a subfolder of the same form.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from groundglass.bundle.facts import EvaluationFacts, Facts
-from groundglass.errors import GroundglassError
+from groundglass.bundle.facts import FORMAT, EvaluationFacts, Facts
+from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
+from groundglass.errors import BundleError
 from groundglass.files import write_bytes
 
 FACTS = "bundle.json"
@@ -32,10 +33,6 @@ SHIPPED = "groundglass.bundle"
 
 F = TypeVar("F", bound=Facts)
 Reader = Callable[[str], bytes]
-
-
-class BundleError(GroundglassError):
-    """A bundle that is missing, damaged, of another kind or made for another version."""
 
 
 @dataclass
@@ -52,12 +49,15 @@ class StoredBundle(Generic[F]):
         The recipe, as YAML text.
     source
         The folder or zip.
+    fingerprints
+        Of the slices of its data, with their part of the split; None if it was exported without.
     """
 
     facts: F
     graph: bytes
     recipe: str
     source: Path
+    fingerprints: Fingerprints | None = None
 
     kind: ClassVar[str]
     default: ClassVar[str]
@@ -96,6 +96,12 @@ class StoredBundle(Generic[F]):
         kind = _kind_in(facts_text, source)
         if kind != cls.kind:
             raise BundleError(f"{source}: is a {kind}, and a {cls.kind} is needed here")
+        stated = json.loads(facts_text).get("format")
+        if stated != FORMAT:
+            raise BundleError(
+                f"{source}: {FACTS} has format {stated}, and this version of Groundglass reads format {FORMAT}; "
+                "export the bundle again with `groundglass bundle RUN`"
+            )
         try:
             facts: F = cls.facts_type.model_validate_json(facts_text)  # type: ignore[assignment]
         except ValidationError as error:
@@ -106,7 +112,7 @@ class StoredBundle(Generic[F]):
             ) from error
         if hashlib.sha256(graph).hexdigest() != facts.graph_sha256:
             raise BundleError(f"{source}: {GRAPH} is damaged or not the one of {FACTS}; get the bundle anew")
-        return cls(facts, graph, recipe, source)
+        return cls(facts, graph, recipe, source, _fingerprints(read, facts, source))
 
     @classmethod
     def read_inner(cls, read: Reader, folder: str, source: Path) -> Self:
@@ -135,6 +141,7 @@ class StoredBundle(Generic[F]):
             GRAPH: self.graph,
             RECIPE: self.recipe.encode(),
             CARD: self.card_of(self.facts).encode(),
+            **({} if self.fingerprints is None else {FINGERPRINTS: self.fingerprints.to_bytes()}),
         }
 
     def record(self, evaluation: EvaluationFacts) -> None:
@@ -210,6 +217,19 @@ def _find(name_or_path: str | Path, kind: str | None) -> Path:
         return path
     names = ", ".join(shipped_bundles(kind)) or "none"
     raise BundleError(f"{name_or_path}: there is no such bundle, folder or zip (shipped: {names})")
+
+
+def _fingerprints(read: Reader, facts: Facts, source: Path) -> Fingerprints | None:
+    content = read_optional(read, FINGERPRINTS)
+    if content is None:
+        return None
+    fingerprints = Fingerprints.from_bytes(content, source)
+    if fingerprints.data != facts.training.fingerprint:
+        raise BundleError(
+            f"{source}: {FINGERPRINTS} is of other data than the bundle was trained on; get a new copy of the "
+            "bundle, or delete the file"
+        )
+    return fingerprints
 
 
 def read_optional(read: Reader, name: str) -> bytes | None:

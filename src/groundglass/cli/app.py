@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",  # else rich takes defaults in brackets for styles and leaves them out
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="COVID-19 detection in chest CT. Research use only; no medical device.",
+    help="COVID-19 detection in chest CT. Research use only; not a medical device.",
     epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read, "
     "4 an audit found what --fail-on names.",
     pretty_exceptions_enable=False,
@@ -39,10 +39,8 @@ cli_predict.register(app)
 
 
 def _print_judgement(judgement: "Judgement", card: "HonestCard", folder: Path) -> None:
-    from groundglass.evaluate.evaluation import summary_rows
-
     for result in filter(None, (judgement.slices, judgement.patients)):
-        rows = summary_rows(result)
+        rows = result.rows()
         title = f"Per {result.unit} ({result.count}), positive class covid"
         table(title, ("figure", "value (95% interval)"), rows)
         for note in result.notes:
@@ -158,7 +156,7 @@ def evaluate(
         return
     segments = kind_of_bundle(detector) == "segmenter"
     opened = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
-    labelled = choose_rows(opened.bundle.facts, opened.bundle.recipe, dataset, part)
+    labelled = choose_rows(opened.bundle, dataset, part)
     folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
     say(kind_of(labelled))
     for warning in labelled.warnings:

@@ -105,7 +105,7 @@ def predict(
     else:
         _print_volumes(volumes, output)
         _print_slices(slices, output)
-        say("Research use only; no medical device.")
+        say("Research use only; not a medical device.")
     if listing.results:
         say(f"{len(listing.results)} folders with results of Groundglass were passed over")
     failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]

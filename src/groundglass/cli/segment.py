@@ -59,7 +59,7 @@ def segment(
         if len(result.rows) > PRINTED:
             typer.echo(f"... and {len(result.rows) - PRINTED} more in {output / 'shares.csv'}")
         typer.echo(f"Masks, shares.csv and report.html: {output}")
-        say("Research use only; no medical device.")
+        say("Research use only; not a medical device.")
     end(result.failures, any_read=bool(result.rows))
 
 

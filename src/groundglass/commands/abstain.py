@@ -1,7 +1,6 @@
 """``groundglass calibrate``: choose from labelled predictions where a detector says ``uncertain``."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.model_selection import StratifiedGroupKFold
 
-from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.facts import Choice, replaced
 from groundglass.detect.abstention import COVERAGE, Abstention, choose_abstention
 from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.patient_rule import LESION_FEATURES
@@ -30,8 +29,6 @@ HALF_A_DIGIT = 5e-7
 """A score is kept this far from 0 and 1: a predictions.csv has six digits."""
 NO_SIGNAL = 0.99 * TEMPERATURES[1]
 """A higher temperature was held back by its bound."""
-EARLIER = {"Verdicts": "as they were before `groundglass calibrate`; evaluate anew"}
-"""What is entered beside figures that were taken before."""
 COLUMNS = ("left out", "cases", "answered", "accuracy of these", "covid covered", "not covid covered")
 
 Bools = NDArray[np.bool_]
@@ -72,15 +69,16 @@ class Held:
             *("" if share is None else f"{share:.1%}" for share in shares),
         )
 
-    def line(self) -> str:
-        """In words."""
-        right = "" if self.accuracy is None else f", {self.accuracy:.1%} of these rightly"
-        covered = ((POSITIVE, self.covid), (NEGATIVE, self.other))
-        shares = [f"{share:.1%} of {name}" for name, share in covered if share is not None]
-        return (
-            f"{self.left_out}, left out when choosing ({self.cases} cases): {self.answered:.1%} answered{right}; "
-            f"the right answer was possible for {' and '.join(shares)}"
-        )
+    def choice(self) -> Choice:
+        """As a bundle stores it."""
+        shares = {
+            "answered": self.answered,
+            "of these right": self.accuracy,
+            f"right answer possible for {POSITIVE}": self.covid,
+            f"for {NEGATIVE}": self.other,
+        }
+        known = {name: share for name, share in shares.items() if share is not None}
+        return Choice(what=f"left out when choosing: {self.left_out}", values={"cases": self.cases, **known})
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def calibrate(
         raise GroundglassError(
             f"{predictions}: its slices are all labelled alike; slices with and without COVID-19 are needed"
         )
-    entered, held, notes = _entered(bundle.facts, cases, coverage, f"on {_origin(cases, predictions)}", seed)
+    entered, held, notes = _entered(bundle.facts, cases, coverage, _origin(cases, predictions), seed)
     bundle.enter(**entered)
     left_out = len(frame) - len(kept)
     if left_out:
@@ -195,14 +193,19 @@ def choose_judged(cases: Cases, coverage: float, origin: str, seed: int = 0) -> 
     coverage
         In (0, 1).
     origin
-        On what it is chosen, in words.
+        What it is chosen on, in words.
     seed
         Draws the folds.
     """
     abstention = _choose(cases, coverage)
     held, notes = held_out(cases, coverage, seed)
-    lines = (origin, *notes, *(one.line() for one in held), *_never(abstention, cases))
-    return abstention.model_copy(update={"chosen": lines}), held
+    sentences = [*notes, *_never(abstention, cases)]
+    chosen = (
+        Choice(what="chosen", data=origin),
+        *(one.choice() for one in held),
+        *(Choice(what="note", criterion=sentence) for sentence in sentences),
+    )
+    return abstention.model_copy(update={"chosen": chosen}), held
 
 
 def _choose(cases: Cases, coverage: float) -> Abstention:
@@ -332,29 +335,33 @@ def _entered(
 ) -> tuple[dict[str, Any], list[Held], list[str]]:
     """What is entered into the bundle, what the abstention is worth, and what has to be said of it."""
     scaling = _scaling(cases)
-    entered, lines, notes = (
+    entered, choices, notes = (
         ({}, [], []) if scaling is None else _refitted(facts, cases, scaling, origin, seed)
     )
     abstention, held = choose_judged(
         cases if scaling is None else cases.rescaled(*scaling), coverage, origin, seed
     )
-    lines.append(
-        f"Uncertain from a probability of {abstention.lowest:.3f} to {abstention.highest:.3f}: class-conditional "
-        f"conformal prediction with {coverage:.0%} coverage, {'on the same slices' if lines else origin}."
+    choices.append(
+        Choice(
+            what="uncertain",
+            values={"from": abstention.lowest, "to": abstention.highest},
+            criterion=f"class-conditional conformal prediction with {coverage:.0%} coverage",
+            data="the same slices" if choices else origin,
+        )
     )
     entered |= {
         "abstention": abstention,
-        "chosen": (*_without(facts.chosen, lines), *lines),
-        "evaluations": tuple(_earlier(one) for one in facts.evaluations),
-        "validation": facts.validation | EARLIER,
+        "chosen": replaced(facts.chosen, choices),
+        "evaluations": tuple(one.model_copy(update={"superseded": True}) for one in facts.evaluations),
+        "validation_superseded": True,
     }
     return entered, held, [*notes, *_doubts(abstention, cases)]
 
 
 def _refitted(
     facts: BundleFacts, cases: Cases, scaling: tuple[float, float], origin: str, seed: int
-) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Temperature, bias and threshold, the lines that say on what they were chosen, and notes."""
+) -> tuple[dict[str, Any], list[Choice], list[str]]:
+    """Temperature, bias and threshold as facts and as choices, and notes."""
     temperature, bias = scaling
     threshold = choose_threshold(
         cases.truth,
@@ -364,9 +371,19 @@ def _refitted(
         seed=seed,
     )
     entered: dict[str, Any] = {"temperature": temperature, "bias": bias, "threshold": threshold}
-    lines = [
-        f"Temperature {temperature:.3f} and bias {bias:.3f}: least log-loss, sources counting alike, {origin}.",
-        f"Threshold {threshold:.3f} on the calibrated probability: balanced accuracy on the same slices.",
+    choices = [
+        Choice(
+            what="calibration",
+            values={"temperature": temperature, "bias": bias},
+            criterion="least log loss, each source weighted alike",
+            data=origin,
+        ),
+        Choice(
+            what="threshold",
+            values={"probability": threshold},
+            criterion="balanced accuracy",
+            data="the same slices",
+        ),
     ]
     notes = []
     if temperature > NO_SIGNAL:
@@ -379,14 +396,4 @@ def _refitted(
             "the rule for patients weighed the earlier probabilities and was taken out: choose one with  "
             "groundglass aggregate"
         )
-    return entered, lines, notes
-
-
-def _without(chosen: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """The lines on what was chosen, but for those whose place new ones take: they begin with the same word."""
-    replaced = tuple(line.partition(" ")[0] + " " for line in lines)
-    return [line for line in chosen if not line.startswith(replaced)]
-
-
-def _earlier(evaluation: EvaluationFacts) -> EvaluationFacts:
-    return evaluation.model_copy(update={"figures": evaluation.figures | EARLIER})
+    return entered, choices, notes

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from groundglass.bundle.facts import Choice
 from groundglass.commands.abstain import Cases, choose_judged
 from groundglass.commands.evaluate import Labelled, choose_rows, predict_rows
 from groundglass.detect.abstention import COVERAGE, Abstention
@@ -141,11 +142,11 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     if detector.segmenter is None:
         raise GroundglassError("aggregating needs the lungs of each slice: load the detector with its lungs")
     bundle = detector.bundle
-    labelled = choose_rows(bundle.facts, bundle.recipe, dataset, part)
+    labelled = choose_rows(bundle, dataset, part)
     if labelled.external:
         return labelled
     if part is None:
-        labelled = choose_rows(bundle.facts, bundle.recipe, dataset, "val")
+        labelled = choose_rows(bundle, dataset, "val")
     if labelled.part in ("test", "all"):
         raise GroundglassError(
             f"{dataset}: its test part is for one look at the end, and chooses nothing; name --part val"
@@ -191,12 +192,27 @@ def _fitted(
         intercept=intercept,
         threshold=threshold,
         chosen=(
-            f"aggregation, its calibration and threshold: on {len(values)} patients or groups "
-            f"({int(patients.positive.sum())} with COVID-19) of {source}, fingerprint {labelled.fingerprint}, with "
-            f"at least {least_slices} slices that show lungs, by {REPEATS} times {FOLDS}-fold cross-validation",
-            f"there, out of fold: ROC AUC {chosen.auc:.3f}, log loss {chosen.loss:.3f}; by the threshold, which "
-            f"was chosen on the same answers: accuracy {right.mean():.3f}, sensitivity "
-            f"{right[patients.positive].mean():.3f}, specificity {right[~patients.positive].mean():.3f}",
+            Choice(
+                what="aggregation, its calibration and threshold",
+                values={
+                    "patients or groups": len(values),
+                    "with COVID-19": int(patients.positive.sum()),
+                    "slices with lungs at least": least_slices,
+                },
+                criterion=f"log loss by {REPEATS} times {FOLDS}-fold cross-validation",
+                data=f"{source}, fingerprint {labelled.fingerprint}",
+            ),
+            Choice(
+                what="out of fold on the same patients",
+                values={
+                    "ROC AUC": chosen.auc,
+                    "log loss": chosen.loss,
+                    "accuracy": float(right.mean()),
+                    "sensitivity": float(right[patients.positive].mean()),
+                    "specificity": float(right[~patients.positive].mean()),
+                },
+                criterion="the threshold was chosen on the same answers",
+            ),
         ),
     )
 
@@ -205,7 +221,7 @@ def _abstention(chosen: Candidate, patients: _Patients, coverage: float, seed: i
     count = len(patients.positive)
     nowhere = np.full(count, "", dtype=object)
     cases = Cases(patients.positive, chosen.out_of_fold, np.arange(count), nowhere)
-    origin = f"on the same {count} patients or groups, by their out-of-fold answers"
+    origin = f"the same {count} patients or groups, by their out-of-fold answers"
     return choose_judged(cases, coverage, origin, seed)[0]
 
 
@@ -268,8 +284,12 @@ def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Repo
 
 
 def _lines(rule: PatientRule) -> list[tuple[str, str]]:
-    lines = [("threshold", f"{rule.threshold:.4f}"), *[("chosen", line) for line in rule.chosen]]
+    lines = [("threshold", f"{rule.threshold:.4f}"), *[("chosen", str(choice)) for choice in rule.chosen]]
     abstention = rule.abstention
     if abstention is None:
         return lines
-    return [*lines, ("verdict", abstention.ends()), *[("uncertain", line) for line in abstention.chosen]]
+    return [
+        *lines,
+        ("verdict", abstention.ends()),
+        *[("uncertain", str(choice)) for choice in abstention.chosen],
+    ]

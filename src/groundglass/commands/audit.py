@@ -83,7 +83,7 @@ def audit_detector(
     options = options or AuditOptions()
     checks = chosen_checks(detector_checks, options)
     facts = detector.bundle.facts
-    labelled = choose_rows(facts, detector.bundle.recipe, dataset, part)
+    labelled = choose_rows(detector.bundle, dataset, part)
     segmenter = Segmenter.load() if options.lungs else None
     material = read_material(labelled.name, labelled.rows, segmenter, options.seed, _watch)
     predict_rows(detector, material.manifest, folder / "predictions.csv", labelled.name)

@@ -32,8 +32,7 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
     """
     detector = Detector.load()
     if _have_real_slices(tell):
-        bundle = detector.bundle
-        labelled = choose_rows(bundle.facts, bundle.recipe, DATASET, "test")
+        labelled = choose_rows(detector.bundle, DATASET, "test")
         tell(f"Answering {len(labelled.rows)} real slices: the test part of {DATASET}.")
         evaluate_detector(detector, labelled, folder)
     else:

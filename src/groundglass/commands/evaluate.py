@@ -9,22 +9,21 @@ from typing import Any
 import pandas as pd
 
 from groundglass.audit.honest import HonestCard
-from groundglass.bundle.facts import EvaluationFacts, Facts
+from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.store import StoredBundle
 from groundglass.commands.cards import slice_cards
 from groundglass.commands.honest import Kept, honest_card, report_card
 from groundglass.commands.judge import Judgement, judge, write_judgement
 from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
-from groundglass.data.manifest import fingerprint, fingerprints_by_source
+from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
 from groundglass.detect.bundle import Answer
 from groundglass.detect.detector import Detector, SliceFinding
 from groundglass.detect.findings import Failure, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.evaluate.evaluation import summary_rows
 from groundglass.evaluate.predictions import write_predictions
-from groundglass.recipe.divide import divide, divided_again, named_sources
-from groundglass.recipe.recipe import parse_recipe
+from groundglass.recipe.divide import named_sources
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
 from groundglass.segment.masks import Segmentation
 
@@ -71,19 +70,20 @@ class Outcome:
     failures: list[Failure]
 
 
-def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> Labelled:
-    """The rows of ``dataset`` that a bundle is judged on.
+def choose_rows(bundle: StoredBundle[Any], dataset: str, part: str | None) -> Labelled:
+    """The rows of ``dataset`` that a bundle is evaluated on.
 
-    A set from other sources than the bundle's training data is an external one and taken whole, unless
-    ``part`` says otherwise. The bundle's own set is divided as it was for training, and by default its test
-    part is taken, or the validation part where it has none. Of a bundle that was trained on several datasets each
-    is its own set; a source that its training left out is external.
+    A dataset from other sources than the bundle's training data is external, and all of it is used unless ``part``
+    says otherwise. The bundle knows the split of its own data: by default the test part is used, or the validation
+    part if there is none. A bundle that was trained on several datasets owns each of them; a source that its
+    training left out is external.
 
     Raises
     ------
     GroundglassError
-        If the part is empty, or the set shares sources with several that were trained on and is none of them.
+        If the part is empty, or the dataset shares sources with the training data but has none of its files.
     """
+    facts = bundle.facts
     manifest = load_dataset(dataset)
     name = dataset if dataset in DATASETS else Path(dataset).stem
     trained = set(facts.training.sources)
@@ -99,16 +99,16 @@ def choose_rows(facts: Facts, recipe: str, dataset: str, part: str | None) -> La
         masked = sorted(_sources(rows) & set(facts.training.masks))
         told = (f"The detector was trained on masks of slices of {', '.join(masked)}.",) if masked else ()
         return Labelled(rows, name, part, not masked, "", manifest, fingerprint(manifest), told)
-    divided, scheme = _as_trained(facts, recipe, manifest, dataset)
+    divided, warnings = _as_trained(bundle, manifest, dataset, part)
     if part is None:
         part = "test" if (divided["split"] == "test").any() else "val"
     rows = _part_of(divided, part, dataset)
     print_of_data = fingerprint(divided)
     if facts.training.fingerprints and not _sources(rows) & trained:
         return Labelled(rows, name, part, True, "", divided, print_of_data, ())
-    by_source = facts.training.fingerprints
-    same = _prints_match(facts, divided) if by_source else print_of_data == facts.training.fingerprint
-    return Labelled(rows, name, part, False, scheme, divided, print_of_data, _warnings(part, same_data=same))
+    named = name if name in DATASETS else Path(dataset).name
+    scheme = facts.training.splits.get(named, facts.training.split)
+    return Labelled(rows, name, part, False, scheme, divided, print_of_data, (*warnings, *_warnings(part)))
 
 
 def _sources(manifest: pd.DataFrame) -> set[str]:
@@ -118,41 +118,41 @@ def _sources(manifest: pd.DataFrame) -> set[str]:
 def _part_of(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
     rows = manifest if part == "all" else manifest[manifest["split"] == part]
     if rows.empty:
-        raise GroundglassError(f"{dataset}: its {part} part is empty; --part names another, or all")
+        raise GroundglassError(f"{dataset}: its {part} part is empty; choose another with --part, or all")
     return rows.reset_index(drop=True)
 
 
-def _as_trained(facts: Facts, recipe: str, manifest: pd.DataFrame, dataset: str) -> tuple[pd.DataFrame, str]:
-    """A bundle's own dataset as it was divided for its training, and how that was."""
-    trained_by = parse_recipe(recipe)
-    if not facts.training.fingerprints:
-        return divide(manifest, trained_by.data, trained_by.seed), facts.training.split
-    if _prints_match(facts, manifest):  # the parts stand in it, as in the manifest of a run
-        return manifest, facts.training.split
-    return divided_again(manifest, dataset, trained_by.data, trained_by.seed)
+def _as_trained(
+    bundle: StoredBundle[Any], manifest: pd.DataFrame, dataset: str, part: str | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The scans of a bundle's own dataset with their part, as the bundle stores it, and what to warn of."""
+    stored = bundle.fingerprints
+    parts = pd.Series([""] * len(manifest) if stored is None else stored.parts_of(manifest["path"]))
+    known = (parts != "").to_numpy()
+    if known.any():
+        rows = manifest.assign(split=parts.to_numpy())[known].reset_index(drop=True)
+        if known.all() or part in ("train", "val"):
+            return rows, ()
+        return rows, (
+            f"{(~known).sum()} of {len(known)} files are not in the bundle's split and were left out.",
+        )
+    if part is None:
+        raise GroundglassError(
+            f"{dataset}: comes from a source that {bundle.facts.name} was trained on, but the bundle's split has "
+            "none of its files, so its test part is not known; choose a part with --part, or all"
+        )
+    return manifest, (
+        "The files are not those of the training run, though from the same source: slices of the training part "
+        "may be among these.",
+    )
 
 
-def _prints_match(facts: Facts, divided: pd.DataFrame) -> bool:
-    """Whether the training and validation scans of each source are those of the training, bit by bit."""
-    known = facts.training.fingerprints
-    return fingerprints_by_source(divided) == {s: known[s] for s in _sources(divided) & set(known)}
-
-
-def _warnings(part: str, *, same_data: bool) -> tuple[str, ...]:
+def _warnings(part: str) -> tuple[str, ...]:
     """What must be said of the figures on a part of a bundle's own dataset."""
-    warnings = []
-    if not same_data:
-        warnings.append(
-            "The data is not that of the training run, bit by bit, though from the same source: slices of "
-            "the training part may be among these."
-        )
-    if part in ("train", "all"):
-        warnings.append("Slices that the detector was trained on are among these: the figures are too good.")
     if part == "val":
-        warnings.append(
-            "Epoch, calibration and threshold were chosen on these slices: the figures are too good."
-        )
-    return tuple(warnings)
+        return ("Epoch, calibration and threshold were chosen on these slices: the figures are too good.",)
+    trained = "The detector was trained on some of these slices: the figures are too good."
+    return (trained,) if part in ("train", "all") else ()
 
 
 def evaluate_detector(
@@ -256,8 +256,8 @@ def facts_of(outcome: Outcome) -> EvaluationFacts:
         external=labelled.external,
         fingerprint=labelled.fingerprint,
         date=date.today().isoformat(),
-        slices=outcome.judgement.slices.count,
-        figures=dict(summary_rows(outcome.judgement.slices)),
+        slices=outcome.judgement.slices,
+        patients=outcome.judgement.patients,
         grade=outcome.card.grade,
         grade_reasons=outcome.card.reasons,
     )

@@ -13,7 +13,7 @@ from groundglass.commands.libraries import need_training_libraries
 from groundglass.commands.mask_report import overlap_tables, worst_slices
 from groundglass.commands.progress import track
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import by_case, evaluate_overlap, overlap_rows
+from groundglass.evaluate.overlap import by_case, evaluate_overlap
 from groundglass.evaluate.predictions import STRUCTURES, read_overlaps, write_overlaps
 from groundglass.files import write_json
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
@@ -65,7 +65,7 @@ def evaluate_segmenter(
     table = read_overlaps(folder / "masks.csv")
     evaluation = evaluate_overlap(table)
     facts = segmenter.bundle.facts
-    rows = overlap_rows(evaluation)
+    rows = evaluation.rows()
     document = {
         "bundle": {"name": facts.name, "graph_sha256": facts.graph_sha256},
         "dataset": labelled.name,
@@ -96,8 +96,7 @@ def evaluate_segmenter(
                 external=labelled.external,
                 fingerprint=labelled.fingerprint,
                 date=date.today().isoformat(),
-                slices=len(labelled.rows),
-                figures=dict(rows),
+                slices=evaluation,
             )
         )
     return MaskJudgement(rows, list(evaluation.notes))

@@ -1,6 +1,5 @@
 """What stands beside the AUC of an evaluation, gathered while the detector answers: no slice is read twice."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +16,10 @@ from groundglass.audit.label_prediction import predict_label
 from groundglass.audit.material import SIDE, Material, SmallPictures, small_picture
 from groundglass.audit.measures import auc, renumbered
 from groundglass.audit.trial import Trial
+from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.splits import named_groups
 from groundglass.detect.detector import Detector, SliceFinding
-from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, format_estimate
 from groundglass.evaluate.metrics import resampling_groups
 from groundglass.evaluate.predictions import truth_of, unit_codes
 from groundglass.preprocess import Preprocessing
@@ -33,8 +32,6 @@ LUNGS_ALONE = "the detector is shown the lungs alone"
 NO_FINGERPRINTS = "the bundle holds no fingerprints of what it was trained on"
 MOSTLY = 0.5
 """Share of slices that must name a patient or a group for groups to be known."""
-_NUMBER = r"(\d\.\d+)"
-_ESTIMATE = re.compile(rf"{_NUMBER}(?: \({_NUMBER} to {_NUMBER}\))?")
 _NOWHERE = np.zeros((0, SIDE, SIDE), dtype=bool)
 _UNSEEN = SmallPictures(_NOWHERE.astype(np.uint8), _NOWHERE, _NOWHERE, ())
 """For what is never looked at."""
@@ -159,17 +156,16 @@ def external_aucs(evaluations: Sequence[EvaluationFacts], but: str = "") -> tupl
     Parameters
     ----------
     evaluations
-        Their AUC stands there as text, such as "0.51 (0.44 to 0.58)"; one that is undefined is left out.
+        Those without an AUC are left out.
     but
         The dataset that is left out.
     """
-    title = METRICS["roc_auc"].title
-    read = [
-        (one.dataset, _ESTIMATE.fullmatch(one.figures.get(title, "")))
+    external = [
+        (one.dataset, one.slices.metrics["roc_auc"])
         for one in evaluations
-        if one.external and one.dataset != but
+        if one.external and one.dataset != but and isinstance(one.slices, Evaluation)
     ]
-    return tuple(Elsewhere(dataset=dataset, auc=_read(found)) for dataset, found in read if found)
+    return tuple(Elsewhere(dataset=dataset, auc=auc) for dataset, auc in external if auc.value is not None)
 
 
 def report_card(card: HonestCard) -> Card:
@@ -182,11 +178,6 @@ def report_card(card: HonestCard) -> Card:
         rows=card.rows(),
         note="The grade is of the AUC, not of the detector. Its rules: docs/honest-numbers.md.",
     )
-
-
-def _read(found: re.Match[str]) -> Estimate:
-    value, low, high = (None if number is None else float(number) for number in found.groups())
-    return Estimate(value=value, low=low, high=high)
 
 
 def _unit(predictions: pd.DataFrame) -> Unit:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from groundglass.audit.honest import HonestCard
+from groundglass.bundle.evaluation import METRICS, Evaluation
 from groundglass.commands.honest import card_of_predictions, report_card
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.evaluate import figures
@@ -18,7 +19,6 @@ from groundglass.evaluate.classes import (
     evaluate_classes,
     macro_rows,
 )
-from groundglass.evaluate.evaluation import METRICS, Evaluation, summary_rows
 from groundglass.evaluate.figures import class_confusion, class_roc, to_png
 from groundglass.evaluate.metrics import evaluate, evaluate_patients
 from groundglass.evaluate.predictions import classes_of, read_predictions
@@ -57,7 +57,7 @@ class Judgement:
 
     def headline(self) -> str:
         """The one sentence to begin with."""
-        auc = dict(summary_rows(self.slices))[METRICS["roc_auc"].title]
+        auc = dict(self.slices.rows())[METRICS["roc_auc"].title]
         return f"ROC AUC {auc} on {self.slices.count} slices."
 
     def table(self) -> Table:
@@ -65,7 +65,7 @@ class Judgement:
         evaluations = [self.slices] if self.patients is None else [self.slices, self.patients]
         meaning = {metric.title: metric.meaning for metric in METRICS.values()}
         rows = []
-        for cells in zip(*map(summary_rows, evaluations), strict=True):
+        for cells in zip(*(one.rows() for one in evaluations), strict=True):
             name = cells[0][0] if len({title for title, _ in cells}) == 1 else "Count"
             rows.append((name, *[value for _, value in cells], meaning.get(name, "")))
         notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, evaluate_detector, facts_of
 from groundglass.commands.members import check_runs, tell_of, without_leakage_warning
@@ -19,7 +20,6 @@ from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.evaluate.operating_point import CERTAIN_SHARE, most_certain_accuracy
 from groundglass.evaluate.predictions import write_predictions
 from groundglass.files import write_json

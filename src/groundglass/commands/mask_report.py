@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from groundglass.evaluate.overlap import OverlapEvaluation, overlap_rows
+from groundglass.bundle.evaluation import OverlapEvaluation
 from groundglass.report.page import Table
 
 SHOWN = 24
@@ -13,7 +13,7 @@ SHOWN = 24
 
 def overlap_tables(evaluation: OverlapEvaluation, cases: pd.DataFrame) -> list[Table]:
     """The figures with their intervals, and Dice and distance of each case."""
-    figures = Table("Masks against the truth", ("figure", "value (95% interval)"), overlap_rows(evaluation))
+    figures = Table("Masks against the truth", ("figure", "value (95% interval)"), evaluation.rows())
     by_case = [
         (row["case"], row["structure"], str(row["slices"]), f"{row['dice']:.3f}", _distance(row["hd95"]))
         for row in cases.to_dict("records")

@@ -179,7 +179,7 @@ def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
     """The two lines above the montage."""
     return (
         headline(finding),
-        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, no medical device. "
+        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, not a medical device. "
         "Right lung, at the left, in blue, left lung in yellow, lesions in orange.",
     )
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from groundglass.bundle.store import BundleError, kind_of_bundle
+from groundglass.bundle.store import kind_of_bundle
 from groundglass.commands.libraries import need_training_libraries
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.errors import GroundglassError
+from groundglass.errors import BundleError, GroundglassError
 from groundglass.recipe.divide import divided_by, divided_scans, named_sources
 from groundglass.recipe.recipe import AnyDetectorRecipe, AnyRecipe, load_recipe
 from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
@@ -228,7 +228,7 @@ def _entered(run: Run) -> dict[str, Any]:
         return {}
     names = ["graph_sha256", "evaluations", "left_out", "patient", "abstention"]
     if getattr(facts, "abstention", None) is not None:  # calibrated: what the export chose no longer stands
-        names += ["bias", "temperature", "threshold", "chosen", "validation"]
+        names += ["bias", "temperature", "threshold", "chosen", "validation", "validation_superseded"]
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
 

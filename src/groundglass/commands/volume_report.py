@@ -149,8 +149,13 @@ def _rule_table(detector: Detector) -> Table:
     abstention = rule.abstention
     rows = [("Aggregation", rule.aggregation), ("Threshold", f"{rule.threshold:.3f}")]
     if abstention is not None:
-        rows[1:] = [("Verdict", abstention.ends()), *(("Uncertain", line) for line in abstention.chosen)]
-    return Table("From slices to the patient", (), [*rows, *(("Chosen", line) for line in rule.chosen)])
+        rows[1:] = [
+            ("Verdict", abstention.ends()),
+            *(("Uncertain", str(choice)) for choice in abstention.chosen),
+        ]
+    return Table(
+        "From slices to the patient", (), [*rows, *(("Chosen", str(choice)) for choice in rule.chosen)]
+    )
 
 
 def _png(sheet: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from groundglass.bundle.facts import FactsPart
+from groundglass.bundle.facts import Choice, FactsPart
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
@@ -36,7 +36,7 @@ class Abstention(FactsPart):
     cases, groups
         How many slices, or patients, chose them, and of how many groups.
     chosen
-        In words: on what they were chosen, and what they are worth on what did not choose them.
+        On what they were chosen, and how well they do on cases that did not choose them.
     """
 
     covid_from: Share
@@ -44,7 +44,7 @@ class Abstention(FactsPart):
     coverage: Annotated[float, Field(gt=0, lt=1)]
     cases: int
     groups: int
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[Choice, ...] = ()
 
     @property
     def lowest(self) -> float:
@@ -103,7 +103,7 @@ def choose_abstention(
     units: ArrayLike,
     *,
     coverage: float = COVERAGE,
-    chosen: tuple[str, ...] = (),
+    chosen: tuple[Choice, ...] = (),
 ) -> Abstention:
     """Choose from labelled answers at which probabilities each answer stays possible.
 

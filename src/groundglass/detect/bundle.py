@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from groundglass.bundle.engine import Precision
+from groundglass.bundle.evaluation import Evaluation
 from groundglass.bundle.facts import Facts, card, describe_input
-from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
-from groundglass.bundle.store import BundleError, Reader, StoredBundle, read_optional
+from groundglass.bundle.store import Reader, StoredBundle
 from groundglass.detect.abstention import Abstention, decide
 from groundglass.detect.patient_rule import PatientRule, default_rule
+from groundglass.errors import BundleError
 from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.segment.segmenter import SegmenterBundle
 
@@ -70,6 +71,7 @@ class BundleFacts(Facts):
     abstention: Abstention | None = None
     furthest: float | None = None
     segmenter_sha256: str = ""
+    validation: Evaluation | None = None
     patient: PatientRule | None = None
 
     @property
@@ -162,7 +164,7 @@ def _verdicts(facts: BundleFacts) -> list[str]:
 def _abstention(title: str, abstention: Abstention, of: str) -> list[str]:
     return [
         f"- {title}: {abstention.ends()}. {abstention.meaning(of)}",
-        *[f"    - {line}" for line in abstention.chosen],
+        *[f"    - {choice}" for choice in abstention.chosen],
     ]
 
 
@@ -173,7 +175,7 @@ def _patients(rule: PatientRule | None) -> list[str]:
     return [
         f"- Patients: {rule.aggregation} (weights: {weights}; intercept {rule.intercept:.3f})"
         + ("" if rule.abstention else f", `covid` from a probability of {rule.threshold:.3f} on"),
-        *[f"    - {line}" for line in rule.chosen],
+        *[f"    - {choice}" for choice in rule.chosen],
         *(_abstention("Verdict on patients", rule.abstention, "patients") if rule.abstention else []),
     ]
 
@@ -189,12 +191,9 @@ class Bundle(StoredBundle[BundleFacts]):
     ----------
     segmenter
         The segmenter that its preprocessing needs; None where it needs none.
-    fingerprints
-        Of the slices that it was trained and chosen on; None where it was exported without.
     """
 
     segmenter: SegmenterBundle | None = None
-    fingerprints: Fingerprints | None = None
 
     kind: ClassVar[str] = "detector"
     default: ClassVar[str] = "detector-lesions"
@@ -208,7 +207,6 @@ class Bundle(StoredBundle[BundleFacts]):
     @classmethod
     def _read(cls, read: Reader, source: Path) -> Self:
         bundle = super()._read(read, source)
-        bundle.fingerprints = cls._fingerprints(read, bundle.facts, source)
         preprocessing = bundle.facts.preprocessing
         if preprocessing.lungs == "none":
             return bundle
@@ -225,23 +223,9 @@ class Bundle(StoredBundle[BundleFacts]):
             )
         return bundle
 
-    @staticmethod
-    def _fingerprints(read: Reader, facts: BundleFacts, source: Path) -> Fingerprints | None:
-        content = read_optional(read, FINGERPRINTS)
-        if content is None:
-            return None
-        fingerprints = Fingerprints.from_bytes(content, source)
-        if fingerprints.data != facts.training.fingerprint:
-            raise BundleError(
-                f"{source}: {FINGERPRINTS} is of other data than the bundle was trained on; get the bundle anew, "
-                "or delete the file"
-            )
-        return fingerprints
-
     def content(self) -> dict[str, bytes]:
         """The bundle's files by their names."""
-        inner, prints = self.segmenter, self.fingerprints
-        content = super().content() | ({} if prints is None else {FINGERPRINTS: prints.to_bytes()})
+        inner, content = self.segmenter, super().content()
         if inner is None or SegmenterBundle.is_shipped(self.facts.preprocessing.segmenter):
             return content
         return content | {SEGMENTER + name: data for name, data in inner.content().items()}

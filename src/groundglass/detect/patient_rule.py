@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from groundglass.bundle.facts import FactsPart
+from groundglass.bundle.facts import Choice, FactsPart
 from groundglass.detect.abstention import Abstention, decide
 from groundglass.labels import UNCERTAIN
 
@@ -164,7 +164,7 @@ class PatientRule(FactsPart):
     abstention
         Which probabilities of patients get which verdict, ``uncertain`` among them; None where all are answered.
     chosen
-        In words: on what it was chosen and how it did there.
+        On what it was chosen, and how it did there.
     """
 
     aggregation: str
@@ -172,7 +172,7 @@ class PatientRule(FactsPart):
     intercept: float
     threshold: Annotated[float, Field(ge=0, le=1)]
     abstention: Abstention | None = None
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[Choice, ...] = ()
 
     def probability(self, slices: LungSlices) -> float:
         """The patient's calibrated probability of COVID-19."""
@@ -205,5 +205,9 @@ def default_rule(threshold: float) -> PatientRule:
         weights={"top_logit": 1.0},
         intercept=0.0,
         threshold=threshold,
-        chosen=("no rule for patients was chosen for this bundle: not calibrated for patients",),
+        chosen=(
+            Choice(
+                what="none", criterion="no rule was chosen for this bundle; it is not calibrated for patients"
+            ),
+        ),
     )

@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, Ranking, ratio
-from groundglass.evaluate.evaluation import Estimate, Metric, ResampledBy, format_estimate
 from groundglass.evaluate.metrics import (
     check_bootstrap,
     estimate,
@@ -91,7 +91,7 @@ class ClassesEvaluation(BaseModel):
     count, counts
         Slices in all, and of each class's label.
     groups, resampled_by, resamples, confidence, seed
-        As in :class:`~groundglass.evaluate.evaluation.Evaluation`.
+        As in :class:`~groundglass.bundle.evaluation.Evaluation`.
     metrics
         By their name in ``MACRO_METRICS``. A class without slices is left out of the means.
     per_class

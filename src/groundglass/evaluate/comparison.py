@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
+from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, WeightedMetrics
-from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.evaluate.metrics import estimate, evaluate, resample, resampling_groups
 from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
 from groundglass.evaluate.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
@@ -90,7 +90,7 @@ class Comparison:
     best
         Name of the system of the highest AUC.
     count, positives, groups, resampled_by, resamples, confidence, seed
-        As in :class:`~groundglass.evaluate.evaluation.Evaluation`.
+        As in :class:`~groundglass.bundle.evaluation.Evaluation`.
     alpha
         Corrected p-values below it tell a system from the best.
     agreement, kappa

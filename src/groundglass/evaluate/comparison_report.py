@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from groundglass.bundle.evaluation import METRICS, format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, Ranking
 from groundglass.evaluate.comparison import (
@@ -24,7 +25,6 @@ from groundglass.evaluate.comparison import (
     System,
     ensemble_of,
 )
-from groundglass.evaluate.evaluation import METRICS, format_estimate
 from groundglass.evaluate.figures import (
     BLUE,
     COLOURS,

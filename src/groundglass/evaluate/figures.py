@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, Ranking, bootstrap_weights
 from groundglass.evaluate.calibration import reliability_curve
 from groundglass.evaluate.classes import ClassesEvaluation, check_classes, labelled_masks
-from groundglass.evaluate.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.evaluate.metrics import resampling_groups
 from groundglass.evaluate.predictions import VERDICTS, check_predictions, class_column, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN

@@ -6,10 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
-from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, bootstrap_weights, percentile_interval
-from groundglass.evaluate.evaluation import (
+from groundglass.bundle.evaluation import (
     METRICS,
     Confusion,
     Estimate,
@@ -18,6 +15,9 @@ from groundglass.evaluate.evaluation import (
     ResampledBy,
     Unit,
 )
+from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, bootstrap_weights, percentile_interval
 from groundglass.evaluate.predictions import (
     COLUMNS,
     check_predictions,

@@ -5,130 +5,19 @@ resample whole cases. Which metric fits what: Maier-Hein et al. 2024, Metrics re
 doi 10.1038/s41592-023-02151-z; their definitions: Taha & Hanbury 2015, doi 10.1186/s12880-015-0068-x.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
+from groundglass.bundle.evaluation import OVERLAP_METRICS, Estimate, Overlap, OverlapEvaluation
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, bootstrap_weights, percentile_interval, ratio
-from groundglass.evaluate.evaluation import Estimate, Metric
 from groundglass.evaluate.metrics import FEW_UNITS, TOLERATED_UNDEFINED
 from groundglass.evaluate.predictions import STRUCTURES, check_overlaps
 
-
-@dataclass(frozen=True)
-class OverlapMetric(Metric):
-    """A metric that is shown times ``scale`` with ``unit`` behind it."""
-
-    digits: int = 3
-    scale: float = 1.0
-    unit: str = ""
-
-
-def _mask_metrics(word: str) -> dict[str, OverlapMetric]:
-    return {
-        "dice": OverlapMetric(
-            f"{word} Dice, mean over cases",
-            "2 x common / (true + predicted) pixels of a case, its slices taken together as one volume; 1 where "
-            "both masks of the case are empty",
-        ),
-        "pooled_dice": OverlapMetric(
-            f"{word} Dice, all slices pooled",
-            "2 x common / (true + predicted) pixels of all slices; large structures weigh most",
-            "all masks are empty",
-        ),
-        "slice_dice": OverlapMetric(
-            f"{word} Dice, mean over slices",
-            "a slice where both masks are empty counts as 1, so it rises with the share of such slices",
-        ),
-        "hd95": OverlapMetric(
-            f"{word} HD95, mean over cases",
-            "95th percentile of the distance between the outlines in a slice, in pixels of the slice; "
-            "mean over a case's slices in which neither mask is empty",
-            "no slice has both masks",
-            digits=1,
-            unit=" px",
-        ),
-        "sensitivity": OverlapMetric(
-            f"{word} sensitivity, mean over cases",
-            "share of a case's true pixels that are found",
-            "no true pixels",
-        ),
-        "precision": OverlapMetric(
-            f"{word} precision, mean over cases",
-            "share of a case's predicted pixels that are true",
-            "no predicted pixels",
-        ),
-    }
-
-
-def _share_metric(name: str, meaning: str) -> OverlapMetric:
-    undefined = "no case has lungs in both masks"
-    return OverlapMetric(
-        f"lesion share, {name}", meaning, undefined, digits=1, scale=100, unit=" percentage points"
-    )
-
-
-OVERLAP_METRICS = {
-    "lungs": _mask_metrics("lung"),
-    "lesions": _mask_metrics("lesion"),
-    "lesion_share": {
-        "mean_absolute_error": _share_metric(
-            "mean absolute error", "distance of predicted and true lesion pixels / lung pixels of a case"
-        ),
-        "bias": _share_metric(
-            "bias", "mean of predicted minus true lesion pixels / lung pixels of a case; above 0 is too much"
-        ),
-    },
-}
-"""By part and name, in the order of display. The main figure is ``dice``."""
-
 Key = tuple[str, str]
 """Part and metric."""
-
-
-class Overlap(BaseModel):
-    """Metrics by their name in ``OVERLAP_METRICS``, and how many cases and slices they are of."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cases: int
-    slices: int
-    metrics: dict[str, Estimate]
-
-
-class OverlapEvaluation(BaseModel):
-    """What ``masks.csv`` says of a segmentation.
-
-    Attributes
-    ----------
-    cases, slices
-        In the whole table; cases are what was resampled for the intervals.
-    resamples, confidence, seed
-        Of the bootstrap.
-    parts
-        ``lungs``, ``lesions`` and ``lesion_share``, those that the table has. The lesion share is a fraction of
-        the lungs, of the slices that have both structures.
-    notes
-        Sentences that a reader of the numbers must know.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cases: int
-    slices: int
-    resamples: int
-    confidence: float
-    seed: int
-    parts: dict[str, Overlap]
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``OverlapEvaluation.model_validate`` reads them back."""
-        return self.model_dump(mode="json")
 
 
 def by_case(frame: pd.DataFrame) -> pd.DataFrame:
@@ -347,34 +236,3 @@ def _notes_on_metrics(estimates: dict[Key, Estimate], undefined: dict[Key, float
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def overlap_rows(evaluation: OverlapEvaluation) -> list[tuple[str, str]]:
-    """Name and value of every metric, such as ("lung Dice, mean over cases", "0.974 (0.968 to 0.980)").
-
-    In brackets stands the bootstrap interval. The first row counts cases and slices, the last names the
-    intervals' basis.
-    """
-    drawn = f"{evaluation.resamples} bootstrap resamples of {evaluation.cases} cases"
-    return [
-        ("cases and slices", f"{evaluation.cases}, {evaluation.slices}"),
-        *(
-            (OVERLAP_METRICS[part][name].title, _shown(estimate, OVERLAP_METRICS[part][name]))
-            for part, overlap in evaluation.parts.items()
-            for name, estimate in overlap.metrics.items()
-        ),
-        ("intervals", f"{evaluation.confidence:.0%}, {drawn}" if evaluation.cases > 1 else "none"),
-    ]
-
-
-def _shown(estimate: Estimate, metric: OverlapMetric) -> str:
-    """A value with its unit and interval; "undefined" where there is no value."""
-    if estimate.value is None:
-        return "undefined"
-    # z: a small negative bias is 0.0, not -0.0.
-    value, *interval = (
-        f"{number * metric.scale:z.{metric.digits}f}"
-        for number in (estimate.value, estimate.low, estimate.high)
-        if number is not None
-    )
-    return f"{value}{metric.unit}" + (f" ({' to '.join(interval)})" if interval else "")

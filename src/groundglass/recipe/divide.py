@@ -76,41 +76,6 @@ def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     return _divided(manifest, data, data, seed)
 
 
-def divided_again(manifest: pd.DataFrame, dataset: str, data: Data, seed: int) -> tuple[pd.DataFrame, str]:
-    """One dataset divided as for a training on several, or on all sources but one.
-
-    Parameters
-    ----------
-    manifest
-        Of the dataset, with :func:`named_sources`.
-    dataset
-        Its name, or that of its file or folder.
-    data, seed
-        As in :func:`divided_scans`.
-
-    Returns
-    -------
-    The scans that take part, and how they were divided. Their own test part is among them, unless the source that
-    the training left out is: then that is the test part.
-
-    Raises
-    ------
-    GroundglassError
-        If it is none of the recipe's datasets.
-    """
-    named = [part for part in data.datasets if Path(part.dataset).name == Path(dataset).name]
-    if not named:
-        raise GroundglassError(
-            f"{dataset}: shares sources with the data that was trained on, but is none of its datasets "
-            f"({', '.join(part.dataset for part in data.datasets)}); name one of these"
-        )
-    part = max(named, key=lambda one: Path(one.dataset).resolve() == Path(dataset).resolve())
-    divided = _divided(manifest, part, data, seed)
-    if data.leave_out in set(manifest["source"]):
-        divided = _leaving_out(str(data.leave_out), divided, _taking_part(manifest, data))
-    return divided, part.scheme
-
-
 def sources_of(data: Data) -> list[str]:
     """The sources of the scans that take part, in the order of their names.
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from groundglass.audit.check import CheckOutcome, Result
 from groundglass.audit.run import Audit
+from groundglass.bundle.evaluation import format_estimate
 from groundglass.errors import ScanError
-from groundglass.evaluate.evaluation import format_estimate
 from groundglass.preprocess import Preprocessing
 from groundglass.report.page import PICTURE_SIDE, Report, SliceCard, Table
 from groundglass.scan.find import read_scan

@@ -173,7 +173,7 @@ def bundle_table(facts: Facts) -> Table:
         ("Seed", str(training.seed)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in training.versions.items())),
         ("Graph (SHA-256)", facts.graph_sha256),
-        *[("Chosen", line) for line in facts.chosen],
+        *[("Chosen", str(choice)) for choice in facts.chosen],
     ]
     return Table(f"The {facts.kind}", (), rows)
 

@@ -1,4 +1,4 @@
-"""The facts that travel with a trained segmenter, as they stand in ``bundle.json``."""
+"""Segmenter: lungs and lesions of scans, by a bundle; how it is stored, and reading ahead of it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.bundle.engine import Engine, Precision
+from groundglass.bundle.evaluation import OverlapEvaluation
 from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.store import StoredBundle, shipped_bundles
 from groundglass.errors import ScanError
@@ -34,6 +35,7 @@ class SegmenterFacts(Facts):
     kind: Literal["segmenter"] = "segmenter"
     precision: Precision = "f32"
     post_processing: PostProcessing = PostProcessing()
+    validation: OverlapEvaluation | None = None
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from groundglass import __version__
 from groundglass.bundle.engine import Engine, Precision
-from groundglass.bundle.facts import Part, TrainingFacts
+from groundglass.bundle.facts import Choice, Part, TrainingFacts
 from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.manifest import fingerprints_by_source
 from groundglass.data.registry import DATASETS
@@ -25,7 +25,6 @@ from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.findings import labelled_predictions
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.calibration import apply_temperature, fit_temperature
-from groundglass.evaluate.evaluation import summary_rows
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.evaluate.predictions import write_predictions
@@ -41,6 +40,7 @@ from groundglass.train.module import ClassifierModule
 from groundglass.train.run import Run
 
 OPSET = 17
+VALIDATION = "the validation part"
 TOLERANCE = 5e-4
 """Largest difference in the logit between training and the exported graph, relative where the logit passes 1.
 
@@ -145,14 +145,14 @@ def finish_bundle(
     expected: NDArray[np.floating[Any]],
     manifest: pd.DataFrame,
     validation: PartData,
-    chosen: tuple[str, ...],
+    chosen: tuple[Choice, ...],
     *,
     furthest: float | None = None,
     precision: Precision = "f32",
 ) -> Bundle:
     """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
 
-    The bundle gets the fingerprints of the training and validation slices.
+    The bundle gets the fingerprints of all slices with their part of the split.
 
     Temperature and threshold are chosen on the validation part, from the answers of the graph itself.
 
@@ -206,27 +206,24 @@ def finish_bundle(
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
         chosen=(*_stand_in(run), *chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
-        validation={},
     )
     predictions = labelled_predictions(validation.rows, [facts.answer(one) for one in logits], several)
-    figures = dict(summary_rows(evaluate(predictions, seed=recipe.seed)))
     write_predictions(predictions, run.predictions_file)
-    facts = facts.model_copy(update={"validation": figures})
+    facts = facts.model_copy(update={"validation": evaluate(predictions, seed=recipe.seed)})
     paths, parts = manifest["path"].tolist(), manifest["split"].tolist()
     fingerprints = Fingerprints.of(paths, parts, facts.training.fingerprint)
-    bundle = Bundle(facts, graph, dump_recipe(recipe), run.bundle_folder, inner, fingerprints)
+    bundle = Bundle(facts, graph, dump_recipe(recipe), run.bundle_folder, fingerprints, inner)
     bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, temperature=temperature, threshold=threshold)
     return bundle
 
 
-def _stand_in(run: Run) -> tuple[str, ...]:
+def _stand_in(run: Run) -> tuple[Choice, ...]:
     facts = run.facts()
     if "stands_in_for" not in facts:
         return ()
-    return (
-        f"Backbone {facts['backbone']}: it stands in for {facts['stands_in_for']}, whose weights could not be had.",
-    )
+    reason = f"in place of {facts['stands_in_for']}, whose weights are not available"
+    return (Choice(what="backbone", values={"name": facts["backbone"]}, criterion=reason),)
 
 
 def _answered(
@@ -260,11 +257,21 @@ def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -
     return preprocessing.model_copy(update={"segmenter": name if shipped else f"{name}-{sha256[:8]}"})
 
 
-def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tuple[str, ...]:
+def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tuple[Choice, ...]:
     criterion = point.criterion + (f" {point.target:g}" if point.target is not None else "")
     return (
-        f"Temperature {temperature:.3f}: least negative log-likelihood on the validation part.",
-        f"Threshold {threshold:.3f} on the calibrated probability: {criterion} on the validation part.",
+        Choice(
+            what="calibration",
+            values={"temperature": temperature},
+            criterion="least negative log-likelihood",
+            data=VALIDATION,
+        ),
+        Choice(
+            what="threshold",
+            values={"probability": threshold},
+            criterion=criterion.replace("_", " "),
+            data=VALIDATION,
+        ),
     )
 
 
@@ -273,10 +280,14 @@ def epochs_run(run: Run) -> int:
     return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
 
 
-def kept_epoch(run: Run, by: str) -> str:
-    """Which epoch was kept, and why, for what a bundle says of how it was chosen."""
-    reason = "the last" if by == "last" else f"the best by {by} on the validation part"
-    return f"Epoch {run.facts()['best_epoch']} of {epochs_run(run)}: {reason}."
+def kept_epoch(run: Run, by: str) -> Choice:
+    """Which epoch was kept, and why."""
+    return Choice(
+        what="epoch",
+        values={"kept": run.facts()["best_epoch"], "of": epochs_run(run)},
+        criterion="the last" if by == "last" else f"the best {by}",
+        data="" if by == "last" else VALIDATION,
+    )
 
 
 def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
@@ -304,7 +315,7 @@ def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> Tr
     )
 
 
-def _of_datasets(data: Data, *masks: Source) -> dict[str, str]:
+def _of_datasets(data: Data, *masks: Source) -> dict[str, Any]:
     """What is known of the datasets that were trained on, each thing once, and how they were divided.
 
     Of those whose masks were trained on, licence and citation.
@@ -320,7 +331,7 @@ def _of_datasets(data: Data, *masks: Source) -> dict[str, str]:
         "title": _once(about.title if about else "a set of the user's own" for about in known),
         "licence": _once(about.licence if about else "not stated" for about in (*known, *of_masks)),
         "citation": _once(about.citation if about else "none" for about in (*known, *of_masks)),
-        "split": " + ".join(dict.fromkeys(part.scheme for part in used)) + without,
+        "splits": {name: part.scheme + without for name, part in zip(names, used, strict=True)},
     }
 
 

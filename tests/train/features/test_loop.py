@@ -92,7 +92,7 @@ def test_a_run_is_exported_from_what_it_saved(trained: Trained) -> None:
     expected = classifier_logits(tuned, pooled(backbone, validation.grey, recipe.preprocessing))
     loaded = Bundle.load(run.bundle_folder)
     assert loaded.graph == bundle.graph
-    assert loaded.facts.chosen[0].startswith(f"Classifier {tuned.name} ({tuned.described}): ")
+    assert loaded.facts.chosen[0].values["name"] == f"{tuned.name} ({tuned.described})"
     detector = Detector(loaded)
     for path, logit in zip(validation.rows["path"][:3], expected, strict=False):
         finding = detector.predict(read_scan(path))

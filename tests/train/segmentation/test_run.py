@@ -138,8 +138,8 @@ def test_the_table_of_masks_is_of_the_validation_part(trained: Run) -> None:
     ]
     figures = bundle.facts.validation
     dice = by_case(table).query("structure == 'lungs'")["dice"].mean()
-    assert figures["lung Dice, mean over cases"].startswith(f"{dice:.3f}")
-    assert figures["cases and slices"] == f"{rows['patient'].nunique()}, {len(rows)}"
+    assert figures.parts["lungs"].metrics["dice"].value == pytest.approx(dice)
+    assert (figures.cases, figures.slices) == (rows["patient"].nunique(), len(rows))
 
 
 def test_the_bundle_states_what_it_was_made_of(trained: Run) -> None:
@@ -151,9 +151,9 @@ def test_the_bundle_states_what_it_was_made_of(trained: Run) -> None:
     assert facts.training.best_epoch == run_facts["best_epoch"]
     assert facts.training.fingerprint == run_facts["fingerprint"]
     assert facts.training.dataset == "manifest.csv"
-    assert facts.chosen[0] == (
-        f"Epoch {run_facts['best_epoch']} of 3: the best by val_dice on the validation part."
-    )
+    kept = {"kept": run_facts["best_epoch"], "of": 3}
+    assert (facts.chosen[0].what, facts.chosen[0].values) == ("epoch", kept)
+    assert str(facts.chosen[0]).endswith("; the best val_dice; on the validation part.")
     counts = read_manifest(trained.manifest_file)["split"].value_counts()
     assert {name: part.slices for name, part in facts.training.parts.items()} == counts.to_dict()
 
@@ -239,7 +239,7 @@ def test_a_run_that_was_stopped_can_be_exported(recipe_file: Path, tmp_path: Pat
     run = stopped_train(recipe_file, tmp_path / "run", epoch=2)
     bundle_run(run.folder, None)
     facts = SegmenterBundle.load(run.folder).facts
-    assert facts.chosen[0].startswith("Epoch 1 of 2: the best by val_dice")
+    assert facts.chosen[0].values == {"kept": 1, "of": 2}
 
 
 @dataclass
@@ -338,7 +338,7 @@ def test_a_run_starts_from_the_weights_of_another(trained: Run, recipe_file: Pat
     kept = first["val_dice"].max()
     assert second["val_dice"].iloc[0] == pytest.approx(kept, abs=0.15)
     assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
-    assert "Started from the weights of tiny." in SegmenterBundle.load(run.folder).facts.chosen
+    assert SegmenterBundle.load(run.folder).facts.chosen[0].values == {"weights of": "tiny"}
     with pytest.raises(GroundglassError, match="its network is another one"):
         quiet_train(recipe_file, tmp_path / "third", start, *still, "model.decoder=[8, 8, 8, 8, 8]")
 
@@ -367,7 +367,7 @@ def test_a_segmenter_is_not_judged_on_a_dataset_without_masks(
     trained: Run, class_folder: Path, tmp_path: Path
 ) -> None:
     segmenter = Segmenter.load(trained.folder)
-    labelled = choose_rows(segmenter.bundle.facts, segmenter.bundle.recipe, str(class_folder), None)
+    labelled = choose_rows(segmenter.bundle, str(class_folder), None)
     with pytest.raises(GroundglassError, match="has no masks"):
         evaluate_segmenter(segmenter, labelled, tmp_path)
 
@@ -394,8 +394,8 @@ def test_evaluate_judges_masks_and_enters_the_figures(trained: Run, dataset: Pat
     assert dice in done.stdout
     assert dice in (tmp_path / "out" / "report.html").read_text()
     (recorded,) = SegmenterBundle.load(trained.folder).facts.evaluations
-    assert (recorded.dataset, recorded.part, recorded.slices) == ("manifest", "test", len(test))
-    assert recorded.figures["lung Dice, mean over cases"].startswith(dice)
+    assert (recorded.dataset, recorded.part, recorded.slices.slices) == ("manifest", "test", len(test))
+    assert recorded.slices.to_dict()["parts"] == metrics["parts"]
 
 
 def test_a_runs_own_manifest_is_never_external(trained: Run, dataset: Path, tmp_path: Path) -> None:
@@ -404,13 +404,13 @@ def test_a_runs_own_manifest_is_never_external(trained: Run, dataset: Path, tmp_
     write_manifest(load_dataset(dataset).assign(source=""), own)
     bundle = SegmenterBundle.load(trained.folder)
     training = bundle.facts.training.model_copy(update={"sources": (), "dataset": own.name})
-    facts = bundle.facts.model_copy(update={"training": training})
-    labelled = choose_rows(facts, bundle.recipe, str(own), None)
+    bundle.facts = bundle.facts.model_copy(update={"training": training})
+    labelled = choose_rows(bundle, str(own), None)
     assert (labelled.external, labelled.part, labelled.warnings) == (False, "test", ())
-    assert "too good" in choose_rows(facts, bundle.recipe, str(own), "all").warnings[0]
+    assert "too good" in choose_rows(bundle, str(own), "all").warnings[0]
     other = tmp_path / "other.csv"
     write_manifest(load_dataset(dataset).assign(source="elsewhere"), other)
-    assert choose_rows(bundle.facts, bundle.recipe, str(other), None).external
+    assert choose_rows(SegmenterBundle.load(trained.folder), str(other), None).external
 
 
 def test_slices_without_lesions_that_are_left_alone_are_not_the_worst() -> None:

@@ -11,7 +11,7 @@ from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Sever
 from groundglass.audit.label_prediction import LabelPrediction, predict_from
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, severity_of, surely_over
-from groundglass.evaluate.evaluation import format_estimate
+from groundglass.bundle.evaluation import format_estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.scan.image import COLOURED, FORMATS
 

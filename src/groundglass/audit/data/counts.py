@@ -12,8 +12,8 @@ from scipy.stats import chi2_contingency, norm
 from groundglass.audit.check import SEVERITIES, Check, NotApplicable, Result, Severity
 from groundglass.audit.material import Material
 from groundglass.audit.measures import Kind, kind_of_groups
+from groundglass.bundle.evaluation import Estimate
 from groundglass.data.manifest import PARTS
-from groundglass.evaluate.evaluation import Estimate
 from groundglass.evaluate.metrics import FEW_UNITS
 from groundglass.labels import NEGATIVE, POSITIVE
 

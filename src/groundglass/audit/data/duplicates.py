@@ -12,9 +12,9 @@ from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.material import Material
 from groundglass.audit.measures import kind_of_groups, mean
 from groundglass.audit.near_duplicates import NEAR, DuplicatePair, clusters
+from groundglass.bundle.evaluation import format_estimate
 from groundglass.data.manifest import PARTS
 from groundglass.data.splits import groups
-from groundglass.evaluate.evaluation import format_estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 
 SHOWN = 12

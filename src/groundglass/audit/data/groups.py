@@ -14,9 +14,9 @@ from groundglass.audit.data.duplicates import parts_in_words
 from groundglass.audit.hidden_groups import origins
 from groundglass.audit.material import Material
 from groundglass.audit.measures import mean
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.data.manifest import PARTS
 from groundglass.data.splits import named_groups
-from groundglass.evaluate.evaluation import Estimate, format_estimate
 from groundglass.evaluate.predictions import unit_codes
 
 SHOWN = 12

@@ -12,8 +12,8 @@ from groundglass.audit.hidden_groups import SIDE
 from groundglass.audit.label_prediction import fold_count
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, mean, renumbered
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.data.splits import named_groups
-from groundglass.evaluate.evaluation import Estimate, format_estimate
 from groundglass.evaluate.paired import mcnemar
 from groundglass.similarity import small_pictures, unit_vectors
 

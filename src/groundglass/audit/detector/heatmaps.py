@@ -11,10 +11,10 @@ from scipy.integrate import trapezoid
 from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Picture, Trial, some_of
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.detect.detector import SliceFinding
 from groundglass.detect.heatmap import evidence_map
 from groundglass.evaluate.bootstrap import Floats, ratio
-from groundglass.evaluate.evaluation import Estimate, format_estimate
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.masks import Segmentation
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from groundglass.audit.check import Check, NotApplicable, Result, Severity
 from groundglass.audit.measures import TELLING, auc, auc_drop, renumbered, severity_of, surely_over
 from groundglass.audit.trial import Picture, Trial, some_of
-from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Box, Preprocessing
 from groundglass.segment.masks import Segmentation

@@ -15,9 +15,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from groundglass.audit.check import Check, NotApplicable, Result, Severity
 from groundglass.audit.measures import estimated
 from groundglass.audit.trial import Trial
+from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, format_estimate
 from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, ratio
 from groundglass.evaluate.calibration import BINS, BrierParts, bin_of, brier, brier_parts, reliability_curve
-from groundglass.evaluate.evaluation import METRICS, Estimate, Evaluation, format_estimate
 from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
@@ -364,11 +364,11 @@ def _severity(compared: Rechosen) -> Severity | None:
     return "warning" if compared.lost.low is not None and compared.lost.low > TOLERATED else None
 
 
-def _message(threshold: float, here: Evaluation, compared: Rechosen, validation: dict[str, str]) -> str:
+def _message(threshold: float, here: Evaluation, compared: Rechosen, validation: Evaluation | None) -> str:
     named = ("sensitivity", "specificity")
     found = ", ".join(f"{name} {format_estimate(here.metrics[name])}" for name in named)
     before = [
-        f"{name} {validation[METRICS[name].title]}" for name in named if METRICS[name].title in validation
+        f"{name} {format_estimate(validation.metrics[name])}" for name in named if validation is not None
     ]
     told = f" (on its validation part {', '.join(before)})" if before else ""
     chance = "" if _severity(compared) != "error" else ", which may be no better than chance"
@@ -385,9 +385,12 @@ def _cost(lost: Estimate) -> str:
     return "so that the bundle's costs " + (format_estimate(lost) if dear else "nothing")
 
 
-def _rows(here: Evaluation, validation: dict[str, str]) -> tuple[tuple[str, ...], ...]:
-    titles = {name: METRICS[name].title for name in SHOWN}
+def _rows(here: Evaluation, validation: Evaluation | None) -> tuple[tuple[str, ...], ...]:
     return tuple(
-        (title, format_estimate(here.metrics[name]), validation.get(title, "not recorded"))
-        for name, title in titles.items()
+        (
+            METRICS[name].title,
+            format_estimate(here.metrics[name]),
+            "not recorded" if validation is None else format_estimate(validation.metrics[name]),
+        )
+        for name in SHOWN
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from groundglass.audit.check import Check, Result, Severity
 from groundglass.audit.measures import mean, surely_over
 from groundglass.audit.trial import Picture, Trial, some_of
-from groundglass.evaluate.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.scan.scan import apply_window
 
 PictureChange = Callable[[Picture], Picture]

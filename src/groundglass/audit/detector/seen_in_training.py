@@ -7,8 +7,16 @@ from numpy.typing import NDArray
 
 from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.trial import Trial
-from groundglass.bundle.fingerprints import ALIKE, Fingerprints, file_print, mirrored, nearest, picture_print
-from groundglass.evaluate.evaluation import Estimate
+from groundglass.bundle.evaluation import Estimate
+from groundglass.bundle.fingerprints import (
+    ALIKE,
+    PARTS,
+    Fingerprints,
+    file_print,
+    mirrored,
+    nearest,
+    picture_print,
+)
 
 FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture mirrored"
 """How a slice was recognised, the surest first."""
@@ -27,7 +35,8 @@ class SeenInTraining(Check[Trial]):
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where the bundle has no fingerprints."""
-        known = subject.detector.bundle.fingerprints
+        stored = subject.detector.bundle.fingerprints
+        known = None if stored is None else stored.trained()
         if known is None:
             raise NotApplicable(
                 "The bundle has no fingerprints of the slices that it was trained on: it was exported by an "
@@ -39,7 +48,7 @@ class SeenInTraining(Check[Trial]):
             (
                 paths[row],
                 str(how[row]),
-                "validation" if known.validation[where[row]] else "training",
+                "validation" if known.parts[where[row]] == PARTS.index("val") else "training",
                 f"{apart[row]}",
             )
             for row in sorted(np.flatnonzero(how != ""), key=lambda row: (apart[row], row))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Severity
 from groundglass.audit.material import Material
 from groundglass.audit.trial import Trial
+from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
 from groundglass.evaluate.bootstrap import Floats, Ranking, ratio
-from groundglass.evaluate.evaluation import Estimate, Evaluation, format_estimate
 from groundglass.evaluate.metrics import estimate, evaluate, evaluate_patients, resample
 from groundglass.labels import NEGATIVE, POSITIVE
 

@@ -13,6 +13,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from torch import Tensor, nn
 
+from groundglass.bundle.facts import Choice
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
@@ -93,13 +94,17 @@ def _features(
     return float(np.max(np.abs(features - wanted) / np.maximum(1.0, np.abs(wanted)))), features
 
 
-def _chosen(recipe: FeaturesRecipe, tuned: Tuned) -> tuple[str, ...]:
+def _chosen(recipe: FeaturesRecipe, tuned: Tuned) -> tuple[Choice, ...]:
     others = ", ".join(name for name in recipe.classifiers if name != tuned.name)
-    line = (
-        f"Classifier {tuned.name} ({tuned.described}): the best area under the ROC curve, {tuned.cv_auc:.3f}, in "
-        f"{recipe.folds}-fold cross-validation by patient on the training part"
+    beside = f", compared with {others}" if others else ""
+    return (
+        Choice(
+            what="classifier",
+            values={"name": f"{tuned.name} ({tuned.described})", "ROC AUC": tuned.cv_auc},
+            criterion=f"the best ROC AUC in {recipe.folds}-fold cross-validation by patient{beside}",
+            data="the training part",
+        ),
     )
-    return (f"{line}; the others were {others}." if others else f"{line}.",)
 
 
 def features_graph(backbone: nn.Module, tuned: Tuned, shape: tuple[int, int, int]) -> bytes:

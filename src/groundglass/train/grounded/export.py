@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from groundglass.bundle.engine import Engine
+from groundglass.bundle.facts import Choice
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
 from groundglass.recipe.tasks import GroundedRecipe
-from groundglass.train.export import finish_bundle, kept_epoch, onnx_graph
+from groundglass.train.export import VALIDATION, finish_bundle, kept_epoch, onnx_graph
 from groundglass.train.grounded.module import GroundedModule
 from groundglass.train.grounded.network import Grounded
 from groundglass.train.loop import PartData
@@ -72,10 +73,19 @@ def export_grounded(
     masks = run.facts()["masks"]
     furthest = float(np.percentile(distances, TYPICAL))
     chosen = (
-        f"Started from the segmenter {recipe.model.segmenter}; lesions by {masks['slices']} slices with masks of "
-        f"{masks['dataset']} ({masks['cases']} cases).",
+        Choice(
+            what="start",
+            values={"segmenter": recipe.model.segmenter},
+            criterion=f"lesions by {masks['slices']} slices with masks ({masks['cases']} cases)",
+            data=masks["dataset"],
+        ),
         kept_epoch(run, recipe.training.best_by),
-        f"Furthest distance {furthest:.2f}: percentile {TYPICAL:g} of the validation part.",
+        Choice(
+            what="furthest distance",
+            values={"distance": furthest},
+            criterion=f"percentile {TYPICAL:g}",
+            data=VALIDATION,
+        ),
     )
     expected = module.answers(validation.grey)[0]
     precision = recipe.deploy_precision

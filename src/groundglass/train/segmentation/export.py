@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from groundglass import __version__
 from groundglass.bundle.engine import Engine
+from groundglass.bundle.facts import Choice
+from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import evaluate_overlap, overlap_rows
+from groundglass.evaluate.overlap import evaluate_overlap
 from groundglass.evaluate.predictions import read_overlaps, write_overlaps
 from groundglass.recipe.recipe import dump_recipe
 from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.segment.masks import PostProcessing
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle, SegmenterFacts
-from groundglass.train.export import kept_epoch, onnx_graph, training_facts
+from groundglass.train.export import VALIDATION, kept_epoch, onnx_graph, training_facts
 from groundglass.train.run import Run
 from groundglass.train.segmentation.judge import overlaps
 from groundglass.train.segmentation.module import SegmenterModule
@@ -87,13 +89,14 @@ def export_segmenter(
         post_processing=rules,
         chosen=_chosen(recipe, run, rules),
         training=training_facts(recipe, run, manifest),
-        validation={},
     )
-    bundle = SegmenterBundle(facts, graph, dump_recipe(recipe), run.bundle_folder)
+    fingerprints = Fingerprints.of(
+        manifest["path"].tolist(), manifest["split"].tolist(), facts.training.fingerprint
+    )
+    bundle = SegmenterBundle(facts, graph, dump_recipe(recipe), run.bundle_folder, fingerprints)
     write_overlaps(run.folder / "masks.csv", overlaps(Segmenter(bundle), validation.rows))
     evaluation = evaluate_overlap(read_overlaps(run.folder / "masks.csv"), seed=recipe.seed)
-    figures = dict(overlap_rows(evaluation))
-    bundle.facts = facts.model_copy(update={"validation": figures})
+    bundle.facts = facts.model_copy(update={"validation": evaluation})
     bundle.write(run.bundle_folder)
     run.update(onnx_difference=difference, lesion_threshold=threshold)
     return bundle
@@ -159,11 +162,15 @@ def halve_weights(graph: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _chosen(recipe: SegmentationRecipe, run: Run, rules: PostProcessing) -> tuple[str, ...]:
+def _chosen(recipe: SegmentationRecipe, run: Run, rules: PostProcessing) -> tuple[Choice, ...]:
     start = recipe.training.start_from
     return (
-        *([f"Started from the weights of {Path(start).name}."] if start else []),
+        *([Choice(what="start", values={"weights of": Path(start).name})] if start else []),
         kept_epoch(run, recipe.training.best_by),
-        f"Threshold {rules.lesion_threshold:g} on the lesion probability: best Dice, mean over cases, on the "
-        "validation part.",
+        Choice(
+            what="threshold",
+            values={"lesion probability": rules.lesion_threshold},
+            criterion="best Dice, mean over cases",
+            data=VALIDATION,
+        ),
     )
