@@ -89,7 +89,7 @@ def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -
         *_named(rows["patient"], sources, PATIENT, "is of the same patient, {}, as"),
         *(_named(rows["group"], sources, PATIENT, "is of the same group, {}, as") if "group" in rows else ()),
         *_pictures(material, set(rows.index)),
-        *_named(told, sources, ORIGIN, "is by its name of the same paper or series, {}, as"),
+        *_named(told, sources, ORIGIN, "is, by its file name, from the same paper or series, {}, as"),
         *_guessed(material, rows[named_groups(rows) == ""].index),
     ]
 
@@ -123,9 +123,7 @@ def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[Link]:
         guess = pd.Series(material.hidden.groups).loc[unnamed]
         for _, slices in guess.groupby(guess):
             if len(slices) > 1:
-                yield Link(
-                    GUESS, "seems, by a guess, to be of the same series as", tuple(slices.index.tolist())
-                )
+                yield Link(GUESS, "is probably (a guess) of the same series as", tuple(slices.index.tolist()))
 
 
 Places = NDArray[np.intp]
@@ -233,8 +231,8 @@ def _removed(manifest: pd.DataFrame, opposite: dict[int, int], copies: dict[int,
         if place in opposite:
             code = OPPOSITE
             why = (
-                f"It shows the same picture as {name}, which is labelled {labels[other]}; nobody knows which label "
-                "is right."
+                f"It shows the same picture as {name}, which is labelled {labels[other]}; it is unknown which "
+                "label is right."
             )
         else:
             across = len({parts[place], parts[other]} - {""}) == 2

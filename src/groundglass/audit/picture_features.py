@@ -83,6 +83,12 @@ def _cells(pictures: Grey | Masks, side: int) -> NDArray[np.int64]:
     return cut.sum(axis=(2, 4), dtype=np.int64).reshape(count, side * side)
 
 
+def with_margin(lungs: Masks) -> Masks:
+    """The lungs and MARGIN pixels around them, bool, shape (slices, height, width)."""
+    around = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), dtype=np.uint8)
+    return np.array([cv2.dilate(mask.view(np.uint8), around) for mask in lungs], dtype=bool)
+
+
 def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
     """What the outermost ring shows where there is no lung.
 
@@ -105,8 +111,7 @@ def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
     rows, columns = (round(width * length) for length in grey.shape[1:])
     ring = np.ones(grey.shape[1:], dtype=bool)
     ring[rows:-rows, columns:-columns] = False
-    around = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), dtype=np.uint8)
-    kept = ring & ~np.array([cv2.dilate(mask.view(np.uint8), around) for mask in lungs], dtype=bool)
+    kept = ring & ~with_margin(lungs)
     touched = _cells(ring[None], CELLS)[0] > 0
     return np.hstack([thumbnail(grey, kept=kept)[:, touched], grey_statistics(grey, kept)])
 

@@ -326,21 +326,9 @@ JUDGED = 0.90
 """The AUC whose interval is checked."""
 WIDE = 0.05
 """Half-width of its 95% interval, above which a warning is due."""
+NOT_ALL_KNOWN = " Not every patient is known, so there may be fewer patients and the interval may be wider."
 AIMS = (0.05, 0.025)
 """Half-widths for which the number of patients is reported."""
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """The groups of a class: how many, and how many equal ones they are worth."""
-
-    count: int
-    worth: float
-
-    @classmethod
-    def of(cls, units: NDArray[np.intp]) -> "_Groups":
-        slices = sizes(units)
-        return cls(len(slices), effective_number(slices))
 
 
 class TooFewPatients(Check[Material]):
@@ -358,16 +346,19 @@ class TooFewPatients(Check[Material]):
     def run(self, material: Material) -> Result:
         """Expect the interval of an AUC from the groups of the test part."""
         name, tested = _tested(material)
-        positives = _Groups.of(material.units[tested & material.truth])
-        negatives = _Groups.of(material.units[tested & ~material.truth])
+        slices = [sizes(material.units[tested & of]) for of in (material.truth, ~material.truth)]
+        positives, negatives = map(len, slices)
+        worth = [effective_number(of_class) for of_class in slices]
+        equal = worth == [positives, negatives]
+        in_equal_groups = "" if equal else f", worth {worth[0]:.0f} and {worth[1]:.0f} of equal size"
         kind = kind_of_groups(material.manifest)
-        wide = half_width(JUDGED, positives.worth, negatives.worth)
+        wide = half_width(JUDGED, *worth)
         return Result(
             "warning" if wide > WIDE else None,
-            f"{name} has {positives.count} {kind}s of {POSITIVE} and {negatives.count} of {NEGATIVE}"
-            f"{_worth_of_groups(positives, negatives)}: an AUC of {JUDGED:.2f} on them has the 95% interval "
-            f"{_interval(JUDGED, wide)}. For plus or minus {WIDE:g} it takes {needed(JUDGED, WIDE)} patients of "
-            f"each class.{_guessed(kind)}",
+            f"{name} has {positives} {kind}s of {POSITIVE} and {negatives} of {NEGATIVE}{in_equal_groups}: an AUC "
+            f"of {JUDGED:.2f} on them has the 95% interval {_interval(JUDGED, wide)}. For plus or minus {WIDE:g} "
+            f"it takes {needed(JUDGED, WIDE)} patients of "
+            "each class." + NOT_ALL_KNOWN * (kind != "patient"),
             Estimate(value=wide),
             f"half-width of the expected 95% interval of an AUC of {JUDGED:.2f}",
             header=(
@@ -375,7 +366,7 @@ class TooFewPatients(Check[Material]):
                 "Expected 95% interval",
                 *(f"Patients of each class for ±{aim:g}" for aim in AIMS),
             ),
-            rows=tuple(_area_row(area, positives, negatives) for area in AREAS),
+            rows=tuple(_area_row(area, *worth) for area in AREAS),
         )
 
 
@@ -388,25 +379,13 @@ def _tested(material: Material) -> tuple[str, NDArray[np.bool_]]:
     return "The test part", tested
 
 
-def _worth_of_groups(positives: _Groups, negatives: _Groups) -> str:
-    if positives.count == positives.worth and negatives.count == negatives.worth:
-        return ""
-    return f", worth {positives.worth:.0f} and {negatives.worth:.0f} of equal size"
-
-
-def _area_row(area: float, positives: _Groups, negatives: _Groups) -> tuple[str, ...]:
-    width = half_width(area, positives.worth, negatives.worth)
+def _area_row(area: float, positives: float, negatives: float) -> tuple[str, ...]:
+    width = half_width(area, positives, negatives)
     return f"{area:.2f}", _interval(area, width), *(str(needed(area, aim)) for aim in AIMS)
 
 
 def _interval(area: float, width: float) -> str:
     return f"{max(0.0, area - width):.2f} to {min(1.0, area + width):.2f}"
-
-
-def _guessed(kind: Kind) -> str:
-    if kind == "patient":
-        return ""
-    return " Not every patient is known, so there may be fewer patients and the interval may be wider."
 
 
 LOST = 0.01

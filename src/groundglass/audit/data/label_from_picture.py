@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +12,13 @@ from groundglass.audit.label_prediction import HEADER, LabelPrediction, predict_
 from groundglass.audit.material import Material, SmallPictures
 from groundglass.audit.picture_features import (
     CELLS,
-    MARGIN,
     Features,
     border_ring,
     grey_statistics,
     lung_box,
     outside_lungs,
     thumbnail,
+    with_margin,
 )
 from groundglass.labels import NEGATIVE, POSITIVE
 
@@ -259,17 +258,12 @@ def _levels(pictures: SmallPictures) -> Levels:
     }
     if pictures.found.any():
         levels["all but the lungs"] = [
-            _level_outside(grey, lungs) for grey, lungs in zip(pictures.grey, pictures.lungs, strict=True)
+            float(np.median(grey[outside])) if found and outside.any() else float("nan")
+            for grey, found, outside in zip(
+                pictures.grey, pictures.found, ~with_margin(pictures.lungs), strict=True
+            )
         ]
     return {name: np.array(level, dtype=np.float64) for name, level in levels.items()}
-
-
-def _level_outside(grey: NDArray[np.uint8], lungs: NDArray[np.bool_]) -> float:
-    if not lungs.any():
-        return float("nan")
-    around = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), dtype=np.uint8)
-    outside = cv2.dilate(lungs.view(np.uint8), around) == 0
-    return float(np.median(grey[outside])) if outside.any() else float("nan")
 
 
 def _median(name: str, level: NDArray[np.float64]) -> str:
