@@ -126,7 +126,7 @@ def compare(
 
 
 SUBGROUP_RESAMPLES = 1000
-HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the other slices", "accuracy")
+HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the others", "accuracy")
 Row = tuple[str, str, str, str, str, str]
 
 
