@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan import members
-from groundglass.scan.find import find_series, read_scan
+from groundglass.scan.find import find_scans, find_series, read_scan
 
 SLICES = 12
 
@@ -127,10 +128,36 @@ def test_pictures_in_a_zip_are_pointed_out(tmp_path: Path) -> None:
     archive = tmp_path / "pictures.zip"
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("a.png", b"x")
-        opened.writestr("b.nii.gz", b"x")
+        opened.writestr("b.jpg", b"x")
     (failure,) = find_series([archive]).failures
-    assert "2 pictures or NIfTI" in str(failure)
+    assert "2 pictures" in str(failure)
     assert "unpack" in failure.remedy
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_nifti_file_reads_from_a_zip(tmp_path: Path, ending: str) -> None:
+    values = np.random.default_rng(0).integers(-1000, 200, (64, 64, SLICES)).astype(np.int16)
+    file = tmp_path / f"chest{ending}"
+    nib.save(nib.Nifti1Image(values, np.diag([-0.7, -0.7, 5.0, 1.0])), file)  # type: ignore[attr-defined]
+    archive = tmp_path / "chest.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.write(file, f"disc/{file.name}")
+    listing = find_series([archive])
+    assert listing.failures == ()
+    inside, outside = listing.series[0].load(), find_series([file]).series[0].load()
+    assert inside.shape == (SLICES, 64, 64)
+    for number in range(SLICES):
+        np.testing.assert_array_equal(inside.read(number), outside.read(number))
+
+
+def test_a_folder_of_dicom_files_is_read_slice_by_slice(folder: Path) -> None:
+    files = find_scans([folder])
+    assert files == sorted(folder.iterdir())
+    volume = find_series([folder]).series[0].load()
+    assert volume.origin is not None
+    at = {instance.member.path: number for number, instance in enumerate(volume.origin.instances)}
+    for file in files:
+        np.testing.assert_array_equal(read_scan(file).pixels, volume.read(at[file]))
 
 
 @pytest.mark.skipif(shutil.which("dcmmkdir") is None, reason="dcmtk's dcmmkdir is not installed")

@@ -41,8 +41,8 @@ def test_what_is_not_there_is_said(folder: Path, name: str, reason: str) -> None
         find_scans([folder / name])
 
 
-def test_a_folder_without_pictures_is_said(tmp_path: Path) -> None:
-    with pytest.raises(GroundglassError, match="holds no picture"):
+def test_a_folder_without_scans_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(GroundglassError, match="no DICOM, NIfTI or picture"):
         find_scans([tmp_path])
 
 

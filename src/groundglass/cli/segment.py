@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-    paths: Annotated[list[str], typer.Argument(help="Slices: files, folders, or patterns in quotes.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Slices: picture or DICOM files, folders, or patterns in quotes.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the masks, shares.csv and report.html.")
     ],

@@ -1,4 +1,8 @@
-"""Sniff: what kind of file this is, by its first bytes, without loading a library that reads it."""
+"""Find scans: the one search that every command uses.
+
+Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``scan``); call
+:func:`find_scans` for files to read one slice each with :func:`read_scan` (``segment``, ``sheet``).
+"""
 
 import glob
 import os
@@ -14,7 +18,7 @@ from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import RESULTS, Listing, Member, Series
 
-Kind = Literal["dicom", "nifti", "picture", "zip", "other"]
+Kind = Literal["dicom", "not dicom", "nifti", "picture", "zip", "other"]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 _NIFTI_ENDINGS = (".nii", ".nii.gz")
@@ -47,6 +51,31 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
+def kind_of(name: str, start: Callable[[], bytes]) -> Kind:
+    """What kind of file this is: by its name, and only if that does not tell, by its first bytes.
+
+    Parameters
+    ----------
+    name
+        The file's name.
+    start
+        Reads the first bytes; may raise ScanError.
+
+    Returns
+    -------
+    ``not dicom`` for a file whose name says DICOM and whose content does not.
+    """
+    kind = by_name(name)
+    if kind != "other":
+        return kind
+    first = start()
+    if is_dicom(first):
+        return "dicom"
+    if is_zip(first):
+        return "zip"
+    return "not dicom" if PurePath(name).suffix.lower() in DICOM_SUFFIXES else "other"
+
+
 def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
     """Sort key by which ``slice 9`` comes before ``slice 10``."""
     return [
@@ -57,6 +86,40 @@ def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
 
 
 Progress = Callable[[int, int], None]
+_NOTHING = "there is no DICOM, NIfTI or picture"
+
+
+def _expand(paths: Iterable[Path], results: list[Path]) -> Iterator[tuple[Path, bool]]:
+    """The files that paths, folders and patterns name, and whether the user named each one itself.
+
+    Folders with earlier results are added to ``results`` instead.
+    """
+    for path in paths:
+        if path.is_dir():
+            for file in _files(path, results):
+                yield file, False
+        elif path.exists():
+            yield path, True
+        elif glob.has_magic(str(path)):
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
+            if not matches:
+                raise GroundglassError(f"{path}: no file matches this pattern")
+            yield from _expand(matches, results)
+        else:
+            raise GroundglassError(f"{path}: there is no such file or folder")
+
+
+def _files(folder: Path, results: list[Path]) -> list[Path]:
+    """Every file under a folder that is neither hidden nor a result; numbers sort as numbers."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        if RESULTS in names and Path(parent) != folder:
+            results.append(Path(parent))
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not hidden((name,))]
+        files += [Path(parent, name) for name in names if not hidden((name,))]
+    return sorted((file for file in files if file.is_file()), key=natural_key)
 
 
 def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -> Listing:
@@ -82,13 +145,13 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     """
     named = [Path(path) for path in paths]
     search = _Search()
-    for path in named:
-        search.path(path)
+    for path, by_user in _expand(named, search.results):
+        search.file(path, by_user)
     series = _read(search, progress)
     pictures = tuple(search.pictures)
     if not (series or pictures or search.failures):
         where = ", ".join(map(str, named)) or "no path was given"
-        raise GroundglassError(f"{where}: there is no DICOM, NIfTI or picture")
+        raise GroundglassError(f"{where}: {_NOTHING}")
     return Listing(tuple(series), pictures, tuple(search.failures), search.ignored, tuple(search.results))
 
 
@@ -103,35 +166,8 @@ class _Search:
     ignored: int = 0
     results: list[Path] = field(default_factory=list)
 
-    def path(self, path: Path) -> None:
-        """Take what a user named."""
-        if path.is_dir():
-            for file in self._files(path):
-                self._file(file, named=False)
-        elif path.exists():
-            self._file(path, named=True)
-        elif glob.has_magic(str(path)):
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
-            if not matches:
-                raise GroundglassError(f"{path}: no file matches this pattern")
-            for match in matches:
-                self.path(match)
-        else:
-            raise GroundglassError(f"{path}: there is no such file or folder")
-
-    def _files(self, folder: Path) -> Iterator[Path]:
-        """Every file under a folder that is not hidden and no result, numbers sorted as numbers."""
-        files = []
-        for parent, folders, names in os.walk(folder):
-            if RESULTS in names and Path(parent) != folder:
-                self.results.append(Path(parent))
-                folders.clear()
-                continue
-            folders[:] = [name for name in folders if not hidden((name,))]
-            files += [Path(parent, name) for name in names if not hidden((name,))]
-        yield from sorted((file for file in files if file.is_file()), key=natural_key)
-
-    def _file(self, path: Path, named: bool) -> None:
+    def file(self, path: Path, named: bool) -> None:
+        """Add one file, or record why it cannot be read."""
         try:
             self._sort(path, named)
         except ScanError as error:
@@ -142,25 +178,19 @@ class _Search:
             )
 
     def _sort(self, path: Path, named: bool) -> None:
-        kind = by_name(path.name)
-        if kind == "picture":
-            self.pictures[path] = None
-            return
-        if kind == "nifti":
-            self.nifti[Member(path)] = None
-            return
         member = Member(path)
-        start = head(member)
-        if is_dicom(start):
-            if path.name.upper() == "DICOMDIR":
-                self._directory(path, named)
-            else:
-                self.dicom[member] = found(path)
-        elif is_zip(start) and (named or path.suffix.lower() == ".zip"):
+        kind = kind_of(path.name, lambda: head(member))
+        if kind == "nifti":
+            self.nifti[member] = None
+        elif kind == "dicom" and path.name.upper() == "DICOMDIR":
+            self._directory(path, named)
+        elif kind == "dicom":
+            self.dicom[member] = found(path)
+        elif kind == "zip" and (named or path.suffix.lower() == ".zip"):
             self._zip(path, named)
         elif path.suffix.lower() in DICOM_SUFFIXES:
-            self.failures.append(_no_dicom(member, start))
-        elif named:
+            self.failures.append(_not_dicom(member))
+        elif kind == "picture" or named:
             self.pictures[path] = None
         else:
             self.ignored += 1
@@ -173,42 +203,48 @@ class _Search:
 
         files, missing = referenced_files(path)
         for file in files:
-            self._file(file, named=False)
+            self.file(file, named=False)
         if missing:
             self.failures.append(
                 ScanError(path, f"names {missing} files that are not there", "copy the whole disc")
             )
 
     def _zip(self, path: Path, named: bool) -> None:
-        before, packed = len(self.dicom) + len(self.failures), 0
+        before = self._scans
+        pictures = 0
         for file in zipped(path):
-            if by_name(file.member.inside) != "other":
-                packed += 1
-                continue
             try:
-                self._packed(file)
+                pictures += self._packed(file) == "picture"
             except ScanError as error:
                 self.failures.append(error)
-        if packed:
-            problem = f"holds {packed} pictures or NIfTI files, which are not read from a ZIP"
+        if pictures:
+            problem = f"holds {pictures} picture{'s' if pictures > 1 else ''}, which are not read from a ZIP"
             self.failures.append(ScanError(path, problem, "unpack it and name the folder instead"))
-        elif named and before == len(self.dicom) + len(self.failures):
-            self.failures.append(ScanError(path, "the ZIP holds no DICOM file"))
+        elif named and before == self._scans:
+            self.failures.append(ScanError(path, "the ZIP holds no DICOM or NIfTI file"))
 
-    def _packed(self, file: Found) -> None:
-        start = head(file.member)
-        if is_dicom(start):
+    @property
+    def _scans(self) -> int:
+        return len(self.dicom) + len(self.nifti) + len(self.failures)
+
+    def _packed(self, file: Found) -> Kind:
+        kind = kind_of(file.member.inside, lambda: head(file.member))
+        if kind == "dicom":
             self.dicom[file.member] = file
-        elif Path(file.member.inside).suffix.lower() in DICOM_SUFFIXES:
-            self.failures.append(_no_dicom(file.member, start))
-        else:
+        elif kind == "nifti":
+            self.nifti[file.member] = None
+        elif kind == "not dicom":
+            self.failures.append(_not_dicom(file.member))
+        elif kind != "picture":
             self.ignored += 1
+        return kind
 
 
-def _no_dicom(member: Member, start: bytes) -> ScanError:
-    if not start:
-        return ScanError(str(member), "the file is empty", "get it anew")
-    return ScanError(str(member), "is no DICOM file, though its name says so", "it is damaged, get it anew")
+def _not_dicom(member: Member) -> ScanError:
+    if not head(member):
+        return ScanError(str(member), "the file is empty", "get a new copy")
+    problem = "is not a DICOM file, although its name says so"
+    return ScanError(str(member), problem, "it is damaged: get a new copy")
 
 
 def _read(search: _Search, progress: Progress | None) -> list[Series]:
@@ -255,45 +291,31 @@ def read_scan(path: Path | str) -> Scan:
         If the file cannot be read as a slice; the message names the file and the remedy.
     """
     path = Path(path)
-    if path.suffix.lower() in SUFFIXES or not _holds_hu(path):
+    if by_name(path.name) == "picture" or not path.is_file():
         return read_image(path)
-    return _read_only_slice(path)
-
-
-def _holds_hu(path: Path) -> bool:
-    """Whether a file is DICOM by its mark at byte 128, or NIfTI by its name."""
-    if by_name(path.name) == "nifti":
-        return path.is_file()
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def _read_only_slice(path: Path) -> Scan:
-    from groundglass.scan.find import find_series
-
-    found = find_series([path])
-    if found.failures:
-        raise found.failures[0]
-    series = found.series[0]
+    listing = find_series([path])
+    if listing.pictures:
+        return read_image(path)
+    if listing.failures:
+        raise listing.failures[0]
+    series = listing.series[0]
     if series.problem:
         raise ScanError(path, series.problem, series.remedy)
-    if len(found.series) > 1 or series.slices != 1:
-        count = sum(one.slices for one in found.series)
+    if len(listing.series) > 1 or series.slices != 1:
+        count = sum(one.slices for one in listing.series)
         raise ScanError(path, f"holds {count} slices", f"read it as a volume: groundglass predict {path}")
     volume = series.load()
     return replace(volume.slice(0), warnings=volume.warnings)
 
 
 def find_scans(paths: Iterable[Path | str]) -> list[Path]:
-    """List the files that ``paths`` name: files, folders (searched through, by file ending) and patterns.
+    """List the files that ``paths`` name, each to be read as one slice by :func:`read_scan`.
 
     Parameters
     ----------
     paths
-        A file is taken as it is, whatever its ending, so that a wrong one is reported and not passed over.
+        Files, folders and patterns, searched as :func:`find_series` does: a folder's DICOM files are found whatever
+        they are called. A file that is named is listed whatever it is, so that reading it reports a wrong one.
 
     Returns
     -------
@@ -302,26 +324,21 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
     Raises
     ------
     GroundglassError
-        If a path does not exist, or a folder or pattern yields no picture.
+        If a path does not exist, or nothing at all is found.
     """
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        found.update(dict.fromkeys(_expand(path)))
-    return list(found)
+    named = [Path(path) for path in paths]
+    files = dict.fromkeys(path for path, by_user in _expand(named, []) if by_user or _may_be_scan(path))
+    if not files:
+        raise GroundglassError(f"{', '.join(map(str, named)) or 'no path was given'}: {_NOTHING}")
+    return list(files)
 
 
-def _expand(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
-        if not files:
-            endings = ", ".join(sorted(SUFFIXES))
-            raise GroundglassError(f"{path}: the folder holds no picture ({endings})")
-        return sorted(files, key=natural_key)
-    if path.exists():
-        return [path]
-    if glob.has_magic(str(path)):
-        files = [Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file()]  # noqa: PTH207
-        if files:
-            return sorted(files, key=natural_key)
-        raise GroundglassError(f"{path}: no file matches this pattern")
-    raise GroundglassError(f"{path}: there is no such file or folder")
+def _may_be_scan(path: Path) -> bool:
+    """Whether a file met in a folder is a scan, or fails as one: then reading it says why."""
+    try:
+        kind = kind_of(path.name, lambda: head(Member(path)))
+    except ScanError:
+        return True
+    if kind == "dicom":
+        return path.name.upper() != "DICOMDIR"
+    return kind != "other" and (kind != "zip" or path.suffix.lower() == ".zip")
