@@ -21,7 +21,6 @@ from groundglass.errors import BundleError
 from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.find import read_scan
-from groundglass.similarity import NeighbourIndex
 
 Prints = NDArray[np.uint8]
 
@@ -108,6 +107,8 @@ def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np
     -------
     How many bits differ (Hamming distance), and the place in ``among``, both shape (slices,).
     """
+    from groundglass.similarity import NeighbourIndex  # detection does not search
+
     signs, others = (2 * np.unpackbits(one, axis=1).astype(np.float32) - 1 for one in (prints, among))
     agreement, places = NeighbourIndex(others, exact=True).search(signs, 1)
     return ((signs.shape[1] - agreement[:, 0]) / 2).astype(np.intp), places[:, 0]

@@ -181,7 +181,7 @@ def with_lungs_changed(trial: Trial, change: LungChange) -> Changed:
 
 
 def with_lungs_removed(trial: Trial) -> Changed:
-    """Black out the lungs (:func:`~groundglass.audit.changes.without_lungs`).
+    """Black out the lungs (:func:`without_lungs`).
 
     Raises
     ------
