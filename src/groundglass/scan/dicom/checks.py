@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from pydicom import config, uid
 
-from groundglass.scan.dicom.frame import Frame
+from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.pixels import LOSSY, NATIVE, padding_range, supported
-from groundglass.scan.dicom.stacking import Stack, localizer
+from groundglass.scan.dicom.stacking import SliceStack, localizer
 from groundglass.scan.image import MIN_SIDE
 from groundglass.scan.volume import Geometry, Origin, count_of_slices, spacing_warnings
 
@@ -57,7 +57,7 @@ class Problem(NamedTuple):
 FINE = Problem()
 
 
-def object_problem(frame: Frame) -> Problem:
+def object_problem(frame: DicomFrame) -> Problem:
     """Why what a file holds is no CT slice, whatever its pixels are."""
     header = frame.header
     if header.modality not in ("", "CT"):
@@ -74,7 +74,7 @@ def object_problem(frame: Frame) -> Problem:
     return FINE
 
 
-def pixel_problem(frame: Frame) -> Problem:
+def pixel_problem(frame: DicomFrame) -> Problem:
     """Why a file's pixels cannot be read as CT."""
     encoding = frame.header.encoding
     size = f"{encoding.columns} x {encoding.rows}"
@@ -95,7 +95,7 @@ def pixel_problem(frame: Frame) -> Problem:
     return _bits_problem(frame)
 
 
-def _bits_problem(frame: Frame) -> Problem:
+def _bits_problem(frame: DicomFrame) -> Problem:
     encoding = frame.header.encoding
     if not supported(encoding.syntax):
         name = _plain(uid.UID(encoding.syntax, config.IGNORE).name)
@@ -115,7 +115,7 @@ def _bits_problem(frame: Frame) -> Problem:
     return _rescale_problem(frame)
 
 
-def _rescale_problem(frame: Frame) -> Problem:
+def _rescale_problem(frame: DicomFrame) -> Problem:
     header = frame.header
     if header.rescale_type in _NOT_HU:
         return Problem(f"its values are {header.rescale_type}, not Hounsfield units", _EXPORT)
@@ -128,7 +128,7 @@ def _rescale_problem(frame: Frame) -> Problem:
     return FINE
 
 
-def states_hu(frame: Frame) -> bool:
+def states_hu(frame: DicomFrame) -> bool:
     """Whether the header's rescale leads to values that can be HU."""
     if frame.intercept is None:
         return False
@@ -152,7 +152,7 @@ _SLIGHT_DEGREES = 2.0
 _TISSUE_HU = (-900, 3000)
 
 
-def problem(frames: list[Frame], stack: Stack) -> Problem:
+def problem(frames: list[DicomFrame], stack: SliceStack) -> Problem:
     """Why a stack cannot be read as a chest CT volume; see :mod:`groundglass.scan.dicom.checks`."""
     shown = stack.frames or tuple(frames[:1])
     for found in (*map(object_problem, shown), _plane_problem(stack), *map(pixel_problem, shown)):
@@ -166,7 +166,7 @@ def problem(frames: list[Frame], stack: Stack) -> Problem:
     return FINE
 
 
-def _plane_problem(stack: Stack) -> Problem:
+def _plane_problem(stack: SliceStack) -> Problem:
     if stack.plane not in ("coronal", "sagittal", "oblique"):
         return FINE
     if len(stack.frames) <= 2:
@@ -176,11 +176,11 @@ def _plane_problem(stack: Stack) -> Problem:
     return Problem(f"its slices are {stack.plane}", "use the axial series of the same study")
 
 
-def _images(stack: Stack) -> str:
+def _images(stack: SliceStack) -> str:
     return f"{len(stack.frames)} {stack.plane} image" + ("s" if len(stack.frames) > 1 else "")
 
 
-def warnings(stack: Stack) -> tuple[str, ...]:
+def warnings(stack: SliceStack) -> tuple[str, ...]:
     """What had to be assumed of a usable stack, in words."""
     return (
         *_left_out(stack),
@@ -191,7 +191,7 @@ def warnings(stack: Stack) -> tuple[str, ...]:
     )
 
 
-def _left_out(stack: Stack) -> list[str]:
+def _left_out(stack: SliceStack) -> list[str]:
     said = []
     if stack.incomplete:
         said.append(f"{count_of_slices(stack.incomplete)} left out: cut short within the pixels")
@@ -210,7 +210,7 @@ def _left_out(stack: Stack) -> list[str]:
     return said
 
 
-def _order(stack: Stack) -> list[str]:
+def _order(stack: SliceStack) -> list[str]:
     if stack.by == "SliceLocation":
         return ["no positions: ordered by SliceLocation, so head and feet may be exchanged"]
     if stack.by == "InstanceNumber":
@@ -223,7 +223,7 @@ def _order(stack: Stack) -> list[str]:
     return []
 
 
-def _lie(stack: Stack) -> list[str]:
+def _lie(stack: SliceStack) -> list[str]:
     said = []
     if stack.plane == "unknown":
         said.append("no orientation: taken as axial, lying face up")
@@ -275,7 +275,7 @@ def _tilt(geometry: Geometry) -> tuple[float, float]:
     return float(np.degrees(np.arctan(np.linalg.norm(line[1])))), float(off.max())
 
 
-def _header(stack: Stack) -> list[str]:
+def _header(stack: SliceStack) -> list[str]:
     frame = stack.frames[0]
     header = frame.header
     said = []
@@ -300,7 +300,7 @@ def _word(text: str) -> str:
     return "".join(letter for letter in text if letter.isalnum() or letter in " _-")[:16]
 
 
-def _tissue_padding(frame: Frame) -> float | None:
+def _tissue_padding(frame: DicomFrame) -> float | None:
     if frame.header.encoding.padding is None:
         return None
     hu = padding_range(frame.header.encoding)[1] * (frame.slope or 1.0) + (frame.intercept or 0.0)

@@ -97,7 +97,7 @@ MAX_FRAGMENTS = 100_000
 
 
 @dataclass(frozen=True)
-class Extent:
+class PixelExtent:
     """The value of PixelData.
 
     Attributes
@@ -121,7 +121,7 @@ class Extent:
     integer: bool
 
 
-def measure(stream: BinaryIO, implicit: bool, little: bool) -> Extent | None:
+def measure(stream: BinaryIO, implicit: bool, little: bool) -> PixelExtent | None:
     """Find the pixels in ``stream``, which stands where PixelData or the end of the file comes next.
 
     ``implicit`` and ``little`` say how its elements are written: without VRs, and with the lowest byte first.
@@ -144,10 +144,10 @@ def measure(stream: BinaryIO, implicit: bool, little: bool) -> Extent | None:
     there = stream.seek(0, io.SEEK_END) - value
     integer = _PIXELS[element] == "integer"
     if length != UNDEFINED:
-        return Extent(value, min(length, there), False, length <= there, integer)
+        return PixelExtent(value, min(length, there), False, length <= there, integer)
     stream.seek(value)
     complete = _walk(stream, value + there)
-    return Extent(value, there, True, complete, integer)
+    return PixelExtent(value, there, True, complete, integer)
 
 
 def _walk(stream: BinaryIO, end: int) -> bool:
@@ -200,13 +200,13 @@ class Encoding:
     photometric: str
     padding: int | None
     padding_limit: int | None
-    extent: Extent | None
+    extent: PixelExtent | None
     offsets: bytes = field(default=b"", repr=False)
     lengths: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What a file says of all of its frames; texts are "" where it says nothing.
 
     Attributes
@@ -236,7 +236,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Frame:
+class DicomFrame:
     """One image of a file, and where it lies; None for what its header does not state.
 
     Attributes
@@ -257,7 +257,7 @@ class Frame:
         What else tells the stacks of one series apart where their positions are the same.
     """
 
-    header: Header
+    header: ImageHeader
     index: int
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None

@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom import frame as values
-from groundglass.scan.dicom.frame import Encoding, Extent, Frame, Header, measure
+from groundglass.scan.dicom.frame import DicomFrame, Encoding, ImageHeader, PixelExtent, measure
 from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
 
 _FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -75,7 +75,7 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def read_header(found: Found) -> list[Frame]:
+def read_header(found: Found) -> list[DicomFrame]:
     """Read a file's header and give its frames, one for a file that holds no image.
 
     Raises
@@ -87,7 +87,7 @@ def read_header(found: Found) -> list[Frame]:
     kind = values.text(dataset, "Modality").upper() or values.text(dataset, "SOPClassUID")
     if not encoding.rows and (not kind or kind in ("CT", *CT_CLASSES)):
         raise ScanError(str(found.member), "its DICOM header is cut short or damaged", "get it anew")
-    header = Header(
+    header = ImageHeader(
         found=found,
         encoding=encoding,
         sop_class=values.text(dataset, "SOPClassUID"),
@@ -110,9 +110,9 @@ def read_header(found: Found) -> list[Frame]:
     return [classic_frame(dataset, header)]
 
 
-def classic_frame(dataset: Dataset, header: Header) -> Frame:
+def classic_frame(dataset: Dataset, header: ImageHeader) -> DicomFrame:
     """The one image of a file whose position and rescale stand in the dataset itself."""
-    return Frame(
+    return DicomFrame(
         header=header,
         index=0,
         position=values.numbers(dataset, "ImagePositionPatient", 3),
@@ -212,7 +212,7 @@ def _at_pixels(tag: BaseTag, representation: str | None, length: int) -> bool:
     return tag in _PIXEL_TAGS
 
 
-def _encoding(dataset: Dataset, syntax: str, extent: Extent | None) -> Encoding:
+def _encoding(dataset: Dataset, syntax: str, extent: PixelExtent | None) -> Encoding:
     allocated = values.whole(dataset, "BitsAllocated")
     stored = values.whole(dataset, "BitsStored", allocated)
     return Encoding(
@@ -237,7 +237,7 @@ def _encoding(dataset: Dataset, syntax: str, extent: Extent | None) -> Encoding:
 T = TypeVar("T")
 
 
-def enhanced_frames(dataset: Dataset, header: Header) -> list[Frame]:
+def enhanced_frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
     """The frames of an enhanced image (PS3.3 C.7.6.16), as their functional groups describe them.
 
     A group may stand once for all frames, in the shared groups, or in each frame's own, which wins.
@@ -266,14 +266,14 @@ class _Groups:
         return own if own not in (None, "", ()) else shared
 
 
-def _frame(header: Header, index: int, groups: _Groups) -> Frame:
+def _frame(header: ImageHeader, index: int, groups: _Groups) -> DicomFrame:
     def numbers(count: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
         return lambda item, keyword: values.numbers(item, keyword, count)
 
     rescale = "PixelValueTransformationSequence"
     content = "FrameContentSequence"
     kernel = groups.get(values.text, "CTReconstructionSequence", "ConvolutionKernel")
-    return Frame(
+    return DicomFrame(
         header=header,
         index=index,
         position=groups.get(numbers(3), "PlanePositionSequence", "ImagePositionPatient"),

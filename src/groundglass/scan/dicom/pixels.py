@@ -17,7 +17,7 @@ from pydicom import uid
 from pydicom.encaps import get_frame
 
 from groundglass.errors import ScanError
-from groundglass.scan.dicom.frame import Encoding, Frame
+from groundglass.scan.dicom.frame import DicomFrame, Encoding
 from groundglass.scan.dicom.headers import kept, open_dicom
 from groundglass.scan.members import found
 from groundglass.scan.volume import Origin
@@ -176,7 +176,7 @@ class SliceReader:
         To HU, where the headers' rescale is not to be used; None where it is.
     """
 
-    frames: tuple[Frame, ...] = field(repr=False)
+    frames: tuple[DicomFrame, ...] = field(repr=False)
     origin: Origin
     intercept: float | None = None
 
@@ -185,7 +185,7 @@ class SliceReader:
         return np.ascontiguousarray(self.origin.upright(frame_hu(self.frames[number], self.intercept)))
 
 
-def frame_hu(frame: Frame, intercept: float | None = None) -> NDArray[np.float32]:
+def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.float32]:
     """Read one frame in HU.
 
     Stored values are rescaled (PS3.3 C.11.1.1.2). Padding (PS3.3 C.7.5.1.1.2) and everything under -1024 HU
@@ -221,12 +221,12 @@ def frame_hu(frame: Frame, intercept: float | None = None) -> NDArray[np.float32
     return pixels
 
 
-def stored_values(frame: Frame) -> Stored:
+def stored_values(frame: DicomFrame) -> Stored:
     """One frame's stored values before any rescale, shape (rows, columns); raises ScanError as frame_hu does."""
     return _stored(_container(frame), frame.header.encoding)
 
 
-def _container(frame: Frame) -> Stored:
+def _container(frame: DicomFrame) -> Stored:
     """The values as they are stored, unused bits and all, as unsigned numbers; shape (rows, columns)."""
     member = frame.header.found.member
     try:
@@ -246,11 +246,11 @@ def _container(frame: Frame) -> Stored:
     return pixels
 
 
-def _which(frame: Frame) -> str:
+def _which(frame: DicomFrame) -> str:
     return f"in frame {frame.index + 1} " if frame.header.encoding.frames > 1 else ""
 
 
-def _frame_bytes(frame: Frame) -> bytes:
+def _frame_bytes(frame: DicomFrame) -> bytes:
     encoding = frame.header.encoding
     if encoding.extent is None:
         raise DecodingError("it holds no pixels")
@@ -264,7 +264,7 @@ def _frame_bytes(frame: Frame) -> bytes:
         return get_frame(stream, frame.index, extended_offsets=table, number_of_frames=encoding.frames)
 
 
-def _stream(frame: Frame) -> BinaryIO:
+def _stream(frame: DicomFrame) -> BinaryIO:
     listed, encoding = frame.header.found, frame.header.encoding
     now = found(listed.member.path)
     if now.changed != listed.changed:
@@ -331,7 +331,7 @@ _LEAST_SHARE = 0.02
 OFFSET_HU = -1024
 
 
-def guess_intercept(frames: tuple[Frame, ...]) -> int:
+def guess_intercept(frames: tuple[DicomFrame, ...]) -> int:
     """0 where stored values are HU, -1024 where they are HU + 1024, as CT is usually stored without signs.
 
     A chest shows both air or lung near -1000 HU and soft tissue near 0; the values of a few slices have to show

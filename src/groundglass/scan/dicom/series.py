@@ -9,10 +9,10 @@ from pathlib import Path
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom.checks import NO_RESCALE, NO_RESCALE_READ, Problem, problem, states_hu, warnings
-from groundglass.scan.dicom.frame import Frame
+from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.headers import read_header
 from groundglass.scan.dicom.pixels import SliceReader, guess_intercept
-from groundglass.scan.dicom.stacking import Stack, stack, stacks
+from groundglass.scan.dicom.stacking import SliceStack, stack, stacks
 from groundglass.scan.members import Found, chunks
 from groundglass.scan.volume import Series, Volume
 
@@ -33,7 +33,7 @@ def dicom_series(
     -------
     Every stack, usable or not, and an error for each file whose header could not be read.
     """
-    frames: list[Frame] = []
+    frames: list[DicomFrame] = []
     failures: list[ScanError] = []
     for found in files:
         try:
@@ -48,16 +48,16 @@ def dicom_series(
     return [_series(*part, usable[_uids(part[0])]) for part in parts], failures
 
 
-def _directory(frames: list[Frame]) -> bool:
+def _directory(frames: list[DicomFrame]) -> bool:
     return frames[0].header.sop_class == "1.2.840.10008.1.3.10"
 
 
-def _uids(frames: list[Frame]) -> tuple[str, str, str]:
+def _uids(frames: list[DicomFrame]) -> tuple[str, str, str]:
     header = frames[0].header
     return header.patient, header.study, header.series
 
 
-def _series(frames: list[Frame], stacked: Stack, found: Problem, together: int) -> Series:
+def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Series:
     """What a listing says of a stack; ``together`` usable ones share its SeriesInstanceUID."""
     header, geometry = frames[0].header, stacked.geometry
     return Series(
@@ -84,19 +84,19 @@ def _series(frames: list[Frame], stacked: Stack, found: Problem, together: int) 
     )
 
 
-def _source(frames: Iterable[Frame]) -> Path:
+def _source(frames: Iterable[DicomFrame]) -> Path:
     """The file or ZIP that holds all frames, else the folder."""
     paths = {frame.header.found.member.path for frame in frames}
     return paths.pop() if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
 
 
-def _content(frames: list[Frame]) -> str:
+def _content(frames: list[DicomFrame]) -> str:
     files = {frame.header.found: None for frame in frames}
     parts = sorted(frame.index for frame in frames)
     return hashlib.sha256(b"".join(chunks(list(files))) + repr(parts).encode()).hexdigest()
 
 
-def _warnings(frames: list[Frame], stacked: Stack, together: int) -> tuple[str, ...]:
+def _warnings(frames: list[DicomFrame], stacked: SliceStack, together: int) -> tuple[str, ...]:
     said = warnings(stacked)
     if together > 1 and frames[0].header.series:
         return (
@@ -106,7 +106,7 @@ def _warnings(frames: list[Frame], stacked: Stack, together: int) -> tuple[str, 
     return said
 
 
-def _load(frames: list[Frame], stacked: Stack, found: Problem, together: int) -> Volume:
+def _load(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Volume:
     """The volume of a stack; raises ScanError where it is not usable, or its units are not known."""
     source = _source(frames)
     if found.text:

@@ -9,7 +9,7 @@ from typing import Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.scan.dicom.frame import Frame
+from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.volume import Geometry, Instance, Origin, Plane, Vector
 
 MAX_OBLIQUE = 25.0
@@ -19,7 +19,7 @@ By = Literal["position", "SliceLocation", "InstanceNumber", "nothing"]
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class SliceStack:
     """Frames in a volume's order.
 
     Attributes
@@ -39,7 +39,7 @@ class Stack:
         another; of the latter, ``copies`` are the same image again.
     """
 
-    frames: tuple[Frame, ...]
+    frames: tuple[DicomFrame, ...]
     origin: Origin
     geometry: Geometry | None
     plane: Plane
@@ -51,7 +51,7 @@ class Stack:
     copies: int = 0
 
 
-def stack(frames: list[Frame]) -> Stack:
+def stack(frames: list[DicomFrame]) -> SliceStack:
     """Put the frames of one stack, see :func:`groundglass.scan.dicom.stacking.stacks`, in order.
 
     Positions decide; where there are none, SliceLocation, else InstanceNumber, which usually starts at the head.
@@ -65,7 +65,7 @@ def stack(frames: list[Frame]) -> Stack:
     plane = _plane(across) if sound(frame.orientation) else "unknown"
     ordered = tuple(kept)
     origin = _origin(ordered, frame)
-    return Stack(
+    return SliceStack(
         frames=ordered,
         origin=origin,
         geometry=_geometry(ordered, origin, by) if plane in ("axial", "unknown") else None,
@@ -79,7 +79,7 @@ def stack(frames: list[Frame]) -> Stack:
     )
 
 
-def _complete(frame: Frame) -> bool:
+def _complete(frame: DicomFrame) -> bool:
     encoding = frame.header.encoding
     if encoding.extent is None or not encoding.extent.complete:
         return False
@@ -87,7 +87,7 @@ def _complete(frame: Frame) -> bool:
     return encoding.extent.encapsulated or encoding.extent.length >= size * (frame.index + 1)
 
 
-def _placed(frames: list[Frame]) -> tuple[By, list[tuple[float, Frame]]]:
+def _placed(frames: list[DicomFrame]) -> tuple[By, list[tuple[float, DicomFrame]]]:
     """Each frame with its height; frames without one are left out where others have it."""
     positioned = [frame for frame in frames if frame.position is not None]
     if positioned:
@@ -102,15 +102,15 @@ def _placed(frames: list[Frame]) -> tuple[By, list[tuple[float, Frame]]]:
     return "nothing", [(0.0, frame) for frame in frames]
 
 
-def _step(frame: Frame) -> float:
+def _step(frame: DicomFrame) -> float:
     """The distance of slices that a header states, in mm; 0 where it states none."""
     return abs(frame.gap or frame.thickness or 0.0)
 
 
-def _once(placed: list[tuple[float, Frame]]) -> tuple[list[Frame], int, int]:
+def _once(placed: list[tuple[float, DicomFrame]]) -> tuple[list[DicomFrame], int, int]:
     """The frames in order, of those at one height the first; how many others there were, and copies of them."""
     ranked = sorted(placed, key=lambda one: (one[0], *_rank(one[1])))
-    kept: list[tuple[float, Frame]] = []
+    kept: list[tuple[float, DicomFrame]] = []
     repeated = copies = 0
     for height, frame in ranked:
         if kept and height - kept[-1][0] < SAME_MM:
@@ -125,19 +125,19 @@ def _once(placed: list[tuple[float, Frame]]) -> tuple[list[Frame], int, int]:
     return [frame for _, frame in kept], repeated, copies
 
 
-def _rank(frame: Frame) -> tuple[float, str, str, int]:
+def _rank(frame: DicomFrame) -> tuple[float, str, str, int]:
     number = float("inf") if frame.instance is None else frame.instance
     return number, frame.header.sop_instance, str(frame.header.found.member), frame.index
 
 
-def _directions(frame: Frame) -> tuple[Vector, Vector]:
+def _directions(frame: DicomFrame) -> tuple[Vector, Vector]:
     """Unit vectors along a row, and down a column, of the pixels as they are stored."""
     orientation = frame.orientation if sound(frame.orientation) else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     along, down = np.array(orientation[:3]), np.array(orientation[3:])
     return along / np.linalg.norm(along), down / np.linalg.norm(down)
 
 
-def _origin(frames: tuple[Frame, ...], example: Frame) -> Origin:
+def _origin(frames: tuple[DicomFrame, ...], example: DicomFrame) -> Origin:
     along, down = _directions(example)
     transposed = abs(along[1]) > abs(along[0])
     if transposed:
@@ -148,7 +148,7 @@ def _origin(frames: tuple[Frame, ...], example: Frame) -> Origin:
     return Origin(instances, bool(transposed), bool(down[1] < 0), bool(along[0] < 0))
 
 
-def _geometry(frames: tuple[Frame, ...], origin: Origin, by: By) -> Geometry | None:
+def _geometry(frames: tuple[DicomFrame, ...], origin: Origin, by: By) -> Geometry | None:
     if not frames or frames[0].spacing is None or min(frames[0].spacing) <= 0:
         return None
     positions = _positions(frames, by)
@@ -168,7 +168,7 @@ def _geometry(frames: tuple[Frame, ...], origin: Origin, by: By) -> Geometry | N
     return Geometry(positions, row_step=down, column_step=along)
 
 
-def _positions(frames: tuple[Frame, ...], by: By) -> Vector | None:
+def _positions(frames: tuple[DicomFrame, ...], by: By) -> Vector | None:
     """Shape (slices, 3): where each stored slice's first pixel lies; unknown coordinates are 0."""
     if by == "position":
         return np.array([frame.position for frame in frames], dtype=np.float64)
@@ -201,7 +201,7 @@ SAME_SIZE = 1e-3
 _SLACK = 0.05
 
 
-def stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
+def stacks(frames: Iterable[DicomFrame]) -> list[list[DicomFrame]]:
     """Sort frames into stacks: by series, then by what must agree within a stack.
 
     Rows, columns, orientation, pixel spacing and whether it is a localizer must agree. Where positions repeat, as
@@ -220,12 +220,12 @@ def stacks(frames: Iterable[Frame]) -> list[list[Frame]]:
     return found
 
 
-def localizer(frame: Frame) -> bool:
+def localizer(frame: DicomFrame) -> bool:
     """Whether a frame's ImageType says that it is a localizer (scout, topogram)."""
     return "LOCALIZER" in frame.header.image_type
 
 
-def _fixed(frame: Frame) -> Hashable:
+def _fixed(frame: DicomFrame) -> Hashable:
     header, encoding = frame.header, frame.header.encoding
     series = header.series or str(header.found.member.path.parent)
     image = (encoding.rows, encoding.columns, encoding.samples)
@@ -241,18 +241,20 @@ def _fixed(frame: Frame) -> Hashable:
     )
 
 
-def _split(frames: Iterable[Frame], key: Callable[[Frame], Hashable]) -> dict[Hashable, list[Frame]]:
-    parts: dict[Hashable, list[Frame]] = defaultdict(list)
+def _split(
+    frames: Iterable[DicomFrame], key: Callable[[DicomFrame], Hashable]
+) -> dict[Hashable, list[DicomFrame]]:
+    parts: dict[Hashable, list[DicomFrame]] = defaultdict(list)
     for frame in frames:
         parts[key(frame)].append(frame)
     return dict(parts)
 
 
 def _close(
-    frames: list[Frame], value: Callable[[Frame], tuple[float, ...] | None], tolerance: float
-) -> list[list[Frame]]:
+    frames: list[DicomFrame], value: Callable[[DicomFrame], tuple[float, ...] | None], tolerance: float
+) -> list[list[DicomFrame]]:
     """Groups of frames whose values differ by no more than ``tolerance``; those without a value are one group."""
-    groups: dict[tuple[float, ...] | None, list[Frame]] = {}
+    groups: dict[tuple[float, ...] | None, list[DicomFrame]] = {}
     for frame in frames:
         mine = value(frame)
         same = next((key for key in groups if _agree(key, mine, tolerance)), mine)
@@ -266,7 +268,7 @@ def _agree(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
     return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
 
 
-def _untangled(frames: list[Frame]) -> list[list[Frame]]:
+def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
     repeats = _repeats(frames)
     if not repeats:
         return [frames]
@@ -278,11 +280,11 @@ def _untangled(frames: list[Frame]) -> list[list[Frame]]:
     return [frames]
 
 
-def _mark(frame: Frame, number: int) -> str:
+def _mark(frame: DicomFrame, number: int) -> str:
     return frame.marks[number] if number < len(frame.marks) else ""
 
 
-def _repeats(frames: list[Frame]) -> int:
+def _repeats(frames: list[DicomFrame]) -> int:
     """How many frames lie where another one does, one file that is there twice not counted."""
     places = {
         (frame.header.sop_instance or frame.header.found.member, frame.index, height)
@@ -293,7 +295,7 @@ def _repeats(frames: list[Frame]) -> int:
     return int((np.diff(heights) < SAME_MM).sum())
 
 
-def height_mm(frame: Frame) -> float | None:
+def height_mm(frame: DicomFrame) -> float | None:
     """Where a frame lies along the normal of its plane, in mm; SliceLocation where it states no position."""
     if frame.position is None:
         return frame.location
