@@ -294,7 +294,7 @@ EXPECTED = {
     "zip-without-scans": Expected((), "the ZIP holds no DICOM", NONE),
     "dicomdir-without-files": Expected((), "names 12 files that are not there", NONE),
     "picture-named-dcm": Expected((), "is not a DICOM file, although its name says so", NONE),
-    "nifti-truncated-gz": Expected((), "the file is truncated or damaged, get it anew", NONE),
+    "nifti-truncated-gz": Expected((), "the file is truncated or damaged: get a new copy", NONE),
     "nifti-truncated": Expected((), "holds fewer voxels than its header says", NONE),
     "nifti-of-text": Expected((), "is no NIfTI file", NONE),
     "nifti-gzip-of-text": Expected((), "is no NIfTI file", NONE),

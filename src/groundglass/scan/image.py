@@ -66,7 +66,7 @@ def read_image(path: Path) -> Scan:
     except PermissionError as error:
         raise ScanError(path, "may not be read", "change its permissions") from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
-        remedy = "the file is truncated or damaged, get it anew"
+        remedy = "the file is truncated or damaged: get a new copy"
         raise ScanError(path, f"cannot be decoded ({error})", remedy) from error
     if float(pixels.min()) == float(pixels.max()):
         raise ScanError(path, "every pixel has the same grey", "this holds no slice")

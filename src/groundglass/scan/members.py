@@ -71,13 +71,13 @@ def zipped(path: Path) -> list[Found]:
     except PermissionError as error:
         raise ScanError(path, "may not be read", "change its permissions") from error
     except (*_BROKEN, NotImplementedError) as error:
-        raise ScanError(path, "is no ZIP, or a damaged one", "get it anew, or unpack it first") from error
+        raise ScanError(path, "is no ZIP, or a damaged one", "get a new copy, or unpack it first") from error
     if len(entries) > MAX_MEMBERS:
         raise ScanError(
             path, f"holds {len(entries)} files", f"at most {MAX_MEMBERS} are read: {_UNPACK_FIRST}"
         )
     if not all(entry.filename for entry in entries):  # before Python 3.12, is_dir fails on such an entry
-        raise ScanError(path, "holds a file without a name", "the ZIP is damaged, get it anew")
+        raise ScanError(path, "holds a file without a name", "the ZIP is damaged: get a new copy")
     files = [
         entry for entry in entries if not entry.is_dir() and not hidden(PurePosixPath(entry.filename).parts)
     ]
@@ -128,7 +128,7 @@ def _unreadable(member: Member, error: Exception) -> ScanError:
         return ScanError(str(member), "may not be read", "change its permissions")
     if isinstance(error, NotImplementedError):
         return ScanError(str(member), "is packed by a method that cannot be read", _UNPACK_FIRST)
-    remedy = "get it anew" if not member.inside else "the ZIP is damaged, get it anew"
+    remedy = "get a new copy" if not member.inside else "the ZIP is damaged: get a new copy"
     return ScanError(str(member), "cannot be read", remedy)
 
 

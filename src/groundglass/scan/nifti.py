@@ -21,7 +21,7 @@ from groundglass.scan.image import MAX_PIXELS, MIN_SIDE
 from groundglass.scan.members import Found, chunks, found
 from groundglass.scan.nifti_header import (
     AIR_HU,
-    GET_ANEW,
+    GET_NEW_COPY,
     MAX_TILT,
     Meaning,
     Placing,
@@ -190,7 +190,7 @@ def _load(plan: _Plan) -> Volume:
     with opened(plan.member) as (handle, most):
         needed = plan.offset + math.prod(plan.stored) * plan.dtype.itemsize
         if most < needed:
-            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_ANEW)
+            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_NEW_COPY)
         try:
             stored = _read_voxels(plan, handle)
         except MemoryError as error:
@@ -199,7 +199,7 @@ def _load(plan: _Plan) -> Volume:
     warnings = plan.placing.warnings
     if stored.holes:
         if stored.holes > MAX_HOLES * stored.voxels.size:
-            raise ScanError(plan.path, "most of its voxels hold no number", GET_ANEW)
+            raise ScanError(plan.path, "most of its voxels hold no number", GET_NEW_COPY)
         warnings += (f"{stored.holes} voxels hold no number and were taken for air",)
     low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (stored.low, stored.high))
     meaning = judge_values(plan.path, _sample(stored.voxels, plan.scale), low, high)
@@ -227,7 +227,7 @@ def _read_voxels(plan: _Plan, handle: IO[bytes]) -> _Stored:
         piece = voxels[start : start + CHUNK_VOXELS]
         raw = handle.read(piece.size * plan.dtype.itemsize)
         if len(raw) < piece.size * plan.dtype.itemsize:
-            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_ANEW)
+            raise ScanError(plan.path, "holds fewer voxels than its header says", GET_NEW_COPY)
         with np.errstate(over="ignore", invalid="ignore"):
             piece[:] = np.frombuffer(raw, dtype=plan.dtype)
         numbers = piece if kept.kind != "f" else piece[np.isfinite(piece)]

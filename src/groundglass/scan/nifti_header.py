@@ -30,7 +30,7 @@ UNITS_MM = {1: 1000.0, 3: 0.001}
 SPACING_MM = (0.05, 50.0)
 MAX_TILT = 25.0
 """Degrees from axial; a gantry tilts less."""
-GET_ANEW = "the file is truncated or damaged, get it anew"
+GET_NEW_COPY = "the file is truncated or damaged: get a new copy"
 ASSUMED_SIDES = (
     "it does not say which way its axes point: the first was taken to run from the patient's right to the left, "
     "the second from back to front, the third from the feet to the head"
@@ -89,7 +89,7 @@ def opened(member: Member) -> Iterator[tuple[IO[bytes], int]]:
             else:
                 yield raw, size
         except (OSError, EOFError, zlib.error) as error:
-            raise ScanError(str(member), f"cannot be read ({error})", GET_ANEW) from error
+            raise ScanError(str(member), f"cannot be read ({error})", GET_NEW_COPY) from error
 
 
 def read_header(path: Path, handle: IO[bytes]) -> Any:
@@ -127,7 +127,7 @@ def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
     count = int(header["dim"][0])
     shape = [int(length) for length in header["dim"][1 : 1 + max(0, count)]]
     if not 1 <= count <= 7 or min(shape) < 1:
-        raise ScanError(path, "the size in its header is not possible", GET_ANEW)
+        raise ScanError(path, "the size in its header is not possible", GET_NEW_COPY)
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     return tuple(shape + [1] * (3 - len(shape)))
@@ -140,7 +140,7 @@ def data_offset(path: Path, header: Any) -> int:
     if stated == 0:
         return least
     if not least <= stated <= MAX_EXTENSIONS:
-        raise ScanError(path, "its header does not say where the voxels begin", GET_ANEW)
+        raise ScanError(path, "its header does not say where the voxels begin", GET_NEW_COPY)
     return int(stated)
 
 
@@ -149,7 +149,7 @@ def scaling(path: Path, header: Any) -> tuple[float, float]:
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
-        raise ScanError(path, "its scale (scl_slope, scl_inter) is not a number", GET_ANEW) from error
+        raise ScanError(path, "its scale (scl_slope, scl_inter) is not a number", GET_NEW_COPY) from error
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0))
 
 

@@ -87,7 +87,7 @@ def pixel_problem(frame: DicomFrame) -> Problem:
             f"{size} pixels are too few for a slice", f"at least {MIN_SIDE} a side are needed: {_EXPORT}"
         )
     if encoding.frames > MAX_FRAMES:
-        return Problem(f"its header claims {encoding.frames} frames", "it is damaged, get it anew")
+        return Problem(f"its header claims {encoding.frames} frames", "it is damaged: get a new copy")
     if encoding.frames > 1 and frame.position is None:
         return Problem(f"its {encoding.frames} frames state no positions", _EXPORT)
     if encoding.samples != 1 or encoding.photometric not in ("", "MONOCHROME1", "MONOCHROME2"):
@@ -108,10 +108,10 @@ def _bits_problem(frame: DicomFrame) -> Problem:
     used = encoding.high_bit + 1 - encoding.stored
     if encoding.allocated not in (8, 16, 32) or not 0 < encoding.stored <= encoding.allocated or used < 0:
         return Problem(
-            f"{encoding.stored} bits stored in {encoding.allocated} cannot be read", "export it anew"
+            f"{encoding.stored} bits stored in {encoding.allocated} cannot be read", "export it again"
         )
     if encoding.extent is not None and encoding.extent.encapsulated == (encoding.syntax in NATIVE):
-        return Problem("its pixels are not stored as its transfer syntax says", "export it anew")
+        return Problem("its pixels are not stored as its transfer syntax says", "export it again")
     return _rescale_problem(frame)
 
 
@@ -120,9 +120,9 @@ def _rescale_problem(frame: DicomFrame) -> Problem:
     if header.rescale_type in _NOT_HU:
         return Problem(f"its values are {header.rescale_type}, not Hounsfield units", _EXPORT)
     if frame.slope == 0:
-        return Problem("its RescaleSlope is 0, so that all pixels are the same", "export it anew")
+        return Problem("its RescaleSlope is 0, so that all pixels are the same", "export it again")
     if any(value is not None and math.isnan(value) for value in (frame.slope, frame.intercept)):
-        return Problem("its RescaleSlope or RescaleIntercept is no number", "export it anew")
+        return Problem("its RescaleSlope or RescaleIntercept is no number", "export it again")
     if header.encoding.stored <= 8 and not states_hu(frame):
         return Problem("its 8-bit values are grey levels of a window, not Hounsfield units", _EXPORT)
     return FINE
@@ -159,10 +159,10 @@ def problem(frames: list[DicomFrame], stack: SliceStack) -> Problem:
         if found.text:
             return found
     if not stack.frames:
-        return Problem("every file is cut short within its pixels", "get them anew")
+        return Problem("every file is cut short within its pixels", "get new copies")
     images = {(frame.header.sop_instance, frame.index) for frame in frames if frame.header.sop_instance}
     if len(stack.frames) == 1 and stack.repeated > stack.copies and len(images) > 1:
-        return Problem(f"all {stack.repeated + 1} slices lie at one position", "export it anew")
+        return Problem(f"all {stack.repeated + 1} slices lie at one position", "export it again")
     return FINE
 
 

@@ -86,7 +86,7 @@ def read_header(found: Found) -> list[DicomFrame]:
     dataset, encoding = _read(found)
     kind = values.text(dataset, "Modality").upper() or values.text(dataset, "SOPClassUID")
     if not encoding.rows and (not kind or kind in ("CT", *CT_CLASSES)):
-        raise ScanError(str(found.member), "its DICOM header is cut short or damaged", "get it anew")
+        raise ScanError(str(found.member), "its DICOM header is cut short or damaged", "get a new copy")
     header = ImageHeader(
         found=found,
         encoding=encoding,
@@ -104,8 +104,6 @@ def read_header(found: Found) -> list[DicomFrame]:
         series=values.text(dataset, "SeriesInstanceUID"),
     )
     if "PerFrameFunctionalGroupsSequence" in dataset:
-        from groundglass.scan.dicom.headers import enhanced_frames
-
         return enhanced_frames(dataset, header)
     return [classic_frame(dataset, header)]
 
@@ -186,7 +184,7 @@ def _read(found: Found) -> tuple[Dataset, Encoding]:
     except (
         Exception
     ) as error:  # on damaged bytes pydicom raises nearly any kind, and may quote a patient's name
-        remedy = "it is damaged, get it anew"
+        remedy = "it is damaged: get a new copy"
         raise ScanError(str(found.member), "its DICOM header cannot be read", remedy) from error
 
 
@@ -251,7 +249,7 @@ def enhanced_frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
     own = values.items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(own) != header.encoding.frames:
         problem = f"its header claims {header.encoding.frames} frames and describes {len(own)}"
-        raise ScanError(str(header.found.member), problem, "it is damaged, get it anew")
+        raise ScanError(str(header.found.member), problem, "it is damaged: get a new copy")
     return [_frame(header, index, _Groups(group, shared)) for index, group in enumerate(own)]
 
 

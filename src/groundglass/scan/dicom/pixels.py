@@ -236,10 +236,10 @@ def _container(frame: DicomFrame) -> Stored:
     except ScanError:
         raise
     except DecodingError as error:
-        raise ScanError(str(member), f"{_which(frame)}{error}", "get it anew") from error
+        raise ScanError(str(member), f"{_which(frame)}{error}", "get a new copy") from error
     except Exception as error:  # on damaged bytes pydicom raises nearly any kind
         raise ScanError(
-            str(member), f"{_which(frame)}its pixels are cut short or damaged", "get it anew"
+            str(member), f"{_which(frame)}its pixels are cut short or damaged", "get a new copy"
         ) from error
     if pixels.dtype.kind == "i":
         return pixels.astype(np.int32).view(np.uint32)
