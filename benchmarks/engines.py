@@ -111,12 +111,12 @@ def torch_twin(bundle: Bundle, run: Path | None) -> Any | None:
     if find_spec("torch") is None:
         return None
     from groundglass.recipe.recipe import parse_recipe
-    from groundglass.train.loop import best_module
     from groundglass.train.models import build_model
     from groundglass.train.run import Run
+    from groundglass.train.tasks.classify import ClassifyTask
 
     if run is not None:
-        return best_module(Run(run).recipe(), Run(run)).model
+        return ClassifyTask(Run(run).recipe()).kept(Run(run)).model
     recipe = parse_recipe(bundle.recipe)
     bare = recipe.model.model_copy(update={"weights": "none"})
     return build_model(bare, recipe.preprocessing.channels, recipe.preprocessing.size)
@@ -132,8 +132,8 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
     from groundglass.bundle.facts import TrainingFacts
     from groundglass.detect.bundle import BundleFacts
     from groundglass.recipe.recipe import Data, Model, Recipe, dump_recipe
-    from groundglass.train.export import export_graph
     from groundglass.train.models import build_model
+    from groundglass.train.tasks.classify import classifier_graph
 
     torch.manual_seed(0)
     network = Model(name="timm/tf_efficientnet_lite0")
@@ -141,7 +141,7 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
     preprocessing = recipe.preprocessing
     shape = (preprocessing.channels, *preprocessing.size)
     model = build_model(recipe.model, shape[0], preprocessing.size)
-    graph = export_graph(model, shape)
+    graph = classifier_graph(model, shape)
     training = TrainingFacts(
         dataset="none",
         sources=(),

@@ -22,9 +22,9 @@ from common import MAX_EPOCHS, Pacer
 from groundglass.data.manifest import import_path
 from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import Recipe, load_recipe
-from groundglass.train.loop import lightning_precision, quieten
-from groundglass.train.module import ClassifierModule
+from groundglass.train.fit import lightning_precision, quieten
 from groundglass.train.slices import Slices, decode, make_loader
+from groundglass.train.tasks.classify import ClassifierModule
 
 LOADING = "[_TrainingEpochLoop].train_dataloader_next"
 """Lightning's name for what fetching batches takes."""

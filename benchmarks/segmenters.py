@@ -100,9 +100,8 @@ def untrained_bundle() -> SegmenterBundle:
     """
     from groundglass.recipe.recipe import load_recipe
     from groundglass.recipe.tasks import SegmentationRecipe
-    from groundglass.train.export import onnx_graph
-    from groundglass.train.segmentation.export import halve_weights
-    from groundglass.train.segmentation.models import build_segmentation_model
+    from groundglass.train.export import halve_weights, onnx_graph
+    from groundglass.train.segmentation_models import build_segmentation_model
 
     recipe = load_recipe(RECIPE, ("model.weights=none",))
     assert isinstance(recipe, SegmentationRecipe)

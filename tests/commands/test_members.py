@@ -172,7 +172,7 @@ def test_a_training_whose_export_failed_is_exported(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("groundglass.train.export.export_bundle", full_disk)
+        patch.setattr("groundglass.train.tasks.classify.ClassifyTask.export", full_disk)
         with pytest.raises(OSError, match="disk full"):
             train()
     run = Run(tmp_path / "runs" / "tiny-seed0")

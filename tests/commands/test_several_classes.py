@@ -25,9 +25,9 @@ from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.recipe.recipe import Recipe, RecipeError
 from groundglass.scan.find import find_scans
 from groundglass.segment.segmenter import Segmenter
-from groundglass.train.loop import best_module
 from groundglass.train.run import Run
 from groundglass.train.slices import decode
+from groundglass.train.tasks.classify import ClassifyTask
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
 
@@ -97,7 +97,7 @@ def kept(run: Run) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     rows = read_manifest(run.manifest_file).query("split == 'val'")
     grey = decode([Path(path) for path in rows["path"]], recipe.preprocessing)
     target = np.array([CLASSES.index(label) for label in rows["label"]])
-    return best_module(recipe, run).logits(grey).astype(float), target
+    return ClassifyTask(recipe).kept(run).logits(grey).astype(float), target
 
 
 def by_scikit_learn(predictions: pd.DataFrame) -> dict[str, float]:

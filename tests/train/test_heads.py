@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from groundglass.bundle.engine import Engine
 from groundglass.recipe.recipe import CnnHead
-from groundglass.train.export import export_graph
 from groundglass.train.models import Classifier, ConvolutionalHead, DenseHead, PoolHead, Shape
+from groundglass.train.tasks.classify import classifier_graph
 
 AnyHead = PoolHead | DenseHead | ConvolutionalHead
 COVID = 2
@@ -110,7 +110,7 @@ def test_the_graph_answers_as_the_head_does(
     with torch.no_grad():
         logits, evidence = model.explain(images)
     assert logits.shape == ((3,) if outputs[0] == 1 else (3, 4))
-    engine = Engine(export_graph(model, (1, *shape[1:])), (1, *shape[1:]))
+    engine = Engine(classifier_graph(model, (1, *shape[1:])), (1, *shape[1:]))
     answers = list(engine.run(iter(images.numpy())))
     np.testing.assert_allclose([one[0] for one in answers], logits.numpy(), atol=1e-5)
     np.testing.assert_allclose([one[1] for one in answers], evidence.numpy(), atol=1e-5)

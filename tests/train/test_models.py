@@ -136,7 +136,8 @@ def test_a_run_says_what_stood_in_and_its_recipe_has_that_name(recipe_file: Path
     told: list[str] = []
     run = train(recipe_file, overrides, tmp_path / "run", tell=told.append)
     assert told[0] == (
-        "timm/test_resnet: its weights cannot be had here; timm/test_efficientnet stands in, as the recipe says"
+        "timm/test_resnet: its weights are not available here; using timm/test_efficientnet instead, as the "
+        "recipe says"
     )
     trained = run.recipe()
     assert isinstance(trained, Recipe)

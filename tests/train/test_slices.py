@@ -13,8 +13,8 @@ from groundglass.recipe.parts import Augmentation, Data
 from groundglass.recipe.recipe import Recipe
 from groundglass.scan.find import find_scans, read_scan
 from groundglass.train.augment import Augment
-from groundglass.train.module import ClassifierModule
 from groundglass.train.slices import Batches, Slices, decode, make_loader
+from groundglass.train.tasks.classify import ClassifierModule
 
 PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
 
@@ -46,6 +46,25 @@ def test_the_cache_is_used_until_a_file_changes(
     for entry in (tmp_path / "cache").rglob("*.npy"):
         entry.write_bytes(b"damaged")
     np.testing.assert_array_equal(decode(files, PREPROCESSING)[0], first[0])
+
+
+def test_the_cache_depends_on_the_decoding_and_not_on_the_version(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDGLASS_CACHE", str(tmp_path / "cache"))
+    files = find_scans([class_folder])[:2]
+
+    def entries() -> int:
+        decode(files, PREPROCESSING)
+        return len(list((tmp_path / "cache").rglob("*.npy")))
+
+    assert entries() == 1
+    monkeypatch.setattr("groundglass.__version__", "9.9")
+    assert entries() == 1
+    monkeypatch.setattr("groundglass.train.slices.DECODING_FORMAT", 1000)
+    assert entries() == 2
+    decode(files, PREPROCESSING.model_copy(update={"size": (16, 16)}))
+    assert entries() == 3
 
 
 def test_files_that_cannot_be_read_are_named(class_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.cards import mask_cards
 from groundglass.commands.evaluate import Labelled, kind_of
-from groundglass.commands.libraries import need_training_libraries
 from groundglass.commands.mask_report import overlap_tables, worst_slices
 from groundglass.commands.progress import track
 from groundglass.errors import GroundglassError
@@ -18,6 +17,7 @@ from groundglass.evaluate.predictions import STRUCTURES, read_overlaps, write_ov
 from groundglass.files import write_json
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
 from groundglass.segment.segmenter import Segmenter
+from groundglass.train import need_training_libraries
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def evaluate_segmenter(
         distances, are not installed.
     """
     need_training_libraries()
-    from groundglass.train.segmentation.judge import overlaps
+    from groundglass.train.overlaps import overlaps
 
     if any(name not in labelled.rows for name in STRUCTURES):
         raise GroundglassError(

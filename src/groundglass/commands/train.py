@@ -3,25 +3,22 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from groundglass.bundle.store import kind_of_bundle
-from groundglass.commands.libraries import need_training_libraries
-from groundglass.data.datasets import load_dataset
-from groundglass.data.manifest import fingerprint, read_manifest, write_manifest
+from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.detect.bundle import Bundle
-from groundglass.detect.detector import Detector
 from groundglass.errors import BundleError, GroundglassError
-from groundglass.recipe.divide import divided_by, divided_scans, named_sources
-from groundglass.recipe.recipe import AnyDetectorRecipe, AnyRecipe, load_recipe
-from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
-from groundglass.segment.segmenter import Segmenter, SegmenterBundle, segmenter_for
+from groundglass.recipe.divide import divided_scans
+from groundglass.recipe.recipe import AnyRecipe, load_recipe
+from groundglass.segment.segmenter import SegmenterBundle
+from groundglass.train import need_training_libraries
 from groundglass.train.run import Run
 
-OF_ONE_KIND = SegmentationRecipe, GroundedRecipe
-"""Recipes without a backbone that another could stand in for."""
+if TYPE_CHECKING:
+    from groundglass.train.task import Task
 
 
 def train(
@@ -42,18 +39,18 @@ def train(
     overrides
         ``key=value`` pairs that change it.
     folder
-        The run's folder; by default ``runs/NAME`` by the recipe's name.
+        The run's folder; by default ``runs/NAME``, with the recipe's name.
     resume
-        Go on with the run that the folder holds, from its last finished epoch.
+        Continue the run in the folder after its last finished epoch.
     overwrite
-        Throw away the run that the folder holds.
+        Delete the run that is in the folder.
     tell
         Receives a line of text an epoch.
 
     Raises
     ------
     GroundglassError
-        If the recipe, the data or the folder do not serve; see the parts.
+        If the recipe, the data or the folder cannot be used; see the parts.
     """
     recipe = load_recipe(recipe_file, overrides)
     run = Run(folder or Path("runs") / recipe.name)
@@ -72,27 +69,27 @@ def train_recipe(
     """Train by a recipe that was read, as :func:`train` does."""
     need_training_libraries()
     if resume:
-        own = same_run(recipe, run)
+        task = _task(same_run(recipe, run))
         if run.facts()["state"] == "started":
-            _train(own, run, run.checkpoints / "last.ckpt", tell)
-        else:
-            _finish(own, run)
+            task.train(run, resume_from=run.checkpoints / "last.ckpt", tell=tell)
+        _finish(task, run)
         return
-    wanted, recipe = recipe, _for_this_machine(recipe, tell)
+    recipe, backbone = _task(recipe).for_this_machine(tell)
+    task = _task(recipe)
     manifest = divided_scans(recipe.data, recipe.seed)
-    masks = masks_of(recipe)
+    masks = task.masks()
     run.start(recipe, fingerprint(manifest), overwrite=overwrite)
-    if _backbone(recipe) != _backbone(wanted):
-        run.update(backbone=_backbone(recipe), stands_in_for=_backbone(wanted))
+    run.update(**backbone)
     write_manifest(manifest, run.manifest_file)
     if masks is not None:
         write_manifest(masks, run.masks_file)
         run.update(masks_fingerprint=fingerprint(masks))
-    _train(recipe, run, None, tell)
+    task.train(run, tell=tell)
+    _finish(task, run)
 
 
 def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
-    """Train by a recipe unless that was done, going on where it was stopped; returns whether anything was to do.
+    """Train by a recipe unless that is done, continuing where it was stopped; returns whether there was work to do.
 
     Raises
     ------
@@ -111,86 +108,32 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
 
 
 def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
-    """The recipe as the run has it, whose backbone may be a substitute.
+    """The recipe as the run was trained with it, perhaps with its substitute as backbone.
 
     Raises
     ------
     GroundglassError
         If the run is by another recipe or on other data.
     """
-    own = _backbone(run.recipe())
-    if _substitute(recipe) is not None and own in (_backbone(recipe), _substitute(recipe)):
-        recipe = _with_backbone(recipe, own)
-    manifest = divided_scans(recipe.data, recipe.seed)
-    run.check_resumable(recipe, fingerprint(manifest))
-    masks = masks_of(recipe)
+    own: AnyRecipe = _task(recipe).as_run(run.recipe())
+    run.check_resumable(own, fingerprint(divided_scans(own.data, own.seed)))
+    masks = masks_of(own)
     if masks is not None and run.facts().get("masks_fingerprint", fingerprint(masks)) != fingerprint(masks):
         raise GroundglassError(
-            f"{run.folder}: its dataset with masks has changed since it began; --overwrite starts anew"
+            f"{run.folder}: its dataset with masks has changed since it was started; --overwrite starts again"
         )
-    return recipe
+    return own
 
 
 def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
-    """The divided slices with masks of a grounded detector's recipe; None of any other.
-
-    Raises
-    ------
-    GroundglassError
-        If they cannot be had or divided, hold no masks, or come from the source that is left out.
-    """
-    from groundglass.train.segmentation.slices import masked_rows
-
-    if not isinstance(recipe, GroundedRecipe):
-        return None
-    named = named_sources(load_dataset(recipe.masks.dataset), recipe.masks.name)
-    if recipe.data.leave_out in set(named["source"]):
-        raise GroundglassError(
-            f"masks.dataset {recipe.masks.dataset}: comes from {recipe.data.leave_out}, which is left out; name "
-            "other masks"
-        )
-    divided = divided_by(named, recipe.masks, recipe.seed)
-    masked_rows(divided, "train")
-    return divided
+    """The divided slices with masks of a lesion detector's recipe; see groundglass.train.task.Task.masks."""
+    return _task(recipe).masks()
 
 
 def check_ready(recipe: AnyRecipe) -> None:
-    """Raise GroundglassError where a recipe's weights or its segmenter cannot be had on this machine."""
+    """Raise GroundglassError where a recipe's weights or its segmenter are not available on this machine."""
     need_training_libraries()
-    from groundglass.train.models import check_weights
-
-    segmenter_for(recipe.preprocessing)
-    if isinstance(recipe, GroundedRecipe):
-        Segmenter.load(recipe.model.segmenter)
-    elif not isinstance(recipe, SegmentationRecipe) and recipe.model.substitute is None:
-        check_weights(recipe.model.name, recipe.model.weights)
-
-
-def _for_this_machine(recipe: AnyRecipe, tell: Callable[[str], None]) -> AnyRecipe:
-    """The recipe with its model's substitute in place, where the weights cannot be had here."""
-    from groundglass.train.models import with_substitute
-
-    if isinstance(recipe, OF_ONE_KIND) or recipe.model.substitute is None:
-        return recipe
-    wanted = recipe.model
-    name = with_substitute(wanted.name, wanted.weights, wanted.substitute)
-    if name != wanted.name:
-        tell(f"{wanted.name}: its weights cannot be had here; {name} stands in, as the recipe says")
-    return _with_backbone(recipe, name)
-
-
-def _backbone(recipe: AnyRecipe) -> str:
-    return "" if isinstance(recipe, OF_ONE_KIND) else recipe.model.name
-
-
-def _substitute(recipe: AnyRecipe) -> str | None:
-    return None if isinstance(recipe, OF_ONE_KIND) else recipe.model.substitute
-
-
-def _with_backbone(recipe: AnyRecipe, name: str) -> AnyRecipe:
-    """The recipe with the backbone that was decided on."""
-    model = recipe.model.model_copy(update={"name": name, "substitute": None})
-    return recipe.model_copy(update={"model": model})
+    _task(recipe).check_ready()
 
 
 def bundle_run(folder: Path, output: Path | None) -> Path:
@@ -203,28 +146,27 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
     output
         A folder, or a file ending in ``.zip``; by default ``bundle`` in the run's folder.
 
-    What was entered into the run's bundle before, evaluations and the rule for patients, stays where the network is
-    the same.
+    Evaluations and the rule for patients that were recorded in the run's bundle before are kept where the network
+    is the same.
     """
     need_training_libraries()
     run = Run(folder)
-    recipe = run.recipe()
-    entered = _entered(run)
-    bundle = _export(recipe, run, read_manifest(run.manifest_file))
-    if entered.get("graph_sha256") == bundle.facts.graph_sha256:
-        bundle.enter(**entered)
+    recorded = _recorded(run)
+    bundle = _task(run.recipe()).export(run)
+    if recorded.get("graph_sha256") == bundle.facts.graph_sha256:
+        bundle.enter(**recorded)
     if output is None:
         return run.bundle_folder
     bundle.write(output)
     return output
 
 
-def _entered(run: Run) -> dict[str, Any]:
-    """What was entered into a run's bundle after its export, with the network that it is of; {} without one."""
+def _recorded(run: Run) -> dict[str, Any]:
+    """What was recorded in a run's bundle after its export, with the hash of its network; {} without a bundle."""
     try:
         segments = kind_of_bundle(run.bundle_folder) == SegmenterBundle.kind
         facts = (SegmenterBundle if segments else Bundle).load(run.bundle_folder).facts
-    except BundleError:  # exporting anew is what mends a damaged one
+    except BundleError:  # exporting again repairs a damaged one
         return {}
     names = ["graph_sha256", "evaluations", "left_out", "patient", "abstention"]
     if getattr(facts, "abstention", None) is not None:  # calibrated: what the export chose no longer stands
@@ -232,66 +174,15 @@ def _entered(run: Run) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
 
-def _train(recipe: AnyRecipe, run: Run, checkpoint: Path | None, tell: Callable[[str], None]) -> None:
-    from groundglass.train.features.loop import train_features
-    from groundglass.train.grounded.loop import train_grounded
-    from groundglass.train.loop import train_run
-    from groundglass.train.segmentation.loop import train_segmenter
+def _task(recipe: AnyRecipe) -> "Task[Any]":
+    from groundglass.train.tasks import task_for
 
-    manifest = read_manifest(run.manifest_file)
-    show = sys.stderr.isatty()
-    if isinstance(recipe, SegmentationRecipe):
-        train_segmenter(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
-    elif isinstance(recipe, GroundedRecipe):
-        masks = read_manifest(run.masks_file)
-        train_grounded(recipe, manifest, masks, run, resume_from=checkpoint, show_progress=show, tell=tell)
-    elif isinstance(recipe, FeaturesRecipe):
-        train_features(recipe, manifest, run, show_progress=show, tell=tell)
-    else:
-        train_run(recipe, manifest, run, resume_from=checkpoint, show_progress=show, tell=tell)
-    _finish(recipe, run)
+    return task_for(recipe, show_progress=sys.stderr.isatty())
 
 
-def _finish(recipe: AnyRecipe, run: Run) -> None:
-    """Export and report on what was trained."""
-    from groundglass.commands.run_report import write_run_report, write_segmenter_report
+def _finish(task: "Task[Any]", run: Run) -> None:
+    """Export what was trained, and write the report."""
+    from groundglass.commands.run_report import write_run_report
 
-    manifest = read_manifest(run.manifest_file)
-    if isinstance(recipe, SegmentationRecipe):
-        write_segmenter_report(run, recipe, _export_segmenter(recipe, run, manifest))
-    else:
-        write_run_report(run, recipe, Detector(_export_detector(recipe, run, manifest)))
+    write_run_report(run, task, task.export(run))
     run.update(state="finished")
-
-
-def _export(recipe: AnyRecipe, run: Run, manifest: pd.DataFrame) -> Bundle | SegmenterBundle:
-    if isinstance(recipe, SegmentationRecipe):
-        return _export_segmenter(recipe, run, manifest)
-    return _export_detector(recipe, run, manifest)
-
-
-def _export_detector(recipe: AnyDetectorRecipe, run: Run, manifest: pd.DataFrame) -> Bundle:
-    from groundglass.train.export import export_bundle
-    from groundglass.train.features.export import export_features
-    from groundglass.train.features.loop import best_classifier
-    from groundglass.train.grounded.export import export_grounded
-    from groundglass.train.grounded.loop import kept_module
-    from groundglass.train.loop import best_module, load_part
-
-    validation = load_part(manifest, "val", recipe, show_progress=sys.stderr.isatty())
-    if isinstance(recipe, GroundedRecipe):
-        seen = load_part(manifest, "train", recipe, show_progress=sys.stderr.isatty())
-        return export_grounded(run, recipe, kept_module(recipe, run), manifest, seen, validation)
-    if isinstance(recipe, FeaturesRecipe):
-        return export_features(run, recipe, *best_classifier(recipe, run), manifest, validation)
-    return export_bundle(run, recipe, best_module(recipe, run), manifest, validation)
-
-
-def _export_segmenter(recipe: SegmentationRecipe, run: Run, manifest: pd.DataFrame) -> SegmenterBundle:
-    from groundglass.train.segmentation.export import export_segmenter
-    from groundglass.train.segmentation.loop import best_segmenter
-    from groundglass.train.segmentation.slices import load_masked_part
-
-    show = sys.stderr.isatty()
-    validation = load_masked_part(manifest, "val", recipe.preprocessing, show_progress=show)
-    return export_segmenter(run, recipe, best_segmenter(recipe, run), manifest, validation)

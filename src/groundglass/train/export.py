@@ -1,9 +1,10 @@
-"""From a trained module to a bundle: the ONNX graph, calibration and threshold, the facts."""
+"""From a trained network to a bundle: the ONNX graph, its verification, calibration and threshold, the facts."""
 
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import onnx
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from groundglass import __version__
-from groundglass.bundle.engine import Engine, Precision
+from groundglass.bundle.engine import Engine, Outputs, Precision
 from groundglass.bundle.facts import Choice, Part, TrainingFacts
 from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.manifest import fingerprints_by_source
@@ -31,13 +33,11 @@ from groundglass.evaluate.predictions import write_predictions
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source
-from groundglass.recipe.recipe import Recipe, dump_recipe
+from groundglass.recipe.recipe import dump_recipe
 from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import SegmenterBundle, segmenter_for
-from groundglass.train.loop import PartData
-from groundglass.train.models import Classifier
-from groundglass.train.module import ClassifierModule
 from groundglass.train.run import Run
+from groundglass.train.slices import PartData
 
 OPSET = 17
 VALIDATION = "the validation part"
@@ -47,32 +47,34 @@ TOLERANCE = 5e-4
 Rounding in 32 bits gives up to 2e-4 behind a head of several dense layers; a probability moves by 1.3e-4 at most.
 """
 
-CHECKED, EVIDENCE_TOLERANCE = 4, 1e-3
-"""Slices whose evidence is compared, and the largest difference as a share of the greatest evidence."""
+SMALL = 1024
+"""Weights of fewer values stay in 32 bits: they take no room."""
 
 
-class _Explained(nn.Module):
-    """The classifier as the bundle's graph has it: logits and evidence."""
+@dataclass(frozen=True)
+class DetectorGraph:
+    """A detector's exported graph, and what is known about it before it is calibrated.
 
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.explain(images)
-
-
-def export_graph(model: Classifier, shape: tuple[int, int, int]) -> bytes:
-    """The ONNX graph of a classifier, from ``images`` to ``logits`` and ``evidence``, for any batch size.
-
-    Parameters
+    Attributes
     ----------
-    model
-        The classifier.
-    shape
-        Channels, height and width of its input.
+    graph
+        From ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
+    expected
+        Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
+    chosen
+        What was chosen before, and on which part of the data.
+    furthest
+        The distance from the training slices up to which a slice is like them, where the graph gives one.
+    precision
+        What users' processors compute the network in, and temperature and threshold are chosen in; the graph is
+        compared with ``expected`` in 32 bits.
     """
-    return onnx_graph(_Explained(model), shape, ["logits", "evidence"])
+
+    graph: bytes
+    expected: NDArray[np.floating[Any]]
+    chosen: tuple[Choice, ...]
+    furthest: float | None = None
+    precision: Precision = "f32"
 
 
 def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]) -> bytes:
@@ -106,72 +108,59 @@ def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]
     return graph
 
 
-def export_bundle(
-    run: Run, recipe: Recipe, module: ClassifierModule, manifest: pd.DataFrame, validation: PartData
-) -> Bundle:
-    """Write the bundle of a network's run, and the run's predictions on its validation part.
+def halve_weights(graph: bytes) -> bytes:
+    """The graph with its weights kept in 16 bits and brought back to 32 where they are used: half the size.
 
-    Raises
-    ------
-    GroundglassError
-        As :func:`finish_bundle`, and if the graph's evidence differs from torch's.
+    The largest relative rounding error of a weight is 2 ** -11, from 2 ** -14 on. Weights that 16 bits cannot
+    hold stay in 32.
     """
-    preprocessing = recipe.preprocessing
-    graph = export_graph(module.model, (preprocessing.channels, *preprocessing.size))
-    _check_evidence(run, module, graph, validation)
-    epoch = kept_epoch(run, recipe.training.best_by)
-    return finish_bundle(run, recipe, graph, module.logits(validation.grey), manifest, validation, (epoch,))
+    model = onnx.load_from_string(graph)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALL:
+            continue
+        name, weights = tensor.name, numpy_helper.to_array(tensor)
+        if np.abs(weights).max() > np.finfo(np.float16).max:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(weights.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    buffer = io.BytesIO()
+    onnx.save(model, buffer)
+    return buffer.getvalue()
 
 
-def _check_evidence(run: Run, module: ClassifierModule, graph: bytes, validation: PartData) -> None:
-    """Refuse a graph whose heatmaps are not the network's, as a few slices show."""
-    preprocessing = module.recipe.preprocessing
-    inputs = preprocessing.model_input(validation.grey[:CHECKED])
-    with torch.no_grad():
-        expected = module.model.eval().explain(torch.from_numpy(inputs))[1].numpy()
-    engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
-    found = np.stack([outputs[1] for outputs in engine.run(inputs)])
-    difference = float(np.abs(found - expected).max() / max(1e-6, np.abs(expected).max()))
-    if difference > EVIDENCE_TOLERANCE:
+def run_graph(
+    graph: bytes, preprocessing: Preprocessing, grey8: NDArray[np.uint8], precision: Precision = "f32"
+) -> Iterator[Outputs]:
+    """Outputs for slices, uint8 (slices, height, width), by the engine that will answer for users."""
+    engine = Engine(graph, (preprocessing.channels, *preprocessing.size), precision)
+    return engine.run(preprocessing.model_input(one[None])[0] for one in grey8)
+
+
+def relative_difference(found: NDArray[np.floating[Any]], expected: NDArray[np.floating[Any]]) -> float:
+    """The largest difference of two arrays of a shape, relative where an expected value exceeds 1."""
+    return float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected))))
+
+
+def check_difference(run: Run, difference: float, tolerance: float, what: str) -> None:
+    """Refuse a graph that differs from what was trained by more than a tolerance, with a GroundglassError."""
+    if difference > tolerance:
         raise GroundglassError(
-            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the evidence"
+            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the {what}"
         )
 
 
 def finish_bundle(
-    run: Run,
-    recipe: DetectorRecipe,
-    graph: bytes,
-    expected: NDArray[np.floating[Any]],
-    manifest: pd.DataFrame,
-    validation: PartData,
-    chosen: tuple[Choice, ...],
-    *,
-    furthest: float | None = None,
-    precision: Precision = "f32",
+    run: Run, recipe: DetectorRecipe, exported: DetectorGraph, manifest: pd.DataFrame, validation: PartData
 ) -> Bundle:
-    """Calibrate a detector's graph, choose its threshold, and write its bundle and the run's predictions.
+    """Verify and calibrate a detector's graph, choose its threshold, and write bundle and predictions.
 
-    The bundle gets the fingerprints of all slices with their part of the split.
-
-    Temperature and threshold are chosen on the validation part, from the answers of the graph itself.
-
-    Parameters
-    ----------
-    run, recipe, manifest
-        The run, its recipe and its data.
-    graph
-        From ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
-    expected
-        Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
-    validation
-        The validation part.
-    chosen
-        What was chosen before, and on what.
-    furthest
-        The distance from the training slices up to which a slice is like them, where the graph gives one.
-    precision
-        What the network is computed in for users, temperature and threshold included; it is compared in 32 bits.
+    Temperature and threshold are chosen on the validation part, from the answers of the graph itself. The bundle
+    gets the fingerprints of all slices with their part of the split.
 
     Raises
     ------
@@ -181,14 +170,12 @@ def finish_bundle(
     segmenter = segmenter_for(recipe.preprocessing)
     inner = segmenter.bundle if segmenter is not None else None
     preprocessing = _portable(recipe.preprocessing, inner)
-    logits = _answered(graph, preprocessing, validation)
-    difference = float(np.max(np.abs(logits - expected) / np.maximum(1.0, np.abs(expected))))
-    if difference > TOLERANCE:
-        raise GroundglassError(
-            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the logit"
-        )
+    graph, precision = exported.graph, exported.precision
+    logits = _logits(graph, preprocessing, validation, "f32")
+    difference = relative_difference(logits, exported.expected)
+    check_difference(run, difference, TOLERANCE, "logit")
     if precision != "f32":
-        logits = _answered(graph, preprocessing, validation, precision)
+        logits = _logits(graph, preprocessing, validation, precision)
     several = recipe.data.several
     temperature = fit_temperature(logits, validation.target)
     threshold = _threshold(recipe, apply_temperature(logits, temperature), validation)
@@ -201,10 +188,10 @@ def finish_bundle(
         classes=several,
         temperature=temperature,
         threshold=threshold,
-        furthest=furthest,
+        furthest=exported.furthest,
         precision=precision,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
-        chosen=(*_stand_in(run), *chosen, *_chosen(recipe.operating_point, temperature, threshold)),
+        chosen=(*_stand_in(run), *exported.chosen, *_chosen(recipe.operating_point, temperature, threshold)),
         training=training_facts(recipe, run, manifest),
     )
     predictions = labelled_predictions(validation.rows, [facts.answer(one) for one in logits], several)
@@ -226,13 +213,11 @@ def _stand_in(run: Run) -> tuple[Choice, ...]:
     return (Choice(what="backbone", values={"name": facts["backbone"]}, criterion=reason),)
 
 
-def _answered(
-    graph: bytes, preprocessing: Preprocessing, part: PartData, precision: Precision = "f32"
+def _logits(
+    graph: bytes, preprocessing: Preprocessing, part: PartData, precision: Precision
 ) -> NDArray[np.float64]:
-    """Logits of a part's slices by the engine that will answer for users."""
-    engine = Engine(graph, (preprocessing.channels, *preprocessing.size), precision)
-    inputs = (preprocessing.model_input(grey8[None])[0] for grey8 in part.grey)
-    return np.array([outputs[0] for outputs in engine.run(inputs)], dtype=float)
+    outputs = run_graph(graph, preprocessing, part.grey, precision)
+    return np.array([logits for logits, *_ in outputs], dtype=float)
 
 
 def _threshold(recipe: DetectorRecipe, probability: NDArray[np.float64], validation: PartData) -> float:
@@ -249,7 +234,7 @@ def _threshold(recipe: DetectorRecipe, probability: NDArray[np.float64], validat
 
 
 def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -> Preprocessing:
-    """Preprocessing that names its segmenter, not where it lay; one that is not shipped by its hash too."""
+    """Preprocessing that names its segmenter instead of its path; one that is not shipped, by its hash too."""
     if segmenter is None:
         return preprocessing
     name, sha256 = segmenter.facts.name, segmenter.facts.graph_sha256
@@ -276,7 +261,7 @@ def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tupl
 
 
 def epochs_run(run: Run) -> int:
-    """Epochs that were trained, also of a run that was stopped: each is a line of the log."""
+    """Number of epochs that were trained, also in a run that was stopped: each has a line in the log."""
     return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
 
 
@@ -316,9 +301,9 @@ def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> Tr
 
 
 def _of_datasets(data: Data, *masks: Source) -> dict[str, Any]:
-    """What is known of the datasets that were trained on, each thing once, and how they were divided.
+    """Titles, licences and citations of the datasets that were trained on, without repetition, and their splits.
 
-    Of those whose masks were trained on, licence and citation.
+    Datasets whose masks alone were trained on add their licence and citation.
     """
     # A known dataset is one source; any other may hold more than the one that was left out.
     used = [part for part in data.datasets if part.dataset not in DATASETS or part.dataset != data.leave_out]

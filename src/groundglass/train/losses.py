@@ -1,4 +1,4 @@
-"""Losses on the logits of a classifier."""
+"""Losses on the logits of a classifier and of masks."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from groundglass.recipe.parts import Loss
+from groundglass.recipe.tasks import SegmentationLoss
 
 
 def make_loss(spec: Loss, counts: ArrayLike) -> nn.Module:
@@ -16,12 +17,12 @@ def make_loss(spec: Loss, counts: ArrayLike) -> nn.Module:
     spec
         The recipe's loss part.
     counts
-        Slices of each class in the training part: the others and covid for one logit, else a number a class.
+        Number of training slices of each class: of controls and covid for one logit, else of every class.
     """
     numbers = torch.as_tensor(counts, dtype=torch.float32)
     weights = torch.ones(len(numbers))
     if spec.class_weights == "balanced":
-        # A class without slices has no say, and must not turn the others' weights into infinity.
+        # A class without slices must not make the weights of the other classes infinite.
         weights = numbers.sum() / (len(numbers) * numbers.clamp(min=1))
     return BinaryLoss(spec, weights) if len(numbers) == 2 else ClassLoss(spec, weights)
 
@@ -83,3 +84,30 @@ class ClassLoss(nn.Module):
             likely = torch.softmax(logits, dim=1).gather(1, truth[:, None])[:, 0]
             loss = loss * (1 - likely).clamp(min=1e-12) ** self.gamma
         return (loss * self.get_buffer("weights")[truth]).mean()
+
+
+class MaskLoss(nn.Module):
+    """Binary cross-entropy by pixel, and one minus soft Dice (Milletari et al. 2016, arXiv 1606.04797).
+
+    Dice is taken over the whole batch at once, so that a slice without lesions does not count as a whole.
+
+    Parameters
+    ----------
+    spec
+        The recipe's loss part.
+    """
+
+    def __init__(self, spec: SegmentationLoss) -> None:
+        super().__init__()
+        self.register_buffer("bce", torch.tensor([spec.lungs_bce, spec.lesions_bce]), persistent=False)
+        self.register_buffer("dice", torch.tensor([spec.lungs_dice, spec.lesions_dice]), persistent=False)
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Loss of logits and masks (0 or 1), both of shape (batch, 2, height, width)."""
+        truth = masks.to(logits.dtype)
+        by_pixel = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(0, 2, 3))
+        chance = torch.sigmoid(logits)
+        common = (chance * truth).sum(dim=(0, 2, 3))
+        dice = (2 * common + 1) / ((chance + truth).sum(dim=(0, 2, 3)) + 1)
+        weighted: Tensor = (self.get_buffer("bce") * by_pixel + self.get_buffer("dice") * (1 - dice)).sum()
+        return weighted

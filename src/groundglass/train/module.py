@@ -1,5 +1,7 @@
-"""The Lightning module: one training step, one validation step, optimiser and schedule of a recipe."""
+"""The Lightning modules that all tasks share: seeding, logging, optimiser, schedule and validation of detectors."""
 
+import math
+from abc import abstractmethod
 from typing import Any
 
 import groundglass.train.torchvision_ops  # noqa: F401
@@ -8,8 +10,8 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torchmetrics.functional.classification import (
     binary_accuracy,
     binary_auroc,
@@ -18,11 +20,15 @@ from torchmetrics.functional.classification import (
 )
 
 from groundglass.preprocess import Preprocessing
-from groundglass.recipe.recipe import Recipe
-from groundglass.train.augment import Augment
-from groundglass.train.losses import make_loss
-from groundglass.train.models import Classifier, build_model
-from groundglass.train.optimisers import optimiser_and_schedule
+from groundglass.recipe.parts import CommonRecipe, Schedule
+
+OPTIMISERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+Batch = tuple[Tensor, ...]
 
 
 def model_images(grey: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -31,80 +37,112 @@ def model_images(grey: Tensor, preprocessing: Preprocessing) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-class ClassifierModule(pl.LightningModule):
-    """A classifier with its recipe's loss, augmentation, optimiser and schedule.
+class TaskModule(pl.LightningModule):
+    """A network with its recipe's optimiser and schedule; a task adds the loss of a batch and the validation.
 
     Parameters
     ----------
     recipe
         The recipe.
-    counts
-        Number of slices of each class in the training part, for class weights: of the others and covid, or of
-        each of the recipe's several classes.
+    model
+        The network.
+    epochs
+        Number of epochs in the run.
     """
 
-    def __init__(self, recipe: Recipe, counts: ArrayLike) -> None:
+    def __init__(self, recipe: CommonRecipe, model: nn.Module, epochs: int) -> None:
         super().__init__()
-        self.recipe = recipe
-        preprocessing = recipe.preprocessing
-        self.model: Classifier = build_model(
-            recipe.model, preprocessing.channels, preprocessing.size, recipe.data.several
-        )
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.model.freeze_backbone:
-            self.model.backbone.requires_grad_(False)
-        self.augment = Augment(recipe.augmentation)
-        self.loss = make_loss(recipe.loss, counts)
-        self._logits: list[Tensor] = []
-        self._truth: list[Tensor] = []
+        self.seed = recipe.seed
+        self.preprocessing = recipe.preprocessing
+        self.optimiser = recipe.optimiser
+        self.schedule = recipe.schedule
+        self.epochs = epochs
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def on_train_epoch_start(self) -> None:
-        """Keep a frozen backbone's batch normalisation as it is."""
-        if self.recipe.model.freeze_backbone:
-            self.model.backbone.eval()
+    @abstractmethod
+    def training_loss(self, batch: Batch, step: int) -> Tensor:
+        """Loss of one batch of cached 8-bit grey, augmented."""
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch of cached 8-bit grey, augmented.
+    @abstractmethod
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters that are trained: new ones, and pretrained ones, whose learning rate is scaled."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch.
 
         Augmentation and dropout are seeded by epoch and step, so that a resumed run draws what it would have
         drawn uninterrupted.
         """
-        grey8, truth = batch
-        torch.manual_seed(self.recipe.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
-        loss = self._mixed_loss(self.augment(grey8.to(torch.float32) / 255), truth)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(truth))
+        torch.manual_seed(self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
+        loss = self.training_loss(batch, batch_idx)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
         return loss
 
-    def _mixed_loss(self, grey: Tensor, truth: Tensor) -> Tensor:
-        alpha = self.recipe.augmentation.mixup
-        if not alpha:
-            plain: Tensor = self.loss(self.model(self.images(grey)).float(), truth)
-            return plain
-        share = float(torch.distributions.Beta(alpha, alpha).sample())
-        other = torch.randperm(len(grey), device=grey.device)
-        logits = self.model(self.images(share * grey + (1 - share) * grey[other])).float()
-        mixed: Tensor = share * self.loss(logits, truth) + (1 - share) * self.loss(logits, truth[other])
-        return mixed
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""
-        grey8, truth = batch
-        with torch.autocast(grey8.device.type, enabled=False):
-            logits = self.model(self.images(grey8.to(torch.float32) / 255))
-        self._logits.append(logits)
-        self._truth.append(truth)
+    def grey(self, grey8: Tensor) -> Tensor:
+        """Grey in [0, 1], float32 on the module's device, of 8-bit grey of the same shape."""
+        return grey8.to(self.device).to(torch.float32) / 255
 
     def images(self, grey: Tensor) -> Tensor:
         """Model input, shape (batch, channels, height, width), of grey in [0, 1], (batch, height, width)."""
-        return model_images(grey, self.recipe.preprocessing)
+        return model_images(grey, self.preprocessing)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser, with a learning rate of its own for pretrained parameters, and its schedule."""
+        spec = self.optimiser
+        new, pretrained = self.parameter_groups()
+        groups: list[dict[str, Any]] = [{"params": new, "lr": spec.lr}]
+        if pretrained:
+            groups.append({"params": pretrained, "lr": spec.lr * spec.backbone_factor})
+        options: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay}
+        if spec.name in ("sgd", "rmsprop"):
+            options["momentum"] = spec.momentum
+        if spec.name == "rmsprop":
+            options["alpha"] = spec.smoothing
+        if spec.name != "sgd":
+            options["eps"] = spec.epsilon
+        optimiser = OPTIMISERS[spec.name](groups, **options)
+
+        def rate(step: int) -> float:
+            return _rate(self.schedule, self.epochs, int(self.trainer.estimated_stepping_batches), step)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class DetectorModule(TaskModule):
+    """A network whose answer is a logit of COVID-19, or one logit for each of several classes.
+
+    Parameters
+    ----------
+    recipe, model, epochs
+        As of :class:`TaskModule`.
+    loss
+        Of logits and class numbers.
+    """
+
+    def __init__(self, recipe: CommonRecipe, model: nn.Module, epochs: int, loss: nn.Module) -> None:
+        super().__init__(recipe, model, epochs)
+        self.several = recipe.data.several
+        self.loss = loss
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """Logits, shape (batch,) or (batch, classes), of model input."""
+        logits: Tensor = self.model(images)
+        return logits
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""
+        grey8, truth = batch
+        with torch.autocast(grey8.device.type, enabled=False):
+            self._validated.append((self.predict_logits(self.images(self.grey(grey8))), truth))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole validation part at once."""
-        logits, truth = torch.cat(self._logits), torch.cat(self._truth)
-        self._logits.clear()
-        self._truth.clear()
+        logits, truth = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        self._validated.clear()
         self.log("val_loss", self.loss(logits, truth))
-        if classes := len(self.recipe.data.several):
+        if classes := len(self.several):
             probability = torch.softmax(logits, dim=1)
             self.log("val_auc", multiclass_auroc(probability, truth, classes, average="macro"))
             self.log("val_accuracy", multiclass_accuracy(probability, truth, classes, average="micro"))
@@ -112,19 +150,19 @@ class ClassifierModule(pl.LightningModule):
             self.log("val_auc", binary_auroc(torch.sigmoid(logits), truth))
             self.log("val_accuracy", binary_accuracy(torch.sigmoid(logits), truth))
 
-    def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, with a learning rate of its own for the backbone, and its schedule."""
-        spec = self.recipe.optimiser
-        groups = [{"params": list(self.model.head.parameters()), "lr": spec.lr}]
-        if not self.recipe.model.freeze_backbone:
-            backbone = list(self.model.backbone.parameters())
-            groups.append({"params": backbone, "lr": spec.lr * spec.backbone_factor})
-        return optimiser_and_schedule(self, self.recipe, self.recipe.training.epochs, groups)
-
     @torch.no_grad()
     def logits(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
         """Logits, float32, shape (slices,) or (slices, classes), of 8-bit grey, (slices, height, width)."""
         self.eval()
-        parts = torch.from_numpy(grey8).to(self.device).split(batch_size)
-        logits = [self.model(self.images(part.to(torch.float32) / 255)).cpu() for part in parts]
+        parts = torch.from_numpy(grey8).split(batch_size)
+        logits = [self.predict_logits(self.images(self.grey(part))).float().cpu() for part in parts]
         return torch.cat(logits).numpy()
+
+
+def _rate(schedule: Schedule, epochs: int, total: int, step: int) -> float:
+    warmup = round(schedule.warmup_epochs * total / epochs)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule.name == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))

@@ -4,9 +4,11 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
@@ -16,11 +18,74 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import replacing
-from groundglass.preprocess import Preprocessing
+from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.preprocess import Box, Preprocessing
+from groundglass.recipe.parts import CommonRecipe
 from groundglass.scan.scan import Scan
-from groundglass.segment.segmenter import Segmenter, answer_files
+from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
+DECODING_FORMAT = 1
+"""Raise this whenever reading, segmenting or preprocessing a slice can give other greys than before.
+
+It is part of the cache's key, so that no run trains on slices that an earlier version decoded differently.
+"""
+
+
+@dataclass(frozen=True)
+class PartData:
+    """The decoded slices of one part.
+
+    Attributes
+    ----------
+    rows
+        The manifest's rows.
+    grey
+        uint8, shape (slices, height, width).
+    target
+        int64, shape (slices,): the number of each slice's class among ``classes``.
+    classes
+        Controls and covid, or the recipe's several classes.
+    """
+
+    rows: pd.DataFrame
+    grey: NDArray[np.uint8]
+    target: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Whether each slice is labelled covid: bool, shape (slices,)."""
+        return self.target == self.classes.index(POSITIVE)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of slices of each class."""
+        return np.bincount(self.target, minlength=len(self.classes))
+
+
+def load_part(
+    manifest: pd.DataFrame, part: str, recipe: CommonRecipe, *, show_progress: bool = False
+) -> PartData:
+    """Decode one part (``train``, ``val`` or ``test``) of a manifest.
+
+    Raises
+    ------
+    GroundglassError
+        If the part lacks one of the classes, or a slice cannot be read.
+    """
+    rows = manifest[manifest["split"] == part].reset_index(drop=True)
+    labels = recipe.data.classes_of(rows["label"])
+    classes = recipe.data.several or (NEGATIVE, POSITIVE)
+    counts = labels.value_counts().reindex(classes, fill_value=0)
+    if (counts == 0).any():
+        listed = ", ".join(f"{number} '{name}'" for name, number in counts.items())
+        raise GroundglassError(f"the {part} part holds {listed}; slices of each are needed")
+    target = pd.Categorical(labels, categories=classes).codes.astype(np.int64)
+    paths = [Path(path) for path in rows["path"]]
+    segmenter = segmenter_for(recipe.preprocessing)
+    grey = decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress)
+    return PartData(rows, grey, target, classes)
 
 
 def decode(
@@ -32,17 +97,17 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Decode slices to 8-bit grey, or take them from the cache of an earlier call.
 
-    The cache lies in the folder GROUNDGLASS_CACHE, by default the user's cache folder; a changed file, other
-    preprocessing, another segmenter or another version of Groundglass makes a new entry.
+    The cache is in the folder GROUNDGLASS_CACHE, by default the user's cache folder. A changed file, different
+    preprocessing, another segmenter or a new :data:`DECODING_FORMAT` makes a new entry.
 
     Parameters
     ----------
     paths
         The slices.
     preprocessing
-        What they go through.
+        Applied to each slice.
     segmenter
-        Finds the lungs, where the preprocessing needs them; a slice on which it finds none is left as it is.
+        Finds the lungs, where the preprocessing needs them; a slice without lungs is left as it is.
     show_progress
         Draw a progress bar.
 
@@ -61,26 +126,41 @@ def decode(
             return np.load(entry)
         except (ValueError, OSError):
             entry.unlink(missing_ok=True)
-    grey, failures = _read_all(paths, preprocessing, segmenter, show_progress)
-    if failures:
-        listed = "\n".join(f"  {failure}" for failure in failures[:5])
-        more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
-        raise GroundglassError(f"{len(failures)} of {len(paths)} slices cannot be read:\n{listed}{more}")
+    grey, _ = read_slices(paths, preprocessing, segmenter, show_progress=show_progress)
     with replacing(entry, "wb") as handle:
         np.save(handle, grey)
     return grey
 
 
-def _read_all(
-    paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segmenter | None, show_progress: bool
-) -> tuple[NDArray[np.uint8], list[ScanError]]:
-    def prepare(scans: Iterable[Scan]) -> Iterator[NDArray[np.uint8]]:
+def read_slices(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    segmenter: Segmenter | None = None,
+    *,
+    show_progress: bool = False,
+) -> tuple[NDArray[np.uint8], list[tuple[tuple[int, int], Box]]]:
+    """Decode slices as :func:`decode` does, without the cache.
+
+    Returns
+    -------
+    The greys; and for each slice its height and width in pixels, and the region that preprocessing cuts out.
+    """
+
+    def prepare(scans: Iterable[Scan]) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int], Box]]:
         if segmenter is None:
-            return (preprocessing.grey8(scan) for scan in scans)
-        found = segmenter.segment_scans(scans)
-        return (preprocessing.grey8(scan, segmentation.trusted_lungs) for scan, segmentation in found)
+            found: Iterator[tuple[Scan, NDArray[np.bool_] | None]] = ((scan, None) for scan in scans)
+        else:
+            found = ((scan, one.trusted_lungs) for scan, one in segmenter.segment_scans(scans))
+        for scan, lungs in found:
+            height, width = scan.pixels.shape
+            yield (
+                preprocessing.grey8(scan, lungs),
+                (height, width),
+                preprocessing.region(height, width, lungs),
+            )
 
     grey = np.zeros((len(paths), *preprocessing.size), dtype=np.uint8)
+    regions = []
     failures: list[ScanError] = []
     results = track(
         answer_files(paths, prepare),
@@ -93,8 +173,13 @@ def _read_all(
         if isinstance(result, ScanError):
             failures.append(result)
         else:
-            grey[row] = result
-    return grey, failures
+            grey[row] = result[0]
+            regions.append(result[1:])
+    if failures:
+        listed = "\n".join(f"  {failure}" for failure in failures[:5])
+        more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
+        raise GroundglassError(f"{len(failures)} of {len(paths)} slices cannot be read:\n{listed}{more}")
+    return grey, regions
 
 
 def _cache_folder() -> Path:
@@ -103,9 +188,7 @@ def _cache_folder() -> Path:
 
 
 def _key(paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segmenter | None) -> str:
-    from groundglass import __version__
-
-    digest = hashlib.sha256(f"{__version__} {preprocessing.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{DECODING_FORMAT} {preprocessing.model_dump_json()}".encode())
     if segmenter is not None:
         facts = segmenter.bundle.facts
         digest.update(f"{facts.graph_sha256} {facts.post_processing.model_dump_json()}".encode())
@@ -118,26 +201,23 @@ def _key(paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segment
     return digest.hexdigest()[:32]
 
 
-class Slices(Dataset[tuple[Tensor, Tensor]]):
-    """Decoded slices and their truth, indexed by a whole batch at a time.
+class Slices(Dataset[tuple[Tensor, ...]]):
+    """Arrays with one row a slice, indexed by a whole batch of row numbers at a time.
 
     Parameters
     ----------
-    grey
-        uint8, shape (slices, height, width).
-    target
-        int64, shape (slices,): the number of each slice's class, 1 for covid where there is one logit.
+    arrays
+        Such as uint8 greys, shape (slices, height, width), and int64 class numbers, shape (slices,).
     """
 
-    def __init__(self, grey: NDArray[np.uint8], target: NDArray[np.int64]) -> None:
-        self.grey = torch.from_numpy(grey)
-        self.target = torch.from_numpy(target)
+    def __init__(self, *arrays: NDArray[np.generic]) -> None:
+        self.tensors = tuple(torch.from_numpy(array) for array in arrays)
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.tensors[0])
 
-    def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        return self.grey[rows], self.target[rows]
+    def __getitem__(self, rows: list[int]) -> tuple[Tensor, ...]:
+        return tuple(tensor[rows] for tensor in self.tensors)
 
 
 class EpochSampler(Sampler[list[int]]):
@@ -151,7 +231,7 @@ class EpochSampler(Sampler[list[int]]):
 
 
 class Batches(EpochSampler):
-    """Batches of row numbers; shuffled anew each epoch from the seed and the epoch's number alone.
+    """Batches of row numbers; each epoch's order depends on the seed and the epoch's number alone.
 
     That makes an epoch the same whether the run reached it in one go or was resumed there. An incomplete last
     batch of one slice is joined to the one before, since batch normalisation cannot train on one.
@@ -159,11 +239,11 @@ class Batches(EpochSampler):
     Parameters
     ----------
     count, size
-        Number of slices, and of those in a batch.
+        Number of slices in all and in a batch.
     seed
-        Shuffle by it; in order where there is none.
+        Seed of the order; without one the rows come in their own order.
     steps
-        Batches of an epoch, which goes through the slices as often as these need; by default once.
+        Number of batches in an epoch, which goes through the slices as often as it takes; by default once.
     """
 
     def __init__(self, count: int, size: int, *, seed: int | None = None, steps: int | None = None) -> None:
@@ -188,7 +268,7 @@ class Batches(EpochSampler):
         yield from itertools.islice((rows for _ in rounds for rows in self._round(generator)), len(self))
 
     def _round(self, generator: np.random.Generator | None) -> Iterator[list[int]]:
-        """The batches of once through all slices."""
+        """The batches of one pass over all slices."""
         order = np.arange(self.count)
         if generator is not None:
             generator.shuffle(order)
@@ -199,7 +279,45 @@ class Batches(EpochSampler):
 
 def make_loader(
     slices: Slices, batch_size: int, *, seed: int | None = None, steps: int | None = None
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> DataLoader[tuple[Tensor, ...]]:
     """A loader over slices in memory: in order, or shuffled where a seed is given; see :class:`Batches`."""
     sampler = Batches(len(slices), batch_size, seed=seed, steps=steps)
     return DataLoader(slices, batch_size=None, sampler=sampler)
+
+
+class BalancedBatches(EpochSampler):
+    """Batches of row numbers in which each stratum has the same share, however many rows it holds.
+
+    Within an epoch, the rows of a stratum come in random order, each once before any comes again. An epoch is the
+    same whether the run reached it in one go or was resumed there.
+
+    Parameters
+    ----------
+    strata
+        The stratum of each row, numbered from 0, shape (rows,).
+    size, steps
+        Number of rows in a batch and of batches in an epoch.
+    seed
+        Seed of the order.
+    """
+
+    def __init__(self, strata: NDArray[np.intp], size: int, steps: int, seed: int) -> None:
+        self.members = [np.flatnonzero(strata == one) for one in np.unique(strata)]
+        self.size = size
+        self.steps = steps
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        endless = [_endless(rows, random) for rows in self.members]
+        for step in range(self.steps):
+            # Where the strata do not divide the size evenly, they take turns at the remaining rows.
+            yield [next(endless[(step + number) % len(endless)]) for number in range(self.size)]
+
+
+def _endless(rows: NDArray[np.intp], random: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from random.permutation(rows).tolist()

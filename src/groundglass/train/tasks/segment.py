@@ -1,0 +1,323 @@
+"""Segmentation: a network that marks lungs and lesions."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import groundglass.train.torchvision_ops  # noqa: F401
+
+# isort: split
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from groundglass import __version__
+from groundglass.bundle.facts import Choice
+from groundglass.bundle.fingerprints import Fingerprints
+from groundglass.data.manifest import read_manifest
+from groundglass.errors import GroundglassError
+from groundglass.evaluate.overlap import evaluate_overlap
+from groundglass.evaluate.predictions import read_overlaps, write_overlaps
+from groundglass.preprocess import Preprocessing
+from groundglass.recipe.recipe import dump_recipe
+from groundglass.recipe.tasks import SegmentationRecipe
+from groundglass.segment.masks import PostProcessing
+from groundglass.segment.segmenter import Segmenter, SegmenterBundle, SegmenterFacts
+from groundglass.train.augment import PictureAugment
+from groundglass.train.export import (
+    VALIDATION,
+    check_difference,
+    halve_weights,
+    kept_epoch,
+    onnx_graph,
+    run_graph,
+    training_facts,
+)
+from groundglass.train.fit import Fit, kept_weights
+from groundglass.train.losses import MaskLoss
+from groundglass.train.masks import MaskedPart, case_codes, load_masked_part
+from groundglass.train.module import Batch, TaskModule
+from groundglass.train.overlaps import overlaps
+from groundglass.train.run import Run
+from groundglass.train.segmentation_models import build_segmentation_model
+from groundglass.train.slices import Slices, make_loader
+from groundglass.train.task import Task
+
+LOGGED = ("train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice")
+"""The metrics of each epoch in a segmenter's log."""
+AUGMENTING = 2
+"""Number of threads that augment a batch: OpenCV and numpy release Python's lock."""
+TOLERANCE = {"f32": 0.005, "bf16": 0.03}
+"""Largest mean difference of a probability between torch and the exported graph, by the graph's precision."""
+DOUBTFUL = 0.02
+"""Pixels of a lower probability are not compared: they are the majority, and would hide differences elsewhere."""
+THRESHOLDS = np.arange(0.2, 0.71, 0.05)
+"""Candidates for the lesion threshold; the best on the validation part is taken."""
+
+
+class SegmenterModule(TaskModule):
+    """A segmenter with its recipe's loss and augmentation.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    cases
+        The case of each slice of the validation part, numbered from 0.
+    """
+
+    def __init__(self, recipe: SegmentationRecipe, cases: NDArray[np.intp]) -> None:
+        model = build_segmentation_model(recipe.model, recipe.preprocessing.channels)
+        super().__init__(recipe, model, recipe.training.epochs)
+        self.smaller = recipe.training.smaller_first
+        self.augment = PictureAugment(recipe.augmentation)
+        self.loss = MaskLoss(recipe.loss)
+        self._cases = cases
+        self._counts: list[NDArray[np.float64]] = []
+        self._losses: list[float] = []
+
+    def preprocessing_at(self, epoch: int) -> Preprocessing:
+        """The preprocessing of an epoch: the recipe's, or at its smaller size at first."""
+        if self.smaller is None or epoch >= self.smaller.epochs:
+            return self.preprocessing
+        return self.preprocessing.model_copy(update={"size": self.smaller.size})
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave a batch on the processor, which augments it; :meth:`grey` moves what the network sees."""
+        return batch
+
+    def training_loss(self, batch: Batch, step: int) -> Tensor:
+        """Loss of one batch, augmented; each slice's draw depends on seed, epoch and row alone."""
+        rows, grey8, masks = (part.numpy() for part in batch)
+        epoch = self.current_epoch
+        preprocessing = self.preprocessing_at(epoch)
+
+        def draw(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            seed = (self.seed, epoch, int(rows[number]))
+            return self.augment(grey8[number], masks[number], preprocessing, seed)
+
+        with ThreadPoolExecutor(AUGMENTING) as pool:
+            drawn = list(pool.map(draw, range(len(rows))))
+        images = self._images8(np.stack([grey for grey, _ in drawn]))
+        truth = torch.from_numpy(np.stack([mask for _, mask in drawn])).to(self.device)
+        logits = self.model(images)
+        with torch.autocast(self.device.type, enabled=False):
+            loss: Tensor = self.loss(logits.float(), truth)
+        return loss
+
+    def _images8(self, grey8: NDArray[np.uint8]) -> Tensor:
+        return self.images(self.grey(torch.from_numpy(grey8)))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the pixels of mask, truth and both, in 32 bits whatever the training precision."""
+        _, grey8, masks = batch
+        truth = masks.permute(0, 3, 1, 2).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.model(self.images(self.grey(grey8)))
+            self._losses += [float(self.loss(logits, truth))] * len(grey8)
+        found = logits > 0
+        parts = [(found & (truth > 0)), found, truth > 0]
+        counts = torch.stack([part.sum(dim=(2, 3)) for part in parts], dim=-1)
+        self._counts.append(counts.cpu().numpy().astype(np.float64))
+
+    def on_validation_epoch_end(self) -> None:
+        """Dice of lungs and of lesions, each the mean over cases of the case's own."""
+        counts = np.concatenate(self._counts)
+        summed = np.stack([counts[self._cases == case].sum(axis=0) for case in np.unique(self._cases)])
+        common, total = summed[..., 0], summed[..., 1] + summed[..., 2]
+        # Where there is nothing to find, finding nothing is right.
+        dice = np.where(total > 0, 2 * common / np.maximum(1, total), 1).mean(axis=0)
+        self.log("val_loss", float(np.mean(self._losses)))
+        self.log("val_lung_dice", float(dice[0]))
+        self.log("val_lesion_dice", float(dice[1]))
+        self.log("val_dice", float(dice.mean()))
+        self._counts.clear()
+        self._losses.clear()
+
+    def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The decoder or the whole BCD U-Net, and the encoder of a U-Net."""
+        encoder = [p for name, p in self.model.named_parameters() if name.startswith("encoder.model.")]
+        taken = {id(p) for p in encoder}
+        return [p for p in self.model.parameters() if id(p) not in taken], encoder
+
+    @torch.no_grad()
+    def probabilities(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of lung and lesion, float32, shape (slices, 2, height, width), in eval mode."""
+        self.eval()
+        batches = np.array_split(grey8, max(1, len(grey8) // 8))
+        answers = [torch.sigmoid(self.model(self._images8(batch))).cpu().numpy() for batch in batches]
+        return np.concatenate(answers).astype(np.float32)
+
+
+class SegmentTask(Task[SegmentationRecipe]):
+    """Trains a segmenter."""
+
+    @property
+    def best_by(self) -> str:
+        """The recipe's choice."""
+        return self.recipe.training.best_by
+
+    def load(self, run: Run) -> Fit:
+        """Load the run's data and build the network."""
+        recipe, spec = self.recipe, self.recipe.training
+        manifest = read_manifest(run.manifest_file)
+        # Augmentation equalises each picture that it draws.
+        plain = recipe.preprocessing.model_copy(update={"clahe": None})
+        train = load_masked_part(manifest, "train", plain, show_progress=self.show_progress)
+        validation = self._validation(run)
+        pl.seed_everything(recipe.seed, verbose=False)
+        return Fit(
+            self._new_module(validation),
+            make_loader(_batches(train), spec.batch_size, seed=recipe.seed),
+            make_loader(_batches(validation), spec.batch_size),
+            LOGGED,
+            spec,
+            self.best_by,
+        )
+
+    def _validation(self, run: Run) -> MaskedPart:
+        manifest, preprocessing = read_manifest(run.manifest_file), self.recipe.preprocessing
+        return load_masked_part(manifest, "val", preprocessing, show_progress=self.show_progress)
+
+    def _new_module(self, validation: MaskedPart) -> SegmenterModule:
+        cases, start = case_codes(validation.rows), self.recipe.training.start_from
+        if start is None:
+            return SegmenterModule(self.recipe, cases)
+        earlier = Run(Path(start))
+        first = earlier.recipe()
+        if not isinstance(first, SegmentationRecipe):
+            raise GroundglassError(f"{earlier.folder}: is not the run of a segmenter")
+        module = self._bare_module(cases)
+        try:
+            module.load_state_dict(kept_weights(earlier, first.training.best_by))
+        except RuntimeError as error:
+            raise GroundglassError(
+                f"training.start_from {earlier.folder}: its network is another one: {error}"
+            ) from error
+        return module
+
+    def _bare_module(self, cases: NDArray[np.intp]) -> SegmenterModule:
+        """A module whose weights come from a checkpoint, so that it does not need pretrained ones."""
+        model = self.recipe.model.model_copy(update={"weights": "none"})
+        return SegmenterModule(self.recipe.model_copy(update={"model": model}), cases)
+
+    def kept(self, run: Run) -> SegmenterModule:
+        """The module with the weights of the epoch that the run keeps; GroundglassError without a checkpoint."""
+        module = self._bare_module(np.zeros(0, dtype=np.intp))
+        module.load_state_dict(kept_weights(run, self.best_by))
+        return module.eval()
+
+    def export(self, run: Run) -> SegmenterBundle:
+        """Write the bundle of a run, and ``masks.csv``, how it overlaps with the truth of its validation part.
+
+        The threshold on the lesion probability is chosen on the validation part, from the answers of the exported
+        graph itself; weights are kept in 16 bits.
+
+        Raises
+        ------
+        GroundglassError
+            If the graph's probabilities differ from torch's by more than their precision explains.
+        """
+        recipe, preprocessing, precision = (
+            self.recipe,
+            self.recipe.preprocessing,
+            self.recipe.deploy_precision,
+        )
+        module, validation = self.kept(run), self._validation(run)
+        manifest = read_manifest(run.manifest_file)
+        shape = (preprocessing.channels, *preprocessing.size)
+        graph = halve_weights(onnx_graph(_Probabilities(module.model), shape, ["masks"]))
+        exported = np.stack(
+            [masks for (masks,) in run_graph(graph, preprocessing, validation.grey, precision)]
+        )
+        difference = mean_difference(exported, module.probabilities(validation.grey))
+        check_difference(run, difference, TOLERANCE[precision], "mean probability")
+        threshold = best_threshold(exported[:, 1], validation.masks[..., 1], case_codes(validation.rows))
+        rules = recipe.post_processing.model_copy(update={"lesion_threshold": threshold})
+        facts = SegmenterFacts(
+            name=recipe.name,
+            description=recipe.description,
+            groundglass=__version__,
+            graph_sha256=hashlib.sha256(graph).hexdigest(),
+            preprocessing=preprocessing,
+            precision=precision,
+            post_processing=rules,
+            chosen=self._chosen(run, rules),
+            training=training_facts(recipe, run, manifest),
+        )
+        paths, parts = manifest["path"].tolist(), manifest["split"].tolist()
+        fingerprints = Fingerprints.of(paths, parts, facts.training.fingerprint)
+        bundle = SegmenterBundle(facts, graph, dump_recipe(recipe), run.bundle_folder, fingerprints)
+        write_overlaps(run.folder / "masks.csv", overlaps(Segmenter(bundle), validation.rows))
+        evaluation = evaluate_overlap(read_overlaps(run.folder / "masks.csv"), seed=recipe.seed)
+        bundle.facts = facts.model_copy(update={"validation": evaluation})
+        bundle.write(run.bundle_folder)
+        run.update(onnx_difference=difference, lesion_threshold=threshold)
+        return bundle
+
+    def _chosen(self, run: Run, rules: PostProcessing) -> tuple[Choice, ...]:
+        start = self.recipe.training.start_from
+        return (
+            *([Choice(what="start", values={"weights of": Path(start).name})] if start else []),
+            kept_epoch(run, self.best_by),
+            Choice(
+                what="threshold",
+                values={"lesion probability": rules.lesion_threshold},
+                criterion="best Dice, mean over cases",
+                data=VALIDATION,
+            ),
+        )
+
+
+class _Probabilities(nn.Module):
+    """The segmenter as the bundle's graph has it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.sigmoid(self.model(images))
+
+
+def _batches(part: MaskedPart) -> Slices:
+    """Row numbers, greys and masks."""
+    return Slices(np.arange(len(part.grey)), part.grey, part.masks)
+
+
+def mean_difference(exported: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """The larger of the mean differences of lungs and of lesions, both of shape (slices, 2, height, width)."""
+    differences = []
+    for found, true in zip(exported.swapaxes(0, 1), wanted.swapaxes(0, 1), strict=True):
+        compared = np.maximum(found, true) > DOUBTFUL
+        differences.append(float(np.abs(found - true)[compared].mean()) if compared.any() else 0.0)
+    return max(differences)
+
+
+def best_threshold(
+    probabilities: NDArray[np.float32], truth: NDArray[np.uint8], cases: NDArray[np.intp]
+) -> float:
+    """The threshold with the best Dice, as the mean over cases; 1 for a case without any, of which none is found.
+
+    Parameters
+    ----------
+    probabilities, truth
+        Shape (slices, height, width); truth is 0 or 1.
+    cases
+        The case of each slice, numbered from 0.
+    """
+    members = [cases == case for case in np.unique(cases)]
+
+    def mean_dice(threshold: float) -> float:
+        found = probabilities >= threshold
+        dice = []
+        for member in members:
+            both = np.count_nonzero(found[member]) + np.count_nonzero(truth[member])
+            common = np.count_nonzero(found[member] & (truth[member] > 0))
+            dice.append(2 * common / both if both else 1.0)
+        return float(np.mean(dice))
+
+    return round(float(max(THRESHOLDS, key=mean_dice)), 2)
