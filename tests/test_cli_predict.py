@@ -79,7 +79,7 @@ def test_what_could_not_be_read_is_in_the_json(tmp_path: Path) -> None:
     (tmp_path / "broken.dcm").write_text("no DICOM")
     code, out, _ = run("predict", tmp_path, "--json")
     assert code == 1
-    assert "is no DICOM" in json.loads(out)["failures"][0]["problem"]
+    assert "is not a DICOM file" in json.loads(out)["failures"][0]["problem"]
 
 
 def test_anonymised_results_name_nobody(series: Path, tmp_path: Path) -> None:

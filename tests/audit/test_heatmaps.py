@@ -20,7 +20,7 @@ from groundglass.audit.detector.heatmaps import (
     pixel_order,
 )
 from groundglass.audit.trial import Trial
-from groundglass.detect.detector import SliceFinding
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import evidence_map
 from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan

@@ -142,6 +142,26 @@ def test_other_wishes_are_done_anew(
     assert {path.name for path in study.iterdir()} == FILES
 
 
+def test_another_bundle_or_format_version_is_computed_again(
+    scans: Path, usual_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = find_series([scans / "b"])
+    outputs = Outputs(report=False, nifti=False, dicom=False)
+
+    def kept() -> int:
+        return predict_volumes(listing, tmp_path, detector=usual_detector, outputs=outputs).kept
+
+    assert [kept(), kept()] == [0, 1]
+    facts = usual_detector.bundle.facts
+    for changed in ({"graph_sha256": "0" * 64}, {"threshold": 0.123}):
+        with monkeypatch.context() as patch:
+            patch.setattr(usual_detector.bundle, "facts", facts.model_copy(update=changed))
+            assert kept() == 0
+    assert [kept(), kept()] == [0, 1]
+    monkeypatch.setattr(job, "RESULTS_FORMAT", job.RESULTS_FORMAT + 1)
+    assert [kept(), kept()] == [0, 1]
+
+
 def test_changed_files_are_done_anew(
     tmp_path: Path, usual_detector: Detector, covid_phantom: Phantom
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from groundglass.bundle.engine import Outputs
+from groundglass.bundle.engine import Item, Outputs
 from groundglass.bundle.facts import Choice
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
@@ -37,8 +37,11 @@ class Measuring:
     def __init__(self, detector: Detector, distance: float) -> None:
         self._engine, self._distance = detector._engine, np.float32(distance)
 
-    def run(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
-        return ((*outputs, np.asarray(self._distance)) for outputs in self._engine.run(inputs))
+    def stream(
+        self, items: Iterable[tuple[Item, np.ndarray | None]]
+    ) -> Iterator[tuple[Item, Outputs | None]]:
+        for item, outputs in self._engine.stream(items):
+            yield item, None if outputs is None else (*outputs, np.asarray(self._distance))
 
 
 @pytest.fixture

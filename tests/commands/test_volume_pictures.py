@@ -7,7 +7,7 @@ import pytest
 
 from groundglass.commands.volume_pictures import BAND, MOST_FRAMES, TILE, Thumbnails, montage, stack
 from groundglass.detect.detector import Detector
-from groundglass.detect.volume import VolumeAnswer, answer_volume
+from groundglass.detect.volume import VolumeFinding, answer_volume
 from groundglass.phantom import Phantom
 from groundglass.phantom.phantom import phantom_geometry
 from groundglass.report.page import PICTURE_SIDE
@@ -16,7 +16,7 @@ from groundglass.scan.volume import Volume
 
 
 @pytest.fixture(scope="module")
-def answered(shipped_detector: Detector, covid_phantom: Phantom) -> tuple[Thumbnails, VolumeAnswer]:
+def answered(shipped_detector: Detector, covid_phantom: Phantom) -> tuple[Thumbnails, VolumeFinding]:
     pixels = covid_phantom.scan.pixels
     volume = Volume(pixels.shape, True, "ct", Path("x"), pixels.__getitem__, phantom_geometry(covid_phantom))
     thumbnails = Thumbnails(shipped_detector.bundle.facts.preprocessing, len(pixels))
@@ -34,7 +34,7 @@ def test_thumbnails_keep_the_shape(shipped_detector: Detector) -> None:
 
 
 def test_the_stack_holds_every_slice_and_begins_at_the_worst(
-    answered: tuple[Thumbnails, VolumeAnswer],
+    answered: tuple[Thumbnails, VolumeFinding],
 ) -> None:
     thumbnails, answer = answered
     made = stack(thumbnails, answer)
@@ -49,7 +49,7 @@ def test_the_stack_holds_every_slice_and_begins_at_the_worst(
     assert 0 < (over[..., 3] > 0).mean() < 0.5
 
 
-def test_a_long_stack_is_thinned(answered: tuple[Thumbnails, VolumeAnswer]) -> None:
+def test_a_long_stack_is_thinned(answered: tuple[Thumbnails, VolumeFinding]) -> None:
     thumbnails, answer = answered
     times = 2 * MOST_FRAMES // len(answer.finding.slices) + 1
     long = replace(
@@ -64,7 +64,7 @@ def test_a_long_stack_is_thinned(answered: tuple[Thumbnails, VolumeAnswer]) -> N
     assert "every 3rd" in made.title
 
 
-def test_the_montage_goes_from_the_head_to_the_feet(answered: tuple[Thumbnails, VolumeAnswer]) -> None:
+def test_the_montage_goes_from_the_head_to_the_feet(answered: tuple[Thumbnails, VolumeFinding]) -> None:
     sheet = montage(*answered, ("covid", "RESEARCH USE ONLY"))
     assert sheet.mode == "RGB"
     assert sheet.width == 5 * TILE

@@ -133,7 +133,7 @@ def test_a_bundle_answers_by_its_abstention() -> None:
     assert [unsure.answer(logit).verdict for logit in (-2.0, 0.0, 2.0)] == [NEGATIVE, UNCERTAIN, POSITIVE]
     assert unsure.answer(0.0).reason == unsure.abstention.why(0.5)
     classes = facts(classes=("a", POSITIVE), temperature=1.0, abstention=abstention(0.3, 0.6).model_dump())
-    assert [classes.answer([0, x]).answered for x in (-2.0, 0.0, 2.0)] == ["a", "", POSITIVE]
+    assert [classes.answer([0, x]).predicted_class for x in (-2.0, 0.0, 2.0)] == ["a", "", POSITIVE]
 
 
 def test_the_bias_is_added_to_the_calibrated_logit() -> None:

@@ -79,13 +79,11 @@ def test_an_engine_that_was_left_early_goes_on_working(bundle_folder: Path) -> N
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
 def test_a_heatmap_lies_where_the_evidence_is(detector: Detector, resize: str) -> None:
     """Evidence in the upper left of the slice colours that corner alone, at the slice's own size."""
-    from dataclasses import replace
-
     preprocessing = Preprocessing(size=(64, 64), resize=resize)
     scan = Scan(np.full((50, 100), 0.5, dtype=np.float32), False, "x")
     evidence = np.zeros((8, 8), dtype=np.float32)
     evidence[2 if resize == "pad" else 0, 0] = 1
-    finding = replace(detector.predict(scan), evidence=evidence)
+    finding = detector.predict(scan).with_evidence(evidence)
     image = heatmap(finding, preprocessing)
     assert image.size == (100, 50)
     colour = np.ptp(np.asarray(image).astype(int), axis=-1)
@@ -96,10 +94,8 @@ def test_a_heatmap_lies_where_the_evidence_is(detector: Detector, resize: str) -
 
 
 def test_evidence_against_covid_is_not_drawn(detector: Detector) -> None:
-    from dataclasses import replace
-
     scan = Scan(np.full((50, 50), 0.5, dtype=np.float32), False, "x")
-    finding = replace(detector.predict(scan), evidence=np.full((8, 8), -1, dtype=np.float32))
+    finding = detector.predict(scan).with_evidence(np.full((8, 8), -1, dtype=np.float32))
     assert np.ptp(np.asarray(heatmap(finding, Preprocessing())).astype(int), axis=-1).max() == 0
 
 

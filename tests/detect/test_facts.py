@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from groundglass.detect.bundle import Answer, Bundle, BundleFacts
+from groundglass.detect.bundle import Bundle, BundleFacts
+from groundglass.detect.findings import SliceFinding
 from groundglass.labels import NEGATIVE, POSITIVE
 
 CLASSES = ("normal", "mycoplasma pneumonia", POSITIVE, "viral pneumonia")
@@ -21,23 +22,25 @@ def test_one_logit_is_the_probability_of_covid(logit: float) -> None:
     assert answer.score == pytest.approx(expit(np.float32(logit)))
     assert answer.probability == pytest.approx(expit(np.float32(logit) / 1.7))
     assert answer.verdict == (POSITIVE if logit >= 0 else NEGATIVE)
-    assert (answer.probabilities, answer.answered) == ((), "")
+    assert (answer.probabilities, answer.predicted_class) == ({}, "")
 
 
 def test_huge_logits_are_sure_answers() -> None:
-    assert facts().answer(1e4) == Answer(1.0, 1.0, POSITIVE)
-    assert facts().answer(-1e4) == Answer(0.0, 0.0, NEGATIVE)
+    assert facts().answer(1e4) == SliceFinding(1.0, 1.0, POSITIVE)
+    assert facts().answer(-1e4) == SliceFinding(0.0, 0.0, NEGATIVE)
     several = facts(classes=CLASSES).answer([1e4, 0, -1e4, 0])
-    assert several == Answer(0.0, 0.0, NEGATIVE, (1.0, 0.0, 0.0, 0.0), "normal")
+    assert several == SliceFinding(
+        0.0, 0.0, NEGATIVE, "", dict(zip(CLASSES, (1.0, 0.0, 0.0, 0.0), strict=True)), "normal"
+    )
 
 
 def test_several_logits_are_a_probability_each() -> None:
     logits = np.array([0.3, -1.2, 1.1, 0.8], dtype=np.float32)
     answer = facts(classes=CLASSES).answer(logits)
-    assert answer.probabilities == pytest.approx(softmax(logits / 1.7))
-    assert answer.probability == answer.probabilities[2]
+    assert [*answer.probabilities.values()] == pytest.approx(softmax(logits / 1.7))
+    assert answer.probability == answer.probabilities[CLASSES[2]]
     assert answer.score == pytest.approx(softmax(logits)[2])
-    assert sum(answer.probabilities) == pytest.approx(1)
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,8 @@ def test_the_verdict_goes_by_the_threshold_and_the_answer_by_the_verdict(
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities)
     answer = facts(threshold=threshold, temperature=1.0, classes=CLASSES).answer(logits)
-    assert answer.probabilities == pytest.approx(probabilities)
-    assert (answer.verdict, answer.answered) == (verdict, answered)
+    assert [*answer.probabilities.values()] == pytest.approx(probabilities)
+    assert (answer.verdict, answer.predicted_class) == (verdict, answered)
 
 
 def test_the_threshold_itself_is_covid() -> None:
@@ -81,6 +84,6 @@ def test_the_place_of_covid_among_the_classes_does_not_matter() -> None:
     logits = np.array([0.3, -1.2, 1.1, 0.8])
     turned = facts(classes=CLASSES[::-1], threshold=0.3).answer(logits[::-1])
     straight = facts(classes=CLASSES, threshold=0.3).answer(logits)
-    assert turned.probabilities == pytest.approx(straight.probabilities[::-1])
-    assert turned[1] == pytest.approx(straight[1])
-    assert (turned.verdict, turned.answered) == (straight.verdict, straight.answered)
+    assert dict(turned.probabilities) == pytest.approx(dict(straight.probabilities))
+    assert turned.probability == pytest.approx(straight.probability)
+    assert (turned.verdict, turned.predicted_class) == (straight.verdict, straight.predicted_class)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundglass.bundle.engine import Engine, Outputs
+from groundglass.bundle.engine import Engine, Item, Outputs
 from groundglass.commands.evaluate import choose_rows, evaluate_detector
 from groundglass.commands.predict import predict
 from groundglass.commands.train import bundle_run, train
@@ -170,13 +170,16 @@ class Recorder(Engine):
         self.engine = engine
         self.shown: list[NDArray[np.float32]] = []
 
-    def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
-        def watched() -> Iterator[NDArray[np.float32]]:
-            for one in inputs:
-                self.shown.append(one)
-                yield one
+    def stream(
+        self, items: Iterable[tuple[Item, NDArray[np.float32] | None]]
+    ) -> Iterator[tuple[Item, Outputs | None]]:
+        def watched() -> Iterator[tuple[Item, NDArray[np.float32] | None]]:
+            for item, one in items:
+                if one is not None:
+                    self.shown.append(one)
+                yield item, one
 
-        return self.engine.run(watched())
+        return self.engine.stream(watched())
 
 
 def test_training_and_prediction_see_equal_arrays(run: Run, paths: list[Path], tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_evidence_is_drawn_where_the_network_looked(run: Run, paths: list[Path])
             continue
         assert finding.region.height * finding.region.width < 0.9 * lungs.size
         assert lungs[finding.region.slices].sum() == lungs.sum()
-        everywhere = replace(finding, evidence=np.ones_like(finding.evidence))
+        everywhere = finding.with_evidence(np.ones_like(finding.evidence))
         coloured = np.ptp(np.asarray(heatmap(everywhere, preprocessing)).astype(int), axis=-1) > 0
         inside = np.zeros_like(lungs)
         inside[finding.region.slices] = True

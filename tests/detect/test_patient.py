@@ -5,16 +5,24 @@ import pytest
 
 from groundglass.detect.abstention import Abstention
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient import SliceAnswer, conclude, enough_lung, severity
+from groundglass.detect.findings import SliceFinding
+from groundglass.detect.patient import conclude, enough_lung, severity
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 
-def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceAnswer]:
+def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceFinding]:
     return [
-        SliceAnswer(n + 1, n * 5.0, 0.3, 0.3, True, (lungs, lungs), (lesions, 0)) if 0 < n < count - 1
-        else SliceAnswer(n + 1, n * 5.0, reason="no lungs found")
+        SliceFinding(
+            *((0.3, 0.3) if 0 < n < count - 1 else (None, None)),
+            reason="" if 0 < n < count - 1 else "no lungs found",
+            number=n + 1,
+            height_mm=n * 5.0,
+            counted=0 < n < count - 1,
+            lungs_px=(lungs, lungs) if 0 < n < count - 1 else (0, 0),
+            lesions_px=(lesions, 0) if 0 < n < count - 1 else (0, 0),
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def test_volumes_in_ml(shipped_detector: Detector) -> None:
@@ -40,7 +48,7 @@ def test_without_spacing_shares_are_known_and_volumes_are_not(shipped_detector: 
 
 
 def test_no_lungs_is_no_chest(shipped_detector: Detector) -> None:
-    slices = [SliceAnswer(n + 1, reason="no lungs found") for n in range(9)]
+    slices = [SliceFinding(number=n + 1, reason="no lungs found") for n in range(9)]
     finding = conclude(shipped_detector.bundle.facts, slices, np.ones(9), 1.0)
     assert (finding.verdict, finding.probability) == (NOT_A_CHEST_CT, None)
     assert finding.reason == "lungs were found on 0 of 9 slices"
@@ -102,7 +110,7 @@ def test_a_volume_of_unlike_slices_is_uncertain(
     shipped_detector: Detector, unlike: int, verdict: str
 ) -> None:
     slices = lung_slices(12, lesions=2000)
-    slices[1 : unlike + 1] = [replace(one, reason="unlike") for one in slices[1 : unlike + 1]]
+    slices[1 : unlike + 1] = [replace(one, reason="unlike", unlike=True) for one in slices[1 : unlike + 1]]
     finding = conclude(shipped_detector.bundle.facts, slices, None, None)
     assert finding.verdict == verdict
     said = "6 of the 10 slices that count are unlike what the detector was trained on"

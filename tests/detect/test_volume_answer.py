@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient import SliceAnswer, conclude
-from groundglass.detect.volume import VolumeAnswer, answer_volume
+from groundglass.detect.findings import SliceFinding
+from groundglass.detect.patient import conclude
+from groundglass.detect.volume import VolumeFinding, answer_volume
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE
 from groundglass.phantom import Phantom
@@ -21,15 +22,15 @@ def volume(phantom: Phantom, read: Callable[[int], np.ndarray] | None = None) ->
 
 
 @pytest.fixture(scope="module")
-def answer(usual_detector: Detector, covid_phantom: Phantom) -> VolumeAnswer:
+def answer(usual_detector: Detector, covid_phantom: Phantom) -> VolumeFinding:
     return answer_volume(usual_detector, volume(covid_phantom))
 
 
-def test_a_phantom_with_lesions_is_positive(answer: VolumeAnswer) -> None:
+def test_a_phantom_with_lesions_is_positive(answer: VolumeFinding) -> None:
     assert answer.finding.verdict == POSITIVE
 
 
-def test_lungs_and_lesions_are_measured(answer: VolumeAnswer, covid_phantom: Phantom) -> None:
+def test_lungs_and_lesions_are_measured(answer: VolumeFinding, covid_phantom: Phantom) -> None:
     lungs = (covid_phantom.lungs > 0).sum() * covid_phantom.voxel_ml
     lesions = (covid_phantom.lesions > 0).sum() * covid_phantom.voxel_ml
     both = answer.finding.extent["both"]
@@ -46,7 +47,12 @@ def test_volumes_from_the_exact_masks_are_within_one_percent(
     """The measuring alone: what the masks say, on a stack with missing slices, too."""
     labels = covid_phantom.lungs | ((covid_phantom.lesions > 0) * np.uint8(LESION))
     geometry = phantom_geometry(covid_phantom)
-    slices = [SliceAnswer(n + 1, 0.0, 0.5, 0.5, True, *counts(plane)) for n, plane in enumerate(labels)]
+    slices = [
+        SliceFinding(
+            0.5, 0.5, number=n + 1, height_mm=0.0, counted=True, lungs_px=areas[0], lesions_px=areas[1]
+        )
+        for n, areas in enumerate(map(counts, labels))
+    ]
     finding = conclude(usual_detector.bundle.facts, slices, geometry.thickness_mm, geometry.pixel_mm2)
     for side, value in (("right", 1), ("left", 2)):
         lung = covid_phantom.lungs == value
@@ -57,7 +63,7 @@ def test_volumes_from_the_exact_masks_are_within_one_percent(
         )
 
 
-def test_slices_come_in_order_with_their_numbers(answer: VolumeAnswer, covid_phantom: Phantom) -> None:
+def test_slices_come_in_order_with_their_numbers(answer: VolumeFinding, covid_phantom: Phantom) -> None:
     finding = answer.finding
     assert [one.number for one in finding.slices] == list(range(1, len(covid_phantom.lungs) + 1))
     for one, plane in zip(finding.slices, answer.labels, strict=True):
@@ -68,11 +74,18 @@ def test_slices_come_in_order_with_their_numbers(answer: VolumeAnswer, covid_pha
 
 
 def test_answers_are_those_of_single_slices(
-    answer: VolumeAnswer, usual_detector: Detector, covid_phantom: Phantom
+    answer: VolumeFinding, usual_detector: Detector, covid_phantom: Phantom
 ) -> None:
     number = answer.finding.most_telling(1)[0].number - 1
     alone = usual_detector.predict(volume(covid_phantom).slice(number))
-    assert answer.asked[number].probability == pytest.approx(alone.probability, abs=1e-6)
+    assert answer.finding.slices[number].probability == pytest.approx(alone.probability, abs=1e-6)
+
+
+def test_a_detector_predicts_volumes_too(
+    answer: VolumeFinding, usual_detector: Detector, covid_phantom: Phantom
+) -> None:
+    finding = usual_detector.predict(volume(covid_phantom))
+    assert finding.to_dict() == answer.finding.to_dict()
 
 
 def test_every_slice_is_seen_once(usual_detector: Detector, covid_phantom: Phantom) -> None:
@@ -82,7 +95,7 @@ def test_every_slice_is_seen_once(usual_detector: Detector, covid_phantom: Phant
 
 
 def test_a_damaged_slice_is_left_out_and_its_place_is_shared(
-    usual_detector: Detector, covid_phantom: Phantom, answer: VolumeAnswer
+    usual_detector: Detector, covid_phantom: Phantom, answer: VolumeFinding
 ) -> None:
     def read(number: int) -> np.ndarray:
         if number == 9:

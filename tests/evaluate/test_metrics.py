@@ -11,7 +11,8 @@ from sklearn import metrics as sk
 
 from groundglass.bundle.evaluation import METRICS, Evaluation
 from groundglass.detect.abstention import Abstention
-from groundglass.detect.patient import SliceAnswer, conclude
+from groundglass.detect.findings import SliceFinding
+from groundglass.detect.patient import conclude
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
 from groundglass.evaluate import calibration
@@ -231,7 +232,7 @@ def test_patients_are_answered_by_the_rule_that_answers_volumes(table):
     )
     patients = by_patient(frame, 0.5, RULE).set_index("patient")
     slices = [
-        SliceAnswer(number, None, 0.1, 0.1, lungs_px=(lungs, lungs), lesions_px=(lesions, lesions))
+        SliceFinding(0.1, 0.1, number=number, lungs_px=(lungs, lungs), lesions_px=(lesions, lesions))
         for number, lungs, lesions in ((1, 1000, 200), (2, 1000, 100), (3, 1000, 0), (4, 50, 50))
     ]
     predicted = conclude(SimpleNamespace(patient_rule=RULE, patient=RULE), slices, None, None)

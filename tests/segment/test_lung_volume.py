@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from groundglass.segment.masks import Segmentation
-from groundglass.segment.shares import counts, drop_strays, label_plane, segmentation_of
+from groundglass.segment.shares import counts, label_plane, segmentation_of
+from groundglass.segment.volume import drop_strays
 
 
 def test_labels_there_and_back() -> None:

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.audit.material import Material
-from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import SliceFinding
 from groundglass.evaluate.predictions import unit_codes
 from groundglass.scan.find import read_scan
 from groundglass.scan.scan import Scan

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import openvino as ov
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Precision = Literal["f32", "bf16"]
 Outputs = tuple[NDArray[np.float32], ...]
+Item = TypeVar("Item")
 
 CLASSICAL = b"ai.onnx.ml"
 """The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that has any states this
@@ -49,7 +50,18 @@ class Engine:
         ------
         One float32 array for each output of the graph, without the batch axis.
         """
-        return self._runtime.run(inputs)
+        for _, outputs in self.stream((None, one) for one in inputs):
+            if outputs is not None:
+                yield outputs
+
+    def stream(
+        self, items: Iterable[tuple[Item, NDArray[np.float32] | None]]
+    ) -> Iterator[tuple[Item, Outputs | None]]:
+        """As :meth:`run`, but each input comes with an item that is returned beside its outputs.
+
+        An item whose input is None keeps its place in the order; its outputs are None.
+        """
+        return self._runtime.stream(items)
 
 
 class _OnnxRuntime:
@@ -62,10 +74,15 @@ class _OnnxRuntime:
         self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
-    def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
-        for one in inputs:
+    def stream(
+        self, items: Iterable[tuple[Item, NDArray[np.float32] | None]]
+    ) -> Iterator[tuple[Item, Outputs | None]]:
+        for item, one in items:
+            if one is None:
+                yield item, None
+                continue
             outputs = self._session.run(None, {self._input: one[None]})
-            yield tuple(output[0].astype(np.float32, copy=False) for output in outputs)
+            yield item, tuple(output[0].astype(np.float32, copy=False) for output in outputs)
 
 
 class _OpenVino:
@@ -86,21 +103,31 @@ class _OpenVino:
         streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))
 
-    def run(self, inputs: Iterable[NDArray[np.float32]]) -> Iterator[Outputs]:
-        busy: deque[ov.InferRequest] = deque()
+    def stream(
+        self, items: Iterable[tuple[Item, NDArray[np.float32] | None]]
+    ) -> Iterator[tuple[Item, Outputs | None]]:
+        busy: deque[tuple[Item, ov.InferRequest | None]] = deque()
         try:
-            for one in inputs:
-                if not self._idle:
-                    yield self._finish(busy.popleft())
+            for item, one in items:
+                while not self._idle or (busy and busy[0][1] is None):
+                    yield self._next(busy)
+                if one is None:
+                    busy.append((item, None))
+                    continue
                 request = self._idle.popleft()
                 request.start_async({0: one[None]})
-                busy.append(request)
+                busy.append((item, request))
             while busy:
-                yield self._finish(busy.popleft())
+                yield self._next(busy)
         finally:
-            # Whoever stops early leaves requests under way; they must come back.
-            for request in busy:
-                self._finish(request)
+            # If the caller stops early, requests are still running; they must come back.
+            for _, request in busy:
+                if request is not None:
+                    self._finish(request)
+
+    def _next(self, busy: "deque[tuple[Item, ov.InferRequest | None]]") -> tuple[Item, Outputs | None]:
+        item, request = busy.popleft()
+        return item, None if request is None else self._finish(request)
 
     def _finish(self, request: ov.InferRequest) -> Outputs:
         request.wait()

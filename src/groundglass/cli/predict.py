@@ -250,7 +250,7 @@ def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
     for row in slices.rows[:PRINTED] if output else slices.rows:
         share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
         reason = f": {row.reason}" if row.reason else ""
-        answered = f" ({row.answered})" if row.answered and row.verdict == NEGATIVE else ""
+        answered = f" ({row.predicted_class})" if row.predicted_class and row.verdict == NEGATIVE else ""
         typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{answered}{reason}")
     if output and len(slices.rows) > PRINTED:
         typer.echo(f"... and {len(slices.rows) - PRINTED} more in {output / 'predictions.csv'}")

@@ -8,7 +8,7 @@ from groundglass.commands.studies import Study
 from groundglass.commands.volume_pictures import Thumbnails
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import PatientFinding
-from groundglass.detect.volume import VolumeAnswer, answer_volume
+from groundglass.detect.volume import VolumeFinding, answer_volume
 from groundglass.scan.volume import Volume
 
 
@@ -18,7 +18,7 @@ class Answered:
 
     study: Study
     volume: Volume
-    answer: VolumeAnswer
+    answer: VolumeFinding
     thumbnails: Thumbnails
 
     @property

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
@@ -49,8 +50,8 @@ def slice_cards(
 
 def _answer(finding: SliceFinding) -> str:
     answer = f"probability of COVID-19 {finding.probability:.2f}"
-    if finding.answered not in ("", POSITIVE):
-        answer += f", of {finding.answered} {finding.probabilities[finding.answered]:.2f}"
+    if finding.predicted_class not in ("", POSITIVE):
+        answer += f", of {finding.predicted_class} {finding.probabilities[finding.predicted_class]:.2f}"
     share = finding.lesion_share
     return answer if share is None else f"{answer}, lesions {share:.1%} of the lungs"
 

@@ -1,7 +1,7 @@
 """``groundglass evaluate``: a detector on a labelled set, from its predictions to figures and a report."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
-from groundglass.detect.bundle import Answer
-from groundglass.detect.detector import Detector, SliceFinding
-from groundglass.detect.findings import Failure, labelled_predictions
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import Failure, SliceFinding, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluate.predictions import write_predictions
 from groundglass.recipe.divide import named_sources
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
-from groundglass.segment.masks import Segmentation
 
 
 @dataclass(frozen=True)
@@ -205,9 +203,7 @@ def predict_rows(
     GroundglassError
         If none could be.
     """
-    answers: list[Answer] = []
-    segmentations: list[Segmentation] = []
-    unlike: list[bool] = []
+    read_findings: list[SliceFinding] = []
     failures: list[Failure] = []
     read = []
     findings = detector.predict_files([Path(p) for p in rows["path"]])
@@ -216,20 +212,14 @@ def predict_rows(
             failures.append(Failure.of(finding))
         else:
             read.append(number)
-            several = tuple(finding.probabilities.values())
-            answers.append(
-                Answer(finding.score, finding.probability, finding.verdict, several, finding.answered)
-            )
-            unlike.append(bool(detector.bundle.facts.unlike(finding.distance)))
-            if finding.segmentation is not None:
-                segmentations.append(finding.segmentation)
+            read_findings.append(replace(finding, view=None))
             if keep is not None:
                 keep(number, finding)
-    if not answers:
+    if not read_findings:
         raise GroundglassError(f"{name}: none of its {len(rows)} slices could be read; {failures[0].problem}")
-    looked = segmentations if detector.segmenter is not None else None
-    classes = detector.bundle.facts.classes
-    write_predictions(labelled_predictions(rows.iloc[read], answers, classes, looked, unlike), path)
+    classes, lungs = detector.bundle.facts.classes, detector.segmenter is not None
+    predictions = labelled_predictions(rows.iloc[read], read_findings, classes, lungs=lungs, unlike=True)
+    write_predictions(predictions, path)
     return failures
 
 

@@ -19,7 +19,8 @@ from groundglass.audit.trial import Trial
 from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.splits import named_groups
-from groundglass.detect.detector import Detector, SliceFinding
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import SliceFinding
 from groundglass.evaluate.metrics import resampling_groups
 from groundglass.evaluate.predictions import truth_of, unit_codes
 from groundglass.preprocess import Preprocessing

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from groundglass.commands.cards import slice_cards
 from groundglass.commands.names import unique_names
 from groundglass.commands.progress import track
 from groundglass.detect.bundle import BundleFacts
-from groundglass.detect.detector import Detector, SliceFinding
-from groundglass.detect.findings import Failure, Row, findings_document, write_predictions_csv
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import Failure, SliceFinding, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
 from groundglass.files import replacing, write_json
@@ -43,7 +43,7 @@ class Prediction:
         The content of ``findings.json``.
     """
 
-    rows: list[Row]
+    rows: list[SliceFinding]
     failures: list[Failure]
     document: dict[str, Any]
 
@@ -80,7 +80,7 @@ def predict(
     The answers; a file that cannot be read is listed in ``failures``, and the others go on.
     """
     names = unique_names(files) if heatmaps and folder else {}
-    rows: list[Row] = []
+    rows: list[SliceFinding] = []
     failures = [Failure.of(error) for error in unread]
     if names and folder:
         mark_results(folder / "heatmaps")
@@ -96,7 +96,7 @@ def predict(
                 # Drawing is slower than answering: waiting for it keeps few slices in memory.
                 if len(drawn) > AHEAD:
                     drawn.popleft().result()
-            rows.append(_row(path, finding, picture))
+            rows.append(replace(finding, path=str(path), heatmap=picture, view=None))
         for job in drawn:
             job.result()
     facts = detector.bundle.facts
@@ -109,23 +109,6 @@ def predict(
     return Prediction(rows, failures, document)
 
 
-def _row(path: Path, finding: SliceFinding, picture: str) -> Row:
-    scan = finding.scan
-    return Row(
-        path=str(path),
-        patient=scan.patient or "",
-        score=finding.score,
-        probability=finding.probability,
-        verdict=finding.verdict,
-        lesion_share=finding.lesion_share,
-        reason=finding.reason,
-        heatmap=picture,
-        warnings="; ".join(scan.warnings),
-        probabilities=finding.probabilities,
-        answered=finding.answered,
-    )
-
-
 def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
     image: Image.Image = heatmap(finding, detector.bundle.facts.preprocessing)
     with replacing(path, "wb") as handle:
@@ -133,13 +116,13 @@ def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
 
 
 def _report(
-    detector: Detector, rows: list[Row], failures: list[Failure], heatmaps: bool, title: str
+    detector: Detector, rows: list[SliceFinding], failures: list[Failure], heatmaps: bool, title: str
 ) -> Report:
     facts = detector.bundle.facts
     positive = sum(row.verdict == POSITIVE for row in rows)
     uncertain = sum(row.verdict == UNCERTAIN for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
-    ranked = sorted(rows, key=lambda row: -row.probability)
+    ranked = sorted(rows, key=lambda row: -(row.probability or 0))
     several = [name for name in facts.classes if name != POSITIVE]
     listed = [
         (Path(row.path).name, *_probabilities(row, several), _verdict(row), _share(row))
@@ -187,16 +170,16 @@ def _least(facts: BundleFacts) -> str:
     )
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: SliceFinding) -> str:
     return f"{row.verdict}: {row.reason}" if row.verdict == UNCERTAIN else row.verdict
 
 
-def _probabilities(row: Row, others: Sequence[str]) -> list[str]:
+def _probabilities(row: SliceFinding, others: Sequence[str]) -> list[str]:
     """The probability of COVID-19, and those of the other classes of a detector of several."""
     return [f"{row.probability:.3f}", *(f"{row.probabilities[name]:.3f}" for name in others)]
 
 
-def _share(row: Row) -> str:
+def _share(row: SliceFinding) -> str:
     if row.verdict == NOT_A_CHEST_CT:
         return row.reason
     return "" if row.lesion_share is None else f"{row.lesion_share:.1%}"

@@ -33,13 +33,13 @@ from groundglass.commands.study import (
 )
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
-from groundglass.detect.patient import SIDES
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.page import write_report
 from groundglass.scan.volume import Listing
+from groundglass.segment.volume import SIDES
 
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
@@ -61,8 +61,9 @@ COLUMNS = (
     "warnings",
     "problem",
 )
-FORMAT = 1
-"""Of what is written of a study; another one makes earlier results be done anew."""
+RESULTS_FORMAT = 1
+"""Version of a study's results. Raise it when the same files, bundle and options would give other results, so that
+results of earlier runs are computed again."""
 LOCK_FILE = ".lock"
 NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
 """Of the columns; None where they are not known."""
@@ -308,13 +309,11 @@ class _Job:
         )
 
     def _made_from(self, study: Study) -> str:
-        """A hash over all that a study's results follow from."""
-        segmenter = segmenter_of(self.detector)
+        """A hash over everything that a study's results follow from: format, bundle, files and options."""
+        bundles = (self.detector.bundle, segmenter_of(self.detector).bundle)
         parts = [
-            FORMAT,
-            __version__,
-            self.detector.bundle.facts.model_dump_json(),
-            segmenter.bundle.facts.model_dump_json(),
+            RESULTS_FORMAT,
+            *(bundle.facts.model_dump_json() for bundle in bundles),
             study.series.content if study.series else "",
             study.series.series_uid if study.series else "",
             asdict(self.outputs),

@@ -23,7 +23,7 @@ from groundglass.commands.answered import Answered
 from groundglass.commands.volume_pictures import montage, stack
 from groundglass.commands.volume_report import headline, volume_report
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding
+from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import reason_of, umask, write_json, write_text
@@ -31,6 +31,7 @@ from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
 from groundglass.scan.volume import RESULTS, mark_results
 from groundglass.segment.shares import LESION
+from groundglass.segment.volume import SIDES
 
 FINDINGS = "findings.json"
 SLICE_COLUMNS = (

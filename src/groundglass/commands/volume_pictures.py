@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from groundglass.detect.volume import VolumeAnswer
+from groundglass.detect.volume import VolumeFinding
 from groundglass.preprocess import Preprocessing
-from groundglass.report.page import PICTURE_SIDE, Frame, Stack
+from groundglass.report.page import PICTURE_SIDE, StackFrame, StackViewer
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import contact_sheet, layer, overlay
@@ -49,7 +49,7 @@ class Thumbnails:
         self.pictures[number] = self._preprocessing.picture(replace(scan, pixels=small))
 
 
-def stack(thumbnails: Thumbnails, answer: VolumeAnswer) -> Stack:
+def stack(thumbnails: Thumbnails, answer: VolumeFinding) -> StackViewer:
     """The slices with their masks, from the feet to the head, beginning with the one with most lesion."""
     finding = answer.finding
     step = -(-len(finding.slices) // MOST_FRAMES)
@@ -61,13 +61,13 @@ def stack(thumbnails: Thumbnails, answer: VolumeAnswer) -> Stack:
         numbers.append(number)
         labels = answer.labels[number]
         over = layer(_small(labels, grey.shape)) if labels.any() else b""
-        frames.append(Frame(_caption(answer, number), _jpeg(grey), over))
+        frames.append(StackFrame(_caption(answer, number), _jpeg(grey), over))
     telling = finding.most_telling(1)
     wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
     legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in orange"
     note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
-    return Stack(f"All slices, from the feet to the head{note}", frames, start, legend)
+    return StackViewer(f"All slices, from the feet to the head{note}", frames, start, legend)
 
 
 def _small(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
@@ -81,7 +81,7 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     return bytes(encoded)
 
 
-def _caption(answer: VolumeAnswer, number: int) -> str:
+def _caption(answer: VolumeFinding, number: int) -> str:
     found = answer.finding.slices[number]
     parts = [f"slice {found.number} of {len(answer.finding.slices)}"]
     if found.height_mm is not None:
@@ -95,7 +95,7 @@ def _caption(answer: VolumeAnswer, number: int) -> str:
     return ", ".join(parts)
 
 
-def montage(thumbnails: Thumbnails, answer: VolumeAnswer, words: tuple[str, str]) -> Image.Image:
+def montage(thumbnails: Thumbnails, answer: VolumeFinding, words: tuple[str, str]) -> Image.Image:
     """Lung-bearing slices evenly spread over the volume, with their masks, under two lines of words."""
     bearing = [one.number - 1 for one in answer.finding.slices if sum(one.lungs_px)]
     numbers = bearing or [n for n, picture in enumerate(thumbnails.pictures) if picture is not None]

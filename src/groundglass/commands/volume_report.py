@@ -7,21 +7,23 @@ from PIL import Image
 
 from groundglass.commands.answered import Answered
 from groundglass.detect.detector import Detector
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
-from groundglass.detect.patient import BAND_SOURCE, SIDES, PatientFinding, SliceAnswer
+from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.patient_rule import LESION_FEATURES
 from groundglass.errors import ScanError
 from groundglass.labels import NOT_A_CHEST_CT
-from groundglass.report.page import Picture, Report, SliceCard, Stack, Table, bundle_table
+from groundglass.report.page import Picture, Report, SliceCard, StackViewer, Table, bundle_table
 from groundglass.segment.overlay import overlay
 from groundglass.segment.shares import segmentation_of
+from groundglass.segment.volume import SIDES
 
 TELLING = 6
 """Slices that are shown with heatmap and masks."""
 LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
 
 
-def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, frames: Stack) -> Report:
+def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, frames: StackViewer) -> Report:
     """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
     finding = answered.finding
     caveats = [] if finding.probability is None else _caveats(detector)
@@ -107,13 +109,13 @@ def _cards(answered: Answered, detector: Detector) -> list[SliceCard]:
     ]
 
 
-def _card(answered: Answered, detector: Detector, one: SliceAnswer) -> SliceCard | None:
+def _card(answered: Answered, detector: Detector, one: SliceFinding) -> SliceCard | None:
     number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
     try:
         scan = answered.volume.slice(number)
     except ScanError:
         return None
-    finding = answered.answer.asked[number].finding(scan, answered.answer.labels[number])
+    finding = one.with_pixels(scan)
     grey = grey_image(finding, preprocessing)
     drawn = overlay(np.asarray(grey), segmentation_of(answered.answer.labels[number]))
     return SliceCard(

@@ -1,9 +1,9 @@
 """The facts that travel with a trained detector, as they stand in ``bundle.json``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,26 +14,11 @@ from groundglass.bundle.evaluation import Evaluation
 from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.store import Reader, StoredBundle
 from groundglass.detect.abstention import Abstention, decide
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient_rule import PatientRule, default_rule
 from groundglass.errors import BundleError
 from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.segment.segmenter import SegmenterBundle
-
-
-class Answer(NamedTuple):
-    """What a bundle makes of its logits.
-
-    ``score``, raw, and ``probability``, calibrated, are of COVID-19, in [0, 1]. ``probabilities`` has one for
-    each of several classes, and ``answered`` is COVID-19 where that is the verdict, "" where it is ``uncertain``,
-    else the most probable of the others; both are empty for a yes or no. ``reason`` says why it is ``uncertain``.
-    """
-
-    score: float
-    probability: float
-    verdict: str
-    probabilities: tuple[float, ...] = ()
-    answered: str = ""
-    reason: str = ""
 
 
 class BundleFacts(Facts):
@@ -79,43 +64,42 @@ class BundleFacts(Facts):
         """The rule that answers for patients: the one that was chosen, else a default that is not calibrated."""
         return self.patient or default_rule(self.threshold)
 
-    def answer(self, logits: ArrayLike, distance: float | None = None) -> Answer:
-        """Scores, calibrated probabilities and verdict of one slice.
+    def answer(self, logits: ArrayLike, distance: float | None = None) -> SliceFinding:
+        """Score, calibrated probability and verdict of one slice.
 
         Parameters
         ----------
         logits
-            Its logit, or its logits, shape (classes,).
+            The network's logit, or its logits, shape (classes,).
         distance
-            How far its features lie from those of the training slices, where the graph says so.
+            How far the slice's features are from those of the training slices, if the graph says so.
         """
         values = np.asarray(logits, dtype=float)
         if not self.classes:
             logit = float(values)
             score, probability = _sigmoid(logit), _sigmoid(logit / self.temperature + self.bias)
-            verdict, reason = self._verdict(probability, distance)
-            return Answer(score, probability, verdict, reason=reason)
+            return self._decided(SliceFinding(score, probability, distance=distance))
         covid = self.classes.index(POSITIVE)
         probabilities = _softmax(values / self.temperature)
-        probability, score = float(probabilities[covid]), float(_softmax(values)[covid])
-        verdict, reason = self._verdict(probability, distance)
+        by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
+        score, probability = float(_softmax(values)[covid]), float(probabilities[covid])
+        finding = self._decided(SliceFinding(score, probability, probabilities=by_class, distance=distance))
         others = np.where(np.arange(len(self.classes)) == covid, -1.0, probabilities)
         answers = {POSITIVE: POSITIVE, UNCERTAIN: ""}
-        answered = answers.get(verdict, self.classes[int(others.argmax())])
-        return Answer(score, probability, verdict, tuple(probabilities.tolist()), answered, reason)
-
-    def unlike(self, distance: float | None) -> str:
-        """Why a slice is unlike those of the training; "" where it is not, or nothing is known of it."""
-        if self.furthest is None or distance is None or distance <= self.furthest:
-            return ""
-        return (
-            f"unlike what the detector was trained on (distance {distance:.1f}, at most {self.furthest:.1f})"
+        return replace(
+            finding, predicted_class=answers.get(finding.verdict, self.classes[int(others.argmax())])
         )
 
-    def _verdict(self, probability: float, distance: float | None) -> tuple[str, str]:
-        """The verdict, and why it is ``uncertain``."""
-        unlike = self.unlike(distance)
-        return (UNCERTAIN, unlike) if unlike else decide(probability, self.threshold, self.abstention)
+    def _decided(self, finding: SliceFinding) -> SliceFinding:
+        """The finding with its verdict, and the reason if that is ``uncertain``."""
+        distance, furthest, probability = finding.distance, self.furthest, finding.probability or 0.0
+        if furthest is not None and distance is not None and not distance <= furthest:
+            reason = (
+                f"unlike what the detector was trained on (distance {distance:.1f}, at most {furthest:.1f})"
+            )
+            return replace(finding, verdict=UNCERTAIN, reason=reason, unlike=True)
+        verdict, reason = decide(probability, self.threshold, self.abstention)
+        return replace(finding, verdict=verdict, reason=reason)
 
 
 def _sigmoid(logit: float) -> float:

@@ -1,17 +1,17 @@
-"""Findings as tables and files: what a bundle says of scans, for other programs to read."""
+"""What a bundle finds on a slice: one class, from the network's logits to tables, reports and the patient rule."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.detect.bundle import Answer, BundleFacts
 from groundglass.errors import ScanError
 from groundglass.files import write_text
 from groundglass.labels import (
@@ -23,11 +23,14 @@ from groundglass.labels import (
     UNCERTAIN,
     UNLIKE,
 )
+from groundglass.preprocess import Box
+from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
-from groundglass.segment.shares import shares
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from groundglass.detect.bundle import BundleFacts
 
 COLUMNS = (
     "path",
@@ -44,35 +47,134 @@ NUMBERS = ("score", "probability", "lesion_share")
 DIGITS = 6
 
 
-@dataclass(frozen=True)
-class Row:
-    """One slice's answer as it is written.
+@dataclass(frozen=True, eq=False)
+class SliceView:
+    """What it takes to draw a finding over its slice.
 
-    ``lesion_share`` is that of the lungs, in [0, 1], None where no lungs were looked for or found; ``reason`` is
-    why a slice is uncertain or no chest CT; ``heatmap`` is relative to the findings' folder, "" for none.
-    ``probabilities`` and ``answered`` are of a detector of several classes.
+    Attributes
+    ----------
+    evidence
+        float32, shape (rows, columns): what each place of the model's input adds to the logit.
+    region
+        The part of the slice that the model saw.
+    scan
+        The slice; None once it has been dropped to save memory.
+    segmentation
+        Lungs and lesions; None if they were not looked for, or were dropped.
     """
 
-    path: str
-    patient: str
-    score: float
-    probability: float
-    verdict: str
-    lesion_share: float | None = None
+    evidence: NDArray[np.float32]
+    region: Box
+    scan: Scan | None = None
+    segmentation: Segmentation | None = None
+
+
+@dataclass(frozen=True)
+class SliceFinding:
+    """What a bundle finds on one slice, on its own or in a volume.
+
+    Attributes
+    ----------
+    score
+        Raw output of the network in [0, 1], 1 for COVID-19; None if the network was not asked, because the slice
+        of a volume shows no lungs.
+    probability
+        The same after calibration.
+    verdict
+        ``covid``, ``not covid`` or ``uncertain``; ``not a chest CT`` if lungs were looked for and not found.
+    reason
+        Why the verdict is ``uncertain`` or ``not a chest CT``, or why a volume's slice has no answer; else "".
+    probabilities
+        Calibrated, by class, if the bundle knows several classes; else empty.
+    predicted_class
+        The class that is answered: ``covid`` if that is the verdict, "" if the verdict is ``uncertain`` or ``not a
+        chest CT``, else the most probable of the other classes. Always "" if the bundle knows a single class.
+    distance
+        How far the slice's features are from those of the training slices; None if the bundle does not say.
+    unlike
+        Whether that is too far for an answer.
+    lungs_px, lesions_px
+        Areas in pixels in the right and in the left lung; 0 if no lungs were found or looked for.
+    path, patient, warnings, heatmap
+        The file, the patient's id, the reader's warnings, and where the heatmap was written, relative to the
+        findings; "" if there is none.
+    number, height_mm
+        In a volume: the slice's number, from 1 at the feet, and its position along the stack.
+    counted
+        In a volume: whether the slice shows enough lung to count for the patient.
+    view
+        The slice and the evidence, for drawing; None once dropped.
+    """
+
+    score: float | None = None
+    probability: float | None = None
+    verdict: str = ""
     reason: str = ""
-    heatmap: str = ""
-    warnings: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    answered: str = ""
+    predicted_class: str = ""
+    distance: float | None = None
+    unlike: bool = False
+    lungs_px: tuple[int, int] = (0, 0)
+    lesions_px: tuple[int, int] = (0, 0)
+    path: str = ""
+    patient: str = ""
+    warnings: str = ""
+    heatmap: str = ""
+    number: int = 0
+    height_mm: float | None = None
+    counted: bool = False
+    view: SliceView | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def lesion_share(self) -> float | None:
+        """The share of the lungs that is lesion, in [0, 1]; None if no lungs were found or looked for."""
+        lungs = sum(self.lungs_px)
+        return sum(self.lesions_px) / lungs if lungs else None
+
+    @property
+    def scan(self) -> Scan:
+        """The slice; raises ValueError once it has been dropped."""
+        if self.view is None or self.view.scan is None:
+            raise ValueError("this finding no longer holds its slice")
+        return self.view.scan
+
+    @property
+    def evidence(self) -> NDArray[np.float32]:
+        """See :class:`SliceView`; raises ValueError once dropped."""
+        return self._view.evidence
+
+    @property
+    def region(self) -> Box:
+        """See :class:`SliceView`; raises ValueError once dropped."""
+        return self._view.region
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """See :class:`SliceView`; None once dropped."""
+        return self.view.segmentation if self.view is not None else None
+
+    @property
+    def _view(self) -> SliceView:
+        if self.view is None:
+            raise ValueError("this finding no longer holds its evidence")
+        return self.view
+
+    def without_pixels(self) -> "SliceFinding":
+        """The finding without the slice and its masks, which take the memory; the evidence stays."""
+        return replace(self, view=SliceView(self.evidence, self.region))
+
+    def with_evidence(self, evidence: NDArray[np.float32]) -> "SliceFinding":
+        """The finding with other evidence, to compare heatmaps with."""
+        return replace(self, view=replace(self._view, evidence=evidence))
+
+    def with_pixels(self, scan: Scan) -> "SliceFinding":
+        """The finding with its slice, read again."""
+        return replace(self, view=replace(self._view, scan=scan))
 
     def numbers(self) -> dict[str, float | None]:
-        """All that is written with six digits."""
-        return {name: getattr(self, name) for name in NUMBERS} | by_class(self.probabilities)
-
-
-def by_class(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities of classes by the names of their columns."""
-    return {CLASS_PREFIX + name: value for name, value in probabilities.items()}
+        """Everything that is written with six digits, by column."""
+        by_class = {CLASS_PREFIX + name: value for name, value in self.probabilities.items()}
+        return {name: getattr(self, name) for name in NUMBERS} | by_class
 
 
 @dataclass(frozen=True)
@@ -89,15 +191,18 @@ class Failure:
         return cls(str(error.path), error.problem, error.remedy)
 
 
-def write_predictions_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write ``predictions.csv``, one row a slice, probabilities with six digits."""
-    several = (CLASS, *by_class(rows[0].probabilities)) if rows and rows[0].probabilities else ()
+def write_predictions_csv(path: Path, findings: Sequence[SliceFinding]) -> None:
+    """Write ``predictions.csv``, one row per slice, numbers with six digits."""
+    several = [CLASS] if findings and findings[0].probabilities else []
+    several += [name for name in findings[0].numbers() if name not in COLUMNS] if several else []
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, (*COLUMNS, *several), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        numbers = {name: _digits(value) for name, value in row.numbers().items()}
-        writer.writerow({**asdict(row), CLASS: row.answered, **numbers})
+    for one in findings:
+        numbers = {name: _digits(value) for name, value in one.numbers().items()}
+        writer.writerow(
+            {name: getattr(one, name) for name in COLUMNS} | {CLASS: one.predicted_class} | numbers
+        )
     write_text(path, buffer.getvalue())
 
 
@@ -105,8 +210,10 @@ def _digits(number: float | None) -> str:
     return "" if number is None else f"{number:.{DIGITS}f}"
 
 
-def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequence[Failure]) -> dict[str, Any]:
-    """The content of ``findings.json``: who answered, the slices, what could not be read, the sum."""
+def findings_document(
+    facts: "BundleFacts", findings: Sequence[SliceFinding], failures: Sequence["Failure"]
+) -> dict[str, Any]:
+    """The content of ``findings.json``: the bundle, a summary, every slice, and the unreadable files."""
     return {
         "groundglass": __version__,
         "research_use": RESEARCH_USE,
@@ -121,19 +228,19 @@ def findings_document(facts: BundleFacts, rows: Sequence[Row], failures: Sequenc
             **_calibrated(facts),
         },
         "summary": {
-            "slices": len(rows),
-            "covid": sum(row.verdict == POSITIVE for row in rows),
-            "uncertain": sum(row.verdict == UNCERTAIN for row in rows),
-            "not_a_chest_ct": sum(row.verdict == NOT_A_CHEST_CT for row in rows),
+            "slices": len(findings),
+            "covid": sum(one.verdict == POSITIVE for one in findings),
+            "uncertain": sum(one.verdict == UNCERTAIN for one in findings),
+            "not_a_chest_ct": sum(one.verdict == NOT_A_CHEST_CT for one in findings),
             "failed": len(failures),
         },
-        "slices": [_slice(row) for row in rows],
+        "slices": [_slice(one) for one in findings],
         "failures": [asdict(failure) for failure in failures],
     }
 
 
-def _calibrated(facts: BundleFacts) -> dict[str, Any]:
-    """What decides beside temperature and threshold, where the bundle has it."""
+def _calibrated(facts: "BundleFacts") -> dict[str, Any]:
+    """What else the verdict depends on, if the bundle has it."""
     abstention = facts.abstention
     known = {
         "bias": facts.bias or None,
@@ -143,12 +250,12 @@ def _calibrated(facts: BundleFacts) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _slice(row: Row) -> dict[str, Any]:
-    content = {name: getattr(row, name) for name in COLUMNS}
+def _slice(finding: SliceFinding) -> dict[str, Any]:
+    content = {name: getattr(finding, name) for name in COLUMNS}
     content |= {name: _rounded(content[name]) for name in NUMBERS}
-    if row.probabilities:
-        rounded = {name: _rounded(value) for name, value in row.probabilities.items()}
-        content |= {CLASS: row.answered, "probabilities": rounded}
+    if finding.probabilities:
+        rounded = {name: _rounded(value) for name, value in finding.probabilities.items()}
+        content |= {CLASS: finding.predicted_class, "probabilities": rounded}
     return content
 
 
@@ -158,52 +265,49 @@ def _rounded(number: float | None) -> float | None:
 
 def labelled_predictions(
     rows: "pd.DataFrame",
-    answers: Sequence[Answer],
+    findings: Sequence[SliceFinding],
     classes: Sequence[str] = (),
-    segmentations: Sequence[Segmentation] | None = None,
-    unlike: Sequence[bool] | None = None,
+    *,
+    lungs: bool = False,
+    unlike: bool = False,
 ) -> "pd.DataFrame":
-    """Answers beside the labels that they are to be judged by: the input of groundglass.evaluate.
+    """Findings beside the labels that they are compared with: the input of groundglass.evaluate.
 
     Parameters
     ----------
     rows
         Manifest rows.
-    answers
+    findings
         One for each row, in order.
     classes
-        Those of the detector, where it knows several.
-    segmentations
-        The lungs and lesions of each row; None if they were not looked for.
+        The detector's classes, if it knows several.
+    lungs
+        Whether lungs were looked for.
     unlike
-        Whether each row is unlike what the detector was trained on; None if that is not known.
+        Whether to say which slices are unlike what the detector was trained on.
 
     Returns
     -------
-    Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``segmentations``
-    also ``lesion_share`` and what the patient rule needs (``LUNG_AREAS``, in pixels, 0 where no lung was found, and
-    ``unlike``); with several classes also ``class`` and ``probability_NAME``.
+    Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``lungs`` also
+    ``lesion_share`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found, and with ``unlike`` that column: what
+    the patient rule needs; with several classes also ``class`` and ``probability_NAME``.
     """
     from groundglass.data.splits import groups
 
     frame = rows[["path", "patient", "label", "split", "source"]].copy()
     units = groups(rows)
-    # A group of one file is no group: left blank, it is told apart from a patient who has one slice.
+    # A group of one file is no group: it is left blank, to tell it from a patient who has one slice.
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
     for name in ("score", "probability", "verdict"):
-        frame[name] = [getattr(answer, name) for answer in answers]
-    if segmentations is not None:
-        measured = [shares(one) if one.found else None for one in segmentations]
-        frame["lesion_share"] = [_digits(one.both.lesion_share if one else None) for one in measured]
-        sides = [(one.right, one.left) if one else () for one in measured]
-        areas = [
-            [s.lung_px for s in of] + [s.lesions_px for s in of] or [0] * len(LUNG_AREAS) for of in sides
-        ]
+        frame[name] = [getattr(one, name) for one in findings]
+    if lungs:
+        frame["lesion_share"] = [_digits(one.lesion_share) for one in findings]
+        areas = [(*one.lungs_px, *one.lesions_px) for one in findings]
         frame[list(LUNG_AREAS)] = np.array(areas, dtype=np.int64).reshape(-1, len(LUNG_AREAS))
-    if unlike is not None:
-        frame[UNLIKE] = np.asarray(unlike, dtype=np.int64)
+    if unlike:
+        frame[UNLIKE] = np.array([one.unlike for one in findings], dtype=np.int64)
     if classes:
-        frame[CLASS] = [answer.answered for answer in answers]
-        for number, name in enumerate(classes):
-            frame[CLASS_PREFIX + name] = [answer.probabilities[number] for answer in answers]
+        frame[CLASS] = [one.predicted_class for one in findings]
+        for name in classes:
+            frame[CLASS_PREFIX + name] = [one.probabilities[name] for one in findings]
     return frame

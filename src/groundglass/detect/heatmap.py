@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundglass.detect.detector import SliceFinding
+from groundglass.detect.findings import SliceFinding
 from groundglass.preprocess import Preprocessing
 
 _ANCHORS = np.array(

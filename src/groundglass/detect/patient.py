@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.detect.bundle import BundleFacts
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST, LungSlices, shows_chest
 from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.segment.volume import DiseaseExtent, disease_extent
 
-SIDES = ("right", "left", "both")
 LEAST_LUNG_ML = 300.0
 """Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
 CUT_AREA = 0.35
@@ -30,62 +31,6 @@ BAND_SOURCE = (
     "share of both lungs that is lesion, as the segmenter finds it, in the bands of Morozov et al. 2020, "
     f"arXiv:2005.06465 (MosMedData); up to {NO_LESIONS:.2%} counts as CT-0"
 )
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Lung and lesion of one lung or both.
-
-    Attributes
-    ----------
-    lung_ml, lesion_ml
-        Volumes in ml, lesions being part of the lung; None where the spacing is not known.
-    lesion_share
-        The share of the lung that is lesion, in [0, 1]; None where there is no lung.
-    """
-
-    lung_ml: float | None
-    lesion_ml: float | None
-    lesion_share: float | None
-
-
-@dataclass(frozen=True)
-class SliceAnswer:
-    """What was found on one slice of a volume.
-
-    Attributes
-    ----------
-    number
-        From 1 at the feet.
-    height_mm
-        Where it lies along the stack; None where that is not known.
-    probability
-        Calibrated, of COVID-19; None where no lungs were found on it.
-    score
-        The same before calibration.
-    counted
-        Whether it counts for the patient's probability: it holds enough lung.
-    lungs_px, lesions_px
-        In the right and in the left lung; 0 where no lungs were found.
-    reason
-        Why no lungs were found, why it could not be read, or why it is unlike what the detector was trained on;
-        else "".
-    """
-
-    number: int
-    height_mm: float | None = None
-    probability: float | None = None
-    score: float | None = None
-    counted: bool = False
-    lungs_px: tuple[int, int] = (0, 0)
-    lesions_px: tuple[int, int] = (0, 0)
-    reason: str = ""
-
-    @property
-    def lesion_share(self) -> float | None:
-        """The share of this slice's lungs that is lesion; None where there is no lung."""
-        lungs = sum(self.lungs_px)
-        return sum(self.lesions_px) / lungs if lungs else None
 
 
 @dataclass(frozen=True)
@@ -113,17 +58,17 @@ class PatientFinding:
     probability: float | None
     verdict: str
     reason: str
-    extent: dict[str, Extent]
+    extent: dict[str, DiseaseExtent]
     severity: str
-    slices: tuple[SliceAnswer, ...]
+    slices: tuple[SliceFinding, ...]
     warnings: tuple[str, ...] = ()
 
     @property
-    def counted(self) -> list[SliceAnswer]:
+    def counted(self) -> list[SliceFinding]:
         """The slices that count for the probability."""
         return [answer for answer in self.slices if answer.counted]
 
-    def most_telling(self, count: int) -> list[SliceAnswer]:
+    def most_telling(self, count: int) -> list[SliceFinding]:
         """The slices to look at first: most lesion, then most probable."""
         ranked = sorted(self.counted, key=lambda one: (-sum(one.lesions_px), -(one.probability or 0)))
         return ranked[:count]
@@ -150,7 +95,7 @@ class PatientFinding:
         }
 
 
-def _slice(answer: SliceAnswer) -> dict[str, Any]:
+def _slice(answer: SliceFinding) -> dict[str, Any]:
     return {
         "number": answer.number,
         "height_mm": _rounded(answer.height_mm, 3),
@@ -179,7 +124,7 @@ def severity(share: float | None) -> str:
 
 def conclude(
     facts: BundleFacts,
-    slices: Sequence[SliceAnswer],
+    slices: Sequence[SliceFinding],
     thickness_mm: NDArray[np.float64] | None,
     pixel_mm2: float | None,
     warnings: Sequence[str] = (),
@@ -199,9 +144,11 @@ def conclude(
     warnings
         What the reader had to assume.
     """
+    lungs, lesions = (
+        np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
+    )
+    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2)
     weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
-    ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
-    extent = _extent(slices, weights, ml)
     bearing = [
         (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
     ]
@@ -220,37 +167,21 @@ def conclude(
     )
 
 
-def enough_lung(slices: Sequence[SliceAnswer]) -> list[bool]:
+def enough_lung(slices: Sequence[SliceFinding]) -> list[bool]:
     """Which slices hold enough lung to count for the patient's probability."""
     areas = [sum(answer.lungs_px) for answer in slices]
     least = LEAST_OF_LARGEST * max(areas, default=0)
     return [area > 0 and area >= least for area in areas]
 
 
-def _lung_slices(bearing: Sequence[tuple[SliceAnswer, float]]) -> LungSlices:
+def _lung_slices(bearing: Sequence[tuple[SliceFinding, float]]) -> LungSlices:
     return LungSlices(
         np.array([answer.probability for answer, _ in bearing], dtype=float),
         np.array([answer.lungs_px for answer, _ in bearing], dtype=float),
         np.array([answer.lesions_px for answer, _ in bearing], dtype=float),
         np.array([weight for _, weight in bearing], dtype=float),
-        np.array([bool(answer.reason) for answer, _ in bearing]),
+        np.array([answer.unlike for answer, _ in bearing]),
     )
-
-
-def _extent(
-    slices: Sequence[SliceAnswer], weights: NDArray[np.float64], ml: float | None
-) -> dict[str, Extent]:
-    lungs = weights @ np.array([answer.lungs_px for answer in slices], dtype=float)
-    lesions = weights @ np.array([answer.lesions_px for answer in slices], dtype=float)
-    sums = ((lungs[0], lesions[0]), (lungs[1], lesions[1]), (lungs.sum(), lesions.sum()))
-    return {
-        side: Extent(
-            lung_ml=None if ml is None else float(lung * ml),
-            lesion_ml=None if ml is None else float(lesion * ml),
-            lesion_share=float(lesion / lung) if lung else None,
-        )
-        for side, (lung, lesion) in zip(SIDES, sums, strict=True)
-    }
 
 
 def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
@@ -261,7 +192,7 @@ def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
     return ""
 
 
-def _doubts(facts: BundleFacts, slices: Sequence[SliceAnswer]) -> list[str]:
+def _doubts(facts: BundleFacts, slices: Sequence[SliceFinding]) -> list[str]:
     """What speaks against the answer, in words."""
     doubts = []
     areas = [sum(answer.lungs_px) for answer in slices]

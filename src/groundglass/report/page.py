@@ -69,7 +69,7 @@ class SliceCard:
 
 
 @dataclass(frozen=True)
-class Frame:
+class StackFrame:
     """One slice of a stack: its caption, the slice as JPEG, and what is laid over it as PNG, b"" for nothing."""
 
     caption: str
@@ -78,14 +78,14 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackViewer:
     """Slices to scroll through.
 
     ``start`` is the one to begin with, from 0; ``legend`` says what is laid over them.
     """
 
     title: str
-    frames: Sequence[Frame]
+    frames: Sequence[StackFrame]
     start: int = 0
     legend: str = ""
 
@@ -124,7 +124,7 @@ class Report:
     slices_title: str = "Slices"
     slices_note: str = ""
     slices: list[SliceCard] = field(default_factory=list)
-    stack: Stack | None = None
+    stack: StackViewer | None = None
     facts: list[Table] = field(default_factory=list)
 
 

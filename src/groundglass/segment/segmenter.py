@@ -1,11 +1,11 @@
-"""Segmenter: lungs and lesions of scans, by a bundle; how it is stored, and reading ahead of it."""
+"""Segmenter: finds lungs and lesions on scans; its bundle, and how files are read ahead of the networks."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from groundglass.preprocess import Preprocessing
 from groundglass.scan.find import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import PostProcessing, Segmentation, resize, segmentation
+
+Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 class SegmenterFacts(Facts):
@@ -100,24 +103,39 @@ class Segmenter:
 
     def segment_scans(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation]]:
         """Lungs and lesions of slices, in their order, each at the slice's own size."""
-        facts = self.bundle.facts
-        waiting: deque[tuple[Scan, NDArray[np.uint8]]] = deque()
-
-        def inputs() -> Iterator[NDArray[np.float32]]:
-            for scan in scans:
-                grey8 = facts.preprocessing.grey8(scan)
-                waiting.append((scan, grey8))
-                yield facts.preprocessing.model_input(grey8[None])[0]
-
-        for (masks,) in self._engine.run(inputs()):
-            scan, grey8 = waiting.popleft()
-            yield scan, self.finish(masks, grey8, scan)
+        for _, scan, found in self.segment_read((None, scan) for scan in scans):
+            if found is not None and not isinstance(scan, ScanError):
+                yield scan, found
 
     def segment_files(
         self, paths: Sequence[Path]
     ) -> Iterator[tuple[Path, tuple[Scan, Segmentation] | ScanError]]:
         """Lungs and lesions of files, in their order; a file that cannot be read gives its error instead."""
-        return answer_files(paths, self.segment_scans)
+        for path, scan, found in self.segment_read(read_ahead(paths, read_scan)):
+            if isinstance(scan, ScanError):
+                yield path, scan
+            elif found is not None:
+                yield path, (scan, found)
+
+    def segment_read(
+        self, read: Iterable[tuple[Item, Scan | ScanError]]
+    ) -> Iterator[tuple[Item, Scan | ScanError, Segmentation | None]]:
+        """Lungs and lesions of what :func:`read_ahead` yields, in the same order.
+
+        An error keeps its place, and its segmentation is None.
+        """
+        preprocessing = self.bundle.facts.preprocessing
+
+        def inputs() -> Iterator[tuple[Any, NDArray[np.float32] | None]]:
+            for item, scan in read:
+                if isinstance(scan, ScanError):
+                    yield (item, scan, None), None
+                else:
+                    grey8 = preprocessing.grey8(scan)
+                    yield (item, scan, grey8), preprocessing.model_input(grey8[None])[0]
+
+        for (item, scan, grey8), outputs in self._engine.stream(inputs()):
+            yield item, scan, None if outputs is None else self.finish(outputs[0], grey8, scan)
 
     def finish(self, masks: NDArray[np.float32], grey8: NDArray[np.uint8], scan: Scan) -> Segmentation:
         """From the network's answer to the masks of a slice.
@@ -149,9 +167,6 @@ def segmenter_for(preprocessing: Preprocessing) -> Segmenter | None:
     """
     return Segmenter.load(preprocessing.segmenter) if preprocessing.lungs != "none" else None
 
-
-Answer = TypeVar("Answer")
-Item = TypeVar("Item")
 
 READERS = 2
 AHEAD = 8

@@ -1,7 +1,7 @@
 """GG204 and GG205: whether a detector's heatmap is on the lungs, and whether it explains the answer."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.bundle.evaluation import Estimate, format_estimate
-from groundglass.detect.detector import SliceFinding
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import evidence_map
 from groundglass.evaluate.bootstrap import Floats, ratio
 from groundglass.preprocess import Preprocessing
@@ -75,7 +75,7 @@ def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentatio
     shares = []
     for place in places:
         finding, mask = trial.findings[place], where(trial.segmentations[place])
-        aimed = replace(finding, evidence=_on_grid(finding, preprocessing, mask))
+        aimed = finding.with_evidence(_on_grid(finding, preprocessing, mask))
         evidence, best = (_share(_positive(one, preprocessing), mask) for one in (finding, aimed))
         shares.append((evidence, float(mask[finding.region.slices].mean()), best))
     return Place(*np.array(shares).T)
