@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 PROBE = """
-import json, sys, threading
+import json, runpy, sys, threading
 from pathlib import Path
 
 root = Path(sys.argv[1])
@@ -22,14 +22,15 @@ def note(frame, event, argument):
     # The body of a module or a class runs when it is imported, and dataclasses compile their methods.
     if event == "call" and code.co_flags & 2 and code.co_filename.startswith(str(root)):
         entered.add(code.co_filename)
-import groundglass.cli.app as app
-threading.setprofile_all_threads(note)
+threading.setprofile(note)
+sys.setprofile(note)
 sys.argv = ["groundglass", *sys.argv[3:]]
 try:
-    app.main()
+    status = 0
+    runpy.run_module("groundglass", run_name="__main__")
 except SystemExit as end:
     status = end.code
-threading.setprofile_all_threads(None)
+sys.setprofile(None)
 loaded = {module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
 names = {
     kind: sorted(str(Path(name).relative_to(root)) for name in files if name.startswith(str(root)))
@@ -55,7 +56,8 @@ def phantoms(folder: Path) -> tuple[Path, Path]:
     slices, volumes = folder / "slices", folder / "volumes"
     for command in (("phantom", "-o", str(slices)), ("volumes", "-o", str(volumes))):
         subprocess.run([*make, *command, "--count", "1"], check=True, stdout=subprocess.DEVNULL)
-    return next(slices.rglob("*.png")), volumes
+    pictures = [path for path in slices.rglob("*.png") if path.parent.name not in ("lungs", "lesions")]
+    return pictures[0], volumes
 
 
 def main() -> None:
