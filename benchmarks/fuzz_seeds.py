@@ -16,7 +16,7 @@ from pydicom.fileset import FileSet
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.dicom_syntax import SYNTAXES
-from groundglass.phantom.write import write_phantom_nifti
+from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 Files = dict[str, bytes]

@@ -24,7 +24,7 @@ def write_series(folder: Path, slices: int) -> None:
     """Write a phantom with COVID-19, enlarged to ``slices`` slices of 512 x 512 over the same chest."""
     from groundglass.files import write_bytes
     from groundglass.phantom import make_phantom, random_lesions
-    from groundglass.phantom.dicom_headers import STORAGES, Header, Person, classic_images
+    from groundglass.phantom.dicom_headers import STORAGES, Person, PhantomHeader, classic_images
     from groundglass.phantom.dicom_syntax import encode
     from groundglass.phantom.phantom import phantom_stack, recut
     from groundglass.scan.volume import Geometry
@@ -33,7 +33,7 @@ def write_series(folder: Path, slices: int) -> None:
     shrink = SOURCE[1] / SIDE
     rows, columns = small.geometry.row_step * shrink, small.geometry.column_step * shrink
     positions = np.linspace(small.geometry.positions[0], small.geometry.positions[-1], slices)
-    header = Header(Person(), 1, STORAGES["unsigned"], None, f"benchmark of {slices} slices")
+    header = PhantomHeader(Person(), 1, STORAGES["unsigned"], None, f"benchmark of {slices} slices")
     number = 0
     for some in np.array_split(positions, max(1, slices // CHUNK)):
         for image in classic_images(recut(small, Geometry(some, rows, columns), (SIDE, SIDE)), header):

@@ -6,12 +6,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from dicom_faults import write_faulty_dicom
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
 from groundglass.detect.detector import Detector
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
-from groundglass.phantom.write import write_phantom_nifti
+from groundglass.phantom.volumes import write_phantom_nifti
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_anonymised_results_name_nobody(series: Path, tmp_path: Path) -> None:
 
 def test_scan_lists_without_naming_anybody(series: Path, tmp_path: Path, covid_phantom: Phantom) -> None:
     shutil.copytree(series, tmp_path / "ct")
-    write_phantom_dicom(covid_phantom, tmp_path / "scout", fault="localizer-alone", seed=4)
+    write_faulty_dicom(covid_phantom, tmp_path / "scout", fault="localizer-alone", seed=4)
     write_phantom_nifti(covid_phantom, tmp_path / "ct[red].nii.gz")
     code, out, _ = run("scan", tmp_path)
     assert code == 0

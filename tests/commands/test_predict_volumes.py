@@ -8,6 +8,7 @@ import pydicom
 import pytest
 
 import groundglass.commands.predict_volumes as job
+from dicom_faults import write_faulty_dicom
 from groundglass.commands.predict_volumes import PatientAnswers, predict_volumes
 from groundglass.commands.study import UNFINISHED, Outputs
 from groundglass.detect.detector import Detector
@@ -15,7 +16,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.labels import POSITIVE
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
-from groundglass.phantom.write import write_phantom_nifti
+from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.find import find_series
 from groundglass.scan.volume import RESULTS
 
@@ -32,7 +33,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory, covid_phantom: Phantom) -> P
     healthy = make_phantom(2, shape=(20, 160, 160))
     write_phantom_dicom(covid_phantom, root / "a", syntax="jpeg-lossless")
     write_phantom_dicom(healthy, root / "b")
-    write_phantom_dicom(healthy, root / "c", fault="localizer-alone", seed=9)
+    write_faulty_dicom(healthy, root / "c", fault="localizer-alone", seed=9)
     return root
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pydicom.fileset import FileSet
 
+from dicom_faults import write_faulty_dicom
 from groundglass.commands.predict_volumes import predict_volumes
 from groundglass.detect.detector import Detector
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.dicom_syntax import SYNTAXES
-from groundglass.phantom.write import write_phantom_nifti
+from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.find import find_series
 
 SAME = (
@@ -48,6 +49,14 @@ def expected(
 def dicom(**how: Any) -> Callable[[Phantom, Path], Path]:
     def write(phantom: Phantom, folder: Path) -> Path:
         write_phantom_dicom(phantom, folder, **how)
+        return folder
+
+    return write
+
+
+def oddity(fault: str) -> Callable[[Phantom, Path], Path]:
+    def write(phantom: Phantom, folder: Path) -> Path:
+        write_faulty_dicom(phantom, folder, fault)
         return folder
 
     return write
@@ -91,7 +100,7 @@ FORMS: dict[str, Callable[[Phantom, Path], Path]] = {
     "signed": dicom(storage="signed"),
     "reversed": dicom(names="reversed"),
     "shuffled": dicom(names="shuffled"),
-    **{fault: dicom(fault=fault) for fault in ("prone", "feet-first", "quarter-turn", "minimal-header")},
+    **{fault: oddity(fault) for fault in ("prone", "feet-first", "quarter-turn", "minimal-header")},
     **{f"NIfTI, {axes}": nifti(axes) for axes in ("RAS", "LPS", "PIR", "SAL")},
     "without endings": renamed,
     "ZIP": zipped,

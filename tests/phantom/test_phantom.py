@@ -19,7 +19,7 @@ from groundglass.phantom import (
     write_phantom_set,
 )
 from groundglass.phantom.anatomy import Build, label_lobes
-from groundglass.phantom.geometry import Frame
+from groundglass.phantom.geometry import AnatomyFrame
 from groundglass.phantom.lesions import Kind
 from groundglass.phantom.tissue import connect
 from groundglass.scan.image import read_image
@@ -220,7 +220,7 @@ def test_ground_glass_lies_by_the_wall_and_mostly_at_the_back() -> None:
 
 def test_lobar_consolidation_stops_at_the_fissure() -> None:
     person = np.random.default_rng((1, 1))
-    frame = Frame.of(SMALL, (16.0, 2.8, 2.8), Build.draw(person).scale, person)
+    frame = AnatomyFrame.of(SMALL, (16.0, 2.8, 2.8), Build.draw(person).scale, person)
     lobes = label_lobes(frame, make_phantom(1, shape=SMALL).lungs)
     # Begin in the left lower lobe, outermost where it meets the upper lobe.
     z, y, x = np.nonzero((lobes == 5) & ndimage.binary_dilation(lobes == 4))

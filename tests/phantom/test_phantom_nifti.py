@@ -10,7 +10,7 @@ from groundglass.errors import GroundglassError
 from groundglass.phantom import Lesion, Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.phantom import phantom_geometry
-from groundglass.phantom.write import ORIENTATIONS, write_phantom_nifti
+from groundglass.phantom.volumes import ORIENTATIONS, write_phantom_nifti
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from pydicom.fileset import FileSet
 
+from dicom_faults import FAULTS, write_faulty_dicom
 from groundglass.phantom import Lesion, Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
-from groundglass.phantom.faults import FAULTS
-from groundglass.phantom.write import write_phantom_nifti
+from groundglass.phantom.volumes import write_phantom_nifti
 
 ALL, SOME, NONE = 0, 3, 1
 """Exit codes: everything was read, some of it failed, nothing could be used."""
@@ -45,7 +45,7 @@ def phantom(tall: bool = False) -> Phantom:
 
 
 def faulty(fault: str, folder: Path) -> Path:
-    write_phantom_dicom(phantom(fault in ("coronal", "sagittal")), folder, fault=fault)
+    write_faulty_dicom(phantom(fault in ("coronal", "sagittal")), folder, fault)
     return folder
 
 

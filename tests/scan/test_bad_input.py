@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from bad_input_kinds import ALL, EXPECTED, MAKERS, NONE, SOME, phantom
 
+from dicom_faults.pixels import EIGHT_BIT_STEP_HU
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom.dicom_headers import outside_view
-from groundglass.phantom.faults.pixels import EIGHT_BIT_STEP_HU
 from groundglass.scan.find import find_series
 
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_faults import write_faulty_dicom
 from groundglass.errors import ScanError
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
@@ -101,7 +102,7 @@ def test_the_order_and_geometry_come_from_positions_not_names(
 def test_however_the_patient_lay_the_volume_stands_upright(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], fault: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     series = only(tmp_path)
     volume = series.load()
     np.testing.assert_array_equal(pixels(volume), hu)
@@ -142,7 +143,7 @@ def test_however_the_patient_lay_the_volume_stands_upright(
 def test_awkward_series_are_read_with_a_warning(
     tmp_path: Path, phantom: Phantom, fault: str, words: str, slices: int
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     series = only(tmp_path)
     assert series.usable
     assert said(series, words), series.warnings
@@ -180,7 +181,7 @@ def test_awkward_series_are_read_with_a_warning(
 def test_what_is_no_chest_ct_is_refused_with_a_remedy(
     tmp_path: Path, phantom: Phantom, fault: str, words: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     series = only(tmp_path)
     assert not series.usable
     assert words in series.problem
@@ -193,7 +194,7 @@ def test_what_is_no_chest_ct_is_refused_with_a_remedy(
 def test_harmless_oddities_change_no_value(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], fault: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     np.testing.assert_array_equal(pixels(only(tmp_path).load()), hu)
 
 
@@ -213,7 +214,7 @@ def test_padding_becomes_air(
 
 
 def test_a_range_of_padding_becomes_air(tmp_path: Path, phantom: Phantom) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault="padding-range")
+    write_faulty_dicom(phantom, tmp_path, fault="padding-range")
     read = pixels(only(tmp_path).load())
     assert (read[:, :3, :3] == -1024).all()
     assert read.max() > 300
@@ -232,7 +233,7 @@ def test_a_range_of_padding_becomes_air(tmp_path: Path, phantom: Phantom) -> Non
     ],
 )
 def test_mixed_content_is_told_apart(tmp_path: Path, phantom: Phantom, fault: str, sizes: list[int]) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     listing = find_series([tmp_path])
     assert sorted(one.slices for one in listing.series) == sizes
     assert len({one.content for one in listing.series}) == len(sizes)
@@ -242,7 +243,7 @@ def test_mixed_content_is_told_apart(tmp_path: Path, phantom: Phantom, fault: st
 def test_a_damaged_slice_gives_its_error_and_the_others_their_pixels(
     tmp_path: Path, phantom: Phantom, fault: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     got = list(only(tmp_path).load().slices())
     errors = [one for one in got if isinstance(one, ScanError)]
     assert len(errors) == 1
@@ -255,7 +256,7 @@ def test_a_damaged_slice_gives_its_error_and_the_others_their_pixels(
 def test_an_unreadable_file_is_a_failure_and_the_others_go_on(
     tmp_path: Path, phantom: Phantom, fault: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, fault=fault)
+    write_faulty_dicom(phantom, tmp_path, fault=fault)
     listing = find_series([tmp_path])
     assert len(listing.failures) == 1
     assert [one.slices for one in listing.series] == [15]
@@ -293,7 +294,11 @@ def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path, phan
 def test_no_message_tells_who_the_patient_is(
     tmp_path: Path, phantom: Phantom, fault: str | None, recwarn: pytest.WarningsRecorder
 ) -> None:
-    paths = write_phantom_dicom(phantom, tmp_path, fault=fault, person=Person("Doe^Jane", "SECRET-7"))
+    person = Person("Doe^Jane", "SECRET-7")
+    if fault:
+        paths = write_faulty_dicom(phantom, tmp_path, fault, person=person)
+    else:
+        paths = write_phantom_dicom(phantom, tmp_path, person=person)
     for path in paths[:2]:  # pydicom warns of such UIDs and IDs, and quotes them
         path.write_bytes(
             path.read_bytes().replace(b"1.2.826", b"1.2.Z26").replace(b"SECRET-7", b"SECRET\x1b\xff")

@@ -235,8 +235,7 @@ class Form(StrEnum):
 
 @app.command(
     "volumes",
-    epilog="Examples:  groundglass data volumes -o phantoms --syntax jpeg-lossless   |   "
-    "groundglass data volumes -o phantoms --fault gantry-tilt",
+    epilog="Example: groundglass data volumes -o phantoms --syntax jpeg-lossless",
 )
 def volumes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -248,15 +247,11 @@ def volumes(
     syntax: Annotated[
         str, typer.Option(help="DICOM's transfer syntax: jpeg-lossless, rle ...; a wrong one lists all.")
     ] = "explicit-little",
-    fault: Annotated[
-        str | None,
-        typer.Option(help="What is wrong with classic DICOM: missing-slices ...; a wrong one lists all."),
-    ] = None,
 ) -> None:
-    """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes, and faults on demand."""
+    """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes."""
     from rich.progress import MofNCompleteColumn
 
-    from groundglass.phantom.write import write_phantom_volumes
+    from groundglass.phantom.volumes import write_phantom_volumes
 
     with _progress(MofNCompleteColumn()) as report:
         written = write_phantom_volumes(
@@ -267,7 +262,6 @@ def volumes(
             shape=(slices, 256, 256),
             form=form.value,
             syntax=syntax,
-            fault=fault,
             progress=partial(report, "phantoms"),
         )
     typer.echo(

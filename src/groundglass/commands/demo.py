@@ -48,7 +48,7 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
 def _volume(folder: Path, detector: Detector) -> Path:
     """Answer for a phantom that is written as a DICOM series; the report."""
     from groundglass.commands.predict_volumes import predict_volumes
-    from groundglass.phantom.write import write_phantom_volumes
+    from groundglass.phantom.volumes import write_phantom_volumes
     from groundglass.scan.find import find_series
 
     scans = write_phantom_volumes(folder, count=1, disease="covid", syntax="jpeg-lossless")

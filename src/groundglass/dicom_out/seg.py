@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 
 from groundglass.dicom_out import stamp as codes
-from groundglass.dicom_out.sources import Source, Sources, decimals, usual_orientation
+from groundglass.dicom_out.sources import SourceImage, Sources, decimals, usual_orientation
 from groundglass.dicom_out.stamp import Measured, ResultsError, Stamp, blank_image
 from groundglass.scan.volume import Origin
 from groundglass.segment.masks import LEFT, RIGHT
@@ -194,14 +194,14 @@ def _refer_to_sources(written: Segmentation, sources: Sources) -> list[tuple[int
     return frames
 
 
-def _series(series: str, images: Iterable[Source]) -> Dataset:
+def _series(series: str, images: Iterable[SourceImage]) -> Dataset:
     item = Dataset()
     item.SeriesInstanceUID = series
     item.ReferencedInstanceSequence = [_reference(one) for one in images if one.series == series]
     return item
 
 
-def _reference(source: Source) -> Dataset:
+def _reference(source: SourceImage) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.sop_class, source.sop_instance
     return item

@@ -235,7 +235,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """The image that one slice was read from.
 
     Attributes
@@ -282,7 +282,7 @@ class Sources:
         What was missing or faulty.
     """
 
-    slices: tuple[Source, ...]
+    slices: tuple[SourceImage, ...]
     person: Dataset
     study: str
     reference: str
@@ -371,7 +371,7 @@ def _refuse_mixture(where: Member, headers: list[Dataset]) -> None:
             )
 
 
-def _source(instance: Instance, header: Dataset, stamp: Stamp, doubts: list[str]) -> Source:
+def _source(instance: Instance, header: Dataset, stamp: Stamp, doubts: list[str]) -> SourceImage:
     meta = getattr(header, "file_meta", Dataset())
     sop_instance = (
         values.text(header, "SOPInstanceUID")
@@ -387,7 +387,7 @@ def _source(instance: Instance, header: Dataset, stamp: Stamp, doubts: list[str]
         doubts.append("a source image has no known SOPClassUID: it is referred to as CT Image Storage")
         sop_class = str(CTImageStorage)
     several = "PerFrameFunctionalGroupsSequence" in header
-    return Source(
+    return SourceImage(
         sop_class=sop_class,
         sop_instance=sop_instance,
         series=_uid(header, "SeriesInstanceUID", stamp, doubts, "a new one stands for it"),
@@ -436,7 +436,7 @@ def _group(header: Dataset, frame: int | None, sequence: str) -> Dataset:
     return own if len(own) else values.item(values.item(header, "SharedFunctionalGroupsSequence"), sequence)
 
 
-def _nowhere(slices: tuple[Source, ...], planes: list[Plane | None], references: set[str]) -> str:
+def _nowhere(slices: tuple[SourceImage, ...], planes: list[Plane | None], references: set[str]) -> str:
     if references == {""}:
         return "the source has no FrameOfReferenceUID, or none that is valid"
     if len(references) > 1:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from groundglass.phantom.geometry import (
     FAR,
+    AnatomyFrame,
     Field,
-    Frame,
     add_tube,
     along,
     at_heights,
@@ -180,7 +180,7 @@ class Chest:
         return labels
 
 
-def build_chest(frame: Frame, build: Build) -> Chest:
+def build_chest(frame: AnatomyFrame, build: Build) -> Chest:
     """Shape the chest of one person."""
     cavity = superellipse(frame.y, frame.x, at_heights(frame.z, CAVITY), WALL_POWER)
     body = _body(frame, build)
@@ -199,7 +199,7 @@ def build_chest(frame: Frame, build: Build) -> Chest:
     return Chest(body, cavity, heart, blood, gullet, airways, mediastinum, domes, lungs)
 
 
-def _body(frame: Frame, build: Build) -> Field:
+def _body(frame: AnatomyFrame, build: Build) -> Field:
     half_width, front, back = at_heights(frame.z, BODY)
     extra = np.float32(build.fat - 10)
     body = superellipse(frame.y, frame.x, (half_width + extra / 2, front - extra, back + extra / 2), 2.6)
@@ -210,7 +210,7 @@ def _body(frame: Frame, build: Build) -> Field:
     return body
 
 
-def _heart(frame: Frame, build: Build) -> Field:
+def _heart(frame: AnatomyFrame, build: Build) -> Field:
     """Ventricles, whose long axis points to the left, the front and the feet, and the atria behind them."""
     z, y, x = frame.z + 50, frame.y + 36, frame.x - np.float32(26 + build.shift)
     along = -0.42 * z - 0.52 * y + 0.74 * x
@@ -223,14 +223,14 @@ def _heart(frame: Frame, build: Build) -> Field:
     return union(ventricles, atria, 16)
 
 
-def _tubes(frame: Frame, paths: tuple[tuple[tuple[float, ...], ...], ...]) -> Field:
+def _tubes(frame: AnatomyFrame, paths: tuple[tuple[tuple[float, ...], ...], ...]) -> Field:
     field = np.full(frame.shape, FAR)
     for path in paths:
         add_tube(field, frame, np.array(path, dtype=np.float64), reach=14)
     return field
 
 
-def _mediastinum(frame: Frame, build: Build, heart: Field, tubes: Field) -> Field:
+def _mediastinum(frame: AnatomyFrame, build: Build, heart: Field, tubes: Field) -> Field:
     half_width, shift = at_heights(frame.z, CORE)
     # Narrow behind the breastbone, where the lungs nearly meet, and in front of the spine.
     front = np.clip((frame.y + 78) / 50, 0.16, 1)
@@ -242,13 +242,13 @@ def _mediastinum(frame: Frame, build: Build, heart: Field, tubes: Field) -> Fiel
     return union(union(field, heart - 3, 8), tubes - 2.5, 10)
 
 
-def _top(frame: Frame, sign: float) -> Field:
+def _top(frame: AnatomyFrame, sign: float) -> Field:
     """The dome of the pleura: as wide as the cavity from some way down, round at the top."""
     middle = np.float32(sign) * (np.float32(40) + np.clip((112 - frame.z) * np.float32(0.35), 0, 30))
     return ellipsoid(frame.z, frame.y - 12, frame.x - middle, (-30, 0, 0), (142, 125, 92))
 
 
-def _dome(frame: Frame, build: Build, side: int) -> Field:
+def _dome(frame: AnatomyFrame, build: Build, side: int) -> Field:
     """The room below one half of the diaphragm: a dome that falls towards the wall, deepest at the back."""
     x, y = frame.x - np.float32(62 * SIDES[side]), frame.y + 18
     away = np.square(x * np.float32(1 / 84)) + np.square(y * np.float32(1 / 98))
@@ -258,14 +258,14 @@ def _dome(frame: Frame, build: Build, side: int) -> Field:
     return np.float32(0.7) * (frame.z - top)
 
 
-def oblique_fissure(frame: Frame, side: int) -> Field:
+def oblique_fissure(frame: AnatomyFrame, side: int) -> Field:
     """Distance in mm above a lung's oblique fissure, which is high at the back and low at the front."""
     tilt, height = (0.85, -6.0) if side == RIGHT else (0.95, -2.0)
     wave = 3 * np.sin(frame.x / 17 + side)
     return (frame.z - np.float32(tilt) * frame.y - np.float32(height) - wave) / np.float32(np.hypot(1, tilt))
 
 
-def label_lobes(frame: Frame, lungs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def label_lobes(frame: AnatomyFrame, lungs: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Label the lobes: right upper 1, middle 2, lower 3; left upper 4, lower 5; 0 outside the lungs."""
     upper = {side: oblique_fissure(frame, side) > 0 for side in SIDES}
     right = np.where(upper[RIGHT], np.where(frame.z > 2, 1, 2), 3)
@@ -282,7 +282,7 @@ CORTEX_MM = 1.6
 CORTEX_HU, SPONGY_HU, CARTILAGE_HU, DISC_HU, CANAL_HU = 520.0, 210.0, 110.0, 85.0, 30.0
 
 
-def paint_skeleton(volume: Field, frame: Frame, chest: Chest, density: float) -> None:
+def paint_skeleton(volume: Field, frame: AnatomyFrame, chest: Chest, density: float) -> None:
     """Paint the bones into ``volume``, in HU; ``density`` scales bone around 1."""
     bone, cartilage = _ribs(frame)
     _add_girdle(bone, frame)
@@ -298,7 +298,7 @@ def _paint_bone(volume: Field, bone: Field, density: float) -> None:
     volume[inside] = np.where(bone[inside] > -CORTEX_MM, CORTEX_HU * density, SPONGY_HU * density)
 
 
-def _ribs(frame: Frame) -> tuple[Field, Field]:
+def _ribs(frame: AnatomyFrame) -> tuple[Field, Field]:
     bone, cartilage = np.full(frame.shape, FAR), np.full(frame.shape, FAR)
     for number in range(RIBS):
         for sign in SIDES.values():
@@ -334,7 +334,7 @@ def rib_path(number: int, sign: float) -> NDArray[np.float64]:
     return np.stack([z, y, sign * x, radius], axis=1)
 
 
-def _add_girdle(bone: Field, frame: Frame) -> None:
+def _add_girdle(bone: Field, frame: AnatomyFrame) -> None:
     """Collarbones: an S from the breastbone outwards, up and back, thicker towards the middle."""
     for sign in SIDES.values():
         path = [
@@ -347,7 +347,7 @@ def _add_girdle(bone: Field, frame: Frame) -> None:
         add_tube(bone, frame, np.array(path) * (1, 1, sign, 1), reach=0)
 
 
-def _breastbone(frame: Frame) -> Field:
+def _breastbone(frame: AnatomyFrame) -> Field:
     front = along(frame.z, CAVITY[:, 0], CAVITY[:, 2] - 7)
     half_width = along(frame.z, (-62, -50, 30, 50, 70, 84), (3, 13, 16, 20, 28, 24))
     y, x = (frame.y - front) / np.float32(6.5), frame.x / half_width
@@ -355,7 +355,7 @@ def _breastbone(frame: Frame) -> Field:
     return np.maximum(plate, np.maximum(frame.z - 84, -62 - frame.z))
 
 
-def _shoulder_blades(frame: Frame, chest: Chest) -> Field:
+def _shoulder_blades(frame: AnatomyFrame, chest: Chest) -> Field:
     """Thin plates that follow the wall at the back, wider towards the shoulder, and the ridge on them."""
     out = np.abs(frame.x)
     heights = (-5, 20, 90, 130)
@@ -367,7 +367,7 @@ def _shoulder_blades(frame: Frame, chest: Chest) -> Field:
     return np.maximum(plate, np.maximum(-5 - frame.z, chest.body + 4))
 
 
-def _paint_spine(volume: Field, frame: Frame, density: float) -> None:
+def _paint_spine(volume: Field, frame: AnatomyFrame, density: float) -> None:
     box = frame.box((-1e4, 15, -50), (1e4, 125, 50))
     z, y, x = frame.z[box[0]], frame.y[box] - SPINE_Y, frame.x[box]
     level = (z - FIRST_RIB_Z) / VERTEBRA_MM

@@ -1,4 +1,4 @@
-"""Writing a phantom as DICOM: a valid CT series of a person who does not exist, or one with a fault.
+"""Writing a phantom as DICOM: a valid CT series of a person who does not exist.
 
 This module loads pydicom and imagecodecs, so the package does not load it by itself.
 """
@@ -13,15 +13,14 @@ from groundglass.errors import GroundglassError
 from groundglass.files import write_bytes
 from groundglass.phantom.dicom_headers import (
     STORAGES,
-    Header,
     Person,
+    PhantomHeader,
     classic_images,
     enhanced_image,
     legacy_enhanced_image,
 )
 from groundglass.phantom.dicom_syntax import encode
-from groundglass.phantom.faults import FAULTS, Fault
-from groundglass.phantom.phantom import Phantom, Stack, phantom_stack
+from groundglass.phantom.phantom import Phantom, SliceStack, phantom_stack
 
 Form = Literal["classic", "enhanced", "legacy-enhanced"]
 Names = Literal["ordered", "reversed", "shuffled"]
@@ -41,7 +40,6 @@ def write_phantom_dicom(
     body_part: str = "CHEST",
     kernel: str = "B60f",
     seed: int = 0,
-    fault: str | None = None,
 ) -> list[Path]:
     """Write a phantom as a CT series, the same bytes for the same arguments.
 
@@ -73,9 +71,6 @@ def write_phantom_dicom(
         BodyPartExamined and ConvolutionKernel.
     seed
         Changes all UIDs and the order of shuffled names.
-    fault
-        What is wrong with it, one of :data:`groundglass.phantom.faults.FAULTS`; of the classic form only.
-
     Returns
     -------
     The files, from the feet to the head.
@@ -85,36 +80,59 @@ def write_phantom_dicom(
     GroundglassError
         If an argument is none of those there are, or a file cannot be written.
     """
-    chosen = _fault(fault, form)
+    header = series_header(
+        phantom,
+        person=person,
+        series=series,
+        storage=storage,
+        padding=padding,
+        body_part=body_part,
+        kernel=kernel,
+        seed=seed,
+    )
+    images = _images(phantom_stack(phantom), header, form)
+    files = encoded_files(images, syntax, names=names, series=series, seed=seed)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    return [folder / name for name in files]
+
+
+def series_header(
+    phantom: Phantom,
+    *,
+    person: Person | None = None,
+    series: int = 1,
+    storage: str = "unsigned",
+    padding: int | None = None,
+    body_part: str = "CHEST",
+    kernel: str = "B60f",
+    seed: int = 0,
+) -> PhantomHeader:
+    """What all images of a phantom's series have in common; arguments as :func:`write_phantom_dicom`.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no such storage.
+    """
     if storage not in STORAGES:
         raise GroundglassError(f"no storage is called {storage}: there are {', '.join(STORAGES)}")
     person = person or Person(f"Phantom^{phantom.seed:04d}", f"PHANTOM-{phantom.seed:04d}")
     key = f"phantom {phantom.seed} {phantom.lungs.shape} {seed}"
-    header = Header(person, series, STORAGES[storage], padding, key, body_part, kernel)
-    images = chosen.images(_images(chosen.stack(phantom_stack(phantom)), header, form))
+    return PhantomHeader(person, series, STORAGES[storage], padding, key, body_part, kernel)
+
+
+def encoded_files(
+    images: list[Dataset], syntax: str, *, names: Names = "ordered", series: int = 1, seed: int = 0
+) -> dict[str, bytes]:
+    """The DICOM files of images by file name, in the images' order; arguments as :func:`write_phantom_dicom`."""
     stems = _names(len(images), names, seed)
-    files = {
-        f"{series:03d}-{stem}.dcm": encode(image, chosen.syntax or syntax)
-        for stem, image in zip(stems, images, strict=True)
+    return {
+        f"{series:03d}-{stem}.dcm": encode(image, syntax) for stem, image in zip(stems, images, strict=True)
     }
-    paths = []
-    for name, content in chosen.files(files).items():
-        write_bytes(folder / name, content)
-        paths.append(folder / name)
-    return paths
 
 
-def _fault(name: str | None, form: Form) -> Fault:
-    if name is None:
-        return Fault("no fault")
-    if name not in FAULTS:
-        raise GroundglassError(f"no fault is called {name}: there are {', '.join(FAULTS)}")
-    if form != "classic":
-        raise GroundglassError(f"a fault can be had in the classic form, not in the form {form}")
-    return FAULTS[name]
-
-
-def _images(stack: Stack, header: Header, form: Form) -> list[Dataset]:
+def _images(stack: SliceStack, header: PhantomHeader, form: Form) -> list[Dataset]:
     if form == "classic":
         return classic_images(stack, header)
     if form == "enhanced":

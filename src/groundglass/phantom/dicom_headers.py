@@ -16,7 +16,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from groundglass.errors import GroundglassError
 from groundglass.phantom.dicom_syntax import file_meta
-from groundglass.phantom.phantom import Stack
+from groundglass.phantom.phantom import SliceStack
 from groundglass.scan.volume import Geometry
 
 DATE = "20200101"
@@ -69,7 +69,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Header:
+class PhantomHeader:
     """What the images of a series say beside their pixels.
 
     Attributes
@@ -114,7 +114,7 @@ def make(**values: Any) -> Dataset:
     return dataset
 
 
-def classic_images(stack: Stack, header: Header) -> list[Dataset]:
+def classic_images(stack: SliceStack, header: PhantomHeader) -> list[Dataset]:
     """CT images, one for each slice, in the stack's order; the first in InstanceNumber is the last in the stack.
 
     So InstanceNumber runs from head to feet, as with most scanners.
@@ -148,7 +148,11 @@ def classic_images(stack: Stack, header: Header) -> list[Dataset]:
 
 
 def _classic_image(
-    common: Dataset, header: Header, pixels: NDArray[np.generic], position: NDArray[np.float64], number: int
+    common: Dataset,
+    header: PhantomHeader,
+    pixels: NDArray[np.generic],
+    position: NDArray[np.float64],
+    number: int,
 ) -> Dataset:
     # A deep copy, since faults change single images.
     image = Dataset.from_json(common.to_json())
@@ -161,7 +165,7 @@ def _classic_image(
     return image
 
 
-def general(stack: Stack, header: Header) -> Dataset:
+def general(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """The patient, the study, the series, the frame of reference and the equipment (PS3.3 C.7)."""
     person = header.person
     return make(
@@ -198,7 +202,7 @@ def general(stack: Stack, header: Header) -> Dataset:
     )
 
 
-def image_pixel(stack: Stack, header: Header) -> Dataset:
+def image_pixel(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """How the pixels are laid out (PS3.3 C.7.6.3).
 
     Raises
@@ -225,7 +229,7 @@ def image_pixel(stack: Stack, header: Header) -> Dataset:
     return layout
 
 
-def stored_pixels(stack: Stack, header: Header) -> NDArray[np.integer[Any]]:
+def stored_pixels(stack: SliceStack, header: PhantomHeader) -> NDArray[np.integer[Any]]:
     """The stack's pixels as they are stored, int16 or uint16, with padding outside the round field of view."""
     pixels = header.storage.store(stack.hu)
     if header.padding is None:
@@ -260,7 +264,7 @@ def thickness(geometry: Geometry) -> float:
 MOMENT = DATE + TIME
 
 
-def enhanced_image(stack: Stack, header: Header) -> Dataset:
+def enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """The stack as one Enhanced CT image, its frames in the stack's order."""
     count = len(stack.hu)
     image = general(stack, header)
@@ -296,7 +300,7 @@ def enhanced_image(stack: Stack, header: Header) -> Dataset:
     return image
 
 
-def legacy_enhanced_image(stack: Stack, header: Header) -> Dataset:
+def legacy_enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """The stack as one Legacy Converted Enhanced CT image, made of its classic images by highdicom."""
     images = classic_images(stack, header)
     for image in images:
@@ -310,7 +314,7 @@ def legacy_enhanced_image(stack: Stack, header: Header) -> Dataset:
     )
 
 
-def _index_frames(image: Dataset, header: Header) -> None:
+def _index_frames(image: Dataset, header: PhantomHeader) -> None:
     organization = header.uid("dimensions", header.series)
     image.DimensionOrganizationSequence = _item(DimensionOrganizationUID=organization)
     image.DimensionIndexSequence = Sequence(
@@ -340,7 +344,7 @@ def _frame(number: int, position: NDArray[np.float64]) -> Dataset:
     )
 
 
-def _shared(stack: Stack, header: Header) -> Dataset:
+def _shared(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """What all frames have in common (PS3.3 C.7.6.16.2 and C.8.15.3)."""
     thick = numbers([thickness(stack.geometry)])[0]
     group = make(
@@ -363,7 +367,7 @@ def _shared(stack: Stack, header: Header) -> Dataset:
     return group
 
 
-def _ct_groups(stack: Stack, header: Header) -> Dataset:
+def _ct_groups(stack: SliceStack, header: PhantomHeader) -> Dataset:
     rows, columns = stack.hu.shape[1:]
     high, wide = (float(mm) for mm in pixel_spacing(stack.geometry))
     return make(

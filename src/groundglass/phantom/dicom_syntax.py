@@ -18,8 +18,8 @@ from groundglass.errors import GroundglassError
 IMPLEMENTATION = uids.generate_uid(entropy_srcs=["groundglass phantom"])
 JLS_ERROR = 2
 """Largest error of the near-lossless JPEG-LS, in stored values."""
-J2K_RATIO = 4
-"""By which the lossy JPEG 2000 compresses."""
+J2K_PSNR = 60
+"""Peak signal-to-noise ratio of the lossy JPEG 2000, in dB."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,19 @@ def _jpeg_lossless(predictor: int) -> Callable[[NDArray[Any], int], bytes]:
     return encode
 
 
+def _jpeg_2000(level: int | None) -> Callable[[NDArray[Any], int], bytes]:
+    """JPEG 2000 without loss, or up to a peak signal-to-noise ratio of ``level`` dB."""
+
+    def encode(pixels: NDArray[Any], bits: int) -> bytes:
+        return bytes(
+            imagecodecs.jpeg2k_encode(
+                pixels, level=level, codecformat="j2k", reversible=level is None, bitspersample=bits
+            )
+        )
+
+    return encode
+
+
 def _htj2k(pixels: NDArray[Any], bits: int) -> bytes:
     return bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
 
@@ -70,8 +83,8 @@ SYNTAXES = {
     "jpeg-lossless-any": Syntax(uids.JPEGLossless, frame=_jpeg_lossless(4)),
     "jpeg-ls": Syntax(uids.JPEGLSLossless),
     "jpeg-ls-near": Syntax(uids.JPEGLSNearLossless, options={"jls_error": JLS_ERROR}, method="ISO_14495_1"),
-    "jpeg-2000": Syntax(uids.JPEG2000Lossless),
-    "jpeg-2000-lossy": Syntax(uids.JPEG2000, options={"j2k_cr": [J2K_RATIO]}, method="ISO_15444_1"),
+    "jpeg-2000": Syntax(uids.JPEG2000Lossless, frame=_jpeg_2000(None)),
+    "jpeg-2000-lossy": Syntax(uids.JPEG2000, frame=_jpeg_2000(J2K_PSNR), method="ISO_15444_1"),
     "htj2k": Syntax(uids.HTJ2KLossless, frame=_htj2k),
     "rle": Syntax(uids.RLELossless),
 }
@@ -117,7 +130,8 @@ def file_meta(dataset: Dataset, uid: uids.UID) -> FileMetaDataset:
 def _encode_pixels(dataset: Dataset, syntax: Syntax) -> None:
     native = len(dataset.PixelData)
     if syntax.frame is not None:
-        dtype = np.dtype(f"<u{dataset.BitsAllocated // 8}")
+        kind = "i" if syntax.uid in uids.JPEG2000TransferSyntaxes[:2] and dataset.PixelRepresentation else "u"
+        dtype = np.dtype(f"<{kind}{dataset.BitsAllocated // 8}")
         frames = np.frombuffer(dataset.PixelData, dtype).reshape(-1, dataset.Rows, dataset.Columns)
         bits = dataset.BitsStored
         dataset.PixelData = encapsulate([syntax.frame(frame, bits) for frame in frames])

@@ -21,7 +21,7 @@ FAR = np.float32(1e3)
 
 
 @dataclass(frozen=True)
-class Frame:
+class AnatomyFrame:
     """The position of every voxel, in mm, in the frame that the anatomy is written in.
 
     The origin is the middle of the chest; ``z`` points to the head, ``y`` to the back, ``x`` to the patient's
@@ -46,7 +46,7 @@ class Frame:
     @classmethod
     def of(
         cls, shape: tuple[int, int, int], spacing: Point, scale: Point, rng: np.random.Generator
-    ) -> "Frame":
+    ) -> "AnatomyFrame":
         """Place the anatomy in the middle of a volume and bend it by a bend drawn from ``rng``."""
         z, y, x = (
             ((np.arange(n) - (n - 1) / 2) * step / size).astype(np.float32)
@@ -138,7 +138,7 @@ def intersection(first: Field, second: Field, rounding: float) -> Field:
 
 
 def add_tube(
-    field: Field, frame: Frame, path: NDArray[np.float64], reach: float = 4.0, tall: float = 1.0
+    field: Field, frame: AnatomyFrame, path: NDArray[np.float64], reach: float = 4.0, tall: float = 1.0
 ) -> None:
     """Unite ``field`` in place with a tube along a path.
 
@@ -163,7 +163,7 @@ def add_tube(
 
 
 def _cone(
-    frame: Frame,
+    frame: AnatomyFrame,
     box: Box,
     start: NDArray[np.float64],
     end: NDArray[np.float64],
@@ -178,7 +178,7 @@ def _cone(
     return np.sqrt((z - part * dz) ** 2 + (y - part * dy) ** 2 + (x - part * dx) ** 2) - (r0 + part * dr)
 
 
-def texture(rng: np.random.Generator, frame: Frame, grain: float) -> Field:
+def texture(rng: np.random.Generator, frame: AnatomyFrame, grain: float) -> Field:
     """Smooth random values of standard deviation about 1, with lumps of about ``grain`` mm."""
     counts = [int(n * step / grain) + 3 for n, step in zip(frame.shape, frame.spacing, strict=True)]
     values = rng.standard_normal(counts, dtype=np.float32)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from groundglass.errors import GroundglassError
 from groundglass.phantom.anatomy import HILUM, LEFT, RIGHT, Chest, label_lobes
-from groundglass.phantom.geometry import Box, Field, Frame, Point, texture
+from groundglass.phantom.geometry import AnatomyFrame, Box, Field, Point, texture
 
 Kind = Literal["ground glass", "consolidation", "lobar consolidation", "nodule", "emphysema"]
 Side = Literal["right", "left"]
@@ -201,7 +201,7 @@ class Opacity:
 class _Room:
     """The lungs as a lesion finds them; ``wall`` and ``depth`` are mm below the chest wall and any pleura."""
 
-    frame: Frame
+    frame: AnatomyFrame
     lobes: NDArray[np.uint8]
     wall: Field
     depth: Field
@@ -236,7 +236,11 @@ class _Style:
 
 
 def place_lesions(
-    frame: Frame, chest: Chest, lungs: NDArray[np.uint8], lesions: Sequence[Lesion], rng: np.random.Generator
+    frame: AnatomyFrame,
+    chest: Chest,
+    lungs: NDArray[np.uint8],
+    lesions: Sequence[Lesion],
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], list[Opacity], tuple[LesionRecord, ...]]:
     """Grow lesions, which never overlap.
 
@@ -324,7 +328,7 @@ def _start(room: _Room, lesion: Lesion, style: _Style, radius: float, rng: np.ra
     return int(at[0][pick]), int(at[1][pick]), int(at[2][pick])
 
 
-def _box_around(frame: Frame, voxel: Voxel, reach: float) -> Box:
+def _box_around(frame: AnatomyFrame, voxel: Voxel, reach: float) -> Box:
     low, high = [], []
     for index, n, step in zip(voxel, frame.shape, frame.spacing, strict=True):
         steps = n if np.isinf(reach) else int(np.ceil(reach / step))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from groundglass.errors import GroundglassError
 from groundglass.phantom.anatomy import Build, build_chest
-from groundglass.phantom.geometry import Frame, Point
+from groundglass.phantom.geometry import AnatomyFrame, Point
 from groundglass.phantom.lesions import Lesion, LesionRecord, place_lesions
 from groundglass.phantom.tissue import grow_trees, paint_body, paint_lungs, scan_volume
 from groundglass.scan.scan import Scan
@@ -95,7 +95,7 @@ def make_phantom(
     # A stream of its own for each part, so that a change of one leaves the others as they are.
     person, tissue, trees, places, noise = (np.random.default_rng((seed, part)) for part in range(1, 6))
     build = Build.draw(person)
-    frame = Frame.of(shape, spacing, build.scale, person)
+    frame = AnatomyFrame.of(shape, spacing, build.scale, person)
     chest = build_chest(frame, build)
     lungs = chest.lung_labels()
     mask, opacities, records = place_lesions(frame, chest, lungs, lesions, places)
@@ -137,7 +137,7 @@ AIR_HU = -1000
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class SliceStack:
     """Slices and where they lie.
 
     Attributes
@@ -154,11 +154,11 @@ class Stack:
     geometry: Geometry
     position: str = "HFS"
 
-    def keep(self, chosen: NDArray[np.intp]) -> "Stack":
+    def keep(self, chosen: NDArray[np.intp]) -> "SliceStack":
         """The slices of these numbers, in their order."""
         places = self.geometry
         geometry = Geometry(places.positions[chosen], places.row_step, places.column_step)
-        return Stack(self.hu[chosen], geometry, self.position)
+        return SliceStack(self.hu[chosen], geometry, self.position)
 
 
 def phantom_geometry(phantom: Phantom) -> Geometry:
@@ -171,12 +171,12 @@ def phantom_geometry(phantom: Phantom) -> Geometry:
     return Geometry(positions, np.array([0.0, spacing[1], 0.0]), np.array([spacing[2], 0.0, 0.0]))
 
 
-def phantom_stack(phantom: Phantom) -> Stack:
+def phantom_stack(phantom: Phantom) -> SliceStack:
     """A phantom as it is."""
-    return Stack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
+    return SliceStack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
 
 
-def recut(stack: Stack, geometry: Geometry, size: tuple[int, int], position: str = "HFS") -> Stack:
+def recut(stack: SliceStack, geometry: Geometry, size: tuple[int, int], position: str = "HFS") -> SliceStack:
     """Cut a stack anew, with linear interpolation and air around it.
 
     Parameters
@@ -201,4 +201,4 @@ def recut(stack: Stack, geometry: Geometry, size: tuple[int, int], position: str
     points = geometry.positions[:, None, None] + within - old.positions[0]
     indices = np.moveaxis(points @ np.linalg.inv(steps), -1, 0)
     hu = ndimage.map_coordinates(stack.hu.astype(np.float32), indices, order=1, cval=AIR_HU)
-    return Stack(np.rint(hu).astype(np.int16), geometry, position)
+    return SliceStack(np.rint(hu).astype(np.int16), geometry, position)

@@ -16,7 +16,7 @@ from groundglass.phantom.anatomy import (
     oblique_fissure,
     paint_skeleton,
 )
-from groundglass.phantom.geometry import FAR, Field, Frame, add_tube, along, ellipsoid, texture
+from groundglass.phantom.geometry import FAR, AnatomyFrame, Field, add_tube, along, ellipsoid, texture
 from groundglass.phantom.lesions import Opacity
 
 ARTERIES, VEINS, BRONCHI = 520, 400, 22
@@ -34,7 +34,7 @@ class Trees:
     air: Field
 
 
-def grow_trees(frame: Frame, chest: Chest, rng: np.random.Generator) -> Trees:
+def grow_trees(frame: AnatomyFrame, chest: Chest, rng: np.random.Generator) -> Trees:
     """Grow arteries, veins and bronchi from the hilum of each lung into it."""
     vessels, walls, air = (np.full(frame.shape, FAR) for _ in range(3))
     for side, sign in SIDES.items():
@@ -54,7 +54,7 @@ def grow_trees(frame: Frame, chest: Chest, rng: np.random.Generator) -> Trees:
 
 
 def _scatter(
-    frame: Frame, lung: Field, count: int, depth: float, rng: np.random.Generator
+    frame: AnatomyFrame, lung: Field, count: int, depth: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Draw points (z, y, x) that lie at least ``depth`` mm inside a lung, shape (at most count, 3)."""
     inside = np.flatnonzero(lung < -depth)
@@ -161,7 +161,7 @@ HU_RANGE = (-1024.0, 3071.0)
 """What a CT stores in 12 bits."""
 
 
-def paint_body(frame: Frame, chest: Chest, build: Build, rng: np.random.Generator) -> Field:
+def paint_body(frame: AnatomyFrame, chest: Chest, build: Build, rng: np.random.Generator) -> Field:
     """Everything but the lungs, in HU, float32."""
     volume = np.full(frame.shape, np.float32(AIR_HU))
     _paint_table(volume, frame)
@@ -185,7 +185,7 @@ def paint_body(frame: Frame, chest: Chest, build: Build, rng: np.random.Generato
 
 def paint_lungs(
     volume: Field,
-    frame: Frame,
+    frame: AnatomyFrame,
     lungs: NDArray[np.uint8],
     build: Build,
     trees: Trees,
@@ -243,7 +243,7 @@ def scan_volume(
     return np.clip(np.rint(seen), *HU_RANGE, dtype=np.float32)
 
 
-def _muscle(frame: Frame, chest: Chest, build: Build, lumps: Field) -> NDArray[np.bool_]:
+def _muscle(frame: AnatomyFrame, chest: Chest, build: Build, lumps: Field) -> NDArray[np.bool_]:
     """Muscle around the rib cage: pectorals, shoulder and back, with planes of fat between the layers."""
     out, y, wall = np.abs(frame.x), frame.y, chest.cavity
     high = along(frame.z, (-60, 40, 90), (0, 1, 1.2))
@@ -258,13 +258,13 @@ def _muscle(frame: Frame, chest: Chest, build: Build, lumps: Field) -> NDArray[n
     return muscle & ~(first & (out > 30)) & ~(second & (out > 20))
 
 
-def _paint_glands(volume: Field, frame: Frame, chest: Chest, lumps: Field) -> None:
+def _paint_glands(volume: Field, frame: AnatomyFrame, chest: Chest, lumps: Field) -> None:
     for x in (-72.0, 72.0):
         gland = ellipsoid(frame.z, frame.y, frame.x, (-14, -112, x), (32, 20, 30)) + 5 * lumps
         np.copyto(volume, np.float32(20), where=(gland < 0) & (chest.body < -6) & (chest.cavity > 18))
 
 
-def _paint_abdomen(volume: Field, frame: Frame, chest: Chest, lumps: Field) -> None:
+def _paint_abdomen(volume: Field, frame: AnatomyFrame, chest: Chest, lumps: Field) -> None:
     """Below the diaphragm: liver on the right, stomach with its bubble of air and spleen on the left, fat."""
     z, y, x = frame.z, frame.y, frame.x
     inside = chest.cavity < 0
@@ -284,7 +284,7 @@ def _paint_abdomen(volume: Field, frame: Frame, chest: Chest, lumps: Field) -> N
     np.copyto(volume, np.float32(AIR_HU + 20), where=room & (stomach < -3) & (x > 0) & (y < -34))
 
 
-def _paint_table(volume: Field, frame: Frame) -> None:
+def _paint_table(volume: Field, frame: AnatomyFrame) -> None:
     """The curved couch: a thin shell with foam inside."""
     sag = frame.y - np.float32(133) + (frame.x / 38) ** 2
     shell = np.abs(np.abs(sag - 12) - 12) < 1.2

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_faults.headers import Images
 from groundglass.phantom.dicom_headers import outside_view
-from groundglass.phantom.faults.headers import Images
 
 PADDING_HU = (-3024, -2500, -2000)
 EIGHT_BIT_STEP_HU = 16

@@ -7,9 +7,9 @@ import pydicom.uid as uids
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicom_faults.headers import Images, setting, without
+from dicom_faults.pixels import hounsfield, put_pixels
 from groundglass.phantom.dicom_headers import make, numbers, outside_view
-from groundglass.phantom.faults.headers import Images, setting, without
-from groundglass.phantom.faults.pixels import hounsfield, put_pixels
 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "PixelSpacing")
 RESCALE = ("RescaleIntercept", "RescaleSlope", "RescaleType")

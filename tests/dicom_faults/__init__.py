@@ -5,13 +5,19 @@ Not all are mistakes: a prone patient or a padded field of view is sound, and a 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
 
-from groundglass.phantom.faults import cutting, files, headers, objects, pixels
-from groundglass.phantom.faults.headers import setting, with_text, without
-from groundglass.phantom.phantom import Stack
+from dicom_faults import cutting, files, headers, objects, pixels
+from dicom_faults.headers import setting, with_text, without
+from groundglass.errors import GroundglassError
+from groundglass.files import write_bytes
+from groundglass.phantom import Phantom
+from groundglass.phantom.dicom import encoded_files, series_header
+from groundglass.phantom.dicom_headers import Person, classic_images
+from groundglass.phantom.phantom import SliceStack, phantom_stack
 
 Kind = TypeVar("Kind")
 
@@ -39,7 +45,7 @@ class Fault:
     """
 
     title: str
-    stack: Callable[[Stack], Stack] = _as_it_is
+    stack: Callable[[SliceStack], SliceStack] = _as_it_is
     images: Callable[[list[Dataset]], list[Dataset]] = _as_it_is
     files: Callable[[dict[str, bytes]], dict[str, bytes]] = _as_it_is
     syntax: str = ""
@@ -194,3 +200,24 @@ FILES = {
 
 FAULTS = {**LYING, **HEADERS, **PIXELS, **OBJECTS, **FILES}
 """All of them."""
+
+
+def write_faulty_dicom(
+    phantom: Phantom,
+    folder: Path,
+    fault: str,
+    *,
+    storage: str = "unsigned",
+    person: Person | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a phantom as a classic CT series with a fault, one of FAULTS; arguments as write_phantom_dicom."""
+    if fault not in FAULTS:
+        raise GroundglassError(f"no fault is called {fault}: there are {', '.join(FAULTS)}")
+    chosen = FAULTS[fault]
+    header = series_header(phantom, person=person, storage=storage, seed=seed)
+    images = chosen.images(classic_images(chosen.stack(phantom_stack(phantom)), header))
+    files = chosen.files(encoded_files(images, chosen.syntax or "explicit-little", seed=seed))
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    return [folder / name for name in files]
