@@ -1,20 +1,20 @@
-"""Headers: what one DICOM file says of itself and its frames, read without its pixels."""
+"""Headers: what a DICOM file states about itself and its frames, read without the pixels."""
 
 import io
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import pydicom
 from pydicom import Dataset, config
-from pydicom.datadict import tag_for_keyword
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -30,7 +30,6 @@ from groundglass.scan.dicom import frame as values
 from groundglass.scan.dicom.frame import DicomFrame, Encoding, ImageHeader, PixelExtent, measure
 from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
 
-_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _DISTINGUISHING = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
@@ -43,21 +42,29 @@ _DISTINGUISHING = (
     "ReconstructionDiameter",
     "SeriesTime",
 )
-_TAGS = """
+_KEYWORDS = """
     ImageType SOPClassUID SOPInstanceUID Modality PatientID BodyPartExamined PatientPosition StudyInstanceUID
     SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
     SliceThickness SpacingBetweenSlices SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
     PixelSpacing BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
     RescaleIntercept RescaleSlope RescaleType LossyImageCompression ExtendedOffsetTable
     ExtendedOffsetTableLengths DirectoryRecordSequence
+    SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """
-_ALL_TAGS = [*dict.fromkeys([*_TAGS.split(), *_DISTINGUISHING, *_FRAMES])]
-_TAG_NUMBERS = [tag for keyword in _ALL_TAGS if (tag := tag_for_keyword(keyword)) is not None]
+_CONTENT = "FrameContentSequence"
+_ENHANCED_DISTINGUISHING = (
+    (_CONTENT, "FrameAcquisitionNumber"),
+    (_CONTENT, "TemporalPositionIndex"),
+    ("CTReconstructionSequence", "ConvolutionKernel"),
+    ("CTImageFrameTypeSequence", "FrameType"),
+)
+_TAGS: list[BaseTag | int] = [
+    Tag(keyword) for keyword in dict.fromkeys((*_KEYWORDS.split(), *_DISTINGUISHING))
+]
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _lock = threading.Lock()
-CT_CLASSES = frozenset(
-    map(str, (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage))
-)
+CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+T = TypeVar("T")
 _DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
 
 
@@ -103,29 +110,7 @@ def read_header(found: Found) -> list[DicomFrame]:
         study=values.text(dataset, "StudyInstanceUID"),
         series=values.text(dataset, "SeriesInstanceUID"),
     )
-    if "PerFrameFunctionalGroupsSequence" in dataset:
-        return enhanced_frames(dataset, header)
-    return [classic_frame(dataset, header)]
-
-
-def classic_frame(dataset: Dataset, header: ImageHeader) -> DicomFrame:
-    """The one image of a file whose position and rescale stand in the dataset itself."""
-    return DicomFrame(
-        header=header,
-        index=0,
-        position=values.numbers(dataset, "ImagePositionPatient", 3),
-        orientation=values.numbers(dataset, "ImageOrientationPatient", 6),
-        spacing=values.numbers(dataset, "PixelSpacing", 2),
-        slope=values.rescale(dataset, "RescaleSlope"),
-        intercept=values.rescale(dataset, "RescaleIntercept"),
-        location=values.number(dataset, "SliceLocation"),
-        instance=values.number(dataset, "InstanceNumber"),
-        gap=values.number(dataset, "SpacingBetweenSlices"),
-        thickness=values.number(dataset, "SliceThickness"),
-        stack="",
-        kernel=values.text(dataset, "ConvolutionKernel"),
-        marks=tuple(values.text(dataset, keyword) for keyword in _DISTINGUISHING),
-    )
+    return _frames(dataset, header)
 
 
 def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
@@ -151,22 +136,17 @@ def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
     return io.BytesIO(dataset), True
 
 
-def read_dataset_of(found: Found) -> Dataset:
-    """The elements that this package uses, of a file without its pixels; raises ScanError as read_header does."""
-    return _read(found)[0]
-
-
-def kept(found: Found) -> bytes:
-    """What :func:`open_dicom` opens, all of it, of which the last file's is kept in memory.
+def whole_file(found: Found) -> bytes:
+    """All that :func:`open_dicom` gives; the last file is kept in memory.
 
     For the many frames of one file in a ZIP or of a deflated one, which cannot be reached one at a time.
     """
     with _lock:
-        return _kept(found)
+        return _whole_file(found)
 
 
 @lru_cache(maxsize=1)
-def _kept(found: Found) -> bytes:
+def _whole_file(found: Found) -> bytes:
     with open_dicom(found)[0] as stream:
         return stream.read()
 
@@ -196,10 +176,10 @@ def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool
             is_implicit_VR=False,
             is_little_endian=True,
             stop_when=_at_pixels,
-            specific_tags=_TAG_NUMBERS,
+            specific_tags=_TAGS,
         )
         return dataset, str(DeflatedExplicitVRLittleEndian), False, True
-    read = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_ALL_TAGS))
+    read = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=[*_TAGS])
     syntax = str(read.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
     implicit, little = map(bool, read.original_encoding)
     native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -232,65 +212,65 @@ def _encoding(dataset: Dataset, syntax: str, extent: PixelExtent | None) -> Enco
     )
 
 
-T = TypeVar("T")
+@dataclass(frozen=True)
+class _Source:
+    """Where a frame's values are: in its own functional groups, else the shared ones, else the dataset."""
+
+    dataset: Dataset
+    groups: tuple[Dataset, ...] = ()
+
+    def get(self, read: Callable[[Dataset, str], T], sequence: str, keyword: str) -> T:
+        """What ``read`` makes of a value, which lies in ``sequence`` where there are groups."""
+        places = [values.item(group, sequence) for group in self.groups] or [self.dataset]
+        *own, last = [read(place, keyword) for place in places]
+        return next((value for value in own if value not in (None, "", ())), last)
 
 
-def enhanced_frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
-    """The frames of an enhanced image (PS3.3 C.7.6.16), as their functional groups describe them.
-
-    A group may stand once for all frames, in the shared groups, or in each frame's own, which wins.
+def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
+    """The frames of a file, of an enhanced image (PS3.3 C.7.6.16) as its functional groups describe them.
 
     Raises
     ------
     ScanError
-        If the number of frames is not that of their groups.
+        If the number of an enhanced image's frames is not that of their groups.
     """
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
+        marks = [("", keyword) for keyword in _DISTINGUISHING]
+        return [_frame(header, 0, _Source(dataset), "InstanceNumber", marks)]
     shared = values.item(dataset, "SharedFunctionalGroupsSequence")
     own = values.items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(own) != header.encoding.frames:
         problem = f"its header claims {header.encoding.frames} frames and describes {len(own)}"
         raise ScanError(str(header.found.member), problem, "it is damaged: get a new copy")
-    return [_frame(header, index, _Groups(group, shared)) for index, group in enumerate(own)]
+    sources = [_Source(Dataset(), (group, shared)) for group in own]
+    return [
+        _frame(header, index, source, "InStackPositionNumber", _ENHANCED_DISTINGUISHING)
+        for index, source in enumerate(sources)
+    ]
 
 
-class _Groups:
-    """Looks a value up in a frame's own functional groups, then in the shared ones."""
-
-    def __init__(self, own: Dataset, shared: Dataset) -> None:
-        self._both = (own, shared)
-
-    def get(self, read: Callable[[Dataset, str], T], sequence: str, keyword: str) -> T:
-        own, shared = (read(values.item(group, sequence), keyword) for group in self._both)
-        return own if own not in (None, "", ()) else shared
-
-
-def _frame(header: ImageHeader, index: int, groups: _Groups) -> DicomFrame:
-    def numbers(count: int) -> Callable[[Dataset, str], tuple[float, ...] | None]:
-        return lambda item, keyword: values.numbers(item, keyword, count)
-
+def _frame(
+    header: ImageHeader, index: int, source: _Source, instance: str, marks: Iterable[tuple[str, str]]
+) -> DicomFrame:
+    get = source.get
     rescale = "PixelValueTransformationSequence"
-    content = "FrameContentSequence"
-    kernel = groups.get(values.text, "CTReconstructionSequence", "ConvolutionKernel")
     return DicomFrame(
         header=header,
         index=index,
-        position=groups.get(numbers(3), "PlanePositionSequence", "ImagePositionPatient"),
-        orientation=groups.get(numbers(6), "PlaneOrientationSequence", "ImageOrientationPatient"),
-        spacing=groups.get(numbers(2), "PixelMeasuresSequence", "PixelSpacing"),
-        slope=groups.get(values.rescale, rescale, "RescaleSlope"),
-        intercept=groups.get(values.rescale, rescale, "RescaleIntercept"),
-        location=None,
-        instance=groups.get(values.number, content, "InStackPositionNumber"),
-        gap=groups.get(values.number, "PixelMeasuresSequence", "SpacingBetweenSlices"),
-        thickness=groups.get(values.number, "PixelMeasuresSequence", "SliceThickness"),
-        stack=groups.get(values.text, content, "StackID"),
-        kernel=kernel,
-        marks=(
-            groups.get(values.text, content, "FrameAcquisitionNumber"),
-            groups.get(values.text, content, "TemporalPositionIndex"),
-            kernel,
-            groups.get(values.text, "CTImageFrameTypeSequence", "FrameType"),
+        position=get(partial(values.numbers, count=3), "PlanePositionSequence", "ImagePositionPatient"),
+        orientation=get(
+            partial(values.numbers, count=6), "PlaneOrientationSequence", "ImageOrientationPatient"
         ),
+        spacing=get(partial(values.numbers, count=2), "PixelMeasuresSequence", "PixelSpacing"),
+        slope=get(values.rescale, rescale, "RescaleSlope"),
+        intercept=get(values.rescale, rescale, "RescaleIntercept"),
+        location=values.number(source.dataset, "SliceLocation"),
+        instance=get(values.number, _CONTENT, instance),
+        gap=get(values.number, "PixelMeasuresSequence", "SpacingBetweenSlices"),
+        thickness=get(values.number, "PixelMeasuresSequence", "SliceThickness"),
+        stack=get(values.text, _CONTENT, "StackID"),
+        kernel=get(values.text, "CTReconstructionSequence", "ConvolutionKernel"),
+        marks=tuple(get(values.text, sequence, keyword) for sequence, keyword in marks),
     )
 
 
@@ -307,7 +287,7 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
     ScanError
         If it cannot be read, or names no file.
     """
-    records = values.items(read_dataset_of(found(path)), "DirectoryRecordSequence")
+    records = values.items(_read(found(path))[0], "DirectoryRecordSequence")
     names = [name for record in records if (name := values.texts(record, "ReferencedFileID"))]
     if not names:
         raise ScanError(path, "this DICOMDIR names no file", "name the folder of the DICOM files instead")

@@ -11,7 +11,7 @@ from groundglass.errors import ScanError
 from groundglass.scan.dicom.checks import NO_RESCALE, NO_RESCALE_READ, Problem, problem, states_hu, warnings
 from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.headers import read_header
-from groundglass.scan.dicom.pixels import SliceReader, guess_intercept
+from groundglass.scan.dicom.pixels import guess_intercept, slice_hu
 from groundglass.scan.dicom.stacking import SliceStack, stack, stacks
 from groundglass.scan.members import Found, chunks
 from groundglass.scan.volume import Series, Volume
@@ -125,7 +125,7 @@ def _load(frames: list[DicomFrame], stacked: SliceStack, found: Problem, togethe
         is_hu=True,
         scan_id=f"series-{first.number}" if first.number.isascii() and first.number.isdigit() else "ct",
         source=source,
-        read=SliceReader(stacked.frames, stacked.origin, intercept),
+        read=partial(slice_hu, stacked.frames, stacked.origin, intercept),
         geometry=stacked.geometry,
         warnings=said,
         origin=stacked.origin,
