@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from groundglass.cli.app import app, main
-from groundglass.commands.members import Protocol
+from groundglass.commands.system_runs import Protocol
 from groundglass.errors import GroundglassError
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")

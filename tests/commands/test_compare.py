@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from sklearn.metrics import roc_auc_score
 
 from groundglass.bundle.evaluation import METRICS
-from groundglass.commands.compare import Outcome, compare_systems
-from groundglass.commands.members import Protocol
+from groundglass.commands.compare import ComparisonResult, compare_systems
+from groundglass.commands.system_runs import Protocol
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.comparison import ENSEMBLE
@@ -42,7 +42,7 @@ class Done:
     protocol: Protocol
     folder: Path
     elsewhere: Path
-    outcome: Outcome
+    outcome: ComparisonResult
     told: list[str]
 
 
@@ -99,15 +99,17 @@ def trained_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the datasets that are answered from here on."""
-    from groundglass.commands import members
+    from groundglass.commands import system_runs
 
     names: list[str] = []
-    real = members.predict_rows
-    monkeypatch.setattr(members, "predict_rows", lambda *given: names.append(given[3]) or real(*given))
+    real = system_runs.predict_rows
+    monkeypatch.setattr(system_runs, "predict_rows", lambda *given: names.append(given[3]) or real(*given))
     return names
 
 
-def again(which: Done, items: Sequence[Path] | None = None, external: Sequence[Path] = ()) -> Outcome:
+def again(
+    which: Done, items: Sequence[Path] | None = None, external: Sequence[Path] = ()
+) -> ComparisonResult:
     return compare_systems(
         which.items if items is None else items,
         which.protocol,

@@ -20,7 +20,7 @@ from groundglass.bundle.evaluation import Estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detector
 from groundglass.commands.honest import card_of_predictions, external_aucs
-from groundglass.commands.judge import evaluate_file
+from groundglass.commands.prediction_report import evaluate_file
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector

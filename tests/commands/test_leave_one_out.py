@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from groundglass.commands.evaluate import choose_rows
-from groundglass.commands.leave_one_out import SourcesJudged, leave_one_source_out
-from groundglass.commands.members import make_protocol
+from groundglass.commands.leave_one_out import LeaveOneOutResult, leave_one_source_out
+from groundglass.commands.system_runs import make_protocol
 from groundglass.commands.train import train
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
@@ -54,12 +54,12 @@ def changes(sites: Path) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def judged(
     recipe_file: Path, changes: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[SourcesJudged, Path]:
+) -> tuple[LeaveOneOutResult, Path]:
     folder = tmp_path_factory.mktemp("judged")
     return leave_one_source_out(recipe_file, changes, folder, lungs=False, tell=lambda line: None)
 
 
-def test_every_source_is_answered_by_who_never_saw_it(judged: tuple[SourcesJudged, Path]) -> None:
+def test_every_source_is_answered_by_who_never_saw_it(judged: tuple[LeaveOneOutResult, Path]) -> None:
     _, folder = judged
     for source, name in (("north", "north"), ("south", "south"), ("east/1", "east%2F1")):
         manifest = pd.read_csv(folder / name / "manifest.csv")
@@ -71,14 +71,14 @@ def test_every_source_is_answered_by_who_never_saw_it(judged: tuple[SourcesJudge
         assert json.loads((folder / name / "left-out" / "metrics.json").read_text())["external"]
 
 
-def test_all_answers_are_pooled_with_their_source(judged: tuple[SourcesJudged, Path]) -> None:
+def test_all_answers_are_pooled_with_their_source(judged: tuple[LeaveOneOutResult, Path]) -> None:
     _, folder = judged
     pooled = read_predictions(folder / "predictions.csv")
     assert pooled["source"].value_counts().to_dict() == {"north": 16, "south": 16, "east/1": 8}
     assert pooled["path"].is_unique
 
 
-def test_figures_are_by_source_and_their_mean(judged: tuple[SourcesJudged, Path]) -> None:
+def test_figures_are_by_source_and_their_mean(judged: tuple[LeaveOneOutResult, Path]) -> None:
     found, folder = judged
     document = json.loads((folder / "leave_one_source_out.json").read_text())
     assert [one["source"] for one in document["sources"]] == ["east/1", "north", "south"]
@@ -94,13 +94,13 @@ def test_figures_are_by_source_and_their_mean(judged: tuple[SourcesJudged, Path]
     assert "(of 2)" in found.table().rows[-1][3]
 
 
-def test_the_coverage_is_shown_where_not_all_is_answered(judged: tuple[SourcesJudged, Path]) -> None:
+def test_the_coverage_is_shown_where_not_all_is_answered(judged: tuple[LeaveOneOutResult, Path]) -> None:
     found, _ = judged
     assert "Coverage" not in found.table().header
     first, *others = found.each
     metrics = first.evaluation.metrics
     part = metrics | {"coverage": metrics["coverage"].model_copy(update={"value": 0.75})}
-    unsure = SourcesJudged(
+    unsure = LeaveOneOutResult(
         found.recipe,
         (
             type(first)(
@@ -113,7 +113,7 @@ def test_the_coverage_is_shown_where_not_all_is_answered(judged: tuple[SourcesJu
     assert [row[table.header.index("Coverage")] for row in table.rows] == ["0.75", "1.00", "1.00", "0.92"]
 
 
-def test_the_pages_that_the_report_leads_to_are_there(judged: tuple[SourcesJudged, Path]) -> None:
+def test_the_pages_that_the_report_leads_to_are_there(judged: tuple[LeaveOneOutResult, Path]) -> None:
     from urllib.parse import unquote
 
     _, folder = judged
@@ -123,7 +123,7 @@ def test_the_pages_that_the_report_leads_to_are_there(judged: tuple[SourcesJudge
 
 
 def test_what_was_trained_is_not_trained_again(
-    judged: tuple[SourcesJudged, Path], recipe_file: Path, changes: tuple[str, ...]
+    judged: tuple[LeaveOneOutResult, Path], recipe_file: Path, changes: tuple[str, ...]
 ) -> None:
     """One run was finished, another was stopped before its first epoch."""
     before, folder = judged
@@ -143,7 +143,7 @@ def test_what_was_trained_is_not_trained_again(
 
 
 def test_a_source_left_out_is_the_bundles_external_test(
-    judged: tuple[SourcesJudged, Path], sites: Path
+    judged: tuple[LeaveOneOutResult, Path], sites: Path
 ) -> None:
     bundle = Bundle.load(judged[1] / "north")
     labelled = choose_rows(bundle, str(sites), None)

@@ -236,8 +236,8 @@ def test_other_labels_are_judged_as_far_as_they_go(
     assert ("classes" in metrics) == judged
     assert ("Each class against the rest" in (tmp_path / "out" / "report.html").read_text()) == judged
     if judged:
-        assert outcome.judgement.classes is not None
-        assert outcome.judgement.classes.metrics["macro_auc"].value == pytest.approx(
+        assert outcome.evaluated.classes is not None
+        assert outcome.evaluated.classes.metrics["macro_auc"].value == pytest.approx(
             by_scikit_learn(predictions)["macro_auc"]
         )
 
@@ -250,8 +250,8 @@ def test_a_slice_that_is_refused_has_no_answer(trained: Run, folder: Path, tmp_p
     refused = predictions["verdict"] == NOT_A_CHEST_CT
     assert refused.any()
     np.testing.assert_allclose(predictions[COLUMNS].sum(axis=1), 1, atol=3e-6)
-    assert outcome.judgement.classes is not None
-    assert np.sum(outcome.judgement.classes.confusion) == (~refused).sum()
+    assert outcome.evaluated.classes is not None
+    assert np.sum(outcome.evaluated.classes.confusion) == (~refused).sum()
 
 
 def test_predict_names_the_classes(detector: Detector, folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
     from groundglass.audit.honest import HonestCard
-    from groundglass.commands.judge import Judgement
+    from groundglass.commands.prediction_report import EvaluatedPredictions
 
 app = typer.Typer(
     name="groundglass",
@@ -38,17 +38,17 @@ app.add_typer(cli_data.app, name="data")
 cli_predict.register(app)
 
 
-def _print_judgement(judgement: "Judgement", card: "HonestCard", folder: Path) -> None:
-    for result in filter(None, (judgement.slices, judgement.patients)):
+def _print_evaluated(evaluated: "EvaluatedPredictions", card: "HonestCard", folder: Path) -> None:
+    for result in filter(None, (evaluated.slices, evaluated.patients)):
         rows = result.rows()
         title = f"Per {result.unit} ({result.count}), positive class covid"
         table(title, ("figure", "value (95% interval)"), rows)
         for note in result.notes:
             say(f"note: {note}")
-    if judgement.classes is not None:
-        for shown in judgement.tables()[1:]:
+    if evaluated.classes is not None:
+        for shown in evaluated.tables()[1:]:
             table(shown.title, shown.header, [tuple(row) for row in shown.rows])
-        for note in judgement.classes.notes:
+        for note in evaluated.classes.notes:
             say(f"note: {note}")
     table(f"How far the AUC can be believed: grade {card.grade}", ("item", "what is known"), card.rows())
     for reason in card.reasons:
@@ -144,7 +144,7 @@ def evaluate(
     from groundglass.bundle.store import kind_of_bundle
     from groundglass.commands.evaluate import choose_rows, evaluate_detector, kind_of
     from groundglass.commands.evaluate_segmenter import evaluate_segmenter
-    from groundglass.commands.judge import evaluate_file
+    from groundglass.commands.prediction_report import evaluate_file
     from groundglass.detect.detector import Detector
     from groundglass.segment.segmenter import Segmenter
 
@@ -152,7 +152,7 @@ def evaluate(
         if not detector.lower().endswith(".csv"):
             raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
         folder = output or Path("evaluations") / Path(detector).stem
-        _print_judgement(*evaluate_file(Path(detector), folder), folder)
+        _print_evaluated(*evaluate_file(Path(detector), folder), folder)
         return
     segments = kind_of_bundle(detector) == "segmenter"
     opened = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
@@ -169,7 +169,7 @@ def evaluate(
         typer.echo(f"Report: {folder / 'report.html'}")
         return
     outcome = evaluate_detector(opened, labelled, folder, record=record)
-    _print_judgement(outcome.judgement, outcome.card, folder)
+    _print_evaluated(outcome.evaluated, outcome.card, folder)
     end(outcome.failures, any_read=True)
 
 

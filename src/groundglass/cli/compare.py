@@ -56,7 +56,7 @@ def compare(
     Trained runs are kept below the output folder and not trained again; a stopped comparison goes on where it was.
     """
     from groundglass.commands.compare import compare_systems
-    from groundglass.commands.members import make_protocol
+    from groundglass.commands.system_runs import make_protocol
     from groundglass.evaluate.comparison_report import comparison_table, headline
 
     changes = tuple(change or ())

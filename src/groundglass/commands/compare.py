@@ -8,9 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from groundglass.bundle.store import GRAPH
-from groundglass.commands.compare_report import write_comparison
-from groundglass.commands.compared import TIMED_ROUNDS, TIMED_SLICES, Cost, Judged, Outcome
-from groundglass.commands.members import Entrant, Protocol, answers, entrants
+from groundglass.commands.compare_report import (
+    TIMED_ROUNDS,
+    TIMED_SLICES,
+    ComparisonResult,
+    Cost,
+    SystemsOnDataset,
+    write_comparison,
+)
+from groundglass.commands.system_runs import Protocol, TrainedSystem, answers, trained_systems
 from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
 from groundglass.detect.bundle import Bundle
@@ -28,7 +34,7 @@ def compare_systems(
     *,
     external: Sequence[str] = (),
     tell: Callable[[str], None] = print,
-) -> Outcome:
+) -> ComparisonResult:
     """Train what is not trained yet, let all answer the same slices, and write the comparison.
 
     Parameters
@@ -58,12 +64,12 @@ def compare_systems(
         (_name_of(protocol.dataset), part, common),
         *((name, "all", rows) for name, rows in others.items()),
     ]
-    found = entrants(items, protocol, folder / "runs", [(part, rows) for _, part, rows in parts], tell)
+    found = trained_systems(items, protocol, folder / "runs", [(part, rows) for _, part, rows in parts], tell)
     judged = []
     for name, part, rows in parts:
         tell(f"Answering {len(rows)} slices of {name}.")
         judged.append(_judge(found, name, part, rows, folder))
-    outcome = Outcome(protocol, found, judged, _cost(found, common))
+    outcome = ComparisonResult(protocol, found, judged, _cost(found, common))
     write_comparison(outcome, folder)
     return outcome
 
@@ -105,34 +111,36 @@ def _check_classes(dataset: str, rows: pd.DataFrame) -> None:
         )
 
 
-def _judge(found: Sequence[Entrant], name: str, part: str, rows: pd.DataFrame, folder: Path) -> Judged:
+def _judge(
+    found: Sequence[TrainedSystem], name: str, part: str, rows: pd.DataFrame, folder: Path
+) -> SystemsOnDataset:
     systems = [
         System(
-            entrant.name,
-            tuple(answers(run, rows, folder / "answers", name) for run in entrant.runs),
-            tuple(Bundle.load(run.folder).facts.threshold for run in entrant.runs),
+            system.name,
+            tuple(answers(run, rows, folder / "answers", name) for run in system.runs),
+            tuple(Bundle.load(run.folder).facts.threshold for run in system.runs),
         )
-        for entrant in found
+        for system in found
     ]
-    return Judged(name, part, systems, compare(systems))
+    return SystemsOnDataset(name, part, systems, compare(systems))
 
 
-def _cost(found: Sequence[Entrant], rows: pd.DataFrame) -> dict[str, Cost]:
-    speeds = _speeds({entrant.name: entrant.runs[0].folder for entrant in found}, rows)
+def _cost(found: Sequence[TrainedSystem], rows: pd.DataFrame) -> dict[str, Cost]:
+    speeds = _speeds({system.name: system.runs[0].folder for system in found}, rows)
     return {
-        entrant.name: Cost(
-            parameters=entrant.runs[0].facts().get("parameters"),
-            megabytes=(entrant.runs[0].bundle_folder / GRAPH).stat().st_size / 1e6,
-            training_seconds=_seconds(entrant),
-            slices_per_second=speeds[entrant.name],
+        system.name: Cost(
+            parameters=system.runs[0].facts().get("parameters"),
+            megabytes=(system.runs[0].bundle_folder / GRAPH).stat().st_size / 1e6,
+            training_seconds=_seconds(system),
+            slices_per_second=speeds[system.name],
         )
-        for entrant in found
+        for system in found
     }
 
 
-def _seconds(entrant: Entrant) -> float | None:
+def _seconds(system: TrainedSystem) -> float | None:
     """The mean time that a member took to train."""
-    known = [seconds for run in entrant.runs if (seconds := run.facts().get("seconds")) is not None]
+    known = [seconds for run in system.runs if (seconds := run.facts().get("seconds")) is not None]
     return statistics.mean(known) if known else None
 
 

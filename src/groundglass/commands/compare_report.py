@@ -1,16 +1,17 @@
-"""A comparison as a page, as Markdown, as CSV and as figures."""
+"""The result of a comparison, and writing it as an HTML page, Markdown, CSV and figures."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands.cards import slice_cards
-from groundglass.commands.compared import TIMED_ROUNDS, TIMED_SLICES, Cost, Judged, Outcome
+from groundglass.commands.system_runs import Protocol, TrainedSystem
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.evaluate.comparison import Comparison
+from groundglass.evaluate.comparison import Comparison, System
 from groundglass.evaluate.comparison_report import (
     NOTHING_ELSE,
     Extra,
@@ -27,6 +28,8 @@ from groundglass.files import replacing, write_bytes, write_text
 from groundglass.recipe.recipe import Recipe
 from groundglass.report.page import Picture, Report, Table, dataset_table, write_report
 
+TIMED_SLICES, TIMED_ROUNDS = 32, 3
+"""Slices that each system answers to be timed, and how often; the systems take turns."""
 HOW_TIMED = (
     f"Time of one training on this machine; slices a second are of the median of {TIMED_ROUNDS} rounds over "
     f"{TIMED_SLICES} slices that lie read in memory, the systems in turns."
@@ -35,7 +38,89 @@ SHOWN = 24
 """Slices that all get wrong, as many as the page shows; the CSV has them all."""
 
 
-def write_comparison(outcome: Outcome, folder: Path) -> None:
+@dataclass(frozen=True)
+class SystemsOnDataset:
+    """All systems on one set of slices.
+
+    Attributes
+    ----------
+    name
+        The dataset's name.
+    part
+        ``test``, ``val``, or ``all`` of an external dataset.
+    systems
+        Each with its members' answers.
+    comparison
+        What these say.
+    """
+
+    name: str
+    part: str
+    systems: list[System]
+    comparison: Comparison
+
+    @property
+    def external(self) -> bool:
+        """Whether nothing of it was trained on."""
+        return self.part == "all"
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        kinds = {
+            "test": "test part",
+            "val": "validation part, on which epochs and thresholds were chosen: too good",
+            "all": "external, no one trained on it",
+        }
+        return f"{self.name}, {kinds[self.part]}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a system takes: weights, megabytes of its graph, seconds of one training, slices it answers in a second.
+
+    None where it is not known.
+    """
+
+    parameters: int | None
+    megabytes: float
+    training_seconds: float | None
+    slices_per_second: float
+
+    TITLES: ClassVar[tuple[str, ...]] = ("Parameters", "Size", "Training", "Slices a second")
+
+    def texts(self) -> tuple[str, ...]:
+        """The values with their units, in the order of ``TITLES``; blank where one is not known."""
+        seconds = self.training_seconds
+        return (
+            "" if self.parameters is None else f"{self.parameters:,}",
+            f"{self.megabytes:.3g} MB",
+            "" if seconds is None else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s",
+            f"{self.slices_per_second:.0f}",
+        )
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What came of a comparison.
+
+    Attributes
+    ----------
+    protocol, trained_systems
+        What was compared, and how.
+    judged
+        On the common part first, then on each external dataset.
+    cost
+        By system, what it takes.
+    """
+
+    protocol: Protocol
+    trained_systems: list[TrainedSystem]
+    judged: list[SystemsOnDataset]
+    cost: dict[str, Cost]
+
+
+def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
     """Write the page, ``comparison.md``, ``comparison.csv``, ``all-wrong.csv`` and ``figures/``."""
     pictures = _pictures(outcome)
     for name, picture in pictures.items():
@@ -68,16 +153,16 @@ def write_comparison(outcome: Outcome, folder: Path) -> None:
     write_report(report, folder / "comparison.html")
 
 
-def _best_run(outcome: Outcome) -> Path:
+def _best_run(outcome: ComparisonResult) -> Path:
     best = outcome.judged[0].comparison.best
-    return next(entrant.runs[0].folder for entrant in outcome.entrants if entrant.name == best)
+    return next(system.runs[0].folder for system in outcome.trained_systems if system.name == best)
 
 
-def _title(outcome: Outcome) -> str:
-    return f"{len(outcome.entrants)} systems compared on {outcome.judged[0].name}"
+def _title(outcome: ComparisonResult) -> str:
+    return f"{len(outcome.trained_systems)} systems compared on {outcome.judged[0].name}"
 
 
-def _protocol(outcome: Outcome) -> str:
+def _protocol(outcome: ComparisonResult) -> str:
     protocol, test = outcome.protocol, outcome.judged[0].comparison
     times = (
         f"seeds {', '.join(map(str, protocol.seeds))}"
@@ -86,14 +171,14 @@ def _protocol(outcome: Outcome) -> str:
     )
     if protocol.folds:
         times += f" and each of {protocol.folds} folds"
-    given = [entrant.name for entrant in outcome.entrants if entrant.given]
-    how = "" if len(given) == len(outcome.entrants) else f"; recipes were trained with {times}"
+    given = [system.name for system in outcome.trained_systems if system.given]
+    how = "" if len(given) == len(outcome.trained_systems) else f"; recipes were trained with {times}"
     if given:
         how += f"; finished runs were taken as they are: {', '.join(given)}"
     strange = [
-        f"in {entrant.name} {facts['backbone']} stands in for {facts['stands_in_for']}"
-        for entrant in outcome.entrants
-        if "stands_in_for" in (facts := entrant.runs[0].facts())
+        f"in {system.name} {facts['backbone']} stands in for {facts['stands_in_for']}"
+        for system in outcome.trained_systems
+        if "stands_in_for" in (facts := system.runs[0].facts())
     ]
     replaced = f" {'; '.join(strange).capitalize()}." if strange else ""
     changed = f" Every recipe was changed by {', '.join(protocol.changes)}." if protocol.changes else ""
@@ -108,19 +193,19 @@ def _protocol(outcome: Outcome) -> str:
     )
 
 
-def _table(judged: Judged, extra: Extra = NOTHING_ELSE) -> Table:
+def _table(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> Table:
     comparison = judged.comparison
     header, rows = comparison_table(comparison, extra)
     note = "In brackets 95% intervals; the positive class is COVID-19. " + " ".join(comparison.notes)
     return Table(f"{judged.title} ({comparison.count} slices)", header, rows, note)
 
 
-def _cost_table(outcome: Outcome) -> Table:
+def _cost_table(outcome: ComparisonResult) -> Table:
     rows = [(name, *cost.texts()) for name, cost in outcome.cost.items()]
     return Table("What they take", ("System", *Cost.TITLES), rows, HOW_TIMED)
 
 
-def _pictures(outcome: Outcome) -> dict[str, Picture]:
+def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
     pictures = {}
     for judged in outcome.judged:
         end = f"-{judged.name}" if judged.external else ""
@@ -129,22 +214,22 @@ def _pictures(outcome: Outcome) -> dict[str, Picture]:
         intervals = intervals_figure(judged.comparison)
         pictures[f"intervals{end}"] = Picture(f"AUC with its interval, {judged.title}", to_png(intervals))
     by_epochs = {
-        entrant.name: (entrant.runs[0], recipe)
-        for entrant in outcome.entrants
-        if isinstance(recipe := entrant.runs[0].recipe(), Recipe)
+        system.name: (system.runs[0], recipe)
+        for system in outcome.trained_systems
+        if isinstance(recipe := system.runs[0].recipe(), Recipe)
     }
     if by_epochs:
         logs = {name: pd.read_csv(run.log_file) for name, (run, _) in by_epochs.items()}
         best_by = {name: recipe.training.best_by for name, (_, recipe) in by_epochs.items()}
         caption = "Loss and accuracy by epoch, the first training of each; the kept epoch is marked"
         pictures["curves"] = Picture(caption, to_png(curves_compared(logs, best_by)))
-    if len(outcome.entrants) > 1:
+    if len(outcome.trained_systems) > 1:
         agreement = agreement_figure(outcome.judged[0].comparison)
         pictures["agreement"] = Picture("Share of the slices with the same verdict", to_png(agreement))
     return pictures
 
 
-def _markdown(outcome: Outcome, pictures: dict[str, Picture]) -> str:
+def _markdown(outcome: ComparisonResult, pictures: dict[str, Picture]) -> str:
     test = outcome.judged[0].comparison
     parts = [f"# {_title(outcome)}\n", f"{headline(test)}\n", f"{_protocol(outcome)}\n", f"{RESEARCH_USE}\n"]
     costs = {name: dict(zip(Cost.TITLES, cost.texts(), strict=True)) for name, cost in outcome.cost.items()}

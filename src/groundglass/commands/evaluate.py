@@ -13,7 +13,7 @@ from groundglass.bundle.facts import EvaluationFacts
 from groundglass.bundle.store import StoredBundle
 from groundglass.commands.cards import slice_cards
 from groundglass.commands.honest import Kept, honest_card, report_card
-from groundglass.commands.judge import Judgement, judge, write_judgement
+from groundglass.commands.prediction_report import EvaluatedPredictions, evaluate_predictions, write_metrics
 from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint
@@ -59,11 +59,11 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of an evaluation: on what, the judgement, what stands beside its AUC, and what was not read."""
+class DetectorEvaluation:
+    """What came of an evaluation: on what, the figures, what stands beside its AUC, and what was not read."""
 
     labelled: Labelled
-    judgement: Judgement
+    evaluated: EvaluatedPredictions
     card: HonestCard
     failures: list[Failure]
 
@@ -155,7 +155,7 @@ def _warnings(part: str) -> tuple[str, ...]:
 
 def evaluate_detector(
     detector: Detector, labelled: Labelled, folder: Path, *, record: bool = False
-) -> Outcome:
+) -> DetectorEvaluation:
     """Answer for labelled slices, and write predictions, metrics, figures and the report.
 
     Parameters
@@ -173,10 +173,10 @@ def evaluate_detector(
     kept = Kept(detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part)
     failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, kept.keep)
     facts = detector.bundle.facts
-    judgement = judge(predictions_file, facts.threshold, facts.patient_rule)
-    card = honest_card(kept.trial(judgement.predictions), judgement.slices, labelled.divided, labelled.split)
-    outcome = Outcome(labelled, judgement, card, failures)
-    write_judgement(outcome.judgement, folder, _document(detector, outcome))
+    evaluated = evaluate_predictions(predictions_file, facts.threshold, facts.patient_rule)
+    card = honest_card(kept.trial(evaluated.predictions), evaluated.slices, labelled.divided, labelled.split)
+    outcome = DetectorEvaluation(labelled, evaluated, card, failures)
+    write_metrics(outcome.evaluated, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")
     if record:
         detector.bundle.record(facts_of(outcome))
@@ -223,7 +223,7 @@ def predict_rows(
     return failures
 
 
-def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
+def _document(detector: Detector, outcome: DetectorEvaluation) -> dict[str, Any]:
     labelled = outcome.labelled
     return {
         "bundle": {"name": detector.bundle.facts.name, "graph_sha256": detector.bundle.facts.graph_sha256},
@@ -237,7 +237,7 @@ def _document(detector: Detector, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def facts_of(outcome: Outcome) -> EvaluationFacts:
+def facts_of(outcome: DetectorEvaluation) -> EvaluationFacts:
     """What is entered into a bundle of an evaluation."""
     labelled = outcome.labelled
     return EvaluationFacts(
@@ -246,8 +246,8 @@ def facts_of(outcome: Outcome) -> EvaluationFacts:
         external=labelled.external,
         fingerprint=labelled.fingerprint,
         date=date.today().isoformat(),
-        slices=outcome.judgement.slices,
-        patients=outcome.judgement.patients,
+        slices=outcome.evaluated.slices,
+        patients=outcome.evaluated.patients,
         grade=outcome.card.grade,
         grade_reasons=outcome.card.reasons,
     )
@@ -260,8 +260,8 @@ def kind_of(labelled: Labelled) -> str:
     return f"The {labelled.part} part of the dataset that it was trained on."
 
 
-def _report(detector: Detector, outcome: Outcome) -> Report:
-    labelled, judgement, facts = outcome.labelled, outcome.judgement, detector.bundle.facts
+def _report(detector: Detector, outcome: DetectorEvaluation) -> Report:
+    labelled, evaluated, facts = outcome.labelled, outcome.evaluated, detector.bundle.facts
     tables = [bundle_table(facts)]
     if (about := dataset_table(labelled.name)) is not None:
         tables.insert(0, about)
@@ -270,13 +270,13 @@ def _report(detector: Detector, outcome: Outcome) -> Report:
         tables.append(Table("Not read", ("file", "reason"), rows))
     return Report(
         title=f"{facts.name} on {labelled.name}, {labelled.part}",
-        headline=f"{judgement.headline()} {kind_of(labelled)}",
+        headline=f"{evaluated.headline()} {kind_of(labelled)}",
         card=report_card(outcome.card),
         warnings=list(labelled.warnings),
-        figures_of_merit=judgement.tables(),
-        pictures=list(judgement.pictures.values()),
+        figures_of_merit=evaluated.tables(),
+        pictures=list(evaluated.pictures.values()),
         slices_title="Telling slices: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
-        slices=slice_cards(detector, judgement.telling_slices(), judgement.labels()),
+        slices=slice_cards(detector, evaluated.telling_slices(), evaluated.labels()),
         facts=tables,
     )

@@ -13,7 +13,7 @@ import pandas as pd
 from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, evaluate_detector, facts_of
-from groundglass.commands.members import check_runs, tell_of, without_leakage_warning
+from groundglass.commands.system_runs import check_runs, tell_of, without_leakage_warning
 from groundglass.commands.train import check_ready, finish_training, masks_of
 from groundglass.data.manifest import fingerprint, read_manifest
 from groundglass.detect.bundle import Bundle
@@ -45,7 +45,7 @@ MEAN = "mean over sources"
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SourceResult:
     """What came out on a source by the detector that was trained on the others.
 
     Attributes
@@ -100,7 +100,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class SourcesJudged:
+class LeaveOneOutResult:
     """A recipe judged on each source of its data.
 
     Attributes
@@ -112,7 +112,7 @@ class SourcesJudged:
     """
 
     recipe: AnyRecipe
-    each: tuple[LeftOut, ...]
+    each: tuple[SourceResult, ...]
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ def leave_one_source_out(
     lungs: bool = True,
     record: Bundle | None = None,
     tell: Callable[[str], None] = print,
-) -> tuple[SourcesJudged, Path]:
+) -> tuple[LeaveOneOutResult, Path]:
     """Train a recipe once without each source of its data, and judge each detector on the source it never saw.
 
     A run that was finished before is not repeated, and one that was stopped goes on.
@@ -222,7 +222,7 @@ def leave_one_source_out(
     check_runs(members)
     tell(f"{len(sources)} sources, {len(sources)} trainings: {', '.join(sources)}")
     each = tuple(_judged(member, run, lungs=lungs, tell=tell) for member, run in members)
-    judged = SourcesJudged(recipe, each)
+    judged = LeaveOneOutResult(recipe, each)
     _write(judged, folder)
     if record is not None:
         record.enter(left_out=tuple(left.facts for left in each))
@@ -262,7 +262,7 @@ def _check_classes(data: Data, divided: pd.DataFrame) -> None:
             )
 
 
-def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], None]) -> LeftOut:
+def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], None]) -> SourceResult:
     source = str(recipe.data.leave_out)
     tell(f"{source}: training on the other sources")
     with without_leakage_warning():
@@ -273,14 +273,14 @@ def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], N
     detector = Detector.load(run.bundle_folder.absolute(), lungs=lungs)
     labelled = Labelled(rows, source, "all", True, "", manifest, fingerprint(manifest), ())
     outcome = evaluate_detector(detector, labelled, run.folder / JUDGED)
-    judgement = outcome.judgement
-    return LeftOut(
+    evaluated = outcome.evaluated
+    return SourceResult(
         source=source,
         folder=run.folder,
-        threshold=judgement.threshold,
-        predictions=judgement.predictions,
-        evaluation=judgement.slices,
-        most_certain=most_certain_accuracy(judgement.predictions, judgement.threshold),
+        threshold=evaluated.threshold,
+        predictions=evaluated.predictions,
+        evaluation=evaluated.slices,
+        most_certain=most_certain_accuracy(evaluated.predictions, evaluated.threshold),
         failures=tuple(outcome.failures),
         facts=facts_of(outcome),
     )
@@ -291,7 +291,7 @@ def _shown(value: float | None, figure: str) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _write(judged: SourcesJudged, folder: Path) -> None:
+def _write(judged: LeaveOneOutResult, folder: Path) -> None:
     pooled = pd.concat([left.predictions for left in judged.each], ignore_index=True)
     write_predictions(pooled, folder / PREDICTIONS)
     document = {
@@ -305,7 +305,7 @@ def _write(judged: SourcesJudged, folder: Path) -> None:
     write_report(_report(judged), folder / REPORT)
 
 
-def _report(judged: SourcesJudged) -> Report:
+def _report(judged: LeaveOneOutResult) -> Report:
     about = [dataset_table(part.dataset) for part in judged.recipe.data.datasets]
     recipe = Table("The recipe", (), [("recipe.yaml", dump_recipe(judged.recipe))])
     return Report(
@@ -318,7 +318,7 @@ def _report(judged: SourcesJudged) -> Report:
     )
 
 
-def _pages(each: Sequence[LeftOut]) -> Table:
+def _pages(each: Sequence[SourceResult]) -> Table:
     rows = [
         (
             left.source,
@@ -330,7 +330,7 @@ def _pages(each: Sequence[LeftOut]) -> Table:
     return Table("Each detector", ("left out", "trained on the others", "judged on the one left out"), rows)
 
 
-def _warnings(each: Sequence[LeftOut]) -> list[str]:
+def _warnings(each: Sequence[SourceResult]) -> list[str]:
     return [
         f"{left.source}: {len(left.failures)} of its slices could not be read and do not count."
         for left in each

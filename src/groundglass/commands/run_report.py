@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from groundglass.commands.cards import mask_cards, slice_cards
-from groundglass.commands.judge import judge
 from groundglass.commands.mask_report import overlap_tables, worst_slices
+from groundglass.commands.prediction_report import evaluate_predictions
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.evaluate import figures
@@ -40,17 +40,17 @@ def write_run_report(run: Run, task: Task[Any], bundle: Bundle | SegmenterBundle
 
 def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
     """The parts of a report that only a detector has."""
-    judgement = judge(run.predictions_file, bundle.facts.threshold, bundle.facts.patient_rule)
+    evaluated = evaluate_predictions(run.predictions_file, bundle.facts.threshold, bundle.facts.patient_rule)
     return {
         "warnings": [
             "These figures are from the validation part, on which epoch, calibration and threshold were chosen: "
             "they are too good. Only the test part or another hospital shows how good the detector is."
         ],
-        "figures_of_merit": judgement.tables(),
-        "pictures": list(judgement.pictures.values()),
+        "figures_of_merit": evaluated.tables(),
+        "pictures": list(evaluated.pictures.values()),
         "slices_title": "Slices of the validation part: the surest errors, then the surest right answers",
         "slices_note": "Left the slice, right the places that speak for COVID-19, on one scale for all slices.",
-        "slices": slice_cards(Detector(bundle), judgement.telling_slices(), judgement.labels()),
+        "slices": slice_cards(Detector(bundle), evaluated.telling_slices(), evaluated.labels()),
     }
 
 

@@ -90,7 +90,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class TrainedSystem:
     """A system of a comparison: its name, its trained members, and whether they were given as finished runs."""
 
     name: str
@@ -98,13 +98,13 @@ class Entrant:
     given: bool = False
 
 
-def entrants(
+def trained_systems(
     items: Sequence[Path],
     protocol: Protocol,
     folder: Path,
     judged: Sequence[tuple[str, pd.DataFrame]],
     tell: Callable[[str], None],
-) -> list[Entrant]:
+) -> list[TrainedSystem]:
     """Train what is not trained yet.
 
     Parameters
@@ -139,9 +139,9 @@ def entrants(
         if item not in recipes
     }
     return [
-        Entrant(name, (runs[item],), given=True)
+        TrainedSystem(name, (runs[item],), given=True)
         if item in runs
-        else Entrant(name, _trained(recipes[item], protocol, folder, tell))
+        else TrainedSystem(name, _trained(recipes[item], protocol, folder, tell))
         for item, name in zip(items, names, strict=True)
     ]
 

@@ -31,8 +31,8 @@ RIGHT_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What predictions are worth.
+class EvaluatedPredictions:
+    """Predictions with their metrics and figures.
 
     Attributes
     ----------
@@ -98,7 +98,9 @@ class Judgement:
         return [Path(path) for path in pd.concat([errors, right])["path"]]
 
 
-def judge(path: Path, threshold: float | None = None, rule: PatientRule | None = None) -> Judgement:
+def evaluate_predictions(
+    path: Path, threshold: float | None = None, rule: PatientRule | None = None
+) -> EvaluatedPredictions:
     """Evaluate the predictions in a CSV.
 
     Parameters
@@ -127,43 +129,43 @@ def judge(path: Path, threshold: float | None = None, rule: PatientRule | None =
     pictures = _draw(predictions, slices, threshold)
     if classes is not None:
         pictures |= _draw_classes(predictions, classes)
-    return Judgement(predictions, threshold, slices, patients, classes, pictures)
+    return EvaluatedPredictions(predictions, threshold, slices, patients, classes, pictures)
 
 
-def write_judgement(judgement: Judgement, folder: Path, facts: dict[str, Any]) -> None:
+def write_metrics(evaluated: EvaluatedPredictions, folder: Path, facts: dict[str, Any]) -> None:
     """Write ``metrics.json``, with ``facts`` at its top, and ``figures/``."""
-    for name, picture in judgement.pictures.items():
+    for name, picture in evaluated.pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", picture.png)
     measured = {
         "positive_class": POSITIVE,
-        "threshold": judgement.threshold,
-        "slices": judgement.slices.to_dict(),
-        "patients": judgement.patients.to_dict() if judgement.patients else None,
-        **({"classes": judgement.classes.to_dict()} if judgement.classes else {}),
+        "threshold": evaluated.threshold,
+        "slices": evaluated.slices.to_dict(),
+        "patients": evaluated.patients.to_dict() if evaluated.patients else None,
+        **({"classes": evaluated.classes.to_dict()} if evaluated.classes else {}),
     }
     write_json(folder / "metrics.json", {**facts, **measured})
 
 
-def evaluate_file(path: Path, folder: Path) -> tuple[Judgement, HonestCard]:
-    """Judge a ``predictions.csv``, whoever made it, and write metrics, figures and a report.
+def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, HonestCard]:
+    """Evaluate a ``predictions.csv`` from any detector, and write metrics, figures and a report.
 
     Returns
     -------
-    The judgement, and what is known of how far its AUC can be believed.
+    The metrics and figures, and the honest card, which says how far to trust the AUC.
     """
-    judgement = judge(path)
-    card = card_of_predictions(judgement.predictions, judgement.slices)
-    write_judgement(judgement, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
+    evaluated = evaluate_predictions(path)
+    card = card_of_predictions(evaluated.predictions, evaluated.slices)
+    write_metrics(evaluated, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
     report = Report(
         title=f"Predictions in {path.name}",
-        headline=judgement.headline(),
+        headline=evaluated.headline(),
         card=report_card(card),
         warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
-        figures_of_merit=judgement.tables(),
-        pictures=list(judgement.pictures.values()),
+        figures_of_merit=evaluated.tables(),
+        pictures=list(evaluated.pictures.values()),
     )
     write_report(report, folder / "report.html")
-    return judgement, card
+    return evaluated, card
 
 
 def _implied_threshold(predictions: pd.DataFrame) -> float:

@@ -11,8 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from groundglass.commands import members
-from groundglass.commands.members import Entrant, Protocol, answers, check_unseen, entrants, make_protocol
+from groundglass.commands import system_runs
+from groundglass.commands.system_runs import (
+    Protocol,
+    TrainedSystem,
+    answers,
+    check_unseen,
+    make_protocol,
+    trained_systems,
+)
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.data.splits import LeakageWarning
 from groundglass.detect.bundle import Bundle
@@ -21,7 +28,7 @@ from groundglass.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
 
-Train = Callable[..., list[Entrant]]
+Train = Callable[..., list[TrainedSystem]]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,7 @@ def protocol(class_folder: Path) -> Protocol:
 def whole(recipe_file: Path, protocol: Protocol, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A member that was trained without a stop."""
     folder = tmp_path_factory.mktemp("whole")
-    (found,) = entrants([recipe_file], protocol, folder, [], lambda line: None)
+    (found,) = trained_systems([recipe_file], protocol, folder, [], lambda line: None)
     return found.runs[0]
 
 
@@ -49,8 +56,8 @@ def train(recipe_file: Path, protocol: Protocol, tmp_path: Path) -> Train:
         protocol: Protocol = protocol,
         judged: Sequence[tuple[str, pd.DataFrame]] = (),
         tell: Callable[[str], None] = lambda line: None,
-    ) -> list[Entrant]:
-        return entrants(items, protocol, tmp_path / "runs", judged, tell)
+    ) -> list[TrainedSystem]:
+        return trained_systems(items, protocol, tmp_path / "runs", judged, tell)
 
     return train
 
@@ -221,7 +228,9 @@ def test_a_recipe_of_several_classes_keeps_them_where_all_labels_are_its_own(
     (three,) = train(protocol=replace(protocol, dataset=str(data), changes=changes))
     assert three.runs[0].recipe().data.several == ("pneumonia", "covid", "normal")
     elsewhere = tmp_path / "elsewhere"
-    (two,) = entrants([recipe_file], replace(protocol, changes=changes), elsewhere, [], lambda line: None)
+    (two,) = trained_systems(
+        [recipe_file], replace(protocol, changes=changes), elsewhere, [], lambda line: None
+    )
     assert two.runs[0].recipe().data.classes is None
 
 
@@ -309,8 +318,8 @@ def test_answers_are_those_of_the_run_and_are_kept(
     expected = [by_file[Path(path).parts[-2:]] for path in given["path"]]
     assert given["probability"].tolist() == pytest.approx(expected, abs=1e-4)
     asked: list[str] = []
-    answer = members.predict_rows
-    monkeypatch.setattr(members, "predict_rows", lambda *given: asked.append(given[3]) or answer(*given))
+    answer = system_runs.predict_rows
+    monkeypatch.setattr(system_runs, "predict_rows", lambda *given: asked.append(given[3]) or answer(*given))
     pd.testing.assert_frame_equal(answers(whole, rows, tmp_path, "any"), given)
     assert asked == []
     for changed in (rows.iloc[1:], rows.assign(label="normal"), rows.assign(patient="p1")):
