@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -79,3 +79,28 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def unique_names(files: Iterable[Path]) -> dict[Path, str]:
+    """A name for each file: its stem, or ``slice-2`` for the second file called ``slice``.
+
+    Names that differ in capitals only count as the same, as they do on some file systems.
+    """
+    taken: set[str] = set()
+    names: dict[Path, str] = {}
+    for path in dict.fromkeys(files):
+        name, number = path.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        names[path] = name
+    return names
+
+
+def refuse_overwriting(files: Iterable[Path], written: Iterable[Path]) -> None:
+    """Raise GroundglassError if a file that is to be read would be overwritten."""
+    outputs = {path.resolve() for path in written}
+    for path in files:
+        if path.resolve() in outputs:
+            raise GroundglassError(f"{path}: would be overwritten; choose another folder with -o")

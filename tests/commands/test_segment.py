@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from groundglass.commands.names import unique_names
 from groundglass.commands.segment import segment
 from groundglass.errors import GroundglassError
+from groundglass.files import unique_names
 from groundglass.scan.find import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation

@@ -10,14 +10,13 @@ from typing import Any
 from PIL import Image
 
 from groundglass.commands.cards import slice_cards
-from groundglass.commands.names import unique_names
 from groundglass.commands.progress import track
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
-from groundglass.files import replacing, write_json
+from groundglass.files import replacing, unique_names, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.page import Report, Table, bundle_table, write_report
 from groundglass.scan.volume import mark_results

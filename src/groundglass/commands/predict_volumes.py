@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.commands.answered import answer_study
 from groundglass.commands.progress import counting
 from groundglass.commands.studies import Study, find_studies, key_of
 from groundglass.commands.studies_report import studies_report
@@ -31,6 +30,7 @@ from groundglass.commands.study import (
     warm_up,
     write_study,
 )
+from groundglass.commands.volume_pictures import answer_study
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.volume import segmenter_of

@@ -14,11 +14,10 @@ from PIL import Image
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE, Facts
 from groundglass.commands.cards import mask_cards
-from groundglass.commands.names import refuse_overwriting, unique_names
 from groundglass.commands.progress import track
 from groundglass.detect.findings import Failure
 from groundglass.errors import ScanError
-from groundglass.files import replacing
+from groundglass.files import refuse_overwriting, replacing, unique_names
 from groundglass.preprocess import Preprocessing
 from groundglass.report.page import Report, Table, bundle_table, write_report
 from groundglass.scan.scan import Scan

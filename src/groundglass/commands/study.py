@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.commands.answered import Answered
-from groundglass.commands.volume_pictures import montage, stack
+from groundglass.commands.volume_pictures import AnsweredStudy, montage, stack
 from groundglass.commands.volume_report import headline, volume_report
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
@@ -92,7 +91,7 @@ class Making:
     key: bytes = field(repr=False)
 
 
-def write_study(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:
     """Write ``folder``, all of it or nothing; earlier results there are replaced.
 
     Returns
@@ -156,7 +155,7 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write(folder: Path, answered: Answered, detector: Detector, making: Making) -> dict[str, Any]:
+def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:
     outputs = making.outputs
     sheet = montage(answered.thumbnails, answered.answer, _words(answered.finding, detector))
     with ThreadPoolExecutor(2) as pool:
@@ -185,7 +184,7 @@ def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
     )
 
 
-def _write_masks(folder: Path, answered: Answered, outputs: Outputs) -> list[str]:
+def _write_masks(folder: Path, answered: AnsweredStudy, outputs: Outputs) -> list[str]:
     if not outputs.nifti:
         return []
     from groundglass.scan.nifti_out import is_even, write_nifti_mask
@@ -201,7 +200,7 @@ def _write_masks(folder: Path, answered: Answered, outputs: Outputs) -> list[str
 
 def _write_dicom(
     folder: Path,
-    answered: Answered,
+    answered: AnsweredStudy,
     detector: Detector,
     picture: NDArray[np.uint8],
     making: Making,
@@ -256,7 +255,7 @@ def _write_slices(path: Path, finding: PatientFinding) -> None:
     write_text(path, buffer.getvalue())
 
 
-def document_of(answered: Answered, detector: Detector, made_from: str) -> dict[str, Any]:
+def document_of(answered: AnsweredStudy, detector: Detector, made_from: str) -> dict[str, Any]:
     """The content of a study's ``findings.json``."""
     facts, volume, study = detector.bundle.facts, answered.volume, answered.study
     segmenter = segmenter_of(detector).bundle.facts

@@ -1,16 +1,21 @@
-"""Pictures of a volume: the montage, and the stack to scroll through."""
+"""A study's answer with its pictures: the montage, and the stack of slices to scroll through."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from groundglass.detect.volume import VolumeFinding
+from groundglass.commands.studies import Study
+from groundglass.detect.detector import Detector
+from groundglass.detect.patient import PatientFinding
+from groundglass.detect.volume import VolumeFinding, answer_volume
 from groundglass.preprocess import Preprocessing
 from groundglass.report.page import PICTURE_SIDE, StackFrame, StackViewer
 from groundglass.scan.scan import Scan
+from groundglass.scan.volume import Volume
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import contact_sheet, layer, overlay
 from groundglass.segment.shares import segmentation_of
@@ -47,6 +52,41 @@ class Thumbnails:
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = np.asarray(cv2.resize(scan.pixels, size, interpolation=method), dtype=np.float32)
         self.pictures[number] = self._preprocessing.picture(replace(scan, pixels=small))
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredStudy:
+    """A study's volume with the answer, and small pictures of its slices."""
+
+    study: Study
+    volume: Volume
+    answer: VolumeFinding
+    thumbnails: Thumbnails
+
+    @property
+    def finding(self) -> PatientFinding:
+        """The patient's answer."""
+        return self.answer.finding
+
+
+def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> AnsweredStudy:
+    """Answer for the series of a study that was chosen; ``seen`` is called after each slice.
+
+    Raises
+    ------
+    ScanError
+        If the study has no usable series, or it cannot be read.
+    """
+    if study.series is None:
+        raise study.error()
+    volume = study.series.load()
+    thumbnails = Thumbnails(detector.bundle.facts.preprocessing, volume.shape[0])
+
+    def passing(number: int, scan: Scan) -> None:
+        thumbnails.take(number, scan)
+        seen()
+
+    return AnsweredStudy(study, volume, answer_volume(detector, volume, passing), thumbnails)
 
 
 def stack(thumbnails: Thumbnails, answer: VolumeFinding) -> StackViewer:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from groundglass.commands.answered import Answered
+from groundglass.commands.volume_pictures import AnsweredStudy
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
@@ -23,7 +23,9 @@ TELLING = 6
 LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
 
 
-def volume_report(answered: Answered, detector: Detector, sheet: Image.Image, frames: StackViewer) -> Report:
+def volume_report(
+    answered: AnsweredStudy, detector: Detector, sheet: Image.Image, frames: StackViewer
+) -> Report:
     """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
     finding = answered.finding
     caveats = [] if finding.probability is None else _caveats(detector)
@@ -101,7 +103,7 @@ def ml(volume: float | None) -> str:
     return "spacing not known" if volume is None else f"{volume:.0f} ml"
 
 
-def _cards(answered: Answered, detector: Detector) -> list[SliceCard]:
+def _cards(answered: AnsweredStudy, detector: Detector) -> list[SliceCard]:
     return [
         card
         for one in answered.finding.most_telling(TELLING)
@@ -109,7 +111,7 @@ def _cards(answered: Answered, detector: Detector) -> list[SliceCard]:
     ]
 
 
-def _card(answered: Answered, detector: Detector, one: SliceFinding) -> SliceCard | None:
+def _card(answered: AnsweredStudy, detector: Detector, one: SliceFinding) -> SliceCard | None:
     number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
     try:
         scan = answered.volume.slice(number)
@@ -127,7 +129,7 @@ def _card(answered: Answered, detector: Detector, one: SliceFinding) -> SliceCar
     )
 
 
-def _volume_table(answered: Answered) -> Table:
+def _volume_table(answered: AnsweredStudy) -> Table:
     volume, series = answered.volume, answered.study.series
     spacing = None if volume.geometry is None else volume.geometry.spacing
     rows = [
