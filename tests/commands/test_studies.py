@@ -19,7 +19,7 @@ def series(name: str = "a", **facts: object) -> Series:
         "slices": 100,
         "rows": 512,
         "columns": 512,
-        "load": load,
+        "open": load,
         "spacing": (2.0, 0.7, 0.7),
         "patient": "Q-17",
         "study": "1.2.3",

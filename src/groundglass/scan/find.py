@@ -51,24 +51,23 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def kind_of(name: str, start: Callable[[], bytes]) -> Kind:
-    """What kind of file this is: by its name, and only if that does not tell, by its first bytes.
-
-    Parameters
-    ----------
-    name
-        The file's name.
-    start
-        Reads the first bytes; may raise ScanError.
+def kind_of(member: Member) -> Kind:
+    """What kind of file this is: by its name, or by its first bytes where the name does not tell.
 
     Returns
     -------
     ``not dicom`` for a file whose name says DICOM and whose content does not.
+
+    Raises
+    ------
+    ScanError
+        If the first bytes are needed and cannot be read.
     """
+    name = member.inside or member.path.name
     kind = by_name(name)
     if kind != "other":
         return kind
-    first = start()
+    first = head(member)
     if is_dicom(first):
         return "dicom"
     if is_zip(first):
@@ -179,7 +178,7 @@ class _Search:
 
     def _sort(self, path: Path, named: bool) -> None:
         member = Member(path)
-        kind = kind_of(path.name, lambda: head(member))
+        kind = kind_of(member)
         if kind == "nifti":
             self.nifti[member] = None
         elif kind == "dicom" and path.name.upper() == "DICOMDIR":
@@ -228,7 +227,7 @@ class _Search:
         return len(self.dicom) + len(self.nifti) + len(self.failures)
 
     def _packed(self, file: Found) -> Kind:
-        kind = kind_of(file.member.inside, lambda: head(file.member))
+        kind = kind_of(file.member)
         if kind == "dicom":
             self.dicom[file.member] = file
         elif kind == "nifti":
@@ -336,7 +335,7 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
 def _may_be_scan(path: Path) -> bool:
     """Whether a file met in a folder is a scan, or fails as one: then reading it says why."""
     try:
-        kind = kind_of(path.name, lambda: head(Member(path)))
+        kind = kind_of(Member(path))
     except ScanError:
         return True
     if kind == "dicom":

@@ -1,15 +1,17 @@
 """Members: the bytes of files on disk and of files within a ZIP, read one at a time and within limits."""
 
+import hashlib
 import io
 import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from groundglass.errors import ScanError
 from groundglass.scan.volume import Member
@@ -97,28 +99,33 @@ def _check(path: Path, entry: zipfile.ZipInfo) -> None:
 
 def head(member: Member) -> bytes:
     """The first bytes of a file, :data:`HEAD` at most; raises ScanError where it cannot be read."""
-    try:
-        if not member.inside:
-            with member.path.open("rb") as handle:
-                return handle.read(HEAD)
-        archive = _archive(member.path, *_identity(member.path))
-        with archive.open(member.inside) as packed:
-            return packed.read(HEAD)
-    except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
-        raise _unreadable(member, error) from error
+    with _readable(member), _stream(member) as stream:
+        return stream.read(HEAD)
 
 
 def open_member(member: Member) -> BinaryIO:
     """Open a file for reading, within a ZIP from memory; raises ScanError where it cannot be read."""
+    with _readable(member):
+        stream = _stream(member)
+        if not member.inside:
+            return stream
+        with stream:
+            return io.BytesIO(stream.read())
+
+
+def _stream(member: Member) -> BinaryIO:
+    if not member.inside:
+        return member.path.open("rb")
+    return cast("BinaryIO", _archive(member.path, *_identity(member.path)).open(member.inside))
+
+
+@contextmanager
+def _readable(member: Member) -> Iterator[None]:
+    """Raise ScanError where the file, or the ZIP that holds it, cannot be read."""
     try:
-        return io.BytesIO(_unpacked(member)) if member.inside else member.path.open("rb")
+        yield
     except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
         raise _unreadable(member, error) from error
-
-
-def _unpacked(member: Member) -> bytes:
-    archive = _archive(member.path, *_identity(member.path))
-    return archive.read(member.inside)
 
 
 def _unreadable(member: Member, error: Exception) -> ScanError:
@@ -143,7 +150,8 @@ def _archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFi
     return zipfile.ZipFile(path)
 
 
-def chunks(sources: list[Found]) -> Iterator[bytes]:
-    """What a hash of the files' identities is made of: each one's name, size and time of change."""
-    for source in sorted(sources, key=lambda one: (str(one.member.path), one.member.inside)):
-        yield f"{source.member}\0{source.size}\0{source.changed}\n".encode("utf-8", "surrogateescape")
+def content_hash(sources: Iterable[Found], parts: str = "") -> str:
+    """A SHA-256 over each file's name, size and time of change, and over which ``parts`` of the files are meant."""
+    ordered = sorted(sources, key=lambda one: (str(one.member.path), one.member.inside))
+    lines = "".join(f"{source.member}\0{source.size}\0{source.changed}\n" for source in ordered)
+    return hashlib.sha256((lines + parts).encode("utf-8", "surrogateescape")).hexdigest()

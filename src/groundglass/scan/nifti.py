@@ -4,9 +4,7 @@ The array is decoded once and held as it is stored (64-bit numbers and 32-bit wh
 turned and scaled as it is asked for. What the numbers mean is judged by :mod:`groundglass.scan.nifti_header`.
 """
 
-import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
 from groundglass.scan.image import MAX_PIXELS, MIN_SIDE
-from groundglass.scan.members import Found, chunks, found
+from groundglass.scan.members import content_hash, found
 from groundglass.scan.nifti_header import (
     AIR_HU,
     GET_NEW_COPY,
@@ -33,7 +31,7 @@ from groundglass.scan.nifti_header import (
     scaling,
     stored_shape,
 )
-from groundglass.scan.volume import Member, Plane, Series, Volume
+from groundglass.scan.volume import Member, Series, Volume
 
 MAX_SLICES = 5000
 CHUNK_VOXELS = 1 << 20
@@ -44,29 +42,16 @@ LABEL_INTENT = 1002
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """The array of a file: voxels in the file's order, their range and how many are no number."""
-
-    voxels: NDArray[Any]
-    low: float
-    high: float
-    holes: int
-
-
-@dataclass(frozen=True)
 class _Plan:
-    """All that a header says of how to read the array."""
+    """All that a header states about how to read the array; ``path`` names the file in errors."""
 
     member: Member
+    path: Path
     stored: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
     scale: tuple[float, float]
     placing: Placing
-
-    @property
-    def path(self) -> Path:
-        return Path(str(self.member))
 
 
 def nifti_series(path: Path | Member) -> Series:
@@ -95,22 +80,36 @@ def nifti_series(path: Path | Member) -> Series:
     with opened(member) as (handle, _):
         header = read_header(name, handle)
     size = stored_shape(name, header)
+    columns, rows, slices = size[:3]
     problem, remedy = _unusable(header, size)
+    listed = Series(
+        name,
+        "nifti",
+        slices,
+        rows,
+        columns,
+        problem=problem,
+        remedy=remedy,
+        content=content_hash([replace(found(member.path), member=member)]),
+    )
     if problem:
-        columns, rows, slices = size[:3]
-        return _listed(
-            member, (slices, rows, columns), partial(_refuse, name, problem, remedy), problem, remedy
-        )
-    stored = (size[0], size[1], size[2])
+        return listed
+    stored = (columns, rows, slices)
     placing = place_voxels(header, stored)
     offset, scale = data_offset(name, header), scaling(name, header)
+    plan = _Plan(member, name, stored, header.get_data_dtype(), offset, scale, placing)
+    slices, rows, columns = placing.shape
     problem, remedy = _wrong_size(placing)
-    plan = _Plan(member, stored, header.get_data_dtype(), offset, scale, placing)
-    load = partial(_refuse, name, problem, remedy) if problem else partial(_load, plan)
     return replace(
-        _listed(member, placing.shape, load, problem, remedy),
-        plane=_plane(placing.tilt),
+        listed,
+        slices=slices,
+        rows=rows,
+        columns=columns,
+        open=partial(_load, plan),
+        plane="unknown" if placing.tilt is None else "oblique" if placing.tilt > MAX_TILT else "axial",
         spacing=None if placing.geometry is None else placing.geometry.spacing,
+        problem=problem,
+        remedy=remedy,
         warnings=placing.warnings,
     )
 
@@ -122,35 +121,6 @@ def scan_name(member: Member) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
     return name
-
-
-def _listed(
-    member: Member, shape: tuple[int, int, int], load: Callable[[], Volume], problem: str, remedy: str
-) -> Series:
-    return Series(
-        Path(str(member)),
-        "nifti",
-        *shape,
-        load=load,
-        problem=problem,
-        remedy=remedy,
-        content=_content(member),
-    )
-
-
-def _refuse(path: Path, problem: str, remedy: str) -> Volume:
-    raise ScanError(path, problem, remedy)
-
-
-def _content(member: Member) -> str:
-    file = found(member.path)
-    return hashlib.sha256(b"".join(chunks([Found(member, file.size, file.changed)]))).hexdigest()
-
-
-def _plane(tilt: float | None) -> Plane:
-    if tilt is None:
-        return "unknown"
-    return "oblique" if tilt > MAX_TILT else "axial"
 
 
 def _unusable(header: Any, size: tuple[int, ...]) -> tuple[str, str]:
@@ -192,32 +162,36 @@ def _load(plan: _Plan) -> Volume:
         if most < needed:
             raise ScanError(plan.path, "holds fewer voxels than its header says", GET_NEW_COPY)
         try:
-            stored = _read_voxels(plan, handle)
+            voxels, low, high, holes = _read_voxels(plan, handle)
         except MemoryError as error:
             problem = f"takes {needed / 1e9:.1f} GB of memory, more than there is"
             raise ScanError(plan.path, problem, "resample it to fewer voxels") from error
     warnings = plan.placing.warnings
-    if stored.holes:
-        if stored.holes > MAX_HOLES * stored.voxels.size:
+    if holes:
+        if holes > MAX_HOLES * voxels.size:
             raise ScanError(plan.path, "most of its voxels hold no number", GET_NEW_COPY)
-        warnings += (f"{stored.holes} voxels hold no number and were taken for air",)
-    low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (stored.low, stored.high))
-    meaning = judge_values(plan.path, _sample(stored.voxels, plan.scale), low, high)
-    upright = plan.placing.grid.upright(stored.voxels.reshape(plan.stored, order="F"))
+        warnings += (f"{holes} voxels hold no number and were taken for air",)
+    low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (low, high))
+    meaning = judge_values(plan.path, _sample(voxels, plan.scale), low, high)
+    upright = plan.placing.grid.upright(voxels.reshape(plan.stored, order="F"))
     return Volume(
         shape=plan.placing.shape,
         is_hu=meaning.is_hu,
         scan_id=scan_name(plan.member),
-        source=Path(str(plan.member)),
-        read=partial(_slice, upright, plan.scale, meaning, stored.holes > 0),
+        source=plan.path,
+        read=partial(_slice, upright, plan.scale, meaning, holes > 0),
         geometry=plan.placing.geometry,
         warnings=(*warnings, meaning.warning) if meaning.warning else warnings,
         grid=plan.placing.grid,
     )
 
 
-def _read_voxels(plan: _Plan, handle: IO[bytes]) -> _Stored:
-    """Decode the array piece by piece, so that no second copy is ever held."""
+def _read_voxels(plan: _Plan, handle: IO[bytes]) -> tuple[NDArray[Any], float, float, int]:
+    """Decode the array: voxels in the file's order, their lowest and highest number, and how many hold none.
+
+    It is read piece by piece, so that no second copy is ever held. nibabel's ArrayProxy would decompress the file
+    again for each slice, scale to float64 and leave gzip's checksum unread.
+    """
     handle.seek(plan.offset)
     native = plan.dtype.newbyteorder("=")
     kept = native if native.itemsize <= 2 or native == np.float32 else np.dtype(np.float32)
@@ -235,7 +209,7 @@ def _read_voxels(plan: _Plan, handle: IO[bytes]) -> _Stored:
         if numbers.size:
             low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
     handle.read(1)  # at its end, gzip compares its checksum
-    return _Stored(voxels, low, high, holes)
+    return voxels, low, high, holes
 
 
 def _sample(voxels: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.float32]:

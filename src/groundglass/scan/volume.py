@@ -249,8 +249,8 @@ class Series:
         ``dicom`` or ``nifti``.
     slices, rows, columns
         Its size; 0 where it is not known.
-    load
-        Opens the volume; raises ScanError where it is not usable.
+    open
+        Opens the volume of a usable series, for :meth:`load`.
     modality, body_part, kernel
         As the header states them; "" where it does not. NIfTI states none.
     plane
@@ -277,7 +277,7 @@ class Series:
     slices: int
     rows: int
     columns: int
-    load: Callable[[], Volume] = field(repr=False)
+    open: Callable[[], Volume] | None = field(default=None, repr=False)
     modality: str = ""
     body_part: str = ""
     kernel: str = ""
@@ -305,6 +305,12 @@ class Series:
     def usable(self) -> bool:
         """Whether it can be read as a volume of the chest."""
         return not self.problem
+
+    def load(self) -> Volume:
+        """Open the volume; raises ScanError where the series is not usable."""
+        if self.problem or self.open is None:
+            raise ScanError(self.source, self.problem, self.remedy)
+        return self.open()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Series: DICOM files to what a listing says of them, and a listed stack to its volume."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.headers import read_header
 from groundglass.scan.dicom.pixels import guess_intercept, slice_hu
 from groundglass.scan.dicom.stacking import SliceStack, stack, stacks
-from groundglass.scan.members import Found, chunks
+from groundglass.scan.members import Found, content_hash
 from groundglass.scan.volume import Series, Volume
 
 
@@ -59,14 +58,15 @@ def _uids(frames: list[DicomFrame]) -> tuple[str, str, str]:
 
 def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Series:
     """What a listing says of a stack; ``together`` usable ones share its SeriesInstanceUID."""
-    header, geometry = frames[0].header, stacked.geometry
+    header, geometry, source = frames[0].header, stacked.geometry, _source(frames)
+    said = () if found.text else _warnings(frames, stacked, together)
     return Series(
-        source=_source(frames),
+        source=source,
         kind="dicom",
         slices=len(stacked.frames or frames) if header.encoding.rows else 0,
         rows=header.encoding.rows,
         columns=header.encoding.columns,
-        load=partial(_load, frames, stacked, found, together),
+        open=partial(_volume, stacked, source, said),
         modality=header.modality,
         body_part=header.body_part,
         kernel=frames[0].kernel,
@@ -74,13 +74,15 @@ def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, toget
         spacing=None if geometry is None else geometry.spacing,
         problem=found.text,
         remedy=found.remedy,
-        warnings=() if found.text else _warnings(frames, stacked, together),
+        warnings=said,
         number=header.number,
         patient=header.patient,
         study=header.study,
         series_uid=header.series,
         damaged=stacked.incomplete,
-        content=_content(frames),
+        content=content_hash(
+            {frame.header.found for frame in frames}, repr(sorted(frame.index for frame in frames))
+        ),
     )
 
 
@@ -88,12 +90,6 @@ def _source(frames: Iterable[DicomFrame]) -> Path:
     """The file or ZIP that holds all frames, else the folder."""
     paths = {frame.header.found.member.path for frame in frames}
     return paths.pop() if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
-
-
-def _content(frames: list[DicomFrame]) -> str:
-    files = {frame.header.found: None for frame in frames}
-    parts = sorted(frame.index for frame in frames)
-    return hashlib.sha256(b"".join(chunks(list(files))) + repr(parts).encode()).hexdigest()
 
 
 def _warnings(frames: list[DicomFrame], stacked: SliceStack, together: int) -> tuple[str, ...]:
@@ -106,12 +102,8 @@ def _warnings(frames: list[DicomFrame], stacked: SliceStack, together: int) -> t
     return said
 
 
-def _load(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Volume:
-    """The volume of a stack; raises ScanError where it is not usable, or its units are not known."""
-    source = _source(frames)
-    if found.text:
-        raise ScanError(source, found.text, found.remedy)
-    said = _warnings(frames, stacked, together)
+def _volume(stacked: SliceStack, source: Path, said: tuple[str, ...]) -> Volume:
+    """The volume of a usable stack; raises ScanError where its units are not known."""
     intercept = None
     if not all(map(states_hu, stacked.frames)):
         intercept = guess_intercept(stacked.frames)
