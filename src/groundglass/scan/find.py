@@ -46,11 +46,6 @@ def is_dicom(head: bytes) -> bool:
     return head[4:6] in _FIRST_VRS or int.from_bytes(head[4:8], "little") <= 64
 
 
-def is_zip(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a ZIP with something in it, or an empty one."""
-    return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
-
-
 def kind_of(member: Member) -> Kind:
     """What kind of file this is: by its name, or by its first bytes where the name does not tell.
 
@@ -70,7 +65,7 @@ def kind_of(member: Member) -> Kind:
     first = head(member)
     if is_dicom(first):
         return "dicom"
-    if is_zip(first):
+    if first[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # with files in it, or empty
         return "zip"
     return "not dicom" if PurePath(name).suffix.lower() in DICOM_SUFFIXES else "other"
 

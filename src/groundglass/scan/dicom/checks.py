@@ -141,13 +141,21 @@ def states_hu(frame: DicomFrame) -> bool:
 
 def _plain(text: str) -> str:
     """A header's word, fit for a message."""
-    return "".join(letter for letter in text if letter.isprintable())[:48]
+    return "".join(filter(str.isprintable, text))[:48]
 
 
 NO_RESCALE = "no rescale to HU in the header: what the values mean is decided from them"
 NO_RESCALE_READ = "no rescale to HU in the header: the values look like {}, and are read so"
 _CHEST = ("CHEST", "THORA", "LUNG", "BODY", "TRUNK", "TORSO", "HEART", "CARD", "MEDIAST", "CAP", "AORTA")
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION"})
+_ORDERED_BY = {
+    "SliceLocation": ("no positions: ordered by SliceLocation, so head and feet may be exchanged",),
+    "InstanceNumber": (
+        "no positions: ordered by InstanceNumber from the head to the feet, and spaced as the header says; "
+        "head and feet may be exchanged",
+    ),
+    "nothing": ("no position of the slice in the header",),
+}
 _SLIGHT_DEGREES = 2.0
 _TISSUE_HU = (-900, 3000)
 
@@ -169,22 +177,18 @@ def problem(frames: list[DicomFrame], stack: SliceStack) -> Problem:
 def _plane_problem(stack: SliceStack) -> Problem:
     if stack.plane not in ("coronal", "sagittal", "oblique"):
         return FINE
-    if len(stack.frames) <= 2:
-        return Problem(
-            f"is {_images(stack)}, as localizers are, not a stack of slices", "use the axial series"
-        )
+    count = len(stack.frames)
+    if count <= 2:
+        images = f"{count} {stack.plane} image" + ("s" if count > 1 else "")
+        return Problem(f"is {images}, as localizers are, not a stack of slices", "use the axial series")
     return Problem(f"its slices are {stack.plane}", "use the axial series of the same study")
-
-
-def _images(stack: SliceStack) -> str:
-    return f"{len(stack.frames)} {stack.plane} image" + ("s" if len(stack.frames) > 1 else "")
 
 
 def warnings(stack: SliceStack) -> tuple[str, ...]:
     """What had to be assumed of a usable stack, in words."""
     return (
         *_left_out(stack),
-        *_order(stack),
+        *_ORDERED_BY.get(stack.by, ()),
         *_lie(stack),
         *spacing_warnings(len(stack.frames), stack.geometry),
         *_header(stack),
@@ -192,35 +196,17 @@ def warnings(stack: SliceStack) -> tuple[str, ...]:
 
 
 def _left_out(stack: SliceStack) -> list[str]:
-    said = []
-    if stack.incomplete:
-        said.append(f"{count_of_slices(stack.incomplete)} left out: cut short within the pixels")
-    if stack.unplaced:
-        said.append(f"{count_of_slices(stack.unplaced)} left out: no position in the header")
-    if stack.copies:
-        said.append(f"{count_of_slices(stack.copies)} left out: the same image again")
-    if stack.repeated > stack.copies:
-        others = stack.repeated - stack.copies
-        said.append(
-            f"{count_of_slices(others)} left out: at the position of another slice, of which the first is kept"
-        )
+    reasons = (
+        (stack.incomplete, "cut short within the pixels"),
+        (stack.unplaced, "no position in the header"),
+        (stack.copies, "the same image again"),
+        (stack.repeated - stack.copies, "at the position of another slice, of which the first is kept"),
+    )
+    said = [f"{count_of_slices(count)} left out: {why}" for count, why in reasons if count]
     instances = Counter((frame.header.sop_instance, frame.index) for frame in stack.frames)
     if len(stack.frames) > 1 and max(instances.values()) > 1:
         said.append("slices at different positions share one SOPInstanceUID, or have none")
     return said
-
-
-def _order(stack: SliceStack) -> list[str]:
-    if stack.by == "SliceLocation":
-        return ["no positions: ordered by SliceLocation, so head and feet may be exchanged"]
-    if stack.by == "InstanceNumber":
-        return [
-            "no positions: ordered by InstanceNumber from the head to the feet, and spaced as the header says; "
-            "head and feet may be exchanged"
-        ]
-    if stack.by == "nothing":
-        return ["no position of the slice in the header"]
-    return []
 
 
 def _lie(stack: SliceStack) -> list[str]:

@@ -12,36 +12,19 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import pydicom
-from pydicom import Dataset, config
+from pydicom import Dataset, config, uid
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import (
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-)
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom import frame as values
 from groundglass.scan.dicom.frame import DicomFrame, Encoding, ImageHeader, PixelExtent, measure
 from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
 
-_DISTINGUISHING = (
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "ConvolutionKernel",
-    "ImageType",
-    "EchoTime",
-    "KVP",
-    "NominalPercentageOfCardiacPhase",
-    "ContrastBolusAgent",
-    "ReconstructionDiameter",
-    "SeriesTime",
-)
+_DISTINGUISHING = """
+    AcquisitionNumber TemporalPositionIdentifier ConvolutionKernel ImageType EchoTime KVP
+    NominalPercentageOfCardiacPhase ContrastBolusAgent ReconstructionDiameter SeriesTime
+"""
 _KEYWORDS = """
     ImageType SOPClassUID SOPInstanceUID Modality PatientID BodyPartExamined PatientPosition StudyInstanceUID
     SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
@@ -59,13 +42,13 @@ _ENHANCED_DISTINGUISHING = (
     ("CTImageFrameTypeSequence", "FrameType"),
 )
 _TAGS: list[BaseTag | int] = [
-    Tag(keyword) for keyword in dict.fromkeys((*_KEYWORDS.split(), *_DISTINGUISHING))
+    Tag(keyword) for keyword in dict.fromkeys((_KEYWORDS + _DISTINGUISHING).split())
 ]
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _lock = threading.Lock()
-CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+CT_CLASSES = (uid.CTImageStorage, uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 T = TypeVar("T")
-_DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
+_DEFLATED = str(uid.DeflatedExplicitVRLittleEndian).encode()
 
 
 @contextmanager
@@ -178,12 +161,12 @@ def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool
             stop_when=_at_pixels,
             specific_tags=_TAGS,
         )
-        return dataset, str(DeflatedExplicitVRLittleEndian), False, True
+        return dataset, str(uid.DeflatedExplicitVRLittleEndian), False, True
     read = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=[*_TAGS])
     syntax = str(read.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
     implicit, little = map(bool, read.original_encoding)
-    native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return read, syntax or str(ImplicitVRLittleEndian if implicit else native), implicit, little
+    native = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    return read, syntax or str(uid.ImplicitVRLittleEndian if implicit else native), implicit, little
 
 
 def _at_pixels(tag: BaseTag, representation: str | None, length: int) -> bool:
@@ -235,7 +218,7 @@ def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
         If the number of an enhanced image's frames is not that of their groups.
     """
     if "PerFrameFunctionalGroupsSequence" not in dataset:
-        marks = [("", keyword) for keyword in _DISTINGUISHING]
+        marks = [("", keyword) for keyword in _DISTINGUISHING.split()]
         return [_frame(header, 0, _Source(dataset), "InstanceNumber", marks)]
     shared = values.item(dataset, "SharedFunctionalGroupsSequence")
     own = values.items(dataset, "PerFrameFunctionalGroupsSequence")

@@ -185,26 +185,22 @@ def stored_values(frame: DicomFrame) -> Stored:
 
 def _container(frame: DicomFrame) -> Stored:
     """The values as they are stored, unused bits and all, as unsigned numbers; shape (rows, columns)."""
-    member = frame.header.found.member
+    member, encoding = frame.header.found.member, frame.header.encoding
+    which = f"in frame {frame.index + 1} " if encoding.frames > 1 else ""
     try:
         data = _frame_bytes(frame)
-        encoding = frame.header.encoding
         pixels = _native(data, encoding) if encoding.syntax in NATIVE else decode(data, encoding)
     except ScanError:
         raise
     except DecodingError as error:
-        raise ScanError(str(member), f"{_which(frame)}{error}", "get a new copy") from error
+        raise ScanError(str(member), f"{which}{error}", "get a new copy") from error
     except Exception as error:  # on damaged bytes pydicom raises nearly any kind
         raise ScanError(
-            str(member), f"{_which(frame)}its pixels are cut short or damaged", "get a new copy"
+            str(member), f"{which}its pixels are cut short or damaged", "get a new copy"
         ) from error
     if pixels.dtype.kind == "i":
         return pixels.astype(np.int32).view(np.uint32)
     return pixels
-
-
-def _which(frame: DicomFrame) -> str:
-    return f"in frame {frame.index + 1} " if frame.header.encoding.frames > 1 else ""
 
 
 def _frame_bytes(frame: DicomFrame) -> bytes:
