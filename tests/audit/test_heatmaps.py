@@ -20,7 +20,7 @@ from groundglass.audit.detector.heatmaps import (
     pixel_order,
 )
 from groundglass.audit.trial import Trial
-from groundglass.detect.findings import SliceFinding
+from groundglass.detect.findings import SliceFinding, SliceView
 from groundglass.detect.heatmap import evidence_map
 from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan
@@ -44,7 +44,7 @@ def unexplained(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 def finding(evidence: np.ndarray, shape: tuple[int, int], region: Box | None = None) -> SliceFinding:
     whole = Box(top=0, left=0, height=shape[0], width=shape[1])
     scan = Scan(np.full(shape, 0.5, dtype=np.float32), is_hu=False, scan_id="x")
-    return SliceFinding(0.9, 0.9, "covid", evidence.astype(np.float32), scan, region or whole)
+    return SliceFinding(0.9, 0.9, "covid", view=SliceView(evidence.astype(np.float32), region or whole, scan))
 
 
 def test_evidence_lies_on_the_slice_as_the_logit_of_its_place() -> None:

@@ -285,7 +285,7 @@ def test_the_report_of_a_prediction_lists_the_other_classes(
     shown = (row.probability, *(row.probabilities[name] for name in ("normal", "viral pneumonia")))
     values = ("0.png", *(f"{value:.3f}" for value in shown), row.verdict)
     assert "".join(f"<td>{value}</td>" for value in values) in report
-    assert row.answered == "normal"
+    assert row.predicted_class == "normal"
     assert f", of normal {row.probabilities['normal']:.2f}" in report
     assert f"probability of COVID-19 {row.probability:.2f}" in report
 

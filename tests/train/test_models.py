@@ -145,7 +145,7 @@ def test_a_run_says_what_stood_in_and_its_recipe_has_that_name(recipe_file: Path
     assert run.facts()["stands_in_for"] == "timm/test_resnet"
     card = (run.bundle_folder / "MODEL_CARD.md").read_text()
     assert (
-        "Backbone timm/test_efficientnet: it stands in for timm/test_resnet, whose weights could not" in card
+        "Backbone: name timm/test_efficientnet; in place of timm/test_resnet, whose weights are not" in card
     )
     assert not finish_training(load_recipe(recipe_file, overrides), run)
 
