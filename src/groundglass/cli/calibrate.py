@@ -1,11 +1,16 @@
-"""The command ``groundglass calibrate``: thin, like all commands."""
+"""The command line of ``groundglass calibrate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from groundglass.cli.output import say, table
+
+if TYPE_CHECKING:
+    from groundglass.evaluate.recalibration import HeldOutPerformance
+
+COLUMNS = ("left out", "cases", "answered", "accuracy of these", "covid covered", "not covid covered")
 
 
 def register(app: typer.Typer) -> None:
@@ -21,35 +26,41 @@ def calibrate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="A labelled predictions.csv of slices, best of other hospitals, that it was not trained on."
+            help="A labelled predictions.csv of slices that it was not trained on, best from other hospitals."
         ),
     ],
     coverage: Annotated[
-        float, typer.Option(help="The share of each class whose right answer shall stay possible.")
+        float, typer.Option(help="The share of each class whose right answer should stay possible.")
     ] = 0.9,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Fit temperature, bias and threshold anew as well.")
+        bool, typer.Option("--refit", help="Also fit temperature, bias and threshold again.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Draws resamples and folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and folds.")] = 0,
 ) -> None:
-    """Choose on labelled slices where a detector says `uncertain`, and enter it into the bundle.
+    """Choose on labelled slices when a detector answers `uncertain`, and store that in its bundle.
 
-    By conformal prediction: at most 1 - COVERAGE of each class shall get the wrong verdict. What it is worth is
-    measured with each source left out in turn.
+    This uses conformal prediction: at most 1 - COVERAGE of each class should get the wrong verdict. How well that
+    works is measured by leaving out each source in turn.
     """
-    from groundglass.commands.abstain import COLUMNS
-    from groundglass.commands.abstain import calibrate as run
+    from groundglass.commands.calibrate import calibrate as run
     from groundglass.detect.bundle import Bundle
 
-    result = run(Bundle.load(bundle), predictions, coverage=coverage, refit=refit, seed=seed)
-    facts = result.facts
+    detector = Bundle.load(bundle)
+    result = run(detector, predictions, coverage=coverage, refit=refit, seed=seed)
+    facts = detector.facts
     if refit:
         typer.echo(
             f"Temperature {facts.temperature:.3f}, bias {facts.bias:.3f}, threshold {facts.threshold:.3f}"
         )
-    if result.held:
-        table("On slices that did not choose it", COLUMNS, [one.row() for one in result.held])
+    if result.held_out:
+        table("On slices that did not choose it", COLUMNS, [_row(one) for one in result.held_out])
     if facts.abstention is not None:
         typer.echo(f"{facts.abstention.ends()}.\n{facts.abstention.meaning()}")
     for note in result.notes:
         say(f"note: {note}")
+
+
+def _row(held_out: "HeldOutPerformance") -> tuple[str, ...]:
+    shares = (held_out.answered, held_out.accuracy, held_out.covid, held_out.other)
+    percentages = ("" if share is None else f"{share:.1%}" for share in shares)
+    return (held_out.left_out, str(held_out.cases), *percentages)

@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from groundglass.bundle.facts import Choice
-from groundglass.commands.abstain import Cases, choose_judged
 from groundglass.commands.evaluate import Labelled, choose_rows, predict_rows
 from groundglass.detect.abstention import COVERAGE, Abstention
 from groundglass.detect.bundle import Bundle
@@ -31,6 +30,7 @@ from groundglass.evaluate.logistic_choice import (
 from groundglass.evaluate.metrics import lung_slices
 from groundglass.evaluate.operating_point import choose_threshold
 from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluate.recalibration import LabelledAnswers, choose_and_validate
 from groundglass.files import write_json
 from groundglass.labels import LUNG_AREAS, POSITIVE
 from groundglass.report.page import Report, Table, bundle_table, write_report
@@ -220,9 +220,9 @@ def _fitted(
 def _abstention(chosen: Candidate, patients: _Patients, coverage: float, seed: int) -> Abstention:
     count = len(patients.positive)
     nowhere = np.full(count, "", dtype=object)
-    cases = Cases(patients.positive, chosen.out_of_fold, np.arange(count), nowhere)
+    answers = LabelledAnswers(patients.positive, chosen.out_of_fold, np.arange(count), nowhere)
     origin = f"the same {count} patients or groups, by their out-of-fold answers"
-    return choose_judged(cases, coverage, origin, seed)[0]
+    return choose_and_validate(answers, coverage, origin, seed)[0]
 
 
 def rows_of(result: Aggregation) -> list[tuple[str, str, str, str]]:

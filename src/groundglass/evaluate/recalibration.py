@@ -1,0 +1,338 @@
+"""Choosing again, on labelled answers, how a detector's logits become probabilities and verdicts."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.model_selection import StratifiedGroupKFold
+
+from groundglass.bundle.facts import Choice, replaced
+from groundglass.detect.abstention import Abstention, choose_abstention
+from groundglass.detect.bundle import BundleFacts
+from groundglass.detect.patient_rule import LESION_FEATURES
+from groundglass.evaluate.calibration import TEMPERATURES, fit_scaling
+from groundglass.evaluate.metrics import resampling_groups
+from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.evaluate.predictions import truth_of, unit_codes
+from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
+
+FOLDS = 5
+"""Folds of the groups if no source can be left out."""
+HALF_A_DIGIT = 5e-7
+"""Scores are kept this far from 0 and 1, since a predictions.csv has six digits."""
+NO_SIGNAL = 0.99 * TEMPERATURES[1]
+"""A higher temperature was stopped by its upper bound."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Scaling = tuple[float, float]
+"""Temperature and bias."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledAnswers:
+    """A detector's answers to labelled slices or patients: arrays of shape (answers,).
+
+    Attributes
+    ----------
+    truth
+        Whether each is COVID-19.
+    probability
+        Calibrated.
+    units
+        The number of each one's patient or group.
+    sources
+        Where each is from; "" if that is not known.
+    logits
+        Of COVID-19, before calibration; None keeps the temperature and the bias.
+    """
+
+    truth: Bools
+    probability: Floats
+    units: NDArray[np.intp]
+    sources: NDArray[np.object_]
+    logits: Floats | None = None
+
+    @classmethod
+    def of_predictions(cls, predictions: pd.DataFrame, *, with_logits: bool) -> Self:
+        """The answers in a table of labelled predictions, with the logits of their scores if asked for."""
+        source = predictions["source"] if "source" in predictions else pd.Series("", index=predictions.index)
+        groups = resampling_groups(predictions)
+        # Two hospitals may number their patients alike.
+        names = (source + "/" + groups).where(groups != "", "")
+        score = predictions["score"].clip(HALF_A_DIGIT, 1 - HALF_A_DIGIT).to_numpy(dtype=float)
+        return cls(
+            truth_of(predictions),
+            predictions["probability"].to_numpy(dtype=float),
+            unit_codes(names),
+            source.to_numpy(dtype=object),
+            np.asarray(logit(score)) if with_logits else None,
+        )
+
+    @property
+    def both_classes(self) -> bool:
+        """Whether some are COVID-19 and some are not."""
+        return bool(self.truth.any() and not self.truth.all())
+
+    def describe(self) -> str:
+        """How many slices of how many patients there are, and from where, in words."""
+        sources = ", ".join(sorted(set(self.sources) - {""})) or "a source that is not stated"
+        return (
+            f"{len(self.truth)} slices of {len(np.unique(self.units))} patients or groups "
+            f"({int(self.truth.sum())} slices with COVID-19) from {sources}"
+        )
+
+    def subset(self, rows: Bools) -> "LabelledAnswers":
+        """The answers in these rows."""
+        return LabelledAnswers(
+            self.truth[rows],
+            self.probability[rows],
+            self.units[rows],
+            self.sources[rows],
+            None if self.logits is None else self.logits[rows],
+        )
+
+    def fit_scaling(self) -> Scaling | None:
+        """Temperature and bias, with each source weighted alike; None without logits."""
+        if self.logits is None:
+            return None
+        _, source, counts = np.unique(self.sources.astype(str), return_inverse=True, return_counts=True)
+        return fit_scaling(self.logits, self.truth, 1 / counts[source])
+
+    def scaled(self, scaling: Scaling | None) -> "LabelledAnswers":
+        """The answers with the probabilities that a temperature and a bias give; as they are without."""
+        if scaling is None or self.logits is None:
+            return self
+        temperature, bias = scaling
+        return replace(self, probability=np.asarray(expit(self.logits / temperature + bias)))
+
+    def choose_abstention(self, coverage: float) -> Abstention:
+        """Choose when to answer ``uncertain``; see :func:`~groundglass.detect.abstention.choose_abstention`."""
+        return choose_abstention(self.truth, self.probability, self.units, coverage=coverage)
+
+
+@dataclass(frozen=True)
+class HeldOutPerformance:
+    """How well an abstention does on answers that did not choose it.
+
+    Attributes
+    ----------
+    left_out
+        The source that was left out, or ``all``.
+    cases
+        Number of slices or patients.
+    answered, accuracy
+        The share that gets an answer, and the share of these that is right (None if none gets one).
+    covid, other
+        The share of each class whose right answer is possible, to compare with the coverage; None without the
+        class.
+    """
+
+    left_out: str
+    cases: int
+    answered: float
+    accuracy: float | None
+    covid: float | None
+    other: float | None
+
+    @classmethod
+    def of(cls, left_out: str, truth: Bools, verdicts: NDArray[np.object_], covered: Bools) -> Self:
+        """Count verdicts, and the right answers that were possible; arrays of shape (cases,)."""
+        answered = verdicts != UNCERTAIN
+        shares = (((verdicts == POSITIVE) == truth)[answered], covered[truth], covered[~truth])
+        accuracy, covid, other = (float(share.mean()) if len(share) else None for share in shares)
+        return cls(left_out, len(truth), float(answered.mean()), accuracy, covid, other)
+
+    def choice(self) -> Choice:
+        """As a bundle stores it."""
+        shares = {
+            "answered": self.answered,
+            "of these right": self.accuracy,
+            f"right answer possible for {POSITIVE}": self.covid,
+            f"for {NEGATIVE}": self.other,
+        }
+        known = {name: share for name, share in shares.items() if share is not None}
+        return Choice(what=f"left out when choosing: {self.left_out}", values={"cases": self.cases, **known})
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What changes in a bundle's facts, how well it does on held-out answers, and notes for the reader."""
+
+    updates: dict[str, Any]
+    held_out: list[HeldOutPerformance]
+    notes: list[str]
+
+
+def recalibrate(
+    facts: BundleFacts, answers: LabelledAnswers, coverage: float, origin: str, seed: int = 0
+) -> Recalibration:
+    """Choose when a detector answers ``uncertain``; if there are logits, also temperature, bias and threshold.
+
+    Parameters
+    ----------
+    facts
+        Of the detector's bundle.
+    answers
+        Of both classes. Each source counts alike for temperature and bias.
+    coverage
+        The share of each class whose right answer should stay possible, in (0, 1).
+    origin
+        The data, in words.
+    seed
+        Of the resamples that choose the threshold, and of the folds.
+    """
+    scaling = answers.fit_scaling()
+    choices: list[Choice] = []
+    updates: dict[str, Any] = {}
+    notes: list[str] = []
+    if scaling is not None:
+        updates, choices, notes = _refit(facts, answers.scaled(scaling), scaling, origin, seed)
+    abstention, held_out = choose_and_validate(answers.scaled(scaling), coverage, origin, seed)
+    choices.append(
+        Choice(
+            what="uncertain",
+            values={"from": abstention.lowest, "to": abstention.highest},
+            criterion=f"class-conditional conformal prediction with {coverage:.0%} coverage",
+            data="the same slices" if choices else origin,
+        )
+    )
+    updates |= {
+        "abstention": abstention,
+        "chosen": replaced(facts.chosen, choices),
+        "evaluations": tuple(one.model_copy(update={"superseded": True}) for one in facts.evaluations),
+        "validation_superseded": True,
+    }
+    notes += _silent_verdicts(abstention, answers)
+    if not abstention.both_possible:
+        notes.append(
+            f"if all of them were answered, at most {1 - coverage:.0%} of each class would be wrong here; a higher "
+            "--coverage promises more"
+        )
+    return Recalibration(updates, held_out, notes)
+
+
+def choose_and_validate(
+    answers: LabelledAnswers, coverage: float, origin: str, seed: int = 0
+) -> tuple[Abstention, list[HeldOutPerformance]]:
+    """Choose an abstention, and measure it on answers that did not choose it; its ``chosen`` records both.
+
+    Parameters are those of :func:`recalibrate`.
+    """
+    abstention = answers.choose_abstention(coverage)
+    held_out, notes = cross_validate(answers, coverage, seed)
+    chosen = (
+        Choice(what="chosen", data=origin),
+        *(one.choice() for one in held_out),
+        *(Choice(what="note", criterion=note) for note in (*notes, *_silent_verdicts(abstention, answers))),
+    )
+    return abstention.model_copy(update={"chosen": chosen}), held_out
+
+
+def cross_validate(
+    answers: LabelledAnswers, coverage: float, seed: int = 0
+) -> tuple[list[HeldOutPerformance], list[str]]:
+    """How well an abstention does on answers that did not choose it: by source that was left out, and overall.
+
+    Where no source can be left out, fifths of the patients or groups are.
+
+    Returns
+    -------
+    The figures, and notes on how they were obtained. No figures if there are too few groups.
+    """
+    names = sorted(set(answers.sources))
+    folds = [answers.sources == name for name in names]
+    notes = []
+    if len(folds) < 2 or not all(answers.subset(~fold).both_classes for fold in folds):
+        names, folds = [], _group_folds(answers, seed)
+        notes = ["no source could be left out, so parts of the patients or groups were left out in turn"]
+    if not folds:
+        return [], ["its performance on held-out answers is not known: there are too few patients or groups"]
+    covered = np.zeros(len(answers.truth), dtype=bool)
+    verdicts = np.full(len(answers.truth), "", dtype=object)
+    for fold in folds:
+        scaling = answers.subset(~fold).fit_scaling()
+        held_out = answers.subset(fold).scaled(scaling)
+        abstention = answers.subset(~fold).scaled(scaling).choose_abstention(coverage)
+        verdicts[fold] = [abstention.verdict(probability) for probability in held_out.probability]
+        possible = held_out.probability >= abstention.covid_from, held_out.probability <= abstention.other_to
+        covered[fold] = np.where(held_out.truth, *possible)
+    shown = [(str(name) or "not stated", fold) for name, fold in zip(names, folds, strict=bool(names))]
+    shown.append(("all", np.ones(len(covered), dtype=bool)))
+    return [
+        HeldOutPerformance.of(name, answers.truth[rows], verdicts[rows], covered[rows])
+        for name, rows in shown
+    ], notes
+
+
+def _group_folds(answers: LabelledAnswers, seed: int) -> list[Bools]:
+    fewest = min(len(np.unique(answers.units[rows])) for rows in (answers.truth, ~answers.truth))
+    if fewest < 2:
+        return []
+    splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    places = np.arange(len(answers.truth))
+    folds = [
+        np.isin(places, held_out) for _, held_out in splitter.split(places, answers.truth, answers.units)
+    ]
+    return folds if all(answers.subset(~fold).both_classes for fold in folds) else []
+
+
+def _silent_verdicts(abstention: Abstention, answers: LabelledAnswers) -> list[str]:
+    """Which verdicts an abstention never gives, and why."""
+    coverage = abstention.coverage
+    needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+    notes = []
+    for verdict, label, rows, extreme in (
+        (POSITIVE, NEGATIVE, ~answers.truth, 1),
+        (NEGATIVE, POSITIVE, answers.truth, 0),
+    ):
+        if verdict not in abstention.never:
+            continue
+        groups = len(np.unique(answers.units[rows]))
+        few = (
+            f"there are only {groups} patients or groups labelled {label}, and {coverage:.0%} coverage needs "
+            f"{needed}"
+        )
+        many = f"too many of those labelled {label} have a probability of {extreme}"
+        notes.append(f"{verdict} is never answered: {few if groups < needed else many}")
+    return notes
+
+
+def _refit(
+    facts: BundleFacts, answers: LabelledAnswers, scaling: Scaling, origin: str, seed: int
+) -> tuple[dict[str, Any], list[Choice], list[str]]:
+    """Temperature, bias and threshold for scaled answers: updates of the facts, choices and notes."""
+    temperature, bias = scaling
+    units = [str(unit) for unit in answers.units]
+    threshold = choose_threshold(
+        answers.truth, answers.probability, units, criterion="balanced_accuracy", seed=seed
+    )
+    updates: dict[str, Any] = {"temperature": temperature, "bias": bias, "threshold": threshold}
+    choices = [
+        Choice(
+            what="calibration",
+            values={"temperature": temperature, "bias": bias},
+            criterion="least log loss, each source weighted alike",
+            data=origin,
+        ),
+        Choice(
+            what="threshold",
+            values={"probability": threshold},
+            criterion="balanced accuracy",
+            data="the same slices",
+        ),
+    ]
+    notes = []
+    if temperature > NO_SIGNAL:
+        notes.append("the scores say next to nothing on these sources: the temperature reached its limit")
+    if facts.patient is not None and not set(facts.patient.weights) <= LESION_FEATURES:
+        updates["patient"] = None
+        notes.append(
+            "the patient rule used the earlier probabilities and was removed: choose one with  "
+            "groundglass aggregate"
+        )
+    return updates, choices, notes
