@@ -79,9 +79,9 @@ def test_get_info_and_list_know_what_was_put_by_hand(tmp_path: Path, scans: Path
 def test_import_then_split(tmp_path: Path, scans: Path) -> None:
     result = run("import", scans, "-o", tmp_path / "m.csv", "--source", "here", "--patients-from-folders")
     assert result.exit_code == 0
-    assert "taken as one patient" in result.stderr
+    assert "treated as one patient" in result.stderr
     assert "pseudonyms" in result.stderr
-    assert "taken as one patient" not in result.stdout
+    assert "treated as one patient" not in result.stdout
     assert set(read_manifest(tmp_path / "m.csv")["source"]) == {"here"}
 
     result = run("split", tmp_path / "m.csv", "-o", tmp_path / "s.csv", "--fractions", "0.5", "0.25", "0.25")

@@ -76,14 +76,14 @@ def test_numbered_files_are_checked_by_name(draw: Draw, monkeypatch: pytest.Monk
     names = [f"sarscov2-ct/COVID/Covid ({number}).png" for number in (1, 2, 2001)]
     scans = draw(*names, "sarscov2-ct/COVID/Covid (2).jpg", "sarscov2-ct/non-COVID/Non-Covid (1).png")
     monkeypatch.setenv("GROUNDGLASS_MIRROR", str(scans))
-    with pytest.raises(GroundglassError, match="files concerned: 2479") as caught:
+    with pytest.raises(GroundglassError, match="files affected: 2479") as caught:
         datasets.get("sarscov2-ct")
     assert "missing: COVID/Covid (3).*" in str(caught.value)
     assert "and 2474 more" in str(caught.value)
 
 
 def test_a_login_set_gives_the_steps_and_takes_what_is_put_there(draw: Draw) -> None:
-    with pytest.raises(GroundglassError, match="ccap is not here and has to be fetched by hand") as caught:
+    with pytest.raises(GroundglassError, match="ccap is not here and has to be downloaded by hand") as caught:
         datasets.get("ccap")
     folder = datasets.data_folder() / "ccap"
     assert f"2. Put one subfolder per class into {folder}" in str(caught.value)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from groundglass.data import datasets, registry, verify
+from groundglass.data import datasets, registry
 from groundglass.data.download import DownloadError, fetch, unpack
 from groundglass.data.manifest import read_manifest
 from groundglass.errors import GroundglassError
@@ -113,7 +113,7 @@ def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path, fault: s
 def test_the_next_call_goes_on_where_the_last_one_broke(server: Server, tmp_path: Path) -> None:
     server.faults = ["cut"]
     with pytest.raises(
-        DownloadError, match=r"could not be fetched in 1 tries \(cut after .* of 1024000 bytes"
+        DownloadError, match=r"could not be downloaded in 1 tries \(cut after .* of 1024000 bytes"
     ):
         get(server, tmp_path / "data.zip", tries=1)
     assert not (tmp_path / "data.zip").exists()
@@ -156,7 +156,7 @@ def test_no_server_is_told(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(DownloadError, match=r"could not be fetched in 2 tries .*refused"):
+    with pytest.raises(DownloadError, match=r"could not be downloaded in 2 tries .*refused"):
         fetch(f"http://127.0.0.1:{port}/x", tmp_path / "x", tries=2, pause=0)
 
 
@@ -218,7 +218,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path: Path, damage: str) -> None:
         "changed": content.replace(b"yyyy", b"yzyy", 1),
     }
     archive.write_bytes(broken[damage])
-    with pytest.raises(DownloadError, match="is no whole zip archive"):
+    with pytest.raises(DownloadError, match="is not a complete zip archive"):
         unpack(archive, tmp_path / "a")
     assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
 
@@ -258,7 +258,7 @@ def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         registry.DATASETS["covid-ct"], classes={"covid": 3, "not covid": 3}, download_from=server.url
     )
     monkeypatch.setitem(registry.DATASETS, "covid-ct", tiny)
-    monkeypatch.setattr(verify, "hash_list", lambda dataset: hashes)
+    monkeypatch.setattr(datasets, "hash_list", lambda dataset: hashes)
     return server
 
 
@@ -289,7 +289,7 @@ def test_a_changed_file_is_named_and_mended_by_fetching_anew(published: Server) 
     (folder / "x%0.png").write_bytes(b"other")
     (folder / "2020.01.24.919183-p27-132.png").unlink()
     (folder / "stray.png").write_bytes(b"other")
-    with pytest.raises(GroundglassError, match="files concerned: 3") as caught:
+    with pytest.raises(GroundglassError, match="files affected: 3") as caught:
         datasets.get("covid-ct")
     for problem in (
         "missing: {}/2020.01.24.919183-p27-132.png",
@@ -312,7 +312,7 @@ def test_a_failed_download_prints_the_steps_by_hand(published: Server) -> None:
     assert str(datasets.data_folder() / "covid-ct") in str(caught.value)
     assert datasets.locate("covid-ct") is None
     published.files["Images-processed/CT_COVID.zip"] = b"<html>please log in</html>"
-    with pytest.raises(DownloadError, match="is no whole zip archive"):
+    with pytest.raises(DownloadError, match="is not a complete zip archive"):
         datasets.get("covid-ct")
     published.files["Images-processed/CT_COVID.zip"] = archive
     assert datasets.get("covid-ct").exists()

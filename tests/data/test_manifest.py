@@ -64,7 +64,7 @@ def test_labels_are_made_canonical_and_excel_marks_are_ignored(draw: Draw) -> No
         (HEAD, "has no rows"),
         ("", "cannot be read as CSV"),
         (HEAD + "a.png,covid,,train,\nb.png,covid,,training,\n", "row 3: split 'training' is not"),
-        (HEAD + "a.png,covid,,,\n./a.png,covid,,,\n", "row 3: .*a.png stands in an earlier row too"),
+        (HEAD + "a.png,covid,,,\n./a.png,covid,,,\n", "row 3: .*a.png is also in an earlier row"),
         (HEAD + "a.png,,,,\nb.png,,,,\n", r"row 2: label is blank \(and 1 more rows\)"),
         (HEAD + "a.png,covid,,,\n" + "".join(f"no{n}.png,covid,,,\n" for n in range(7)), "7 of 8 files"),
     ],
@@ -131,11 +131,11 @@ def test_a_patient_folder_of_the_same_name_in_two_classes_is_doubted(draw: Draw)
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a.png"], r"pictures lie outside.*1 in all, first: a"),
-        (["covid/a.png", "b.png"], r"pictures lie outside.*1 in all, first: b"),
-        (["train/covid/a.png", "b.png"], r"pictures lie outside.*1 in all, first: b"),
-        (["train/a.png", "test/covid/b.png"], r"train: pictures lie outside.*1 in all"),
-        (["train/covid/a.png", "covid/b.png"], "covid lies beside train"),
+        (["a.png"], r"pictures are outside.*1 in all, first: a"),
+        (["covid/a.png", "b.png"], r"pictures are outside.*1 in all, first: b"),
+        (["train/covid/a.png", "b.png"], r"pictures are outside.*1 in all, first: b"),
+        (["train/a.png", "test/covid/b.png"], r"train: pictures are outside.*1 in all"),
+        (["train/covid/a.png", "covid/b.png"], "covid is beside train"),
     ],
 )
 def test_unclear_folders_are_refused(draw: Draw, names: list[str], message: str) -> None:

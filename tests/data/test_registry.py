@@ -1,8 +1,8 @@
 import pytest
 
+from groundglass.data.datasets import hash_list
 from groundglass.data.layouts import LAYOUTS
 from groundglass.data.registry import DATASETS, find
-from groundglass.data.verify import hash_list
 from groundglass.errors import GroundglassError
 
 

@@ -1,1 +1,1 @@
-"""Datasets: the registry, manifests, splits, downloads."""
+"""Datasets: the registry, manifests, splits and downloads."""

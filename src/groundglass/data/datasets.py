@@ -1,8 +1,9 @@
-"""Where datasets are, how they get there, and their manifests."""
+"""Finding, downloading and checking datasets, and writing their manifests."""
 
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,32 +11,32 @@ import pandas as pd
 from platformdirs import user_data_path
 
 from groundglass.data.download import DownloadError, fetch, unpack
-from groundglass.data.layouts import rows_of
-from groundglass.data.manifest import import_path, read_manifest, write_manifest
+from groundglass.data.layouts import pictures, read_slices, rows_of
+from groundglass.data.manifest import import_path, listed, read_manifest, write_manifest
 from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
-from groundglass.data.verify import verify
 from groundglass.errors import GroundglassError
+from groundglass.files import sha256
 
 DATA_VARIABLE = "GROUNDGLASS_DATA"
 MIRROR_VARIABLE = "GROUNDGLASS_MIRROR"
 
 FileProgress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes that are there, and the bytes in all, None where that is unknown."""
+"""Called with a file's name, the bytes received so far, and the total, None if unknown."""
 
 
 def data_folder() -> Path:
-    """The folder of downloaded datasets and manifests: GROUNDGLASS_DATA, else in the user's data folder."""
+    """The folder of downloads and manifests: GROUNDGLASS_DATA, or a folder in the user's data folder."""
     named = os.environ.get(DATA_VARIABLE)
     return Path(named).expanduser().absolute() if named else user_data_path("groundglass") / "datasets"
 
 
 def mirror_folder() -> Path | None:
-    """The folder that GROUNDGLASS_MIRROR names: datasets as published, used in place and never written to.
+    """The folder that GROUNDGLASS_MIRROR names, whose datasets are used in place; nothing is written there.
 
     Raises
     ------
     GroundglassError
-        If it names no folder.
+        If the folder does not exist.
     """
     named = os.environ.get(MIRROR_VARIABLE)
     if not named:
@@ -49,7 +50,7 @@ def mirror_folder() -> Path | None:
 
 
 def locate(name: str) -> Path | None:
-    """Return the folder that holds a dataset's files, in the mirror or else downloaded; None if neither.
+    """Return the folder of a dataset's files, in the mirror or downloaded; None if there is none.
 
     Raises
     ------
@@ -74,13 +75,13 @@ def get(name: str, progress: FileProgress | None = None) -> Path:
 
     Returns
     -------
-    The manifest's path, ``manifest.csv`` in the dataset's place below :func:`data_folder`, also where the
-    files are in the mirror.
+    The path of ``manifest.csv`` in the dataset's folder below :func:`data_folder`, even if the files are in the
+    mirror.
 
     Raises
     ------
     GroundglassError
-        If the dataset is neither here nor can be downloaded (the message holds the steps by hand), or its
+        If the dataset is not here and cannot be downloaded (the message says how to get it by hand), or its
         files are not the published ones.
     """
     dataset = find(name)
@@ -92,18 +93,18 @@ def get(name: str, progress: FileProgress | None = None) -> Path:
 
 
 def load_dataset(name_or_path: str | Path) -> pd.DataFrame:
-    """Return the manifest of a known dataset, of a CSV, or of a folder of one subfolder per class.
+    """Return the manifest of a known dataset, of a CSV, or of a folder with one subfolder per class.
 
-    A known dataset is found, downloaded where it can be, and checked, as by :func:`get`.
+    A known dataset is found or downloaded, and checked, as :func:`get` does.
 
     Returns
     -------
-    As :func:`groundglass.data.manifest.read_manifest`.
+    See :func:`groundglass.data.manifest.read_manifest`.
 
     Raises
     ------
     GroundglassError
-        If there is no such dataset, file or folder, or it has mistakes.
+        If there is no such dataset, file or folder, or its manifest is invalid.
     """
     if str(name_or_path) in DATASETS:
         return read_manifest(get(str(name_or_path)))
@@ -116,27 +117,24 @@ def load_dataset(name_or_path: str | Path) -> pd.DataFrame:
 
 
 def steps_by_hand(dataset: Dataset) -> list[str]:
-    """What to do where a dataset cannot be downloaded, as numbered lines."""
+    """Numbered instructions for a dataset that cannot be downloaded."""
     folder = data_folder() / dataset.folder
-    return [f"{number}. {step.format(folder=folder)}" for number, step in enumerate(dataset.steps, start=1)]
-
-
-def _by_hand(dataset: Dataset) -> str:
-    return "\n".join(f"  {step}" for step in steps_by_hand(dataset))
+    last = f"Run  groundglass data get {dataset.name}  again: it checks the files and writes the manifest."
+    steps = [*(step.format(folder=folder) for step in dataset.steps), last]
+    return [f"{number}. {step}" for number, step in enumerate(steps, start=1)]
 
 
 def _download(dataset: Dataset, progress: FileProgress | None) -> Path:
+    by_hand = "\n".join(f"  {step}" for step in steps_by_hand(dataset))
     if not dataset.remote:
-        raise GroundglassError(
-            f"{dataset.name} is not here and has to be fetched by hand:\n{_by_hand(dataset)}"
-        )
+        raise GroundglassError(f"{dataset.name} is not here and has to be downloaded by hand:\n{by_hand}")
     folder = data_folder() / dataset.folder
     try:
         for remote in dataset.remote:
             _download_one(dataset, remote, folder, progress)
     except DownloadError as error:
         raise DownloadError(
-            f"{error}\nIf this lasts, {dataset.name} can be fetched by hand:\n{_by_hand(dataset)}"
+            f"{error}\nIf this keeps failing, download {dataset.name} by hand:\n{by_hand}"
         ) from error
     return folder
 
@@ -155,3 +153,62 @@ def _download_one(dataset: Dataset, remote: Remote, folder: Path, progress: File
             path.unlink()
             raise
         path.unlink()
+
+
+def verify(dataset: Dataset, folder: Path) -> None:
+    """Check that the files in ``folder`` are the published ones.
+
+    Raises
+    ------
+    GroundglassError
+        If a file is missing, changed or not part of the dataset; the message names the first five.
+    """
+    if dataset.hashes:
+        problems = _hash_problems(folder, hash_list(dataset))
+    elif dataset.numbered:
+        problems = _number_problems(dataset, folder)
+    elif dataset.layout == "covid19-ct-seg":
+        problems = _mask_problems(folder)
+    else:
+        problems = []
+    if problems:
+        raise GroundglassError(
+            f"{folder}: {dataset.name} differs from the published dataset; files affected: {len(problems)}\n"
+            f"{listed(problems)}\n"
+            f"remove or replace these files, then run  groundglass data get {dataset.name}  again "
+            "(if the dataset can be downloaded, this fetches missing folders)"
+        )
+
+
+def hash_list(dataset: Dataset) -> dict[str, str]:
+    """SHA-256 of each file, by its POSIX path within the dataset's folder."""
+    text = (files("groundglass.data") / "hashes" / dataset.hashes).read_text(encoding="utf-8")
+    return {path: digest for digest, path in (line.split("  ", 1) for line in text.splitlines())}
+
+
+def _hash_problems(folder: Path, hashes: dict[str, str]) -> list[str]:
+    problems = []
+    for name, digest in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"missing: {name}")
+        elif sha256(path) != digest:
+            problems.append(f"changed: {name}")
+    held = sorted({Path(name).parent for name in hashes})
+    found = (file.relative_to(folder).as_posix() for sub in held for file in pictures(folder / sub))
+    return problems + [f"not part of it: {name}" for name in found if name not in hashes]
+
+
+def _number_problems(dataset: Dataset, folder: Path) -> list[str]:
+    problems = []
+    for group in dataset.numbered:
+        names = [file.stem for file in pictures(folder / group.folder)]
+        found = set(names)
+        problems += [f"missing: {group.folder}/{stem}.*" for stem in group.stems() if stem not in found]
+        problems += [f"twice: {group.folder}/{stem}.*" for stem in sorted(found) if names.count(stem) > 1]
+    return problems
+
+
+def _mask_problems(folder: Path) -> list[str]:
+    wanted = [f"{sub}/{file}" for file in read_slices(folder)["file"] for sub in ("ct", "lungs", "covid")]
+    return [f"missing: {name}" for name in wanted if not (folder / name).is_file()]

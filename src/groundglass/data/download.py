@@ -1,4 +1,6 @@
-"""Fetching a file over HTTP so that a broken connection costs little, and unpacking archives safely."""
+"""Downloading a file over HTTP so that a broken connection costs little, and unpacking archives safely."""
+
+# Why not pooch: it restarts a broken download from the beginning and does not check paths and links in archives.
 
 import errno
 import shutil
@@ -10,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -19,35 +22,35 @@ from groundglass.errors import GroundglassError
 CHUNK = 1 << 18
 TIMEOUT = 30.0
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP answers after which another try may succeed."""
+"""HTTP status codes after which another try may succeed."""
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all, None where the server does not say."""
+"""Called with the bytes received so far and the total, None if the server does not say."""
 
 
 class DownloadError(GroundglassError):
-    """A file that could not be fetched."""
+    """A file that could not be downloaded."""
 
 
 def fetch(
     url: str, path: Path, *, progress: Progress | None = None, tries: int = 5, pause: float = 1.0
 ) -> None:
-    """Fetch ``url`` to ``path``, which appears only when it is whole.
+    """Download ``url`` to ``path``, which appears only once it is complete.
 
-    What has come lies beside it with ``.part`` at the end; a later try, in this call or another, asks the
-    server for the rest (RFC 9110, section 14) and begins anew where the server sends the whole.
+    A partial download is kept beside it with the suffix ``.part``. A later try, in this call or another, asks
+    the server for the rest (RFC 9110, section 14), and starts over if the server sends the whole file.
 
     Parameters
     ----------
     tries
-        How often a broken connection or a busy server is met with another try.
+        How many times to try if the connection breaks or the server is busy.
     pause
-        Seconds before the second try, doubled before each further one.
+        Seconds to wait before the second try; doubled before each further try.
 
     Raises
     ------
     DownloadError
-        If the server refuses or cannot be found, or the connection broke ``tries`` times.
+        If the server refuses or cannot be found, or the connection fails ``tries`` times.
     GroundglassError
         If the file cannot be written, for instance because the disk is full.
     """
@@ -58,7 +61,7 @@ def fetch(
             break
         except HTTPError as error:
             if error.code == 416:
-                part.unlink(missing_ok=True)  # what is there is not a beginning of what the server has
+                part.unlink(missing_ok=True)  # the partial file is not the start of the server's file
             elif error.code not in BUSY:
                 raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
             failure: Exception = error
@@ -69,8 +72,8 @@ def fetch(
         if attempt + 1 == tries:
             reason = getattr(failure, "reason", failure)
             raise DownloadError(
-                f"{url}: could not be fetched in {tries} tries ({reason}); what has come is kept, and the next "
-                "call goes on from there"
+                f"{url}: could not be downloaded in {tries} tries ({reason}); the partial file is kept, and "
+                "the next call continues from there"
             ) from failure
         time.sleep(pause * 2**attempt)
     part.replace(path)
@@ -84,10 +87,10 @@ def _fetch_rest(url: str, part: Path, progress: Progress | None) -> None:
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
         resumed = response.status == 206 and response.headers["Content-Range"].startswith(f"bytes {done}-")
         if response.status == 206 and not resumed:
-            raise HTTPError(url, 416, "another range than asked for", response.headers, None)
+            raise HTTPError(url, 416, "a different range than requested", response.headers, None)
         if not resumed:
             done = 0
-            _append(part, b"", anew=True)
+            _append(part, b"", "wb")
         length = response.headers["Content-Length"]
         total = done + int(length) if length else None
         while chunk := response.read(CHUNK):
@@ -99,10 +102,10 @@ def _fetch_rest(url: str, part: Path, progress: Progress | None) -> None:
         raise ConnectionError(f"cut after {done} of {total} bytes")
 
 
-def _append(part: Path, chunk: bytes, *, anew: bool = False) -> None:
+def _append(part: Path, chunk: bytes, mode: Literal["ab", "wb"] = "ab") -> None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb" if anew else "ab", buffering=0) as handle:
+        with part.open(mode, buffering=0) as handle:
             handle.write(chunk)
     except OSError as error:
         raise _unwritable(part, error) from error
@@ -115,14 +118,14 @@ def _unwritable(path: Path, error: OSError) -> GroundglassError:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive as ``folder``, which appears only when it is whole.
+    """Unpack a zip archive as ``folder``, which appears only once it is complete.
 
-    A single folder that holds everything in the archive is left out of the paths; so are macOS's extras.
+    If a single folder contains everything in the archive, its contents move up; macOS's extra files are skipped.
 
     Raises
     ------
     DownloadError
-        If the archive is damaged, or an entry is a link or points outside the folder; nothing is kept then.
+        If the archive is damaged, or an entry is a link or points outside the folder; then nothing is kept.
     GroundglassError
         If the files cannot be written.
     """
@@ -139,7 +142,7 @@ def unpack(archive: Path, folder: Path) -> None:
         (inner[0] if len(inner) == 1 and inner[0].is_dir() else staging).replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DownloadError(
-            f"{archive}: is no whole zip archive ({error}); it must be fetched anew"
+            f"{archive}: is not a complete zip archive ({error}); download it again"
         ) from error
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -1,4 +1,4 @@
-"""From a dataset's folder to manifest rows: one function a layout."""
+"""Turning a dataset's folder into manifest rows: one function per layout."""
 
 import re
 import warnings
@@ -18,27 +18,29 @@ Row = dict[str, str]
 
 
 def rows_of(dataset: Dataset, folder: Path) -> pd.DataFrame:
-    """Return the manifest rows of a dataset whose files lie in ``folder``.
+    """Return the manifest rows of a dataset whose files are in ``folder``.
 
     Returns
     -------
-    Columns ``path, label, patient, split, source`` and the layout's own; paths absolute, all text.
+    Columns ``path, label, patient, split, source`` and any that the layout adds; paths absolute, all text.
 
     Raises
     ------
     GroundglassError
-        If a table of the dataset cannot be read, or the classes have other sizes than the published ones.
+        If a table of the dataset cannot be read, or a class does not have the published size.
     """
     frame = pd.DataFrame(LAYOUTS[dataset.layout](dataset, folder)).assign(source=dataset.name)
     for label, count in dataset.classes.items():
         found = int((frame["label"] == label).sum())
         if count is not None and found != count:
-            raise GroundglassError(f"{folder}: {found} slices of class {label}, {dataset.name} has {count}")
+            raise GroundglassError(
+                f"{folder}: found {found} slices of class {label}, but {dataset.name} has {count}"
+            )
     return frame
 
 
 def covid_ct(dataset: Dataset, folder: Path) -> list[Row]:
-    """COVID-CT: a folder a class, patients in an Excel sheet and a CSV, the official split in text files."""
+    """COVID-CT: a folder per class, patients in an Excel sheet and a CSV, the official split in text files."""
     sheet = _table(folder / "COVID-CT-MetaInfo.xlsx", "File name", "Patient ID")
     table = _table(folder / "NonCOVID-CT-MetaInfo.csv", "image name", "patient id")
     rows = []
@@ -48,7 +50,9 @@ def covid_ct(dataset: Dataset, folder: Path) -> list[Row]:
             stem = _stem(file.name)
             if stem not in patients or stem not in parts:
                 lacking = "MetaInfo table" if stem not in patients else "Data-split folder"
-                raise GroundglassError(f"{file}: is not in the {lacking} of {folder}; get these files anew")
+                raise GroundglassError(
+                    f"{file}: is not in the {lacking} of {folder}; download these files again"
+                )
             rows.append(
                 {"path": str(file), "label": label, "patient": patients[stem], "split": parts[stem]},
             )
@@ -56,17 +60,17 @@ def covid_ct(dataset: Dataset, folder: Path) -> list[Row]:
 
 
 def _stem(name: str) -> str:
-    # Path.stem would cut the names of the 83 rows that lack an ending at the last dot of their DOI.
+    # 83 rows have names without an extension, which Path.stem would cut at the last dot of their DOI.
     return re.sub(r"\.(png|jpe?g)$", "", name.strip(), flags=re.IGNORECASE)
 
 
 def _table(path: Path, name: str, patient: str) -> dict[str, str]:
-    """Patient of each file's stem, from two columns of an Excel sheet or a CSV."""
+    """Map each file's stem to its patient, from two columns of an Excel sheet or a CSV."""
     try:
         read = pd.read_excel if path.suffix == ".xlsx" else pd.read_csv
         frame = read(path, usecols=[name, patient], dtype=str).dropna()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+        raise GroundglassError(f"{path}: cannot be read ({error}); download the file again") from error
     return {_stem(file): str(who).strip() for file, who in zip(frame[name], frame[patient], strict=True)}
 
 
@@ -77,13 +81,13 @@ def _official_parts(folder: Path, kind: str) -> dict[str, str]:
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+            raise GroundglassError(f"{path}: cannot be read ({error}); download the file again") from error
         parts.update({_stem(line): part for line in lines if line.strip()})
     return parts
 
 
 def numbered(dataset: Dataset, folder: Path) -> list[Row]:
-    """Numbered slices in a folder a class; of each class those numbers that the dataset names."""
+    """Numbered slices in a folder per class; only the numbers that the dataset lists are used."""
     rows = []
     for group in dataset.numbered:
         files = {file.stem: file for file in pictures(folder / group.folder)}
@@ -118,21 +122,21 @@ def read_slices(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, usecols=["file", "volume", "case"], dtype=str)[["file", "volume", "case"]]
     except (OSError, ValueError) as error:
-        raise GroundglassError(f"{path}: cannot be read ({error}); get the file anew") from error
+        raise GroundglassError(f"{path}: cannot be read ({error}); download the file again") from error
 
 
 def class_folders(folder: Path, *, patients_from_folders: bool = False) -> list[Row]:
-    """One subfolder per class, perhaps below folders named for the parts (train, valid, test ...).
+    """One subfolder per class, possibly below folders named after the parts (train, valid, test ...).
 
     Parameters
     ----------
     patients_from_folders
-        The folders below a class folder are patients, their names the ids.
+        The folders below a class folder are patients, and their names the ids.
 
     Raises
     ------
     GroundglassError
-        If there is no class folder, no picture, or pictures lie outside the class folders.
+        If there is no class folder or no picture, or if pictures are outside the class folders.
     """
     rows = []
     for part_folder, part in _parts(folder):
@@ -158,7 +162,7 @@ def _parts(folder: Path) -> list[tuple[Path, str]]:
     others = [sub.name for sub in subfolders if sub not in named]
     if others:
         raise GroundglassError(
-            f"{folder}: {others[0]} lies beside {named[0].name}; either all subfolders are parts "
+            f"{folder}: {others[0]} is beside {named[0].name}; either all subfolders are parts "
             "(train, val, test), each with one subfolder per class, or all are classes"
         )
     _refuse_loose(folder)
@@ -169,7 +173,7 @@ def _refuse_loose(folder: Path) -> None:
     loose = pictures(folder)
     if loose:
         raise GroundglassError(
-            f"{folder}: pictures lie outside the class folders ({len(loose)} in all, first: {loose[0].name}); "
+            f"{folder}: pictures are outside the class folders ({len(loose)} in all, first: {loose[0].name}); "
             "put every picture into one subfolder per class"
         )
 
@@ -182,31 +186,26 @@ def _doubt_patients(rows: list[Row]) -> None:
     if shared:
         warnings.warn(
             f"patient folders of the same name in several classes ({len(shared)} in all, first: {shared[0]}) "
-            "are taken as one patient; rename them if they are not",
+            "are treated as one patient; rename them if they are not",
             stacklevel=2,
         )
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        (sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith(".")), key=natural_key
-    )
+    found = (sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+    return sorted(found, key=natural_key)
 
 
 def pictures(folder: Path, *, deep: bool = False) -> list[Path]:
-    """Pictures in a folder (with ``deep`` also below it), numbers sorted as numbers; hidden files are not."""
+    """Pictures in a folder (with ``deep`` also below it) in natural order; hidden files are skipped."""
     found = folder.rglob("*") if deep else folder.glob("*")
     files = [file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
     return sorted((file for file in files if file.is_file()), key=natural_key)
-
-
-def _imported(dataset: Dataset, folder: Path) -> list[Row]:
-    return class_folders(folder)
 
 
 LAYOUTS: dict[str, Callable[[Dataset, Path], list[Row]]] = {
     "covid-ct": covid_ct,
     "numbered": numbered,
     "covid19-ct-seg": covid19_ct_seg,
-    "class-folders": _imported,
+    "class-folders": lambda _, folder: class_folders(folder),
 }

@@ -1,7 +1,7 @@
 """The manifest: a table of labelled scans, as CSV.
 
-Columns ``path, label, patient, split, source``, all text, blank where unknown, and any further ones. A path is
-relative to the CSV's folder where the file lies inside it, else absolute; in memory paths are absolute.
+It has the columns ``path, label, patient, split, source``, all text and blank if unknown, and may have more. A
+path inside the CSV's folder is stored relative to it, any other path as absolute; in memory paths are absolute.
 """
 
 import hashlib
@@ -12,19 +12,20 @@ from pathlib import Path
 import pandas as pd
 
 from groundglass.data.layouts import class_folders
-from groundglass.data.verify import listed
 from groundglass.errors import GroundglassError
 from groundglass.files import replacing, sha256
 from groundglass.labels import POSITIVE, SPLIT_NAMES, canonical_label
 
 COLUMNS = ("path", "label", "patient", "split", "source")
 FILE_COLUMNS = ("path", "lungs", "lesions")
-"""Columns that hold paths; the last two are masks, where a dataset has them."""
+"""Columns that hold paths; the last two are masks, which only some datasets have."""
 PARTS = ("train", "val", "test")
+NAMED_FILES = 5
+"""How many files a message names; the rest are only counted."""
 
 
 class ManifestWarning(UserWarning):
-    """Something in a manifest that is allowed but is seldom meant."""
+    """Something in a manifest that is allowed but seldom intended."""
 
 
 def read_manifest(path: Path | str) -> pd.DataFrame:
@@ -32,14 +33,14 @@ def read_manifest(path: Path | str) -> pd.DataFrame:
 
     Returns
     -------
-    One row a scan, in the file's order, index 0, 1, ...; every column text, blanks as ``""``, paths absolute,
+    One row per scan, in the file's order, index 0, 1, ...; every column text, blanks as ``""``, paths absolute,
     labels that mean COVID-19 or its absence as ``covid`` and ``not covid``.
 
     Raises
     ------
     GroundglassError
-        If a column is missing, a path or label blank, a path given twice, a split unknown or a file missing.
-        The message names the file and the row, the header being row 1.
+        If a column or a file is missing, a path or label is blank, a path occurs twice, or a split is unknown.
+        The message names the file and the row; the header is row 1.
     """
     path = Path(path)
     frame = _read_csv(path)
@@ -47,13 +48,13 @@ def read_manifest(path: Path | str) -> pd.DataFrame:
     if missing:
         raise GroundglassError(
             f"{path}: has no column {', '.join(missing)} (it has {', '.join(frame.columns)}); "
-            f"a CSV with path and label becomes a manifest by  groundglass data import {path}"
+            f"to make a manifest of a CSV with path and label, run  groundglass data import {path}"
         )
     return _checked(frame, path)
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path | str) -> None:
-    """Write a manifest in one step; files inside the CSV's folder get relative posix paths.
+    """Write a manifest atomically; files inside the CSV's folder get relative POSIX paths.
 
     Raises
     ------
@@ -69,25 +70,25 @@ def write_manifest(manifest: pd.DataFrame, path: Path | str) -> None:
 
 
 def import_path(path: Path | str, *, source: str = "", patients_from_folders: bool = False) -> pd.DataFrame:
-    """Make a manifest of a folder of one subfolder per class, or of a CSV with at least ``path, label``.
+    """Make a manifest of a folder with one subfolder per class, or of a CSV with at least ``path, label``.
 
     Parameters
     ----------
     source
-        Where the scans come from; by default the folder's or the CSV's own name, or the CSV's column.
+        Where the scans come from; by default the CSV's column, or else the name of the folder or CSV.
     patients_from_folders
-        Take the folders below a class folder as patients. Their names become ids in every later table, so
+        Treat the folders below a class folder as patients. Their names become ids in every later table, so
         they should be pseudonyms.
 
     Raises
     ------
     GroundglassError
-        If there is nothing to import, or the CSV has mistakes; see :func:`read_manifest`.
+        If there is nothing to import, or the CSV is invalid; see :func:`read_manifest`.
 
     Warns
     -----
     ManifestWarning
-        If there is one class only, or none that means COVID-19.
+        If there is only one class, or no class means COVID-19.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100
     if path.is_dir():
@@ -115,7 +116,7 @@ def _import_csv(path: Path, source: str) -> pd.DataFrame:
     if missing:
         raise GroundglassError(
             f"{path}: has no column {', '.join(missing)} (it has {', '.join(frame.columns)}); path and label "
-            "are needed, patient, split and source welcome; columns are separated by commas"
+            "are required; patient, split and source are optional; columns are separated by commas"
         )
     for column in ("patient", "split", "source"):
         if column not in frame:
@@ -137,7 +138,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _checked(frame: pd.DataFrame, origin: Path) -> pd.DataFrame:
-    """Make paths absolute and labels canonical, and refuse what a manifest may not hold."""
+    """Make paths absolute and labels canonical, and refuse an invalid manifest."""
     if frame.empty:
         raise GroundglassError(f"{origin}: has no rows")
     for column in ("path", "label"):
@@ -148,14 +149,20 @@ def _checked(frame: pd.DataFrame, origin: Path) -> pd.DataFrame:
     frame["label"] = [canonical_label(label) for label in frame["label"]]
     unknown = ~frame["split"].isin([*PARTS, ""])
     _refuse(origin, frame, unknown, "split {split!r} is not train, val, test or blank")
-    _refuse(origin, frame, frame["path"].duplicated(), "{path} stands in an earlier row too")
+    _refuse(origin, frame, frame["path"].duplicated(), "{path} is also in an earlier row")
     missing = [value for value in frame["path"] if not os.path.isfile(value)]  # noqa: PTH113 (much faster)
     if missing:
         raise GroundglassError(
-            f"{origin}: {len(missing)} of {len(frame)} files are not there:\n{listed(missing)}\n"
-            f"relative paths count from {folder}"
+            f"{origin}: {len(missing)} of {len(frame)} files are missing:\n{listed(missing)}\n"
+            f"relative paths start from {folder}"
         )
     return frame.reset_index(drop=True)
+
+
+def listed(lines: list[str]) -> str:
+    """The first five lines, indented, and how many more there are."""
+    more = [f"and {len(lines) - NAMED_FILES} more"] if len(lines) > NAMED_FILES else []
+    return "\n".join(f"  {line}" for line in lines[:NAMED_FILES] + more)
 
 
 def _refuse(origin: Path, frame: pd.DataFrame, wrong: pd.Series, problem: str) -> None:
@@ -180,7 +187,7 @@ def _stored(value: str, folder: Path) -> str:
 
 
 def summarise(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Count slices and known patients of each part and class.
+    """Count the slices and the known patients of each part and class.
 
     Returns
     -------
@@ -197,7 +204,7 @@ def summarise(manifest: pd.DataFrame) -> pd.DataFrame:
 def fingerprint(manifest: pd.DataFrame) -> str:
     """Identify the data of a training run: SHA-256 over each file's name, label, split, size and content.
 
-    It depends neither on the order of the rows nor on the folder that the files lie in.
+    It depends neither on the order of the rows nor on the files' folder.
 
     Raises
     ------

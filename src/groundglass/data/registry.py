@@ -1,12 +1,12 @@
 """The datasets that Groundglass knows, as one table of facts.
 
-Nothing here was measured by a model, and nothing that could not be known is filled in: a count or a size that
-is not known is None, and a checksum is given only where the original files were hashed.
+No fact here was inferred by a model or guessed: an unknown count or size is None, and a checksum is given only
+where the original files were hashed.
 """
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from groundglass.errors import GroundglassError
@@ -16,16 +16,16 @@ Scheme = Literal["official", "grouped", "blocks", "random"]
 Fractions = tuple[float, float, float]
 
 DEFAULT_FRACTIONS: Fractions = (0.7, 0.15, 0.15)
-"""Shares of training, validation and test where a dataset has none of its own."""
+"""Shares of training, validation and test for datasets that define no shares of their own."""
 BLOCK = 21
-"""Slices in a guessed block of sarscov2-ct: about 120 patients gave 2481 slices."""
+"""Slices in an assumed patient block of sarscov2-ct, whose 2481 slices come from about 120 patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file to download: its address below the dataset's, and whether it is a zip archive to unpack.
+    """A file to download: its path below the dataset's address, and whether it is a zip archive to unpack.
 
-    An archive becomes the folder of the same name without ``.zip``.
+    An archive becomes a folder of the same name without ``.zip``.
     """
 
     path: str
@@ -33,13 +33,13 @@ class Remote:
 
     @property
     def result(self) -> str:
-        """Where the file, or what was in the archive, lies in the dataset's folder."""
+        """Path of the file, or of the unpacked archive, within the dataset's folder."""
         return self.path.removesuffix(".zip") if self.unpack else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedClass:
-    """A class whose slices are numbered without patient ids: ``folder/stem.ending`` for 1 to ``last``."""
+    """A class whose slices are numbered but have no patient ids: ``folder/stem.extension``, 1 to ``last``."""
 
     label: str
     folder: str
@@ -48,7 +48,7 @@ class NumberedClass:
     absent: frozenset[int] = frozenset()
 
     def stems(self) -> list[str]:
-        """File names without their ending, in the order of their numbers."""
+        """File names without their extension, in numerical order."""
         return [self.stem.format(number) for number in range(1, self.last + 1) if number not in self.absent]
 
 
@@ -59,24 +59,24 @@ class Dataset:
     Attributes
     ----------
     classes
-        Slices of each label; None where the number is not known.
+        Number of slices of each label; None if unknown.
     address
-        The page where people find it.
+        The dataset's web page.
     steps
-        What to do by hand where it cannot be downloaded; ``{folder}`` stands for the dataset's folder.
+        What to do by hand if the dataset cannot be downloaded; ``{folder}`` stands for the dataset's folder.
     layout
         Which function of ``groundglass.data.layouts`` turns the folder into manifest rows.
     needs
-        What must lie in the folder for the dataset to count as being here.
+        Files and folders that must exist for the dataset to count as present.
     verification
-        How its files are checked.
+        How the files are checked.
     hashes
-        The list of SHA-256 hashes in the folder ``hashes``, where there is one.
+        Name of the list of SHA-256 hashes in the folder ``hashes``, if there is one.
     groups
-        ``patients``: ids were published. ``numbered``: none were, neighbouring numbers are guessed to be one
-        patient. ``unknown``: nothing is known.
+        ``patients``: patient ids were published. ``numbered``: there are no ids; slices with neighbouring numbers
+        are assumed to show one patient. ``unknown``: nothing is known.
     folder
-        The folder's name, where another dataset's files are used.
+        The folder's name; two datasets may share one.
     """
 
     name: str
@@ -100,15 +100,15 @@ class Dataset:
     folder: str
     download_from: str = ""
     remote: tuple[Remote, ...] = ()
-    numbered: tuple[NumberedClass, ...] = field(default=())
+    numbered: tuple[NumberedClass, ...] = ()
 
 
 _COVID_CT = Dataset(
     name="covid-ct",
     title="COVID-CT (UCSD)",
     description=(
-        "Axial slices cut from papers on COVID-19, and slices without it from LUNA, MedPix, Radiopaedia and "
-        "papers. PNG and JPEG of 61 to 1671 pixels; no Hounsfield units."
+        "Axial slices cut from papers on COVID-19, and slices without COVID-19 from LUNA, MedPix, Radiopaedia "
+        "and papers. PNG and JPEG files of 61 to 1671 pixels; no Hounsfield units."
     ),
     classes={POSITIVE: 349, NEGATIVE: 397},
     licence="research use; the papers keep their copyright",
@@ -121,7 +121,6 @@ _COVID_CT = Dataset(
         "Open https://github.com/UCSD-AI4H/COVID-CT and download the repository (Code, Download ZIP).",
         "Put Images-processed, Data-split, COVID-CT-MetaInfo.xlsx and NonCOVID-CT-MetaInfo.csv into {folder}",
         "Unpack CT_COVID.zip and CT_NonCOVID.zip inside Images-processed.",
-        "Run  groundglass data get covid-ct  again: it checks the files and writes the manifest.",
     ),
     layout="covid-ct",
     needs=(
@@ -138,20 +137,21 @@ _COVID_CT = Dataset(
     default_split="official",
     size_bytes=97_201_769,
     known_problems=(
-        "It can be told apart without looking: width, height, bytes per pixel and file ending alone give "
-        "AUC 0.96 on the official test part (every COVID file is PNG, half of the others are JPEG).",
-        "174 COVID files are RGBA and no other file is.",
-        "A ring of border pixels without the lungs still reaches AUC 0.74.",
-        "kjr-21-e24-p5-29.png and -31.png (covid, test) are the same pictures as 71%0.jpg and 71%1.jpg "
-        "(not covid, train): a label conflict.",
+        "The classes can be told apart without looking at the pictures: width, height, bytes per pixel and file "
+        "extension alone reach an AUC of 0.96 on the official test part (every COVID-19 file is a PNG, half of "
+        "the control files are JPEGs).",
+        "174 COVID-19 files are RGBA; no other file is.",
+        "A ring of border pixels that contains no lung still reaches an AUC of 0.74.",
+        "Label conflict: kjr-21-e24-p5-29.png and -31.png (covid, test) are the same pictures as 71%0.jpg and "
+        "71%1.jpg (not covid, train).",
         "Three papers appear in two parts of the official split: 2020.03.12.20034686, 2020.03.13.20035212, "
         "2020.03.22.20040782.",
-        "Patients 154, 155, 158, 159 and 160 show the pictures of 163, 162, 165, 164 and 167, some of them in "
-        "validation and test.",
+        "Patients 154, 155, 158, 159 and 160 have the same pictures as patients 163, 162, 165, 164 and 167; some "
+        "of these are in the validation and test parts.",
     ),
     folder="covid-ct",
-    # This address pattern is the one that public download scripts use for the two archives; it could not be
-    # tried where this table was written. The hashes catch a file that is not the one meant.
+    # Public download scripts use this address pattern for the two archives. It has not been tested from here;
+    # the hashes catch a wrong file.
     download_from="https://github.com/UCSD-AI4H/COVID-CT/raw/master/",
     remote=(
         *(
@@ -166,39 +166,22 @@ _COVID_CT = Dataset(
     ),
 )
 
-_SARSCOV2_LICENCE = "CC BY-NC-SA 4.0"
-_SARSCOV2_CITATION = (
-    "Soares E, Angelov P, Biaso S, Higa Froes M, Kanda Abe D. SARS-CoV-2 CT-scan dataset: a large dataset of "
-    "real patients CT scans for SARS-CoV-2 identification. 2020. doi 10.1101/2020.04.24.20078584"
-)
-_SARSCOV2_ADDRESS = "https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset"
-_SARSCOV2_PATIENTS = "no ids were published; neighbouring numbers are mostly one patient, blocks are a guess"
 _SARSCOV2_PROBLEMS = (
-    "No patient ids: at random, 1-nearest-neighbour on 32 x 32 pixels is right 93% of the time, on "
-    "contiguous blocks 61%. The difference is leakage.",
+    "There are no patient ids. A 1-nearest-neighbour classifier on 32 x 32 pixels is right for 93% of the slices "
+    "under a random split, but for 61% under a split by contiguous blocks; the difference is leakage.",
     "Exact duplicates: Covid (128) and (129), Covid (134) and (135).",
-    "Of the non-COVID slices number 151 is missing: 1229 files, where the paper counts 1230.",
+    "Non-Covid (151) is missing: there are 1229 non-COVID files, but the paper counts 1230.",
 )
 
 
-def _sarscov2_steps(name: str) -> tuple[str, ...]:
-    return (
-        f"Log in to Kaggle and download {_SARSCOV2_ADDRESS}",
-        "Or, with Kaggle's command and its key:  kaggle datasets download -d "
-        "plameneduardo/sarscov2-ctscan-dataset --unzip -p {folder}",
-        "The folders COVID and non-COVID must then lie in {folder}",
-        f"Run  groundglass data get {name}  again: it checks the files and writes the manifest.",
-    )
-
-
-def _sarscov2_classes(last_covid: int, last_other: int) -> tuple[NumberedClass, NumberedClass]:
+def _sarscov2_classes(last_covid: int, last_control: int) -> tuple[NumberedClass, NumberedClass]:
     return (
         NumberedClass(label=POSITIVE, folder="COVID", stem="Covid ({})", last=last_covid),
         NumberedClass(
             label=NEGATIVE,
             folder="non-COVID",
             stem="Non-Covid ({})",
-            last=last_other,
+            last=last_control,
             absent=frozenset({151}),
         ),
     )
@@ -208,56 +191,55 @@ _SARSCOV2_CT = Dataset(
     name="sarscov2-ct",
     title="SARS-CoV-2 CT-scan (Sao Paulo)",
     description=(
-        "Slices of patients with COVID-19 and of patients with other pulmonary disease, from hospitals of "
-        "Sao Paulo, in an unknown window."
+        "Slices of patients with COVID-19 and of patients with other pulmonary diseases, from hospitals in "
+        "Sao Paulo. The grey-level window is unknown."
     ),
     classes={POSITIVE: 1252, NEGATIVE: 1229},
-    licence=_SARSCOV2_LICENCE,
-    citation=_SARSCOV2_CITATION,
-    address=_SARSCOV2_ADDRESS,
-    steps=_sarscov2_steps("sarscov2-ct"),
+    licence="CC BY-NC-SA 4.0",
+    citation=(
+        "Soares E, Angelov P, Biaso S, Higa Froes M, Kanda Abe D. SARS-CoV-2 CT-scan dataset: a large dataset of "
+        "real patients CT scans for SARS-CoV-2 identification. 2020. doi 10.1101/2020.04.24.20078584"
+    ),
+    address="https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset",
+    steps=(
+        "Log in to Kaggle and download https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset",
+        "Or use Kaggle's command-line tool with your API key:  kaggle datasets download -d "
+        "plameneduardo/sarscov2-ctscan-dataset --unzip -p {folder}",
+        "The folders COVID and non-COVID must then be in {folder}",
+    ),
     layout="numbered",
     needs=("COVID", "non-COVID"),
     verification="names and counts (the archive's checksum is not known)",
     groups="numbered",
-    patients=_SARSCOV2_PATIENTS,
+    patients="no ids were published; neighbouring numbers mostly show one patient, so blocks are a guess",
     default_split="blocks",
     known_problems=(
         *_SARSCOV2_PROBLEMS,
-        "A scan is there twice: Covid (1126) to (1163) come again as Covid (1164) to (1201).",
-        "Grey levels alone, wherever they lie, give AUC 0.97 by blocks; the border without lungs 0.86.",
+        "One scan is included twice: Covid (1164) to (1201) repeat Covid (1126) to (1163).",
+        "Grey levels alone, regardless of position, reach an AUC of 0.97 under a split by blocks; the border "
+        "without the lungs reaches 0.86.",
     ),
     folder="sarscov2-ct",
     numbered=_sarscov2_classes(1252, 1230),
 )
 
-_SARSCOV2_CT_1010 = Dataset(
+_SARSCOV2_CT_1010 = replace(
+    _SARSCOV2_CT,
     name="sarscov2-ct-1010",
     title="SARS-CoV-2 CT-scan, 1010 + 1010",
     description=(
-        "The subset of sarscov2-ct with 1010 slices a class on which a small CNN and VGG16 were published, "
-        "1600 slices to train and 420 to validate. Which files these were is not known: here they are the "
-        "1010 with the lowest numbers of each class."
+        "A subset of sarscov2-ct with 1010 slices per class. Results of a small CNN and of VGG16 were published "
+        "on such a subset, with 1600 slices for training and 420 for validation. Which files it contained is "
+        "not known; this subset takes the 1010 lowest numbers of each class."
     ),
     classes={POSITIVE: 1010, NEGATIVE: 1010},
-    licence=_SARSCOV2_LICENCE,
-    citation=_SARSCOV2_CITATION,
-    address=_SARSCOV2_ADDRESS,
-    steps=_sarscov2_steps("sarscov2-ct-1010"),
-    layout="numbered",
-    needs=("COVID", "non-COVID"),
-    verification="names and counts (the archive's checksum is not known)",
-    groups="numbered",
-    patients=_SARSCOV2_PATIENTS,
-    default_split="blocks",
     fractions=(800 / 1010, 210 / 1010, 0.0),
     known_problems=(
-        "The figures published on it are of a random split, which leaks; that split is --scheme random. The "
-        "default, blocks, has the same sizes (800 and 210 a class) without mixing neighbours.",
-        "There is no test part: validation chose the model and gave the figures.",
+        "The published figures come from a random split, which leaks; --scheme random reproduces it. The "
+        "default, blocks, has the same sizes (800 and 210 slices per class) and does not mix neighbours.",
+        "There is no test part: the validation part both chose the model and gave the published figures.",
         *_SARSCOV2_PROBLEMS,
     ),
-    folder="sarscov2-ct",
     numbered=_sarscov2_classes(1010, 1011),
 )
 
@@ -265,9 +247,9 @@ _COVID19_CT_SEG = Dataset(
     name="covid19-ct-seg",
     title="COVID-19 CT lung and infection segmentation",
     description=(
-        "Slices with a lung mask and an infection mask, of the set's 20 volumes: every second slice of a "
-        "2-D rendering, 256 x 256 grey, contrast enhanced (CLAHE). All are of patients with COVID-19. The "
-        "published set is NIfTI volumes, which a later version will read."
+        "Slices with a lung mask and an infection mask, from the dataset's 20 volumes: every second slice of a "
+        "2-D rendering, 256 x 256 pixels, grey, with enhanced contrast (CLAHE). All patients have COVID-19. The "
+        "dataset was published as NIfTI volumes, which a later version will read."
     ),
     classes={POSITIVE: 807},
     licence="CC BY 4.0",
@@ -280,21 +262,20 @@ _COVID19_CT_SEG = Dataset(
     steps=(
         "Download COVID-19-CT-Seg_20cases.zip, Lung_Mask.zip and Infection_Mask.zip from "
         "https://zenodo.org/records/3757476",
-        "They hold NIfTI volumes, which this version does not read; a later one will.",
-        "This version reads the 2-D rendering alone: put slices.csv and the folders ct, lungs and covid "
+        "They contain NIfTI volumes, which this version does not read; a later one will.",
+        "This version reads only the 2-D rendering: put slices.csv and the folders ct, lungs and covid "
         "into {folder}",
-        "Run  groundglass data get covid19-ct-seg  again: it checks the files and writes the manifest.",
     ),
     layout="covid19-ct-seg",
     needs=("slices.csv", "ct", "lungs", "covid"),
     verification="names and counts (807 slices of 18 cases, two masks each)",
     groups="patients",
-    patients="18 cases, their borders found from jumps between frames",
+    patients="18 cases, whose boundaries were found from jumps between frames",
     default_split="grouped",
     known_problems=(
-        "No Hounsfield units are left, and the contrast was enhanced.",
+        "Hounsfield units were lost, and the contrast was enhanced.",
         "The Radiopaedia volumes are upside down.",
-        "Slices without infection were left out, so the set holds one class and measures sensitivity only.",
+        "Slices without infection were left out, so the dataset has one class and measures sensitivity only.",
     ),
     folder="covid19-ct-seg",
 )
@@ -304,8 +285,8 @@ _CCAP = Dataset(
     title="CCAP (IEEE DataPort)",
     description=(
         "Chest CT of COVID-19, of pneumonia with other causes (viral, bacterial, mycoplasma) and of normal "
-        "lungs, as projects that used it describe it; the files stand behind a login and were not seen, so "
-        "neither class names nor counts are certain."
+        "lungs, according to projects that used it. The files are behind a login and were not examined, so "
+        "the class names and counts are uncertain."
     ),
     classes={
         POSITIVE: None,
@@ -314,20 +295,19 @@ _CCAP = Dataset(
         "bacterial pneumonia": None,
         "mycoplasma pneumonia": None,
     },
-    licence="not known here: see the page",
+    licence="unknown: see the web page",
     citation="CCAP. IEEE DataPort, 2020. https://ieee-dataport.org/documents/ccap",
     address="https://ieee-dataport.org/documents/ccap",
     steps=(
         "Log in to IEEE DataPort and download https://ieee-dataport.org/documents/ccap",
-        "Put one subfolder per class into {folder}",
-        "Run  groundglass data get ccap  again; or leave the files where they are and run  groundglass data "
-        "import FOLDER --source ccap",
+        "Put one subfolder per class into {folder}; or leave the files where they are and run  groundglass data "
+        "import FOLDER --source ccap  instead",
     ),
     layout="class-folders",
     needs=(),
-    verification="none: neither names nor counts are known",
+    verification="none: file names and counts are unknown",
     groups="unknown",
-    patients="not known here",
+    patients="unknown",
     default_split="grouped",
     folder="ccap",
 )
@@ -343,7 +323,7 @@ def find(name: str) -> Dataset:
     Raises
     ------
     GroundglassError
-        If there is none of this name; the message gives the nearest and all others.
+        If there is no dataset of this name; the message suggests the nearest name and lists all of them.
     """
     if name in DATASETS:
         return DATASETS[name]
@@ -351,9 +331,9 @@ def find(name: str) -> Dataset:
 
 
 def unknown(name: str) -> GroundglassError:
-    """The error for a name that is no dataset's, with the nearest one and all others."""
+    """The error for an unknown name, which suggests the nearest dataset and lists all of them."""
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return GroundglassError(
-        f"{name}: no dataset has this name{hint}, and no file or folder; there are {', '.join(DATASETS)}"
+        f"{name}: no dataset has this name{hint}, nor a file or folder; known datasets: {', '.join(DATASETS)}"
     )
