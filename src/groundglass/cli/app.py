@@ -19,7 +19,7 @@ from groundglass.cli.output import FAILED, LungsOption, end, say, table
 from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
-    from groundglass.audit.honest import HonestCard
+    from groundglass.audit.trust import TrustCard
     from groundglass.commands.prediction_report import EvaluatedPredictions
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ app.add_typer(cli_data.app, name="data")
 cli_predict.register(app)
 
 
-def _print_evaluated(evaluated: "EvaluatedPredictions", card: "HonestCard", folder: Path) -> None:
+def _print_evaluated(evaluated: "EvaluatedPredictions", card: "TrustCard", folder: Path) -> None:
     for result in filter(None, (evaluated.slices, evaluated.patients)):
         rows = result.rows()
         title = f"Per {result.unit} ({result.count}), positive class covid"

@@ -8,12 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from groundglass.audit.honest import HonestCard
+from groundglass.audit.trust import TrustCard
+from groundglass.audit.trust_measurements import SliceCollector, trust_card
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.bundle.store import StoredBundle
 from groundglass.commands.cards import slice_cards
-from groundglass.commands.honest import Kept, honest_card, report_card
-from groundglass.commands.prediction_report import EvaluatedPredictions, evaluate_predictions, write_metrics
+from groundglass.commands.prediction_report import (
+    EvaluatedPredictions,
+    evaluate_predictions,
+    trust_box,
+    write_metrics,
+)
 from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint
@@ -64,7 +69,7 @@ class DetectorEvaluation:
 
     labelled: Labelled
     evaluated: EvaluatedPredictions
-    card: HonestCard
+    card: TrustCard
     failures: list[Failure]
 
 
@@ -170,11 +175,15 @@ def evaluate_detector(
         Enter the figures into the bundle and its model card.
     """
     predictions_file = folder / "predictions.csv"
-    kept = Kept(detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part)
-    failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, kept.keep)
+    collector = SliceCollector(
+        detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part
+    )
+    failures = predict_rows(detector, labelled.rows, predictions_file, labelled.name, collector.add)
     facts = detector.bundle.facts
     evaluated = evaluate_predictions(predictions_file, facts.threshold, facts.patient_rule)
-    card = honest_card(kept.trial(evaluated.predictions), evaluated.slices, labelled.divided, labelled.split)
+    card = trust_card(
+        collector.trial(evaluated.predictions), evaluated.slices, labelled.divided, labelled.split
+    )
     outcome = DetectorEvaluation(labelled, evaluated, card, failures)
     write_metrics(outcome.evaluated, folder, _document(detector, outcome))
     write_report(_report(detector, outcome), folder / "report.html")
@@ -271,7 +280,7 @@ def _report(detector: Detector, outcome: DetectorEvaluation) -> Report:
     return Report(
         title=f"{facts.name} on {labelled.name}, {labelled.part}",
         headline=f"{evaluated.headline()} {kind_of(labelled)}",
-        card=report_card(outcome.card),
+        card=trust_box(outcome.card),
         warnings=list(labelled.warnings),
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from groundglass.audit.honest import HonestCard
+from groundglass.audit.trust import MEANINGS, TrustCard
+from groundglass.audit.trust_measurements import trust_of_predictions
 from groundglass.bundle.evaluation import METRICS, Evaluation
-from groundglass.commands.honest import card_of_predictions, report_card
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.evaluate import figures
 from groundglass.evaluate.classes import (
@@ -24,7 +24,7 @@ from groundglass.evaluate.metrics import evaluate, evaluate_patients
 from groundglass.evaluate.predictions import classes_of, read_predictions
 from groundglass.files import write_bytes, write_json
 from groundglass.labels import NEGATIVE, POSITIVE
-from groundglass.report.page import Picture, Report, Table, write_report
+from groundglass.report.page import Card, Picture, Report, Table, write_report
 
 WRONG_SHOWN = 18
 RIGHT_SHOWN = 6
@@ -146,7 +146,7 @@ def write_metrics(evaluated: EvaluatedPredictions, folder: Path, facts: dict[str
     write_json(folder / "metrics.json", {**facts, **measured})
 
 
-def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, HonestCard]:
+def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, TrustCard]:
     """Evaluate a ``predictions.csv`` from any detector, and write metrics, figures and a report.
 
     Returns
@@ -154,12 +154,12 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Hones
     The metrics and figures, and the honest card, which says how far to trust the AUC.
     """
     evaluated = evaluate_predictions(path)
-    card = card_of_predictions(evaluated.predictions, evaluated.slices)
+    card = trust_of_predictions(evaluated.predictions, evaluated.slices)
     write_metrics(evaluated, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
     report = Report(
         title=f"Predictions in {path.name}",
         headline=evaluated.headline(),
-        card=report_card(card),
+        card=trust_box(card),
         warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
@@ -197,3 +197,15 @@ def _draw_classes(predictions: pd.DataFrame, classes: ClassesEvaluation) -> dict
         curves = to_png(class_roc(predictions, classes))
         drawn["class-roc"] = Picture("ROC curve of each class against the rest", curves)
     return drawn
+
+
+def trust_box(card: TrustCard) -> Card:
+    """How far to trust the AUC, as a box of a report."""
+    return Card(
+        title="How far the AUC can be believed",
+        grade=card.grade,
+        meaning=MEANINGS[card.grade],
+        reasons=card.reasons,
+        rows=card.rows(),
+        note="The grade is of the AUC, not of the detector. Its rules: docs/honest-numbers.md.",
+    )

@@ -13,13 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from evaluations import evaluation
 from groundglass.audit.detector.lungs import lungs_removed_auc
-from groundglass.audit.honest import HonestCard
 from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
+from groundglass.audit.trust import TrustCard
+from groundglass.audit.trust_measurements import external_aucs, trust_of_predictions
 from groundglass.bundle.evaluation import Estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detector
-from groundglass.commands.honest import card_of_predictions, external_aucs
 from groundglass.commands.prediction_report import evaluate_file
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.Leakage
 @dataclass(frozen=True)
 class Done:
     labelled: Labelled
-    card: HonestCard
+    card: TrustCard
     predictions: pd.DataFrame
     metrics: dict
     report: str
@@ -211,7 +211,7 @@ def test_what_a_table_tells_of_patients(
     columns: dict, unit: str, patients: int | None, units: tuple[int, int]
 ) -> None:
     predictions = table(**columns)
-    card = card_of_predictions(predictions, evaluate(predictions, resamples=50))
+    card = trust_of_predictions(predictions, evaluate(predictions, resamples=50))
     assert (card.unit, card.patients, (card.covid_units, card.other_units)) == (unit, patients, units)
     assert card.auc.value == pytest.approx(15 / 16)
     assert card.external is None

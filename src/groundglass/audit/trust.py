@@ -1,4 +1,4 @@
-"""What stands beside an AUC: the items of the card, and how each is said."""
+"""How far an AUC can be trusted: the items that a reader must know, and a grade by plain rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ AUC, SPLIT, PATIENTS, INTERVAL = "ROC AUC", "Split unit", "Patients", "Interval"
 HEADER, LUNGS = "Header-only AUC", "Lungs-removed AUC"
 ELSEWHERE, KNOWN = "External AUC", "Near-duplicates across parts"
 UNITS = {"patient": "patients", "guessed group": "guessed groups", "slice": "slices"}
-"""What units are called where there are several."""
-NOT_TOLD = "the predictions alone do not tell"
+"""The plural of each unit."""
+NOT_TOLD = "the predictions alone do not show it"
 
 
-class _Fact(BaseModel):
+class _Item(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Beside(_Fact):
-    """An AUC that is to be held beside the detector's.
+class ReferenceAuc(_Item):
+    """An AUC to compare with the detector's.
 
     Attributes
     ----------
     auc
-        Without a value where it was not measured.
+        Without a value if it was not measured.
     note
         How it was measured, or why it was not, without a full stop.
     applies
-        Whether it makes sense of this detector.
+        Whether it makes sense for this detector.
     """
 
     auc: Estimate = NOTHING
@@ -48,17 +48,17 @@ class Beside(_Fact):
         return f"{format_estimate(self.auc)}; {self.note}"
 
 
-class Known(_Fact):
-    """Slices judged that are known again from the training or validation part, by file or by picture.
+class SeenSlices(_Item):
+    """Evaluated slices that are also in the training or validation part, recognised by file or picture.
 
     Attributes
     ----------
     slices
-        How many; None where that is not known.
+        How many; None if that is not known.
     of
-        How many were judged.
+        How many were evaluated.
     without
-        AUC without them and all other slices of their patients or groups.
+        The AUC without them and all other slices of their patients or groups.
     note
         Why it is not known.
     """
@@ -75,8 +75,8 @@ class Known(_Fact):
         return f"{self.slices} of {self.of} slices{without}"
 
 
-class Elsewhere(_Fact):
-    """The detector's AUC on a set of another source."""
+class ExternalAuc(_Item):
+    """The detector's AUC on a dataset from another source."""
 
     dataset: str
     auc: Estimate
@@ -85,34 +85,34 @@ class Elsewhere(_Fact):
         return f"{format_estimate(self.auc)} on {self.dataset}"
 
 
-class HonestItems(_Fact):
-    """What stands beside an AUC; what is not known is so by default.
+class TrustItems(_Item):
+    """What a reader of an AUC must know; by default, nothing is known.
 
     Attributes
     ----------
     auc
-        Of the detector, with its interval.
+        The detector's, with its interval.
     basis
-        What the interval is over, in words.
+        What was resampled for the interval, in words.
     unit
-        What is known of who the slices are from: patients, guessed groups such as blocks of numbers, or nothing.
+        Whom the slices are known to come from: patients, guessed groups such as blocks of numbers, or nothing.
     patients
-        How many there are; None where they are not all known.
+        How many there are; None if they are not all known.
     covid_units, other_units
-        Patients or groups, or slices where neither is known, with COVID-19 and with other slices.
+        Patients or groups, or slices if neither is known, with COVID-19 and controls.
     external
-        Whether no source of the slices was trained on; None where not known.
+        Whether no source of the slices was trained on; None if not known.
     split
-        How the detector's own dataset was divided, as in its facts; "" where not known.
+        How the detector's own dataset was split, as in its facts; "" if not known.
     part
-        The part of it that was judged.
+        The part of it that was evaluated.
     torn
-        Slices judged whose patient or named group lies in the training or validation part too; None where not
+        Evaluated slices whose patient or named group is also in the training or validation part; None if not
         known.
     header
-        AUC from the files' headers alone.
+        The AUC from the files' headers alone.
     lungs_removed
-        The detector's AUC where lungs are blacked out.
+        The detector's AUC with the lungs blacked out.
     elsewhere
         External AUCs that are on record.
     known
@@ -129,10 +129,10 @@ class HonestItems(_Fact):
     split: str = ""
     part: str = ""
     torn: int | None = None
-    header: Beside = Beside()
-    lungs_removed: Beside = Beside()
-    elsewhere: tuple[Elsewhere, ...] = ()
-    known: Known = Known()
+    header: ReferenceAuc = ReferenceAuc()
+    lungs_removed: ReferenceAuc = ReferenceAuc()
+    elsewhere: tuple[ExternalAuc, ...] = ()
+    known: SeenSlices = SeenSlices()
 
     @property
     def half_width(self) -> float | None:
@@ -141,7 +141,7 @@ class HonestItems(_Fact):
         return None if low is None or high is None else round((high - low) / 2, 6)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Every item and what is known of it."""
+        """Every item and what is known about it."""
         return [
             (AUC, format_estimate(self.auc)),
             (SPLIT, _split(self)),
@@ -154,7 +154,7 @@ class HonestItems(_Fact):
         ]
 
 
-def _split(card: HonestItems) -> str:
+def _split(card: TrustItems) -> str:
     unit = UNITS[card.unit]
     if card.external is None:
         return f"{unit}; split not known: {NOT_TOLD}"
@@ -167,19 +167,19 @@ def _split(card: HonestItems) -> str:
     return f"{told}; {torn} in two parts"
 
 
-def _patients(card: HonestItems) -> str:
+def _patients(card: TrustItems) -> str:
     counts = f"{card.covid_units} with {POSITIVE}, {card.other_units} with not {POSITIVE}"
     if card.patients is not None:
         return f"{card.patients}; {counts}"
     return f"not known; {UNITS[card.unit]}: {counts}"
 
 
-def _interval(card: HonestItems) -> str:
+def _interval(card: TrustItems) -> str:
     half = card.half_width
     return "none" if half is None else f"±{half:.2f}; {card.basis}"
 
 
-def _elsewhere(card: HonestItems) -> str:
+def _elsewhere(card: TrustItems) -> str:
     told = [*(["this set"] if card.external else []), *map(str, card.elsewhere)]
     if told:
         return "; ".join(told)
@@ -196,17 +196,17 @@ MEANINGS: dict[Grade, str] = {
 }
 CHANCE = 0.5
 WIDE, NARROW = 0.10, 0.05
-"""Half an interval's width: over the first the AUC is a hint, up to the second it is sharp."""
+"""Half widths of the interval: over the first the AUC is only a hint, up to the second it is precise."""
 MANY_KNOWN = 0.05
-"""Share of slices that were trained or chosen on from which on there is no test; fewer can be left out."""
+"""If more than this share of the slices was trained or chosen on, there is no test; fewer can be left out."""
 
 
-class HonestCard(HonestItems):
-    """The items beside an AUC, and the grade that comes of them."""
+class TrustCard(TrustItems):
+    """The items, and the grade that follows from them."""
 
     @property
     def caps(self) -> list["Cap"]:
-        """What holds the grade down, the worst first, and of each item the worst only."""
+        """What lowers the grade, the worst first; of each item only the worst."""
         found: dict[str, Cap] = {}
         for rule in RULES:
             if rule.item not in found and (reason := rule.reason(self)):
@@ -215,12 +215,12 @@ class HonestCard(HonestItems):
 
     @property
     def grade(self) -> Grade:
-        """From A, believable, to E, no test: the worst of what holds it down."""
+        """From A, believable, to E, no test: the worst of what lowers it."""
         return max((cap.grade for cap in self.caps), default="A")
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What holds the grade down, the worst first, such as ``D: The AUC ...``."""
+        """What lowers the grade, the worst first, such as ``D: The AUC ...``."""
         return tuple(f"{cap.grade}: {cap.reason}" for cap in self.caps)
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class HonestCard(HonestItems):
 
 @dataclass(frozen=True)
 class Cap:
-    """A grade that cannot be passed, and why, a full sentence."""
+    """The best grade that is possible, and why, as a full sentence."""
 
     grade: Grade
     reason: str
@@ -239,31 +239,31 @@ class Cap:
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds the grade down.
+    """A rule that lowers the grade.
 
     Attributes
     ----------
     grade
-        The best grade that is left.
+        The best grade that remains possible.
     item
-        The item that it looks at.
+        The item that it concerns.
     when
         The rule in words, as in docs/honest-numbers.md.
     reason
-        From a card to a full sentence with its figures, "" where the rule does not hold.
+        Makes a full sentence with the figures of a card; "" if the rule does not apply.
     """
 
     grade: Grade
     item: str
     when: str
-    reason: Callable[[HonestItems], str]
+    reason: Callable[[TrustItems], str]
 
 
-def _no_auc(card: HonestItems) -> str:
+def _no_auc(card: TrustItems) -> str:
     return "There is no AUC: all slices are of one class." if card.auc.value is None else ""
 
 
-def _judged_on_training(card: HonestItems) -> str:
+def _judged_on_training(card: TrustItems) -> str:
     if card.external is not False or card.part == "test":
         return ""
     what = "was trained on" if card.part == "train" else "was chosen on"
@@ -271,20 +271,20 @@ def _judged_on_training(card: HonestItems) -> str:
     return f"Slices were judged that the detector {what}."
 
 
-def _known(card: HonestItems, many: bool) -> str:
+def _known(card: TrustItems, many: bool) -> str:
     count, of = card.known.slices, card.known.of
     if not count or (count > MANY_KNOWN * of) != many:
         return ""
     return f"The training or validation part holds {count} of the {of} slices."
 
 
-def _torn(card: HonestItems) -> str:
+def _torn(card: TrustItems) -> str:
     if not card.torn:
         return ""
     return f"The training or validation part holds patients or groups of the slices judged: of {card.torn} slices."
 
 
-def _slice_by_slice(card: HonestItems) -> str:
+def _slice_by_slice(card: TrustItems) -> str:
     scheme = card.split.split(",")[0]
     if card.external or card.unit == "patient":
         return ""
@@ -295,27 +295,27 @@ def _slice_by_slice(card: HonestItems) -> str:
     return ""
 
 
-def _unknown_patients(card: HonestItems) -> str:
+def _unknown_patients(card: TrustItems) -> str:
     if card.unit == "patient":
         return ""
     how = "only guessed" if card.unit == "guessed group" else "not known"
     return f"Patients are {how}: the interval may be too narrow."
 
 
-def _few(card: HonestItems) -> str:
+def _few(card: TrustItems) -> str:
     fewest = min(card.covid_units, card.other_units)
     if fewest >= FEW_UNITS:
         return ""
     return f"A class comes from fewer than {FEW_UNITS} {UNITS[card.unit]}: {fewest}."
 
 
-def _lungs(card: HonestItems, severity: str) -> str:
+def _lungs(card: TrustItems, severity: str) -> str:
     if severity_of(card.lungs_removed.auc) != severity:
         return ""
     return f"With the lungs blacked out the AUC is still {format_estimate(card.lungs_removed.auc)}."
 
 
-def _header_reaches(card: HonestItems) -> str:
+def _header_reaches(card: TrustItems) -> str:
     header, own = card.header.auc, card.auc
     if header.value is None or own.value is None or header.value < own.value:
         return ""
@@ -324,13 +324,13 @@ def _header_reaches(card: HonestItems) -> str:
     return f"Without a pixel, the files' headers alone reach the AUC: {format_estimate(header)}."
 
 
-def _header_tells(card: HonestItems) -> str:
+def _header_tells(card: TrustItems) -> str:
     if severity_of(card.header.auc) is None:
         return ""
     return f"The files' headers alone tell the label with AUC {format_estimate(card.header.auc)}."
 
 
-def _worse_elsewhere(card: HonestItems, chance: bool) -> str:
+def _worse_elsewhere(card: TrustItems, chance: bool) -> str:
     least = card.auc.low if card.auc.low is not None else card.auc.value
     for one in card.elsewhere:
         if least is not None and surely_under(one.auc, least) and surely_over(one.auc, CHANCE) != chance:
@@ -338,26 +338,26 @@ def _worse_elsewhere(card: HonestItems, chance: bool) -> str:
     return ""
 
 
-def _wide(card: HonestItems, limit: float) -> str:
+def _wide(card: TrustItems, limit: float) -> str:
     half = card.half_width
     if half is None:
         return "The AUC has no interval." if limit == WIDE and card.auc.value is not None else ""
     return f"The interval is ±{half:.2f}." if half > limit else ""
 
 
-def _unmeasured(item: str, of: Callable[[HonestItems], Beside]) -> Callable[[HonestItems], str]:
-    def reason(card: HonestItems) -> str:
+def _unmeasured(item: str, of: Callable[[TrustItems], ReferenceAuc]) -> Callable[[TrustItems], str]:
+    def reason(card: TrustItems) -> str:
         beside = of(card)
         return f"{item}: {beside}." if beside.applies and beside.auc.value is None else ""
 
     return reason
 
 
-def _unknown_duplicates(card: HonestItems) -> str:
+def _unknown_duplicates(card: TrustItems) -> str:
     return f"{KNOWN}: {card.known}." if card.known.slices is None else ""
 
 
-def _not_tested(card: HonestItems) -> str:
+def _not_tested(card: TrustItems) -> str:
     if card.external or card.elsewhere:
         return ""
     return (

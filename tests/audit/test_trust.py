@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from groundglass.audit.honest import (
+from groundglass.audit.trust import (
     ELSEWHERE,
     HEADER,
     KNOWN,
@@ -12,10 +12,10 @@ from groundglass.audit.honest import (
     MEANINGS,
     RULES,
     SPLIT,
-    Beside,
-    Elsewhere,
-    HonestCard,
-    Known,
+    ExternalAuc,
+    ReferenceAuc,
+    SeenSlices,
+    TrustCard,
 )
 from groundglass.bundle.evaluation import Estimate
 
@@ -26,12 +26,12 @@ def figure(value: float, low: float | None = None, high: float | None = None) ->
     return Estimate(value=value, low=low, high=high)
 
 
-def beside(value: float, low: float, high: float) -> Beside:
-    return Beside(auc=figure(value, low, high), note="measured so")
+def beside(value: float, low: float, high: float) -> ReferenceAuc:
+    return ReferenceAuc(auc=figure(value, low, high), note="measured so")
 
 
-def elsewhere(value: float, low: float, high: float) -> tuple[Elsewhere, ...]:
-    return (Elsewhere(dataset="far-away", auc=figure(value, low, high)),)
+def elsewhere(value: float, low: float, high: float) -> tuple[ExternalAuc, ...]:
+    return (ExternalAuc(dataset="far-away", auc=figure(value, low, high)),)
 
 
 BEST: dict[str, Any] = {
@@ -48,7 +48,7 @@ BEST: dict[str, Any] = {
     "header": beside(0.52, 0.42, 0.62),
     "lungs_removed": beside(0.55, 0.45, 0.65),
     "elsewhere": elsewhere(0.88, 0.84, 0.92),
-    "known": Known(slices=0, of=200),
+    "known": SeenSlices(slices=0, of=200),
 }
 UNKNOWN: dict[str, Any] = {
     name: BEST[name] for name in ("auc", "basis", "patients", "covid_units", "other_units")
@@ -56,8 +56,8 @@ UNKNOWN: dict[str, Any] = {
 EXTERNAL: dict[str, Any] = {"external": True, "split": "", "part": "all", "torn": None, "elsewhere": ()}
 
 
-def card(**changes: Any) -> HonestCard:
-    return HonestCard(**(BEST | changes))
+def card(**changes: Any) -> TrustCard:
+    return TrustCard(**(BEST | changes))
 
 
 def test_nothing_holds_down_what_was_looked_at_in_all_ways() -> None:
@@ -76,10 +76,10 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"part": "train"}, "E", "was trained on"),
         ({"part": "val"}, "E", "was chosen on"),
         ({"part": "all"}, "E", "was trained and chosen on"),
-        ({"known": Known(slices=11, of=200)}, "E", "11 of the 200"),
-        ({"known": Known(slices=10, of=200)}, "D", "10 of the 200"),
-        ({"known": Known(slices=1, of=200)}, "D", "1 of the 200"),
-        ({"known": Known(of=200, note="the bundle holds no fingerprints")}, "C", "no fingerprints"),
+        ({"known": SeenSlices(slices=11, of=200)}, "E", "11 of the 200"),
+        ({"known": SeenSlices(slices=10, of=200)}, "D", "10 of the 200"),
+        ({"known": SeenSlices(slices=1, of=200)}, "D", "1 of the 200"),
+        ({"known": SeenSlices(of=200, note="the bundle holds no fingerprints")}, "C", "no fingerprints"),
         ({"torn": 1}, "D", "patients or groups of the slices judged: of 1 "),
         ({"unit": "slice", "split": "random"}, "D", "slice by slice"),
         ({"unit": "guessed group", "split": "random, fold 0 of 5"}, "D", "slice by slice"),
@@ -96,16 +96,16 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"lungs_removed": beside(0.65, 0.60, 0.70)}, "C", "With the lungs blacked out"),
         ({"lungs_removed": beside(0.65, 0.599, 0.70)}, "A", ""),
         (
-            {"lungs_removed": Beside(note="lungs were not looked for")},
+            {"lungs_removed": ReferenceAuc(note="lungs were not looked for")},
             "C",
             "not known: lungs were not looked for",
         ),
-        ({"lungs_removed": Beside(note="it sees nothing else", applies=False)}, "A", ""),
+        ({"lungs_removed": ReferenceAuc(note="it sees nothing else", applies=False)}, "A", ""),
         ({"header": beside(0.90, 0.86, 0.94)}, "D", "headers alone reach the AUC"),
         ({"header": beside(0.899, 0.86, 0.94)}, "C", "headers alone tell the label"),
         ({"header": beside(0.65, 0.60, 0.70)}, "C", "headers alone tell the label"),
         ({"header": beside(0.65, 0.599, 0.70)}, "A", ""),
-        ({"header": Beside(note="too few groups")}, "C", "not known: too few groups"),
+        ({"header": ReferenceAuc(note="too few groups")}, "C", "not known: too few groups"),
         ({"elsewhere": elsewhere(0.55, 0.50, 0.60)}, "D", "0.55 (0.50 to 0.60) on far-away"),
         ({"elsewhere": elsewhere(0.55, 0.501, 0.60)}, "C", "0.55 (0.50 to 0.60) on far-away"),
         ({"elsewhere": elsewhere(0.82, 0.78, 0.859)}, "C", "On another source"),
@@ -149,31 +149,31 @@ def test_an_external_set_is_its_own_external_test() -> None:
 
 
 def test_predictions_alone_tell_little() -> None:
-    alone = HonestCard(unit="patient", **UNKNOWN)
+    alone = TrustCard(unit="patient", **UNKNOWN)
     assert alone.grade == "C"
     assert [reason[0] for reason in alone.reasons] == ["C", "C", "C", "B"]
     rows = dict(alone.rows())
     assert all(rows[item].startswith("not known: ") for item in (HEADER, LUNGS, KNOWN, ELSEWHERE))
     assert "split not known" in rows[SPLIT]
-    assert HonestCard(unit="slice", **UNKNOWN).grade == "D"
-    assert HonestCard(unit="guessed group", **UNKNOWN).grade == "C"
+    assert TrustCard(unit="slice", **UNKNOWN).grade == "D"
+    assert TrustCard(unit="guessed group", **UNKNOWN).grade == "C"
 
 
 def test_the_reasons_stand_worst_first_and_once_an_item() -> None:
     bad = card(
         auc=figure(0.8, 0.72, 0.88),
-        known=Known(slices=50, of=100, without=figure(0.7)),
+        known=SeenSlices(slices=50, of=100, without=figure(0.7)),
         torn=3,
         unit="slice",
         lungs_removed=beside(0.9, 0.8, 0.95),
-        header=Beside(note="n"),
+        header=ReferenceAuc(note="n"),
     )
     assert [reason[0] for reason in bad.reasons] == ["E", "D", "D", "C", "B"]
     assert bad.grade == "E"
 
 
 def test_the_rows_say_what_is_known() -> None:
-    rows = dict(card(known=Known(slices=2, of=203, without=figure(0.88, 0.8, 0.9))).rows())
+    rows = dict(card(known=SeenSlices(slices=2, of=203, without=figure(0.88, 0.8, 0.9))).rows())
     assert rows == {
         "ROC AUC": "0.90 (0.86 to 0.94)",
         "Split unit": "patients; split official, test part; no patient or group in two parts",
@@ -188,7 +188,7 @@ def test_the_rows_say_what_is_known() -> None:
     assert unknown["Patients"] == "not known; guessed groups: 40 with covid, 40 with not covid"
     assert unknown["Interval"] == "none"
     assert unknown["External AUC"] == "not tested"
-    lungs = dict(card(lungs_removed=Beside(note="it sees nothing else", applies=False)).rows())
+    lungs = dict(card(lungs_removed=ReferenceAuc(note="it sees nothing else", applies=False)).rows())
     assert lungs["Lungs-removed AUC"] == "does not apply: it sees nothing else"
 
 

@@ -1,4 +1,4 @@
-"""What stands beside the AUC of an evaluation, gathered while the detector answers: no slice is read twice."""
+"""Measuring how far to trust an AUC, from what is collected while the detector answers: no slice is read twice."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from groundglass.audit.data.label_from_metadata import OF_BYTES, TREES
 from groundglass.audit.detector.lungs import lungs_removed_auc, places_with_lungs
 from groundglass.audit.detector.seen_in_training import SeenInTraining
 from groundglass.audit.headers import header_features
-from groundglass.audit.honest import MEANINGS, Beside, Elsewhere, HonestCard, Known, Unit
 from groundglass.audit.label_prediction import predict_label
 from groundglass.audit.material import SIDE, Material, SmallPictures, small_picture
 from groundglass.audit.measures import auc, renumbered
 from groundglass.audit.trial import Trial
+from groundglass.audit.trust import ExternalAuc, ReferenceAuc, SeenSlices, TrustCard, Unit
 from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.splits import named_groups
@@ -24,33 +24,32 @@ from groundglass.detect.findings import SliceFinding
 from groundglass.evaluate.metrics import resampling_groups
 from groundglass.evaluate.predictions import truth_of, unit_codes
 from groundglass.preprocess import Preprocessing
-from groundglass.report.page import Card
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 
 NO_LUNGS = "lungs were not looked for"
 LUNGS_ALONE = "the detector is shown the lungs alone"
-NO_FINGERPRINTS = "the bundle holds no fingerprints of what it was trained on"
+NO_FINGERPRINTS = "the bundle holds no fingerprints of its training data"
 MOSTLY = 0.5
-"""Share of slices that must name a patient or a group for groups to be known."""
+"""Groups count as known if at least this share of the slices names a patient or a group."""
 _NOWHERE = np.zeros((0, SIDE, SIDE), dtype=bool)
 _UNSEEN = SmallPictures(_NOWHERE.astype(np.uint8), _NOWHERE, _NOWHERE, ())
-"""For what is never looked at."""
+"""For material whose pictures are not needed."""
 
 
-class Kept:
-    """What is kept of slices while a detector answers them.
+class SliceCollector:
+    """Collects what the measurements need of each slice while a detector answers.
 
     Parameters
     ----------
     detector
-        Who answers; lungs can only be removed where it looks for them.
+        The detector; lungs can only be removed if it looks for them.
     name
-        The dataset's.
+        The dataset's name.
     rows
-        Manifest rows of all slices that it is to answer.
+        Manifest rows of all slices that the detector is asked about.
     external, part
-        As of :class:`~groundglass.audit.trial.Trial`.
+        As in :class:`~groundglass.audit.trial.Trial`.
     """
 
     def __init__(
@@ -67,8 +66,8 @@ class Kept:
         self._scans: list[Scan] = []
         self._segmentations: list[Segmentation] = []
 
-    def keep(self, place: int, finding: SliceFinding) -> None:
-        """Keep of the answer to the slice in this row what is looked at later; rows come in their order."""
+    def add(self, place: int, finding: SliceFinding) -> None:
+        """Store what is needed of the finding for the slice in this row; call it in the order of the rows."""
         self._places.append(place)
         if self._detector.bundle.fingerprints is not None:
             self._grey.append(
@@ -80,12 +79,12 @@ class Kept:
             self._segmentations.append(finding.segmentation)
 
     def trial(self, predictions: pd.DataFrame) -> Trial:
-        """The slices that were answered, as the checks of a detector see them.
+        """The answered slices, in the form that the checks of a detector use.
 
         Parameters
         ----------
         predictions
-            The answers, in the order in which they were kept.
+            The answers, in the order in which they were added.
         """
         asked = self._trial
         rows = asked.material.manifest.iloc[self._places].reset_index(drop=True)
@@ -98,20 +97,20 @@ class Kept:
         return trial
 
 
-def card_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> HonestCard:
-    """What a table of predictions tells by itself; all else is not known.
+def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> TrustCard:
+    """What a table of predictions shows by itself; everything else is not known.
 
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, labelled.
+        As :func:`~groundglass.evaluate.predictions.read_predictions` returns them, labelled.
     evaluation
         Of its slices.
     """
     truth = truth_of(predictions)
     units = unit_codes(resampling_groups(predictions))
     patients = predictions["patient"]
-    return HonestCard(
+    return TrustCard(
         auc=evaluation.metrics["roc_auc"],
         basis=f"{evaluation.confidence:.0%}, bootstrap over {evaluation.groups} {evaluation.resampled_by}s",
         unit=_unit(predictions),
@@ -121,23 +120,23 @@ def card_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> Ho
     )
 
 
-def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, split: str) -> HonestCard:
-    """All that stands beside the AUC of a detector.
+def trust_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, split: str) -> TrustCard:
+    """Everything that shows how far to trust the AUC of a detector.
 
     Parameters
     ----------
     trial
-        The slices judged, from :meth:`Kept.trial`.
+        The evaluated slices, from :meth:`SliceCollector.trial`.
     evaluation
         Of these slices.
     divided
-        The whole manifest that they are from, divided into parts where it is the detector's own.
+        The whole manifest they come from, with its split if it is the detector's own dataset.
     split
-        How it was divided then.
+        How that dataset was split.
     """
     facts = trial.detector.bundle.facts
     own = not trial.external
-    return card_of_predictions(trial.predictions, evaluation).model_copy(
+    return trust_of_predictions(trial.predictions, evaluation).model_copy(
         update={
             "external": trial.external,
             "split": split if own else "",
@@ -151,34 +150,22 @@ def honest_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, spl
     )
 
 
-def external_aucs(evaluations: Sequence[EvaluationFacts], but: str = "") -> tuple[Elsewhere, ...]:
-    """The external AUCs in a bundle's facts, but for those on one dataset.
+def external_aucs(evaluations: Sequence[EvaluationFacts], but: str = "") -> tuple[ExternalAuc, ...]:
+    """The external AUCs in a bundle's facts, except those on one dataset.
 
     Parameters
     ----------
     evaluations
-        Those without an AUC are left out.
+        Evaluations without an AUC are left out.
     but
-        The dataset that is left out.
+        The dataset to leave out.
     """
     external = [
         (one.dataset, one.slices.metrics["roc_auc"])
         for one in evaluations
         if one.external and one.dataset != but and isinstance(one.slices, Evaluation)
     ]
-    return tuple(Elsewhere(dataset=dataset, auc=auc) for dataset, auc in external if auc.value is not None)
-
-
-def report_card(card: HonestCard) -> Card:
-    """The card as a box of a report."""
-    return Card(
-        title="How far the AUC can be believed",
-        grade=card.grade,
-        meaning=MEANINGS[card.grade],
-        reasons=card.reasons,
-        rows=card.rows(),
-        note="The grade is of the AUC, not of the detector. Its rules: docs/honest-numbers.md.",
-    )
+    return tuple(ExternalAuc(dataset=dataset, auc=auc) for dataset, auc in external if auc.value is not None)
 
 
 def _unit(predictions: pd.DataFrame) -> Unit:
@@ -189,14 +176,14 @@ def _unit(predictions: pd.DataFrame) -> Unit:
 
 
 def _torn(judged: pd.DataFrame, divided: pd.DataFrame) -> int:
-    """Slices judged whose patient or named group is in the training or validation part as well."""
+    """How many evaluated slices have a patient or named group in the training or validation part as well."""
     others = divided[divided["split"].isin(["train", "val"]) & ~divided["path"].isin(judged["path"])]
     trained = set(named_groups(others)) - {""}
     return int(named_groups(judged).isin(trained).sum())
 
 
-def _header(trial: Trial, divided: pd.DataFrame) -> Beside:
-    """AUC of trees on headers: grown on the training part's where there is one apart, else cross-validated."""
+def _header(trial: Trial, divided: pd.DataFrame) -> ReferenceAuc:
+    """AUC of trees on headers: trained on a separate training part if there is one, else cross-validated."""
     judged = trial.material.manifest
     apart = not trial.external and trial.part in ("val", "test")
     training = divided[divided["split"] == "train"] if apart else divided[:0]
@@ -207,34 +194,34 @@ def _header(trial: Trial, divided: pd.DataFrame) -> Beside:
     try:
         tale = predict_label(features, material.truth, material.units, parts, material.seed, TREES)
     except NotApplicable as reason:
-        return Beside(note=_clause(reason))
+        return ReferenceAuc(note=_clause(reason))
     if tale.held_out is not None:
-        return Beside(auc=tale.held_out, note="by trees grown on the headers of the training part")
-    return Beside(auc=tale.cross_validated, note=f"by trees, {tale.folds}-fold, groups kept together")
+        return ReferenceAuc(auc=tale.held_out, note="by trees grown on the headers of the training part")
+    return ReferenceAuc(auc=tale.cross_validated, note=f"by trees, {tale.folds}-fold, groups kept together")
 
 
-def _lungs_removed(trial: Trial) -> Beside:
+def _lungs_removed(trial: Trial) -> ReferenceAuc:
     if trial.detector.bundle.facts.preprocessing.lungs != "none":
-        return Beside(note=LUNGS_ALONE, applies=False)
+        return ReferenceAuc(note=LUNGS_ALONE, applies=False)
     if trial.segmenter is None:
-        return Beside(note=NO_LUNGS)
+        return ReferenceAuc(note=NO_LUNGS)
     try:
         whole, removed = lungs_removed_auc(trial)
     except NotApplicable as reason:
-        return Beside(note=_clause(reason))
+        return ReferenceAuc(note=_clause(reason))
     count = len(places_with_lungs(trial))
-    return Beside(auc=removed, note=f"on {count} slices with lungs, whole {format_estimate(whole)}")
+    return ReferenceAuc(auc=removed, note=f"on {count} slices with lungs, whole {format_estimate(whole)}")
 
 
-def _known(trial: Trial) -> Known:
+def _known(trial: Trial) -> SeenSlices:
     material = trial.material
     try:
         result = SeenInTraining().run(trial)
     except NotApplicable:
-        return Known(of=len(material.truth), note=NO_FINGERPRINTS)
+        return SeenSlices(of=len(material.truth), note=NO_FINGERPRINTS)
     seen = np.isin(material.paths.astype(str), result.files)
     if not seen.any():
-        return Known(slices=0, of=len(seen))
+        return SeenSlices(slices=0, of=len(seen))
     left = ~np.isin(material.units, material.units[seen])
     score = trial.predictions["probability"].to_numpy(dtype=np.float64)
     without = (
@@ -242,10 +229,10 @@ def _known(trial: Trial) -> Known:
         if left.any()
         else Estimate(value=None)
     )
-    return Known(slices=int(seen.sum()), of=len(seen), without=without)
+    return SeenSlices(slices=int(seen.sum()), of=len(seen), without=without)
 
 
 def _clause(reason: NotApplicable) -> str:
-    """A full sentence as a part of one."""
+    """A full sentence as a clause."""
     sentence = str(reason).rstrip(".")
     return sentence[:1].lower() + sentence[1:]
