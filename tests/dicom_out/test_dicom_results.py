@@ -443,7 +443,7 @@ def test_without_an_instance_uid_nothing_is_written(make_study, measured, tmp_pa
     study.headers[0].file_meta.pop("MediaStorageSOPInstanceUID", None)
     study.headers[0].save_as(path)
     nameless = (Instance(Member(path), ""), *study.origin.instances[1:])
-    with pytest.raises(GroundglassError, match="has no SOPInstanceUID"):
+    with pytest.raises(GroundglassError, match="has no valid SOPInstanceUID"):
         write_results(tmp_path, Origin(nameless), study.masks, measured)
 
 
@@ -471,9 +471,9 @@ def _other_orientation(headers: list[Dataset]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (_no_frame_of_reference, "no FrameOfReferenceUID"),
+        (_no_frame_of_reference, "no valid FrameOfReferenceUID"),
         (_two_frames_of_reference, "several frames of reference"),
-        (_no_position, "no position"),
+        (_no_position, "no valid position"),
         (_same_position, "the same position"),
         (_other_orientation, "differ in size, orientation"),
     ],
@@ -513,7 +513,7 @@ def test_a_header_that_says_next_to_nothing(make_study, measured, montage, tmp_p
     assert [warning.split(":")[0] for warning in written.warnings] == [
         "the source has no SeriesInstanceUID",
         "the source has no StudyInstanceUID",
-        "the source states no SliceThickness",
+        "the source states no valid SliceThickness",
     ]
     shared = pydicom.dcmread(written.seg).SharedFunctionalGroupsSequence[0]
     assert shared.PixelMeasuresSequence[0].SliceThickness == 2.5

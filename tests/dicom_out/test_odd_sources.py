@@ -53,7 +53,7 @@ def objects_of(written: Written) -> list[Dataset]:
 @pytest.mark.parametrize(
     ("contents", "warned"),
     [
-        ({"FrameOfReferenceUID": b"abc def "}, "no FrameOfReferenceUID"),
+        ({"FrameOfReferenceUID": b"abc def "}, "no valid FrameOfReferenceUID"),
         ({"StudyInstanceUID": b"abc def "}, "no valid StudyInstanceUID"),
         ({"StudyInstanceUID": TOO_LONG}, "no valid StudyInstanceUID"),
         ({"SeriesInstanceUID": b"1.02"}, "no valid SeriesInstanceUID"),
@@ -64,23 +64,23 @@ def objects_of(written: Written) -> list[Dataset]:
         (LOSSY | {"LossyImageCompressionRatio": b"-3"}, "LossyImageCompressionRatio is not valid"),
         (RATIO | {"LossyImageCompressionMethod": b"by Jane "}, "LossyImageCompressionMethod is not valid"),
         (RATIO | {"LossyImageCompressionMethod": b""}, None),
-        ({"PatientName": b"Doe^Jane\\Doe^John "}, "PatientName is not valid in the source and was mended"),
-        ({"PatientName": b"Doe^Ja\x07ne "}, "PatientName is not valid in the source and was mended"),
-        ({"PatientName": b"x" * 100}, "PatientName is not valid in the source and was mended"),
-        ({"PatientName": b"a^b^c^d^e^f^"}, "PatientName is not valid in the source and was mended"),
-        ({"PatientID": b"4711\\4712 "}, "PatientID is not valid in the source and was mended"),
-        ({"PatientID": b"47\n11 "}, "PatientID is not valid in the source and was mended"),
-        ({"PatientID": b"4" * 100}, "PatientID is not valid in the source and was mended"),
+        ({"PatientName": b"Doe^Jane\\Doe^John "}, "PatientName is not valid in the source and was repaired"),
+        ({"PatientName": b"Doe^Ja\x07ne "}, "PatientName is not valid in the source and was repaired"),
+        ({"PatientName": b"x" * 100}, "PatientName is not valid in the source and was repaired"),
+        ({"PatientName": b"a^b^c^d^e^f^"}, "PatientName is not valid in the source and was repaired"),
+        ({"PatientID": b"4711\\4712 "}, "PatientID is not valid in the source and was repaired"),
+        ({"PatientID": b"47\n11 "}, "PatientID is not valid in the source and was repaired"),
+        ({"PatientID": b"4" * 100}, "PatientID is not valid in the source and was repaired"),
         ({"StudyDate": b"20190703\\20190704 "}, "StudyDate is not valid in the source and was left blank"),
         ({"StudyDescription": b"a\nb "}, "StudyDescription is not valid in the source and was left blank"),
         ({"PatientSize": b"abc "}, "PatientSize is not valid in the source and was left blank"),
         ({"PatientIdentityRemoved": b"MAYBE "}, "PatientIdentityRemoved is not valid"),
         (REMOVED | {"DeidentificationMethod": b""}, None),
-        ({"SliceThickness": b"-5"}, "no SliceThickness"),
-        ({"SliceThickness": b"1e30"}, "no SliceThickness"),
+        ({"SliceThickness": b"-5"}, "no valid SliceThickness"),
+        ({"SliceThickness": b"1e30"}, "no valid SliceThickness"),
         ({"ImageOrientationPatient": b"1.02\\0\\0\\0\\0.97\\0 "}, None),
         ({"ImageOrientationPatient": b"1\\0.03\\0\\0\\1\\0"}, None),
-        ({"ImageOrientationPatient": b"0\\0\\0\\0\\0\\0 "}, "no position, orientation"),
+        ({"ImageOrientationPatient": b"0\\0\\0\\0\\0\\0 "}, "no valid position, orientation"),
     ],
 )
 def test_what_is_written_is_valid(
@@ -145,7 +145,7 @@ def test_an_image_that_cannot_be_referred_to_is_refused(make_study, measured, tm
     study = make_study()
     put(study.headers[2], "SOPInstanceUID", content)
     save(study)
-    with pytest.raises(ResultsError, match="has no SOPInstanceUID, or none that is valid"):
+    with pytest.raises(ResultsError, match="has no valid SOPInstanceUID"):
         write_results(tmp_path / "out", study.origin, study.masks, measured)
     assert not (tmp_path / "out").exists()
 

@@ -1,7 +1,7 @@
 """Results as DICOM objects for a PACS: a structured report, a segmentation and a picture, in the source's study.
 
-They are written by highdicom. This package loads it and pydicom, so it is imported only where results are
-written as DICOM.
+highdicom writes them. This package loads highdicom and pydicom, so import it only where results are written as
+DICOM.
 """
 
 from groundglass.dicom_out.deidentify import deidentify

@@ -1,8 +1,8 @@
 """De-identification by the Basic Application Level Confidentiality Profile of DICOM (PS3.15 annex E).
 
-The table of attributes and actions is Table E.1-1 of the edition that ``basic_profile.tsv`` names. Of an action
-with several choices, such as X/Z/D, the last one is taken, which is right in any IOD: X/Z empties, and X/D, Z/D
-and X/Z/D put a dummy value.
+The table of attributes and actions is Table E.1-1 of the edition that ``basic_profile.tsv`` names. Where an
+action offers a choice, such as X/Z/D, the last one is taken, which is valid in any IOD: X/Z empties the value,
+and X/D, Z/D and X/Z/D replace it by a dummy.
 """
 
 import hmac
@@ -38,28 +38,28 @@ METHODS = {
     "113104": "Clean Structured Content Option",
     "113105": "Clean Descriptors Option",
 }
-"""Codes of CID 7050 of PS3.16."""
+"""Codes of CID 7050 (PS3.16)."""
 _STRUCTURED = "ContentSequence"
 
 
 def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> None:
     """De-identify a dataset in place.
 
-    Private attributes are removed, and each UID of an instance, a series, a study, a frame of reference or the like
-    is replaced by one that follows from it and the key, so that references among objects that are treated with one
-    key still hold. PatientID becomes such a pseudonym too, or stays empty. The pixels are not looked at.
+    Private attributes are removed. Each UID of an instance, series, study, frame of reference or the like is
+    replaced by one derived from it and the key, so references among objects treated with the same key remain
+    valid. PatientID becomes such a pseudonym too, or stays empty. The pixels are not examined.
 
     Parameters
     ----------
     dataset
         Any DICOM object.
     key
-        Keep it secret, or make a new one each time: who has it and an original UID, or guesses a PatientID, can
-        find its replacement.
+        Keep it secret, or make a new one each time: anyone who has it can find the replacement of a known UID or a
+        guessed PatientID.
     clean
-        Keywords of attributes that the caller has written itself and that tell nothing of the patient. They are
-        kept, and what is in them treated; (0012,0064) then names the options Clean Structured Content, for
-        ContentSequence, and Clean Descriptors, for the others.
+        Keywords of attributes that the caller wrote itself and that say nothing about the patient. They are kept,
+        and their items are treated; (0012,0064) then names the options Clean Structured Content, for
+        ContentSequence, and Clean Descriptors, for other attributes.
 
     Notes
     -----
@@ -80,12 +80,12 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
 
 
 def pseudonym(value: str, key: bytes) -> str:
-    """16 hexadecimal characters that follow from a value and the key alone."""
+    """16 hexadecimal characters that depend only on the value and the key."""
     return hmac.digest(key, value.encode("utf-8", "surrogateescape"), "sha256").hex()[:16].upper()
 
 
 def new_uid(uid: str, key: bytes) -> str:
-    """The UID that stands for ``uid``; those of the standard itself stay."""
+    """The replacement of ``uid``; UIDs that the standard defines are kept."""
     if not uid or uid.startswith(_STANDARD_UIDS):
         return uid
     digest = hmac.digest(key, uid.encode("utf-8", "surrogateescape"), "sha256")
@@ -148,7 +148,7 @@ def _dummy(element: DataElement, key: bytes) -> None:
         for item in element.value or ():
             for inner in item:
                 _dummy(inner, key)
-    elif element.keyword == "PatientID":  # those without one are not all one patient
+    elif element.keyword == "PatientID":  # patients without an id must not become one patient
         element.value = pseudonym(str(element.value), key) if element.value else ""
     elif element.VR in _NUMBERS:
         element.value = 0
@@ -159,12 +159,7 @@ def _dummy(element: DataElement, key: bytes) -> None:
 
 
 _ACTIONS: dict[str, Callable[[DataElement, bytes], None]] = {
-    "Z": _empty,
-    "X/Z": _empty,
-    "D": _dummy,
-    "Z/D": _dummy,
-    "X/D": _dummy,
-    "X/Z/D": _dummy,
-    "U": _replace_uid,
-    "X/Z/U*": _replace_uid,
+    **dict.fromkeys(("Z", "X/Z"), _empty),
+    **dict.fromkeys(("D", "Z/D", "X/D", "X/Z/D"), _dummy),
+    **dict.fromkeys(("U", "X/Z/U*"), _replace_uid),
 }

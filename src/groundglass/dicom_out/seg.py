@@ -1,6 +1,6 @@
-"""The Segmentation object (PS3.3 A.51): right lung, left lung and lesions, a bit for each voxel."""
+"""The Segmentation object (PS3.3 A.51): right lung, left lung and lesions, one bit per voxel."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from groundglass.segment.masks import LEFT, RIGHT
 from groundglass.segment.shares import LESION, Labels
 
 SERIES_NUMBER = 9002
+OPACITY = "Ground-glass opacity or consolidation"
 _LUNGS = RIGHT | LEFT
 
 
@@ -30,10 +31,10 @@ class Segment:
     ----------
     side
         Its lung in :class:`Measured`; ``both`` for the lesions.
-    voxels
-        Where it is in a label plane, as bool.
     colour
-        RGB, which viewers may show it in.
+        RGB in which viewers may show it.
+    bits, value
+        A label plane shows the segment where ``labels & bits`` is ``value``.
     """
 
     number: int
@@ -42,7 +43,12 @@ class Segment:
     category: Code
     kind: Code
     colour: tuple[int, int, int]
-    voxels: Callable[[Labels], NDArray[np.bool_]]
+    bits: int
+    value: int
+
+    def voxels(self, labels: Labels) -> NDArray[np.bool_]:
+        """Where a label plane shows the segment, as bool."""
+        return np.asarray((labels & self.bits) == self.value)
 
     @property
     def tracking_id(self) -> str:
@@ -55,35 +61,11 @@ class Segment:
 
 
 SEGMENTS = (
-    Segment(
-        1,
-        "Right lung",
-        "right",
-        codes.ORGAN,
-        codes.RIGHT_LUNG,
-        (86, 180, 233),
-        lambda p: (p & _LUNGS) == RIGHT,
-    ),
-    Segment(
-        2,
-        "Left lung",
-        "left",
-        codes.ORGAN,
-        codes.LEFT_LUNG,
-        (0, 158, 115),
-        lambda p: (p & _LUNGS) == LEFT,
-    ),
-    Segment(
-        3,
-        "Ground-glass opacity or consolidation",
-        "both",
-        codes.ABNORMAL,
-        codes.LESION,
-        (230, 159, 0),
-        lambda p: (p & LESION) > 0,
-    ),
+    Segment(1, "Right lung", "right", codes.ORGAN, codes.RIGHT_LUNG, (86, 180, 233), _LUNGS, RIGHT),
+    Segment(2, "Left lung", "left", codes.ORGAN, codes.LEFT_LUNG, (0, 158, 115), _LUNGS, LEFT),
+    Segment(3, OPACITY, "both", codes.ABNORMAL, codes.LESION, (230, 159, 0), LESION, LESION),
 )
-"""Colours of Okabe and Ito, which the colour-blind can tell apart."""
+"""The colours are those of Okabe and Ito, which colour-blind people can tell apart."""
 
 
 def make_segmentation(
@@ -91,13 +73,13 @@ def make_segmentation(
 ) -> Segmentation:
     """Make the Segmentation object, without the patient.
 
-    highdicom writes all but the pixels, from one voxel a slice: of whole slices it would make sums of 8 bytes
-    a voxel, 1.3 GB for 600 slices of 512 x 512.
+    highdicom writes everything but the pixels, from one voxel per slice. Given whole slices it would compute sums
+    of 8 bytes per voxel: 1.3 GB for 600 slices of 512 x 512.
 
     Parameters
     ----------
     sources
-        Slices that share one place in the patient.
+        Slices that form one stack in the patient.
     labels
         uint8, shape (slices, height, width), in the volume's order and orientation, as
         :func:`groundglass.segment.shares.label_plane` gives each slice.
@@ -105,13 +87,13 @@ def make_segmentation(
     Raises
     ------
     ResultsError
-        If the labels are not of the source images' size.
+        If the labels do not have the source images' size.
     """
     _require_fit(sources, origin, labels)
     shown = np.array([[one.voxels(plane).any() for one in SEGMENTS] for plane in labels])
     overlap = any((plane > LESION).any() for plane in labels)
     written = Segmentation(
-        _stand_ins(sources),
+        _placeholders(sources),
         shown[:, None, None, :].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(one, measured, stamp) for one in SEGMENTS],
@@ -137,7 +119,7 @@ def _require_fit(sources: Sources, origin: Origin, labels: Labels) -> None:
     if len(labels) != len(sources.slices) or origin.stored(labels[0]).shape != (rows, columns):
         raise ResultsError(
             f"masks of the shape {labels.shape} do not fit the {len(sources.slices)} source images, of "
-            f"{rows} x {columns} pixels; were the files changed since they were read?"
+            f"{rows} x {columns} pixels; did the files change after they were read?"
         )
 
 
@@ -156,8 +138,8 @@ def _describe(segment: Segment, measured: Measured, stamp: Stamp) -> SegmentDesc
     )
 
 
-def _stand_ins(sources: Sources) -> list[Dataset]:
-    """A classic image of one voxel in each slice's place; its SOPInstanceUID is its number in the volume."""
+def _placeholders(sources: Sources) -> list[Dataset]:
+    """A classic image of one voxel at each slice's position; its SOPInstanceUID ends in the slice's index."""
     images = []
     orientation = decimals(usual_orientation(sources.planes).ravel())
     for number, plane in enumerate(sources.planes):
@@ -174,13 +156,13 @@ def _stand_ins(sources: Sources) -> list[Dataset]:
 
 
 def _refer_to_sources(written: Segmentation, sources: Sources) -> list[tuple[int, int]]:
-    """Replace the stand-ins by the source images; gives each frame's segment, from 0, and slice."""
+    """Replace the placeholders by the source images; return each frame's segment, from 0, and slice."""
     references, frames = {}, []
     for item in written.PerFrameFunctionalGroupsSequence:
         reference = item.DerivationImageSequence[0].SourceImageSequence[0]
         number = int(reference.ReferencedSOPInstanceUID.removeprefix("2.25."))
         frames.append((item.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1, number))
-        references[number] = reference  # which the segments of a slice share
+        references[number] = reference  # shared by the segments of a slice
     for number, reference in references.items():
         source = sources.slices[number]
         reference.update(_reference(source))
@@ -208,7 +190,7 @@ def _reference(source: SourceImage) -> Dataset:
 
 
 def _packed(frames: list[tuple[int, int]], origin: Origin, labels: Labels) -> bytes:
-    """The frames, a bit for each pixel, one after another without a gap (PS3.5 8.1.1)."""
+    """The frames, one bit per pixel, without gaps between them (PS3.5 8.1.1)."""
 
     def bits() -> Iterator[bytes]:
         # Eight frames always fill whole bytes.

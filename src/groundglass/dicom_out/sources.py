@@ -1,4 +1,4 @@
-"""Taken: what is taken over from a source's header, left blank or mended where it is not valid DICOM."""
+"""What the results take from the source images' headers; invalid values are repaired or left blank."""
 
 import math
 import re
@@ -47,14 +47,14 @@ PERSON = (
     "ReferringPhysicianName",
     "TimezoneOffsetFromUTC",
 )
-"""Of the patient and the study."""
+"""Attributes of the patient and the study."""
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 _ENUMERATED = {"PatientSex": ("M", "F", "O"), "PatientIdentityRemoved": ("YES", "NO")}
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 _LONGEST = 64
-"""Characters of a UID, a PatientID and each component group of a name (PS3.5 6.2)."""
+"""Longest UID, PatientID and component group of a name, in characters (PS3.5 6.2)."""
 _LANDMARKS = (
     "ILIAC CREST",
     "ORBITAL MEDIAL",
@@ -64,7 +64,7 @@ _LANDMARKS = (
     "LOWER COSTAL MARGIN",
     "EXTERNAL AUDITORY MEATUS",
 )
-"""Of PositionReferenceIndicator (PS3.3 C.7.4.1.1.2)."""
+"""Standard values of PositionReferenceIndicator (PS3.3 C.7.4.1.1.2)."""
 _METHODS = (
     "ISO_10918_1",
     "ISO_14495_1",
@@ -75,11 +75,11 @@ _METHODS = (
     "ISO_14496_10",
     "ISO_23008_2",
 )
-"""Of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1)."""
+"""Standard values of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1)."""
 
 
 def is_uid(text: str) -> bool:
-    """Whether it is a valid UID (PS3.5 9.1)."""
+    """Whether the text is a valid UID (PS3.5 9.1)."""
     return len(text) <= _LONGEST and _UID.fullmatch(text) is not None
 
 
@@ -89,76 +89,52 @@ def decimals(numbers: Iterable[float]) -> list[DSfloat]:
 
 
 def person(header: Dataset, doubts: list[str]) -> Dataset:
-    """The attributes of the patient and the study, all but StudyInstanceUID.
+    """The attributes of the patient and the study, except StudyInstanceUID.
 
-    An archive finds the patient by name and PatientID, so these are mended: of several values the first is taken,
-    and control characters and what is too long are cut off. What else is not valid is left out. ``doubts`` gets a
-    sentence on each.
+    An archive finds the patient by name and PatientID, so invalid ones are repaired: only the first of several
+    values is kept, and control characters and excess length are removed. Other invalid values are left out.
+    ``doubts`` receives a sentence on each change.
     """
-    taken = Dataset()
-    for keyword in PERSON:
+    copied = _copied(header, PERSON, doubts)
+    methods = "DeidentificationMethod" in copied or "DeidentificationMethodCodeSequence" in copied
+    if copied.get("PatientIdentityRemoved") == "YES" and not methods:
+        copied.DeidentificationMethod = "Not stated in the source"
+    return copied
+
+
+def _copied(header: Dataset, keywords: Iterable[str], doubts: list[str]) -> Dataset:
+    copied = Dataset()
+    for keyword in keywords:
         if (value := _value(header, keyword, doubts)) is not None:
-            setattr(taken, keyword, value)
-    methods = "DeidentificationMethod" in taken or "DeidentificationMethodCodeSequence" in taken
-    if taken.get("PatientIdentityRemoved") == "YES" and not methods:
-        taken.DeidentificationMethod = "Not stated in the source"
-    return taken
-
-
-def indicator(header: Dataset, doubts: list[str]) -> str:
-    """PositionReferenceIndicator; "" where there is none or it is not valid."""
-    return str(_value(header, "PositionReferenceIndicator", doubts) or "")
-
-
-def lossy(header: Dataset, doubts: list[str]) -> Dataset:
-    """The attributes of lossy compression; none for an image without."""
-    taken = Dataset()
-    if values.text(header, "LossyImageCompression") == "01":
-        for keyword in LOSSY:
-            if (value := _value(header, keyword, doubts)) is not None:
-                setattr(taken, keyword, value)
-    return taken
-
-
-def landmark(text: str) -> str:
-    """A PositionReferenceIndicator that names a landmark of the standard; "" for any other text."""
-    return text if re.sub(r"[\W_]+", " ", text).upper() in _LANDMARKS else ""
-
-
-def known_methods(compression: Dataset) -> Dataset:
-    """A copy of the attributes of lossy compression, without a method that the standard does not name."""
-    taken = Dataset()
-    taken.update(compression)
-    if not set(values.texts(taken, LOSSY[-1])) <= set(_METHODS):
-        del taken[LOSSY[-1]]
-    return taken
+            setattr(copied, keyword, value)
+    return copied
 
 
 def _value(header: Dataset, keyword: str, doubts: list[str]) -> Any:
-    """A valid value; None where there is none."""
+    """The attribute's value if it is valid, else None."""
     if keyword not in header:
         return None
     try:
         element = header[keyword]
         if dictionary_VR(keyword) == "SQ":
             return _codes(element.value, keyword, doubts)
-        said = _said(element)
-        if not said:
+        stated = _texts(element)
+        if not stated:
             return None
         if keyword == "PatientID" or dictionary_VR(keyword) == "PN":
-            return _mended(said, keyword, doubts)
-        for one in said:
-            _require_valid(one, keyword)
-        if len(said) > 1 and dictionary_VM(keyword) == "1":
+            return _repaired(stated, keyword, doubts)
+        for text in stated:
+            _require_valid(text, keyword)
+        if len(stated) > 1 and dictionary_VM(keyword) == "1":
             raise ValueError("several values")
     except Exception:  # on damaged bytes pydicom raises nearly any kind
         doubts.append(f"{keyword} is not valid in the source and was left blank")
         return None
-    return said if len(said) > 1 else said[0]
+    return stated if len(stated) > 1 else stated[0]
 
 
-def _said(element: DataElement) -> list[str]:
-    """Its values as text without padding; [] where there is none."""
+def _texts(element: DataElement) -> list[str]:
+    """The element's values as text without padding; [] if there are none."""
     if element.is_empty:
         return []
     several = [str(one).strip(" \0") for one in (element.value if element.VM > 1 else [element.value])]
@@ -173,34 +149,35 @@ def _require_valid(text: str, keyword: str) -> None:
         raise ValueError("not valid")
 
 
-def _mended(said: list[str], keyword: str, doubts: list[str]) -> str:
-    first = _plain(next(filter(None, said)))
+def _repaired(stated: list[str], keyword: str, doubts: list[str]) -> str:
+    first = _plain(next(filter(None, stated)))
     if dictionary_VR(keyword) == "PN":  # at most three groups of five components
         groups = ["^".join(group.split("^")[:5])[:_LONGEST] for group in first.split("=")[:3]]
-        first = "=".join(groups)
-    mended = first[:_LONGEST] if keyword == "PatientID" else first
-    if said != [mended]:
-        doubts.append(f"{keyword} is not valid in the source and was mended")
-    return mended
+        repaired = "=".join(groups)
+    else:
+        repaired = first[:_LONGEST]
+    if stated != [repaired]:
+        doubts.append(f"{keyword} is not valid in the source and was repaired")
+    return repaired
 
 
 def _plain(text: str) -> str:
-    """Without control characters and halves of characters."""
+    """The text without control characters and lone surrogates."""
     return "".join(one for one in text if unicodedata.category(one) not in ("Cc", "Cs"))
 
 
 def _codes(items: Sequence[Dataset], keyword: str, doubts: list[str]) -> list[Dataset] | None:
-    """The codes that say anything, with value, scheme and meaning alone; None where there are none."""
-    sound = []
+    """The complete codes, each reduced to value, scheme and meaning; None if there are none."""
+    complete = []
     for item in items:
         parts = [values.text(item, part) for part in _CODE]
         if all(parts):
             for part, text in zip(_CODE, parts, strict=True):
                 _require_valid(text, part)
-            sound.append(code_item(*parts))
-    if len(sound) < len(items):
-        doubts.append(f"{keyword} is not valid in the source and was mended")
-    return sound or None
+            complete.append(code_item(*parts))
+    if len(complete) < len(items):
+        doubts.append(f"{keyword} is not valid in the source and was repaired")
+    return complete or None
 
 
 _IMAGE = (
@@ -226,7 +203,7 @@ _THICKEST_MM = 100
 
 @dataclass(frozen=True)
 class Plane:
-    """Where an image lies, in mm, as its header says it (PS3.3 C.7.6.2.1.1)."""
+    """Where an image lies according to its header, in mm (PS3.3 C.7.6.2.1.1)."""
 
     position: tuple[float, ...]
     orientation: tuple[float, ...]
@@ -241,9 +218,9 @@ class SourceImage:
     Attributes
     ----------
     frame
-        From 1 within a multi-frame image; None in a classic one.
+        Frame number, from 1, in a multi-frame image; None in a classic one.
     shape
-        (rows, columns), as it is stored.
+        (rows, columns), as stored.
     """
 
     sop_class: str
@@ -262,22 +239,22 @@ class Sources:
     slices
         In the volume's order.
     person
-        The attributes of the patient and the study that the written objects take over, as valid DICOM.
+        The attributes of the patient and the study that the written objects copy, as valid DICOM.
     study
         StudyInstanceUID.
     reference
-        FrameOfReferenceUID; "" where there is none.
+        FrameOfReferenceUID; "" if there is none.
     indicator
         PositionReferenceIndicator.
     lossy
         The attributes of lossy compression of the first image.
     planes
-        Where the slices lie; empty where they do not share one place in the patient.
+        Where the slices lie; empty if they do not form one stack in the patient.
     thickness
-        SliceThickness in mm; where the header does not state it, the distance of the slices, of a single one the
-        width of a pixel.
-    nowhere
-        Why they do not; "" where they do.
+        SliceThickness in mm; if the header does not state it, the distance between slices, or for a single slice
+        the width of a pixel.
+    no_stack
+        Why the slices do not form one stack; "" if they do.
     warnings
         What was missing or faulty.
     """
@@ -290,7 +267,7 @@ class Sources:
     lossy: Dataset
     planes: tuple[Plane, ...]
     thickness: float
-    nowhere: str
+    no_stack: str
     warnings: tuple[str, ...]
 
 
@@ -300,13 +277,12 @@ def read_sources(origin: Origin, stamp: Stamp) -> Sources:
     Raises
     ------
     ResultsError
-        If the images are of several patients or studies, or one has no valid SOPInstanceUID.
+        If the images are from several patients or studies, or one has no valid SOPInstanceUID.
     ScanError
-        If a file cannot be read any more.
+        If a file can no longer be read.
     """
-    headers = {instance.member: Dataset() for instance in origin.instances}
-    for member in headers:
-        headers[member] = _read(member)
+    members = dict.fromkeys(instance.member for instance in origin.instances)
+    headers = {member: _read(member) for member in members}
     where = origin.instances[0].member
     _refuse_mixture(where, list(headers.values()))
     doubts: list[str] = []
@@ -317,32 +293,42 @@ def read_sources(origin: Origin, stamp: Stamp) -> Sources:
         _plane(headers[one.member], source.frame)
         for one, source in zip(origin.instances, slices, strict=True)
     ]
-    nowhere = _nowhere(slices, planes, references)
-    placed = () if nowhere else tuple(plane for plane in planes if plane is not None)
-    study = _uid(first, "StudyInstanceUID", stamp, doubts, "the results stand in a study of their own")
+    no_stack = _no_stack(slices, planes, references)
+    placed = () if no_stack else tuple(plane for plane in planes if plane is not None)
+    study = _uid(first, "StudyInstanceUID", stamp, doubts, "the results form a study of their own")
     identity = person(first, doubts)
     identity.StudyInstanceUID = study
+    indicator = str(_value(first, "PositionReferenceIndicator", doubts) or "")
+    compressed = values.text(first, "LossyImageCompression") == "01"
     return Sources(
         slices=slices,
         person=identity,
         study=study,
         reference=min(references),
-        indicator=indicator(first, doubts),
-        lossy=lossy(first, doubts),
+        indicator=indicator,
+        lossy=_copied(first, LOSSY if compressed else (), doubts),
         planes=placed,
         thickness=_thickness(placed, doubts),
-        nowhere=nowhere,
+        no_stack=no_stack,
         warnings=tuple(dict.fromkeys(doubts)),
     )
 
 
 def without_free_text(sources: Sources) -> Sources:
-    """The same, but for two texts that the Basic Profile lets pass: only the standard's own terms stay in them."""
-    return replace(sources, indicator=landmark(sources.indicator), lossy=known_methods(sources.lossy))
+    """A copy that keeps only the standard's own terms in two texts that the Basic Profile does not remove.
+
+    These are PositionReferenceIndicator and LossyImageCompressionMethod.
+    """
+    landmark = re.sub(r"[\W_]+", " ", sources.indicator).upper() in _LANDMARKS
+    lossy = Dataset()
+    lossy.update(sources.lossy)
+    if not set(values.texts(lossy, LOSSY[-1])) <= set(_METHODS):
+        del lossy[LOSSY[-1]]
+    return replace(sources, indicator=sources.indicator if landmark else "", lossy=lossy)
 
 
 def usual_orientation(planes: Sequence[Plane]) -> NDArray[np.float64]:
-    """The median ImageOrientationPatient, shape (2, 3), as unit vectors at right angles, which it nearly is."""
+    """The median ImageOrientationPatient, shape (2, 3), made exactly orthonormal."""
     along, down = np.median([plane.orientation for plane in planes], axis=0).reshape(2, 3)
     along = along / np.linalg.norm(along)
     down = down - (down @ along) * along
@@ -352,13 +338,13 @@ def usual_orientation(planes: Sequence[Plane]) -> NDArray[np.float64]:
 def _read(member: Member) -> Dataset:
     try:
         with open_member(member) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote values
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
             return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
     except ScanError:
         raise
     except Exception as error:  # on damaged bytes pydicom raises nearly any kind
         raise ScanError(
-            str(member), "its DICOM header cannot be read any more", "read the scan anew"
+            str(member), "its DICOM header can no longer be read", "read the scan again"
         ) from error
 
 
@@ -366,7 +352,7 @@ def _refuse_mixture(where: Member, headers: list[Dataset]) -> None:
     for keyword, name in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
         if len({values.text(header, keyword) for header in headers}) > 1:
             raise ResultsError(
-                f"{where.path.parent}: the slices of one scan name several {name} in their headers, so no results "
+                f"{where.path.parent}: the headers of one scan name several {name}, so no results "
                 "are written as DICOM; sort the files by patient and study"
             )
 
@@ -380,17 +366,17 @@ def _source(instance: Instance, header: Dataset, stamp: Stamp, doubts: list[str]
     )
     if not is_uid(sop_instance):
         raise ResultsError(
-            f"{instance.member}: has no SOPInstanceUID, or none that is valid, so no DICOM results can refer to it"
+            f"{instance.member}: has no valid SOPInstanceUID, so no DICOM results can refer to it"
         )
     sop_class = values.text(header, "SOPClassUID") or values.text(meta, "MediaStorageSOPClassUID")
     if UID(sop_class).type != "SOP Class":
-        doubts.append("a source image has no known SOPClassUID: it is referred to as CT Image Storage")
+        doubts.append("a source image has no known SOPClassUID; the results refer to it as CT Image Storage")
         sop_class = str(CTImageStorage)
     several = "PerFrameFunctionalGroupsSequence" in header
     return SourceImage(
         sop_class=sop_class,
         sop_instance=sop_instance,
-        series=_uid(header, "SeriesInstanceUID", stamp, doubts, "a new one stands for it"),
+        series=_uid(header, "SeriesInstanceUID", stamp, doubts, "a new one is used"),
         frame=instance.frame + 1 if several else None,
         shape=(values.whole(header, "Rows"), values.whole(header, "Columns")),
     )
@@ -404,8 +390,8 @@ def _valid_uid(header: Dataset, keyword: str) -> str:
 def _uid(header: Dataset, keyword: str, stamp: Stamp, doubts: list[str], instead: str) -> str:
     """The UID of the source's study or series.
 
-    An image is referred to by its own UID, and these only say where to look for it, so another one may stand for
-    them: for a faulty one always the same, so that what was together stays together.
+    References identify an image by its own UID; the study and series only say where to look for it, so they may be
+    replaced. A faulty UID always gets the same replacement, which keeps its images together.
     """
     if valid := _valid_uid(header, keyword):
         return valid
@@ -436,14 +422,14 @@ def _group(header: Dataset, frame: int | None, sequence: str) -> Dataset:
     return own if len(own) else values.item(values.item(header, "SharedFunctionalGroupsSequence"), sequence)
 
 
-def _nowhere(slices: tuple[SourceImage, ...], planes: list[Plane | None], references: set[str]) -> str:
+def _no_stack(slices: tuple[SourceImage, ...], planes: list[Plane | None], references: set[str]) -> str:
     if references == {""}:
-        return "the source has no FrameOfReferenceUID, or none that is valid"
+        return "the source has no valid FrameOfReferenceUID"
     if len(references) > 1:
         return "the slices have several frames of reference"
     known = [plane for plane in planes if plane is not None]
     if len(known) < len(planes):
-        return "a slice has no position, orientation or pixel spacing, or none that is possible"
+        return "a slice has no valid position, orientation or pixel spacing"
     alike = _alike([plane.orientation for plane in known], SAME_DIRECTION) and _alike(
         [plane.spacing for plane in known], SAME_SIZE
     )
@@ -456,7 +442,7 @@ def _nowhere(slices: tuple[SourceImage, ...], planes: list[Plane | None], refere
 
 
 def _alike(several: Sequence[tuple[float, ...]], tolerance: float) -> bool:
-    # The reader holds each slice against one of them, so two may differ by twice the tolerance.
+    # The reader compares each slice with the same one, so two slices may differ by twice the tolerance.
     return bool(np.ptp(several, axis=0).max() <= 2 * tolerance)
 
 
@@ -464,8 +450,6 @@ def _thickness(planes: tuple[Plane, ...], doubts: list[str]) -> float:
     stated = planes[0].thickness if planes else 0.0
     if stated is not None:
         return stated
-    doubts.append(
-        "the source states no SliceThickness: the distance of the slices stands for it, as for an impossible one"
-    )
+    doubts.append("the source states no valid SliceThickness: the distance between slices is used instead")
     gaps = [math.dist(one.position, two.position) for one, two in pairwise(planes)]
     return median(gaps) if gaps else min(planes[0].spacing)

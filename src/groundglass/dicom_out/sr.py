@@ -18,7 +18,7 @@ from groundglass.dicom_out.stamp import Measured, Stamp, blank_image, uid_of
 
 SERIES_NUMBER = 9001
 DEVICE = uid_of("device", codes.NAME)
-"""UID of the observer, which is this program wherever it runs."""
+"""UID of the observer: this program, wherever it runs."""
 
 Group = hd.MeasurementsAndQualitativeEvaluations | hd.VolumetricROIMeasurementsAndQualitativeEvaluations
 
@@ -28,8 +28,8 @@ def make_report(
 ) -> hd.Comprehensive3DSR:
     """Make the report, without the patient.
 
-    It holds a group of TID 1501 with the answer on the patient, and one for each segment: of TID 1411 where there
-    is a segmentation to refer to, else of TID 1501. Every source image stands in its evidence.
+    It contains a TID 1501 group with the answer for the patient, and one group for each segment: TID 1411 if there
+    is a segmentation to refer to, else TID 1501. Its evidence lists every source image.
     """
     report = hd.MeasurementReport(
         observation_context=_observer(),
@@ -117,7 +117,7 @@ Number = tuple[Code, float | None, Code]
 
 
 def _volumes(segment: Segment, measured: Measured) -> tuple[Number, ...]:
-    """What is measured of a segment; what is not known is left out."""
+    """The measurements of a segment; unknown ones are left out."""
     side = segment.side
     share = measured.lesion_share.get(side)
     lesion: Number = (codes.LESION_VOLUME, measured.lesion_ml.get(side), codes.MILLILITRE)

@@ -1,4 +1,4 @@
-"""The error of sources that no DICOM results can be made from."""
+"""What all result objects share: the measurements, the codes, and the identity and time of one run."""
 
 import hashlib
 import uuid
@@ -24,35 +24,35 @@ from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 
 class ResultsError(GroundglassError):
-    """DICOM results cannot be made from these source images, masks or this picture, whatever the disk does."""
+    """These source images, masks or this picture cannot be made into DICOM results."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """The answer for one CT series.
 
-    No text in it may tell of the patient: the report holds all of them, also where it is anonymised.
+    No text in it may say anything about the patient: the report contains all of them, even if it is anonymised.
 
     Attributes
     ----------
     probability
-        Of COVID-19, in [0, 1]; None where there is none.
+        Probability of COVID-19, in [0, 1]; None if there is none.
     verdict
-        As in :mod:`groundglass.labels`, or another class's name, which must hold no text on the patient.
+        As in :mod:`groundglass.labels`, or another class's name.
     severity
-        The band of the share of the lungs that is affected; "" where there is none.
+        The severity band for the share of the lungs that is affected; "" if there is none.
     severity_source
-        Where the bands come from, such as a paper; without a text on the patient.
+        Where the bands come from, such as a paper.
     lung_ml, lesion_ml
-        Volumes in ml, under ``right``, ``left`` and ``both``; None, or no entry, where they are not known.
+        Volumes in ml, under ``right``, ``left`` and ``both``; None, or no entry, if unknown.
     lesion_share
         Share of each lung and of both that is ground glass or consolidation, in [0, 1], likewise.
     bundle_name, bundle_sha256
-        Of the detector's bundle and its graph; a name without a text on the patient.
+        Name of the detector's bundle and hash of its graph.
     segmenter_name, segmenter_sha256
-        Of the segmenter's, likewise; "" where none was used.
+        The same for the segmenter; "" if none was used.
     slices_used
-        How many slices the answer rests on.
+        How many slices the answer is based on.
     """
 
     probability: float | None
@@ -78,11 +78,11 @@ class Written:
     sr
         The Comprehensive 3D SR.
     seg
-        The Segmentation; None where there is none, ``warnings`` say why.
+        The Segmentation; None if there is none, and ``warnings`` says why.
     sc
-        The Secondary Capture; None where no picture was given.
+        The Secondary Capture; None if no picture was given.
     warnings
-        In words, without anything that tells who the patient is.
+        Plain text that does not identify the patient.
     """
 
     sr: Path
@@ -129,7 +129,7 @@ VERDICTS = {
 
 
 def scheme() -> CodingSchemeIdentificationItem:
-    """The own coding scheme, as an object that uses it describes it."""
+    """The description of our own coding scheme, for objects that use it."""
     return CodingSchemeIdentificationItem(SCHEME, name="Groundglass", responsible_organization="Groundglass")
 
 
@@ -165,7 +165,7 @@ _TYPE_2 = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-"""What any object must have, be it empty."""
+"""Attributes that every object must have, if only empty (type 2)."""
 
 
 def uid_of(seed: str, name: str) -> str:
@@ -176,12 +176,12 @@ def uid_of(seed: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What is the same in all objects that one run writes.
+    """What all objects of one run have in common.
 
     Attributes
     ----------
     seed
-        All new UIDs follow from it.
+        All new UIDs are derived from it.
     when
         The date and time of their content.
     """
@@ -204,7 +204,7 @@ class Stamp:
         return f"{self.when:%H%M%S}"
 
     def series(self, kind: str, number: int, description: str) -> dict[str, Any]:
-        """The arguments that highdicom's constructors take for a series of one object of a ``kind``."""
+        """Arguments of highdicom's constructors for a new series with one object of this ``kind``."""
         return {
             "series_instance_uid": self.uid(f"{kind} series"),
             "series_number": number,
@@ -219,9 +219,9 @@ class Stamp:
         }
 
     def finish(self, written: SOPClass, person: Dataset) -> None:
-        """Give a new object the source's patient and study, and this run's times in place of highdicom's.
+        """Give a new object the source's patient and study, and replace highdicom's times by this run's.
 
-        highdicom itself sees no name or id, since it writes doubtful ones to a log.
+        highdicom never sees a name or id, since it writes doubtful ones to a log.
         """
         for keyword in _TYPE_2:
             setattr(written, keyword, "")
@@ -234,7 +234,7 @@ class Stamp:
 
 
 def blank_image(study: str, series: str, sop_class: str, sop_instance: str) -> Dataset:
-    """The least that highdicom takes as a source image; it names no patient."""
+    """The smallest dataset that highdicom accepts as a source image; it names no patient."""
     image = Dataset()
     for keyword in _TYPE_2:
         setattr(image, keyword, "")

@@ -1,4 +1,4 @@
-"""The Secondary Capture image (PS3.3 A.8.1): one picture for viewers that show no segmentation and no report."""
+"""The Secondary Capture image (PS3.3 A.8.1): a picture for viewers that show no segmentations or reports."""
 
 import io
 import logging
@@ -33,13 +33,13 @@ def make_picture(sources: Sources, picture: NDArray[np.uint8], stamp: Stamp) -> 
     Parameters
     ----------
     picture
-        uint8, shape (height, width, 3), RGB, with the words "research use" in it and no text on the patient:
-        the object states that none is burned in.
+        uint8, shape (height, width, 3), RGB, with the words "research use" and no text about the patient: the
+        object states that no such text is burned in.
 
     Raises
     ------
     ResultsError
-        If it is no such picture.
+        If the picture has another type or shape.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise ResultsError(f"a picture is uint8 RGB (height, width, 3), got {picture.dtype} {picture.shape}")
@@ -52,7 +52,7 @@ def make_picture(sources: Sources, picture: NDArray[np.uint8], stamp: Stamp) -> 
         patient_orientation=("L", "P"),
         **stamp.series("SC", SERIES_NUMBER, "montage"),
     )
-    # It tells of words that identify the patient (PS3.3 C.7.6.1), of which there are none.
+    # BurnedInAnnotation is about text that identifies the patient (PS3.3 C.7.6.1); there is none.
     written.BurnedInAnnotation = "NO"
     written.RecognizableVisualFeatures = "NO"
     written.BodyPartExamined = "CHEST"
@@ -61,7 +61,7 @@ def make_picture(sources: Sources, picture: NDArray[np.uint8], stamp: Stamp) -> 
 
 
 OWN_WORDS = ("ContentSequence", "SeriesDescription")
-"""Attributes whose words are all this program's."""
+"""Attributes whose text comes entirely from this program."""
 
 
 def write_results(
@@ -80,28 +80,29 @@ def write_results(
     Parameters
     ----------
     folder
-        Where to; made if it does not exist. Files of these names are replaced.
+        Output folder, created if needed. Files of these names are replaced.
     origin
         The source images, whose headers are read again.
     masks
         uint8, shape (slices, height, width), in the volume's order and orientation, as
         :func:`groundglass.segment.shares.label_plane` gives each slice: 1 in the right lung, 2 in the left,
-        4 more in a lesion. None, or without a voxel, for no segmentation.
+        plus 4 in a lesion. None, or all 0, for no segmentation.
     measured
-        What the report says; no text in it may tell of the patient.
+        What the report says; no text in it may be about the patient.
     montage
-        uint8, shape (height, width, 3), RGB, with the words "research use" in it and no text on the
+        uint8, shape (height, width, 3), RGB, with the words "research use" and no text about the
         patient; None for no picture.
     anonymise_key
-        With which to treat all three by :func:`deidentify`; None not to. The same key gives the same pseudonyms
-        and UIDs, so that two studies of one patient stay one patient's, and the results of a later run stand in
-        the same pseudonymous study. Keep it secret.
+        Key for :func:`deidentify`, which then treats all three objects; None to skip this. The same key gives the
+        same pseudonyms and UIDs, so two studies of one patient keep one pseudonym, and the results of a later run
+        join the same pseudonymous study. Keep it secret.
     seed
-        From which all new UIDs follow; None for new ones at each call. It should name all that the results
-        follow from, since one UID must stand for one content: a run again with another ``when`` needs another
-        seed.
+        All new UIDs are derived from it; None for new ones at each call. It should identify everything that the
+        results depend on, since one UID must identify one content: repeating a run with another ``when`` needs
+        another seed.
     when
-        The date and time of the content; None for now. With both, the same bytes are written again.
+        The date and time of the content; None for now. With ``seed`` and ``when``, a repeated call
+        writes the same bytes.
 
     Returns
     -------
@@ -110,10 +111,10 @@ def write_results(
     Raises
     ------
     ResultsError
-        If the images are of several patients or studies, one has no valid SOPInstanceUID, they do not fit the
-        masks, or the montage is no such picture; then no file is written.
+        If the images are from several patients or studies, one has no valid SOPInstanceUID, they do not fit the
+        masks, or the montage is not such a picture; then no file is written.
     ScanError
-        If a source file cannot be read any more; neither.
+        If a source file can no longer be read; then no file is written either.
     GroundglassError
         If a file cannot be written.
     """
@@ -122,7 +123,7 @@ def write_results(
         sources = read_sources(origin, stamp)
         if anonymise_key is not None:
             sources = without_free_text(sources)
-        reason = sources.nowhere or ("" if masks is not None and masks.any() else "there is no mask")
+        reason = sources.no_stack or ("" if masks is not None and masks.any() else "there is no mask")
         segmentation = None
         if masks is not None and not reason:
             segmentation = make_segmentation(sources, origin, masks, measured, stamp)
@@ -142,10 +143,10 @@ def write_results(
 
 
 def _encoded(written: SOPClass, sources: Sources, stamp: Stamp, key: bytes | None) -> bytes:
-    """A finished object as a file's content: to a full disk, pydicom would answer with a whole traceback."""
+    """The content of a finished object's file. On a full disk, pydicom's own writing raises a long traceback."""
     stamp.finish(written, sources.person)
     if key is not None:
-        # Treated alike, since (0012,0064) is the patient's attribute and has to be the same in all objects.
+        # All objects are treated alike, since (0012,0064) belongs to the patient and must be the same in all.
         deidentify(written, key, clean=OWN_WORDS)
     buffer = io.BytesIO()
     written.save_as(buffer, enforce_file_format=True)
@@ -154,7 +155,7 @@ def _encoded(written: SOPClass, sources: Sources, stamp: Stamp, key: bytes | Non
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Let pydicom and highdicom write nothing to logs or warnings, where they quote names and UIDs."""
+    """Keep pydicom and highdicom from logging or warning, since their messages quote names and UIDs."""
     levels = {logger: logger.level for logger in map(logging.getLogger, ("highdicom", "pydicom"))}
     for logger in levels:
         logger.setLevel(logging.CRITICAL)
