@@ -257,7 +257,7 @@ def test_a_recorded_grade_stands_in_the_model_card(
     labelled = choose_rows(detector.bundle, str(class_folder), None)
     card = evaluate_detector(detector, labelled, tmp_path / "out", record=True).card
     (entry,) = Bundle.load(copy).facts.evaluations
-    assert (entry.grade, entry.grade_reasons) == (card.grade, card.reasons)
+    assert (entry.grade, entry.grade_reasons) == (card.grade, card.grade_reasons)
     text = (copy / "MODEL_CARD.md").read_text()
     assert f"from A to E: **{card.grade}**" in text
     assert all(f"- {reason}" in text for reason in card.reasons)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from groundglass.audit.check import NOTHING
 from groundglass.audit.measures import DECISIVE, TELLING, severity_of, surely_over, surely_under
 from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.bundle.facts import Grade, GradeReason
 from groundglass.evaluate.metrics import FEW_UNITS
 from groundglass.labels import POSITIVE
 
@@ -186,7 +187,9 @@ def _elsewhere(card: TrustItems) -> str:
     return f"not known: {NOT_TOLD}" if card.external is None else "not tested"
 
 
-Grade = Literal["A", "B", "C", "D", "E"]
+Value = int | float | str | Estimate
+Reason = tuple[str, dict[str, Value]]
+"""The name in ``groundglass.bundle.facts.REASONS``, and the values of its sentence."""
 MEANINGS: dict[Grade, str] = {
     "A": "Nothing that was looked at speaks against the AUC.",
     "B": "Believable, but its interval is not narrow or no other source was tested.",
@@ -205,36 +208,29 @@ class TrustCard(TrustItems):
     """The items, and the grade that follows from them."""
 
     @property
-    def caps(self) -> list["Cap"]:
+    def grade_reasons(self) -> tuple[GradeReason, ...]:
         """What lowers the grade, the worst first; of each item only the worst."""
-        found: dict[str, Cap] = {}
+        found: dict[str, GradeReason] = {}
         for rule in RULES:
             if rule.item not in found and (reason := rule.reason(self)):
-                found[rule.item] = Cap(rule.grade, reason)
-        return list(found.values())
+                name, values = reason
+                found[rule.item] = GradeReason(grade=rule.grade, rule=name, values=values)
+        return tuple(found.values())
 
     @property
     def grade(self) -> Grade:
         """From A, believable, to E, no test: the worst of what lowers it."""
-        return max((cap.grade for cap in self.caps), default="A")
+        return max((reason.grade for reason in self.grade_reasons), default="A")
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What lowers the grade, the worst first, such as ``D: The AUC ...``."""
-        return tuple(f"{cap.grade}: {cap.reason}" for cap in self.caps)
+        """The same as sentences, such as ``D: The AUC ...``."""
+        return tuple(map(str, self.grade_reasons))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the grade first; the items also in words."""
         graded = {"grade": self.grade, "meaning": MEANINGS[self.grade], "reasons": list(self.reasons)}
         return {**graded, "items": dict(self.rows()), **self.model_dump(mode="json")}
-
-
-@dataclass(frozen=True)
-class Cap:
-    """The best grade that is possible, and why, as a full sentence."""
-
-    grade: Grade
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -250,121 +246,114 @@ class Rule:
     when
         The rule in words, as in docs/honest-numbers.md.
     reason
-        Makes a full sentence with the figures of a card; "" if the rule does not apply.
+        From a card to the reason and its values; None if the rule does not apply.
     """
 
     grade: Grade
     item: str
     when: str
-    reason: Callable[[TrustItems], str]
+    reason: Callable[[TrustItems], Reason | None]
 
 
-def _no_auc(card: TrustItems) -> str:
-    return "There is no AUC: all slices are of one class." if card.auc.value is None else ""
+def _because(rule: str, **values: Value) -> Reason:
+    return rule, values
 
 
-def _judged_on_training(card: TrustItems) -> str:
+def _no_auc(card: TrustItems) -> Reason | None:
+    return _because("no AUC") if card.auc.value is None else None
+
+
+def _evaluated_on_training(card: TrustItems) -> Reason | None:
     if card.external is not False or card.part == "test":
-        return ""
-    what = "was trained on" if card.part == "train" else "was chosen on"
-    what = "was trained and chosen on" if card.part == "all" else what
-    return f"Slices were judged that the detector {what}."
+        return None
+    return _because({"train": "trained on", "all": "trained and chosen on"}.get(card.part, "chosen on"))
 
 
-def _known(card: TrustItems, many: bool) -> str:
+def _seen(card: TrustItems, many: bool) -> Reason | None:
     count, of = card.known.slices, card.known.of
     if not count or (count > MANY_KNOWN * of) != many:
-        return ""
-    return f"The training or validation part holds {count} of the {of} slices."
+        return None
+    return _because("seen in training", count=count, of=of)
 
 
-def _torn(card: TrustItems) -> str:
-    if not card.torn:
-        return ""
-    return f"The training or validation part holds patients or groups of the slices judged: of {card.torn} slices."
+def _torn(card: TrustItems) -> Reason | None:
+    return _because("groups in two parts", count=card.torn) if card.torn else None
 
 
-def _slice_by_slice(card: TrustItems) -> str:
+def _slice_by_slice(card: TrustItems) -> Reason | None:
     scheme = card.split.split(",")[0]
     if card.external or card.unit == "patient":
-        return ""
+        return None
     if card.unit == "slice" and not scheme:
-        return "Neither patients nor the split are known: slices of one patient may lie on both sides."
-    if scheme == "random" or (scheme == "grouped" and card.unit == "slice"):
-        return "Patients are not known, and the split was made slice by slice: they lie on both sides of it."
-    return ""
+        return _because("split not known")
+    by_slice = scheme == "random" or (scheme == "grouped" and card.unit == "slice")
+    return _because("split by slice") if by_slice else None
 
 
-def _unknown_patients(card: TrustItems) -> str:
+def _unknown_patients(card: TrustItems) -> Reason | None:
     if card.unit == "patient":
-        return ""
-    how = "only guessed" if card.unit == "guessed group" else "not known"
-    return f"Patients are {how}: the interval may be too narrow."
+        return None
+    return _because("patients guessed" if card.unit == "guessed group" else "patients not known")
 
 
-def _few(card: TrustItems) -> str:
+def _few(card: TrustItems) -> Reason | None:
     fewest = min(card.covid_units, card.other_units)
     if fewest >= FEW_UNITS:
-        return ""
-    return f"A class comes from fewer than {FEW_UNITS} {UNITS[card.unit]}: {fewest}."
+        return None
+    return _because("few patients", least=FEW_UNITS, units=UNITS[card.unit], fewest=fewest)
 
 
-def _lungs(card: TrustItems, severity: str) -> str:
-    if severity_of(card.lungs_removed.auc) != severity:
-        return ""
-    return f"With the lungs blacked out the AUC is still {format_estimate(card.lungs_removed.auc)}."
+def _lungs(card: TrustItems, severity: str) -> Reason | None:
+    auc = card.lungs_removed.auc
+    return _because("lungs removed", auc=auc) if severity_of(auc) == severity else None
 
 
-def _header_reaches(card: TrustItems) -> str:
+def _header_reaches(card: TrustItems) -> Reason | None:
     header, own = card.header.auc, card.auc
     if header.value is None or own.value is None or header.value < own.value:
-        return ""
+        return None
     if not (surely_over(header, CHANCE) and surely_over(own, CHANCE)):
-        return ""
-    return f"Without a pixel, the files' headers alone reach the AUC: {format_estimate(header)}."
+        return None
+    return _because("headers reach the AUC", auc=header)
 
 
-def _header_tells(card: TrustItems) -> str:
-    if severity_of(card.header.auc) is None:
-        return ""
-    return f"The files' headers alone tell the label with AUC {format_estimate(card.header.auc)}."
+def _header_tells(card: TrustItems) -> Reason | None:
+    auc = card.header.auc
+    return None if severity_of(auc) is None else _because("headers predict the label", auc=auc)
 
 
-def _worse_elsewhere(card: TrustItems, chance: bool) -> str:
+def _worse_elsewhere(card: TrustItems, chance: bool) -> Reason | None:
     least = card.auc.low if card.auc.low is not None else card.auc.value
     for one in card.elsewhere:
         if least is not None and surely_under(one.auc, least) and surely_over(one.auc, CHANCE) != chance:
-            return f"On another source the AUC is {one}."
-    return ""
+            return _because("worse on another source", auc=one.auc, dataset=one.dataset)
+    return None
 
 
-def _wide(card: TrustItems, limit: float) -> str:
+def _wide(card: TrustItems, limit: float) -> Reason | None:
     half = card.half_width
     if half is None:
-        return "The AUC has no interval." if limit == WIDE and card.auc.value is not None else ""
-    return f"The interval is ±{half:.2f}." if half > limit else ""
+        return _because("no interval") if limit == WIDE and card.auc.value is not None else None
+    return _because("wide interval", half_width=half) if half > limit else None
 
 
-def _unmeasured(item: str, of: Callable[[TrustItems], ReferenceAuc]) -> Callable[[TrustItems], str]:
-    def reason(card: TrustItems) -> str:
-        beside = of(card)
-        return f"{item}: {beside}." if beside.applies and beside.auc.value is None else ""
+def _unmeasured(item: str, of: Callable[[TrustItems], ReferenceAuc]) -> Callable[[TrustItems], Reason | None]:
+    def reason(card: TrustItems) -> Reason | None:
+        other = of(card)
+        unknown = other.applies and other.auc.value is None
+        return _because("not measured", item=item, why=other.note) if unknown else None
 
     return reason
 
 
-def _unknown_duplicates(card: TrustItems) -> str:
-    return f"{KNOWN}: {card.known}." if card.known.slices is None else ""
+def _unknown_duplicates(card: TrustItems) -> Reason | None:
+    return _because("not measured", item=KNOWN, why=card.known.note) if card.known.slices is None else None
 
 
-def _not_tested(card: TrustItems) -> str:
+def _not_tested(card: TrustItems) -> Reason | None:
     if card.external or card.elsewhere:
-        return ""
-    return (
-        "Whether it holds on another source is not known."
-        if card.external is None
-        else ("No set of another source was tested.")
-    )
+        return None
+    return _because("not known on another source" if card.external is None else "no other source tested")
 
 
 RULES = (
@@ -373,19 +362,19 @@ RULES = (
         "E",
         SPLIT,
         "the part judged is the training or validation part of the detector's own dataset, or holds it",
-        _judged_on_training,
+        _evaluated_on_training,
     ),
     Rule(
         "E",
         KNOWN,
         f"over {MANY_KNOWN:.0%} of the slices judged are in the training or validation part",
-        lambda card: _known(card, many=True),
+        lambda card: _seen(card, many=True),
     ),
     Rule(
         "D",
         KNOWN,
         f"any of the slices judged is, up to {MANY_KNOWN:.0%}",
-        lambda card: _known(card, many=False),
+        lambda card: _seen(card, many=False),
     ),
     Rule(
         "D",

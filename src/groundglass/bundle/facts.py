@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from groundglass.bundle.evaluation import Evaluation, OverlapEvaluation
+from groundglass.bundle.evaluation import Estimate, Evaluation, OverlapEvaluation, format_estimate
 from groundglass.preprocess import Preprocessing
 
 FORMAT: Literal[2] = 2
@@ -95,6 +95,49 @@ class TrainingFacts(FactsPart):
         return " + ".join(self.splits.values())
 
 
+Grade = Literal["A", "B", "C", "D", "E"]
+"""How far an AUC can be believed, A being best (docs/honest-numbers.md)."""
+
+REASONS = {
+    "no AUC": "There is no AUC: all slices are of one class.",
+    "trained on": "The detector was trained on slices evaluated here.",
+    "chosen on": "The detector was chosen on slices evaluated here.",
+    "trained and chosen on": "The detector was trained and chosen on slices evaluated here.",
+    "seen in training": "{count} of the {of} slices are in the training or validation part.",
+    "groups in two parts": "The patients or groups of {count} slices are also in the training or validation part.",
+    "split not known": "Neither patients nor the split are known, so slices of one patient may be on both sides.",
+    "split by slice": "Patients are not known and the split was made by slice: they are on both sides of it.",
+    "patients guessed": "Patients are only guessed: the interval may be too narrow.",
+    "patients not known": "Patients are not known: the interval may be too narrow.",
+    "few patients": "A class comes from fewer than {least} {units}: {fewest}.",
+    "lungs removed": "With the lungs blacked out the AUC is still {auc}.",
+    "headers reach the AUC": "Without a pixel, the files' headers alone reach the AUC: {auc}.",
+    "headers predict the label": "The files' headers alone predict the label with AUC {auc}.",
+    "worse on another source": "On another source the AUC is {auc} on {dataset}.",
+    "no interval": "The AUC has no interval.",
+    "wide interval": "The interval is ±{half_width:.2f}.",
+    "not measured": "{item}: not known: {why}.",
+    "not known on another source": "Whether it holds on another source is not known.",
+    "no other source tested": "No set of another source was tested.",
+}
+"""The sentence of each reason that lowers a grade."""
+
+
+class GradeReason(FactsPart):
+    """Something that lowers the grade of an AUC to ``grade``: its name in :data:`REASONS` and the values in it."""
+
+    grade: Grade
+    rule: str
+    values: dict[str, int | float | str | Estimate] = {}
+
+    def __str__(self) -> str:
+        shown = {
+            name: format_estimate(value) if isinstance(value, Estimate) else value
+            for name, value in self.values.items()
+        }
+        return f"{self.grade}: {REASONS[self.rule].format(**shown)}"
+
+
 class EvaluationFacts(FactsPart):
     """One evaluation: on what, and the figures with their intervals.
 
@@ -115,8 +158,7 @@ class EvaluationFacts(FactsPart):
     superseded
         Whether the verdicts were calibrated again since, so that figures of verdicts no longer hold.
     grade, grade_reasons
-        How far the AUC can be believed, from A to E, and what lowers it (docs/honest-numbers.md); blank for
-        segmenters.
+        How far the AUC can be believed, and what lowers that; blank for segmenters.
     """
 
     dataset: str
@@ -127,8 +169,8 @@ class EvaluationFacts(FactsPart):
     slices: Evaluation | OverlapEvaluation
     patients: Evaluation | None = None
     superseded: bool = False
-    grade: str = ""
-    grade_reasons: tuple[str, ...] = ()
+    grade: Grade | Literal[""] = ""
+    grade_reasons: tuple[GradeReason, ...] = ()
 
 
 class Facts(FactsPart):

@@ -258,7 +258,7 @@ def facts_of(outcome: DetectorEvaluation) -> EvaluationFacts:
         slices=outcome.evaluated.slices,
         patients=outcome.evaluated.patients,
         grade=outcome.card.grade,
-        grade_reasons=outcome.card.reasons,
+        grade_reasons=outcome.card.grade_reasons,
     )
 
 
