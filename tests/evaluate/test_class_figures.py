@@ -87,11 +87,3 @@ def test_names_under_the_confusion_matrix_do_not_overlap(names, silent):
         overlaps = [first for first, second in pairwise(boxes) if first.overlaps(second)]
         assert overlaps == []
         assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
-
-
-def test_labels_that_are_no_class_are_refused():
-    frame = random_classes(20, 8)
-    result = evaluate_classes(frame, resamples=5)
-    for draw in (class_roc, class_confusion):
-        with pytest.raises(GroundglassError, match="none of the classes"):
-            draw(frame.assign(label="flu"), result)

@@ -368,8 +368,8 @@ def test_an_undefined_metric_of_some_member_is_undefined_and_noted(table):
         ),
         (lambda frame: frame.assign(patient="p"), "patient is not the first member's"),
         (lambda frame: frame.assign(group="g"), "group is not the first member's"),
-        (lambda frame: pd.concat([frame, frame.head(1)], ignore_index=True), "path stands twice in row 120"),
-        (lambda frame: frame.assign(probability=2), "probability is no number"),
+        (lambda frame: pd.concat([frame, frame.head(1)], ignore_index=True), "path occurs twice in row 120"),
+        (lambda frame: frame.assign(probability=2), "probability is not a number"),
     ],
 )
 def test_members_of_other_slices_are_refused(four, spoil, message):

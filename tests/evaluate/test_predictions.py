@@ -59,14 +59,14 @@ def test_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path):
         ("", "the file is empty"),
         (HEADER, "holds no predictions"),
         ("path,score,verdict\na.png,0.5,covid\n", "has no column probability"),
-        (HEADER + GOOD + "a.png,,,,,0.8,covid\n", "score is no number in [0, 1] in row 3 (got '')"),
+        (HEADER + GOOD + "a.png,,,,,0.8,covid\n", "score is not a number in [0, 1] in row 3 (got '')"),
         (
             HEADER + GOOD + "a.png,,,,0.5,nan,covid\n",
-            "probability is no number in [0, 1] in row 3 (got 'nan')",
+            "probability is not a number in [0, 1] in row 3 (got 'nan')",
         ),
-        (HEADER + "a.png,,,,0.5,1.01,covid\n", "probability is no number in [0, 1] in row 2 (got '1.01')"),
-        (HEADER + "a.png,,,,-0.1,0.5,covid\n", "score is no number in [0, 1] in row 2"),
-        (HEADER + "a.png,,,,inf,0.5,covid\n", "score is no number in [0, 1] in row 2"),
+        (HEADER + "a.png,,,,0.5,1.01,covid\n", "probability is not a number in [0, 1] in row 2 (got '1.01')"),
+        (HEADER + "a.png,,,,-0.1,0.5,covid\n", "score is not a number in [0, 1] in row 2"),
+        (HEADER + "a.png,,,,inf,0.5,covid\n", "score is not a number in [0, 1] in row 2"),
         (
             HEADER + GOOD + "\n" + "a.png,,,,0.5,0.5,maybe\n",
             "verdict is none of 'covid', 'not covid', 'uncertain'",
@@ -100,7 +100,7 @@ def test_a_file_that_is_missing_a_folder_or_no_text_is_named(tmp_path):
 
 def test_a_faulty_table_is_not_written(tmp_path, table):
     path = tmp_path / "predictions.csv"
-    with pytest.raises(GroundglassError, match="probability is no number"):
+    with pytest.raises(GroundglassError, match="probability is not a number"):
         write_predictions(table([True], [0.5]).assign(probability=float("nan")), path)
     assert not path.exists()
 
@@ -175,11 +175,11 @@ def test_a_column_class_alone_is_another_column(table):
         (CLASSES + "a.png,1,1,covid,,1,0\n", "class is none of"),
         (
             CLASSES + "a.png,1,1,covid,covid,1.5,0\n",
-            "probability_covid is no number in [0, 1] in row 2 (got '1.5')",
+            "probability_covid is not a number in [0, 1] in row 2 (got '1.5')",
         ),
         (
             CLASSES + "a.png,1,1,covid,covid,1\n",
-            "probability_viral pneumonia is no number in [0, 1] in row 2",
+            "probability_viral pneumonia is not a number in [0, 1] in row 2",
         ),
     ],
 )

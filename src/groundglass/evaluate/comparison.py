@@ -238,7 +238,7 @@ def _checked(system: System, number: int) -> pd.DataFrame:
     source, frame = f"{system.name}, member {number + 1}", system.members[number]
     checked = check_predictions(frame, source)[list(COLUMNS)]
     twice = checked["path"].duplicated()
-    refuse_rows(source, frame, "path", twice, "stands twice", "keep one row of each slice")
+    refuse_rows(source, frame, "path", twice, "occurs twice", "keep one row of each slice")
     return checked.reset_index(drop=True)
 
 

@@ -38,7 +38,7 @@ from groundglass.evaluate.figures import (
     unit_square,
 )
 from groundglass.evaluate.paired import PairedTest
-from groundglass.evaluate.predictions import check_predictions, truth_of
+from groundglass.evaluate.predictions import truth_of
 from groundglass.labels import POSITIVE
 
 Extra = Mapping[str, Mapping[str, object]]
@@ -249,9 +249,8 @@ def roc_compared(systems: Sequence[System], comparison: Comparison) -> Figure:
 
 def _sensitivities(predictions: pd.DataFrame) -> Floats:
     """Sensitivity at each of GRID."""
-    frame = check_predictions(predictions)
-    truth = truth_of(frame)
-    tp, fp = Ranking(truth, frame["probability"].to_numpy()).counts(np.ones((1, len(truth))))
+    truth = truth_of(predictions)
+    tp, fp = Ranking(truth, predictions["probability"].to_numpy()).counts(np.ones((1, len(truth))))
     return np.interp(GRID, np.append(0, fp[0] / fp[0, -1]), np.append(0, tp[0] / tp[0, -1]))
 
 

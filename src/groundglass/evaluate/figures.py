@@ -22,9 +22,9 @@ from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import Floats, Ranking, bootstrap_weights
 from groundglass.evaluate.calibration import reliability_curve
-from groundglass.evaluate.classes import ClassesEvaluation, check_classes, labelled_masks
+from groundglass.evaluate.classes import ClassesEvaluation, labelled_masks
 from groundglass.evaluate.metrics import resampling_groups
-from groundglass.evaluate.predictions import VERDICTS, check_predictions, class_column, truth_of, unit_codes
+from groundglass.evaluate.predictions import VERDICTS, class_column, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 SIZE = (6.0, 5.0)
@@ -117,7 +117,7 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     ranking = Ranking(truth, probability)
     figure, axes = _square("ROC curve", evaluation)
     if evaluation.groups > 1:
-        units = unit_codes(resampling_groups(check_predictions(predictions)))
+        units = unit_codes(resampling_groups(predictions))
         curves = [
             _sensitivity_on_grid(ranking, weights)
             for weights in bootstrap_weights(units, evaluation.resamples, evaluation.seed)
@@ -178,8 +178,7 @@ def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
 
 def calibration(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     """Observed share of positives against predicted probability in ten bins, over the bins' counts."""
-    frame = check_predictions(predictions)
-    curve = reliability_curve(truth_of(frame), frame["probability"])
+    curve = reliability_curve(truth_of(predictions), predictions["probability"])
     figure = _figure("Calibration", evaluation)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     filled = curve[curve["count"] > 0]
@@ -203,15 +202,14 @@ def calibration(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
 
 def confusion_matrix(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     """Counts of every verdict by label, with their share of the label."""
-    frame = check_predictions(predictions)
-    truth = truth_of(frame)
+    truth = truth_of(predictions)
     given = [
         verdict
         for verdict in VERDICTS
-        if verdict in (POSITIVE, NEGATIVE) or (frame["verdict"] == verdict).any()
+        if verdict in (POSITIVE, NEGATIVE) or (predictions["verdict"] == verdict).any()
     ]
     counts = np.array(
-        [[int((frame["verdict"][of] == name).sum()) for name in given] for of in (truth, ~truth)]
+        [[int((predictions["verdict"][of] == name).sum()) for name in given] for of in (truth, ~truth)]
     )
     figure = _figure("Confusion matrix", evaluation)
     axes = figure.subplots()
@@ -223,13 +221,12 @@ def confusion_matrix(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
 
 def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float | None = None) -> Figure:
     """Histogram of the calibrated probability by label, with the threshold where it is given."""
-    frame = check_predictions(predictions)
-    truth = truth_of(frame)
+    truth = truth_of(predictions)
     figure = _figure("Probability by label", evaluation)
     axes = figure.subplots()
     for name, of, colour, hatch in ((NEGATIVE, ~truth, BLUE, ""), (POSITIVE, truth, VERMILLION, "//")):
         axes.hist(
-            frame["probability"][of],
+            predictions["probability"][of],
             bins=20,
             range=(0, 1),
             histtype="stepfilled",
@@ -341,11 +338,10 @@ def _best_epoch(epochs: pd.DataFrame, best_by: str) -> int | None:
 
 
 def _both_classes(predictions: pd.DataFrame) -> tuple[NDArray[np.bool_], Floats]:
-    frame = check_predictions(predictions)
-    truth = truth_of(frame)
+    truth = truth_of(predictions)
     if truth.all() or not truth.any():
         raise GroundglassError("the predictions are of one class only: ROC and precision-recall need both")
-    return truth, frame["probability"].to_numpy()
+    return truth, predictions["probability"].to_numpy()
 
 
 def _figure(title: str, evaluation: Evaluation) -> Figure:
@@ -383,19 +379,18 @@ def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figur
     GroundglassError
         If the predictions are of one class only.
     """
-    frame = check_classes(predictions)
     drawn = {
         name: of
-        for name, of in labelled_masks(frame, evaluation.classes).items()
+        for name, of in labelled_masks(predictions, evaluation.classes).items()
         if of.any() and not of.all()
     }
     if not drawn:
         raise GroundglassError("the predictions are of one class only: ROC curves need at least two")
     figure = blank(f"ROC curves, each class against the rest: {evaluation.count} slices")
     axes = unit_square(figure)
-    once = np.ones((1, len(frame)))
+    once = np.ones((1, len(predictions)))
     for (name, truth), colour, style in zip(drawn.items(), cycle(COLOURS), cycle(STYLES), strict=False):
-        (tp,), (fp,) = Ranking(truth, frame[class_column(name)].to_numpy()).counts(once)
+        (tp,), (fp,) = Ranking(truth, predictions[class_column(name)].to_numpy()).counts(once)
         area = format_estimate(evaluation.per_class[name]["roc_auc"])
         x, y = np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
         axes.plot(x, y, style, color=colour, label=f"{name}\nAUC {area}")
@@ -411,12 +406,11 @@ def class_confusion(predictions: pd.DataFrame, evaluation: ClassesEvaluation) ->
     A column is a class, or why there is no answer where that happens; a row is a class that has slices.
     Parameters and errors as for :func:`class_roc`, one class being enough.
     """
-    frame = check_classes(predictions)
-    silent = [name for name in (UNCERTAIN, NOT_A_CHEST_CT) if (frame["verdict"] == name).any()]
+    silent = [name for name in (UNCERTAIN, NOT_A_CHEST_CT) if (predictions["verdict"] == name).any()]
     by_label = {
-        name: [*answered, *((frame["verdict"][of] == verdict).sum() for verdict in silent)]
+        name: [*answered, *((predictions["verdict"][of] == verdict).sum() for verdict in silent)]
         for (name, of), answered in zip(
-            labelled_masks(frame, evaluation.classes).items(), evaluation.confusion, strict=True
+            labelled_masks(predictions, evaluation.classes).items(), evaluation.confusion, strict=True
         )
         if of.any()
     }

@@ -151,10 +151,9 @@ def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | 
     Raises
     ------
     GroundglassError
-        If no slice names its patient or a value does not fit.
+        If no slice names its patient.
     """
-    frame = check_predictions(predictions)
-    frame = frame[frame["patient"] != ""]
+    frame = predictions[predictions["patient"] != ""]
     if frame.empty:
         raise GroundglassError(
             "no slice names its patient: fill the column patient to get figures by patient"

@@ -29,14 +29,8 @@ def by_case(frame: pd.DataFrame) -> pd.DataFrame:
     ``predicted_px``, ``common_px``, sums over the slices; ``dice``, of these sums, 1 where both masks are
     empty; ``slice_dice``, mean over the slices; ``hd95``, mean over the ``hd95_slices`` in which neither mask
     is empty, in pixels of the slice; ``sensitivity`` and ``precision``. NaN where undefined.
-
-    Raises
-    ------
-    GroundglassError
-        As :func:`check_overlaps`.
     """
-    checked = check_overlaps(frame)
-    grouped = checked.assign(slice_dice=_dice(checked)).groupby(["case", "structure"], sort=False)
+    grouped = frame.assign(slice_dice=_dice(frame)).groupby(["case", "structure"], sort=False)
     cases = grouped.agg(
         slices=("path", "size"),
         true_px=("true_px", "sum"),
@@ -65,14 +59,8 @@ def lesion_shares(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     A row a case, in order of first appearance, of the slices that have both structures: ``case``; ``slices``;
     ``true_share`` and ``predicted_share``, lesion pixels / lung pixels, NaN where the lung mask is empty.
-
-    Raises
-    ------
-    GroundglassError
-        As :func:`check_overlaps`.
     """
-    checked = check_overlaps(frame)
-    lungs, lesions = (checked[checked["structure"] == name] for name in ("lungs", "lesions"))
+    lungs, lesions = (frame[frame["structure"] == name] for name in ("lungs", "lesions"))
     paired = lungs.merge(lesions, on=["case", "path"], suffixes=("_lungs", "_lesions"))
     sums = paired.groupby("case", sort=False)
     shares = sums.agg(slices=("path", "size"))

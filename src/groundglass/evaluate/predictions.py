@@ -1,10 +1,15 @@
-"""What the CSV tables of evaluation share: reading them as text, and naming the rows that do not fit."""
+"""The tables of evaluation, predictions.csv and masks.csv: what their columns hold, reading, checking and writing.
+
+Tables are checked where they enter: when they are read or written, and in the functions that evaluate a table. All
+other functions of this package trust that a table has been checked.
+"""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -94,11 +99,113 @@ def refuse_rows(
     )
 
 
-COLUMNS = ("path", "patient", "group", "label", "score", "probability", "verdict")
-"""In this order in the file; columns of other names follow."""
-MAY_BE_BLANK = ("patient", "group", "label")
-NUMBERS = ("score", "probability")
+@dataclass(frozen=True)
+class Column:
+    """What the values of a column must be.
+
+    Attributes
+    ----------
+    kind
+        Text, or a number: a share in [0, 1], a whole number from 0 on, or a distance from 0 on.
+    may_be_blank
+        Whether a value may be missing.
+    choices
+        The only values that a text may have; any where there are none.
+    remedy
+        What to do about a value that does not fit.
+    """
+
+    kind: Literal["text", "share", "whole number", "distance"] = "text"
+    may_be_blank: bool = False
+    choices: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+NUMBERS = {
+    "share": (1.0, "is not a number in [0, 1]"),
+    "whole number": (2.0**53, "is not a whole number"),
+    "distance": (float(np.finfo(float).max), "is not a distance"),
+}
+"""The largest number of each kind, and the problem of other values. Beyond 2**53 float64 skips whole numbers."""
+
+
+def _check_table(
+    frame: pd.DataFrame,
+    source: str,
+    rows: str,
+    required: Mapping[str, Column],
+    optional: Mapping[str, Column] | None = None,
+) -> pd.DataFrame:
+    """Check a table and convert its values; texts have no spaces around them and are "" where missing.
+
+    Parameters
+    ----------
+    frame
+        Rows are named by their index where a value does not fit.
+    source, rows
+        The table's origin and what its rows are, for errors.
+    required, optional
+        Its columns by name; ``optional`` ones are checked if the table has them.
+
+    Returns
+    -------
+    A copy, the ``required`` columns first; columns that are in neither are unchanged.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no row, a required column is missing or a value does not fit.
+    """
+    missing = [name for name in required if name not in frame]
+    if missing:
+        raise GroundglassError(
+            f"{source}: has no column {', '.join(missing)}; {rows} have the columns {', '.join(required)}"
+        )
+    if frame.empty:
+        raise GroundglassError(f"{source}: holds no {rows}")
+    columns = {**required, **(optional or {})}
+    checked = {name: _check_column(frame, source, name, columns[name]) for name in columns if name in frame}
+    return frame.assign(**checked)[[*required, *(name for name in frame if name not in required)]]
+
+
+def _check_column(frame: pd.DataFrame, source: str, name: str, column: Column) -> "pd.Series[Any]":
+    refuse = partial(refuse_rows, source, frame, name, remedy=column.remedy)
+    texts = as_text(frame[name])
+    blank = texts == ""
+    if column.choices:
+        refuse(~texts.isin(column.choices), f"is none of {', '.join(map(repr, column.choices))}")
+    elif column.kind == "text" and not column.may_be_blank:
+        refuse(blank, "is blank")
+    if column.kind == "text":
+        return texts
+    largest, problem = NUMBERS[column.kind]
+    numbers = pd.to_numeric(frame[name].mask(blank), errors="coerce").astype(float)
+    fits = numbers.between(0, largest)
+    if column.kind == "whole number":
+        fits &= numbers % 1 == 0
+    refuse(~fits & ~(blank & column.may_be_blank), problem)
+    if column.kind == "whole number":
+        return numbers.astype("Int64" if column.may_be_blank else np.int64)
+    return numbers
+
+
+def _write_table(checked: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as handle:
+        checked.to_csv(handle, index=False, float_format="%.6f", lineterminator="\n")
+
+
 VERDICTS = (POSITIVE, NEGATIVE, UNCERTAIN, NOT_A_CHEST_CT)
+PREDICTIONS = {
+    "path": Column(),
+    "patient": Column(may_be_blank=True),
+    "group": Column(may_be_blank=True),
+    "label": Column(may_be_blank=True),
+    "score": Column("share"),
+    "probability": Column("share"),
+    "verdict": Column(choices=VERDICTS),
+}
+"""The columns of a predictions.csv, in this order in the file; columns of other names follow."""
+COLUMNS = tuple(PREDICTIONS)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -109,9 +216,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
     A row a slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
     float64 in [0, 1]; every other column is text, blank where nothing is known. ``patient``, ``group`` and
     ``label`` are blank where the file lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are whole
-    numbers (Int64), missing where blank. Where a detector tells several classes apart, there is also
-    ``class``, the name of the one that it answered, and float64 in [0, 1] a column ``probability_NAME`` for each
-    class, among them POSITIVE.
+    numbers (Int64), missing where blank. Predictions of a detector of several
+    classes also have ``class``, the name of the class answered, and for each class, including POSITIVE, a column
+    ``probability_NAME``, float64 in [0, 1].
 
     Raises
     ------
@@ -123,16 +230,14 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Check ``frame`` and write it as CSV, floats with 6 digits after the point.
+    """Check ``frame`` and write it as CSV, floats with 6 decimal places.
 
     Raises
     ------
     GroundglassError
         If a column is missing, a value does not fit or the file cannot be written.
     """
-    checked = check_predictions(frame, str(path))
-    with replacing(path) as handle:
-        checked.to_csv(handle, index=False, float_format="%.6f", lineterminator="\n")
+    _write_table(check_predictions(frame, str(path)), path)
 
 
 def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.DataFrame:
@@ -150,51 +255,28 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
     GroundglassError
         If there is no row, a column is missing, a value does not fit, or classes are incomplete.
     """
-    missing = [name for name in COLUMNS if name not in frame and name not in MAY_BE_BLANK]
-    if missing:
-        raise GroundglassError(
-            f"{source}: has no column {', '.join(missing)}; predictions have the columns {', '.join(COLUMNS)}"
-        )
-    if frame.empty:
-        raise GroundglassError(f"{source}: holds no predictions")
-    checked = frame.reindex(columns=[*COLUMNS, *(name for name in frame if name not in COLUMNS)])
-    for name in COLUMNS:
-        if name in NUMBERS:
-            checked[name] = _shares(frame, name, source)
-        else:
-            checked[name] = as_text(checked[name])
-    refuse_rows(source, frame, "path", checked["path"] == "", "is blank")
-    known = ", ".join(repr(verdict) for verdict in VERDICTS)
-    refuse_rows(source, frame, "verdict", ~checked["verdict"].isin(VERDICTS), f"is none of {known}")
+    blank = {name: "" for name in COLUMNS if PREDICTIONS[name].may_be_blank and name not in frame}
+    optional = dict.fromkeys((*LUNG_AREAS, UNLIKE), Column("whole number", may_be_blank=True))
+    classes = classes_of(frame)
+    if classes:
+        _check_classes_are_complete(frame, source)
+        optional |= {
+            CLASS: Column(may_be_blank=True),
+            **dict.fromkeys(map(class_column, classes), Column("share")),
+        }
+    checked = _check_table(frame.assign(**blank), source, "predictions", PREDICTIONS, optional)
     # Any other spelling would count as a negative.
     misspelt = (checked["label"].str.casefold() == POSITIVE.casefold()) & (checked["label"] != POSITIVE)
-    refuse_rows(source, frame, "label", misspelt, f"must be written {POSITIVE!r}")
-    for name in (*LUNG_AREAS, UNLIKE):
-        if name in frame:
-            checked[name] = _whole_numbers(frame, name, source)
-    return checked.assign(**_class_columns(frame, source))
+    refuse_rows(source, checked, "label", misspelt, f"must be written {POSITIVE!r}")
+    if classes:
+        answered = (checked[CLASS] != "") | checked["verdict"].isin((POSITIVE, NEGATIVE))
+        known = ", ".join(map(repr, classes))
+        refuse_rows(source, checked, CLASS, answered & ~checked[CLASS].isin(classes), f"is none of {known}")
+    return checked
 
 
-def _whole_numbers(frame: pd.DataFrame, name: str, source: str) -> "pd.Series[Any]":
-    """A column as whole numbers from 0 on (Int64), missing where it is blank."""
-    blank = as_text(frame[name]).isin(("", "<NA>", "nan"))
-    numbers = pd.to_numeric(frame[name].mask(blank), errors="coerce").astype(float)
-    refuse_rows(source, frame, name, ~blank & ~((numbers >= 0) & (numbers % 1 == 0)), "is not a whole number")
-    return numbers.astype("Int64")
-
-
-def _shares(frame: pd.DataFrame, name: str, source: str) -> "pd.Series[float]":
-    """A column as numbers in [0, 1]."""
-    shares = pd.to_numeric(frame[name], errors="coerce").astype(float)
-    refuse_rows(source, frame, name, ~shares.between(0, 1), "is no number in [0, 1]")
-    return shares
-
-
-def _class_columns(frame: pd.DataFrame, source: str) -> "dict[str, pd.Series[Any]]":
-    """The columns of a table of several classes, checked; none of a table of two."""
+def _check_classes_are_complete(frame: pd.DataFrame, source: str) -> None:
     classes = classes_of(frame)
-    if not classes:
-        return {}
     if len(classes) < 2 or POSITIVE not in classes:
         raise GroundglassError(
             f"{source}: has class probabilities of {', '.join(classes)} alone; add the column "
@@ -204,11 +286,6 @@ def _class_columns(frame: pd.DataFrame, source: str) -> "dict[str, pd.Series[Any
         raise GroundglassError(
             f"{source}: has probabilities of classes but no column {CLASS}; name there the class answered"
         )
-    answers = as_text(frame[CLASS])
-    known = ", ".join(map(repr, classes))
-    silent = (answers == "") & ~frame["verdict"].isin((POSITIVE, NEGATIVE))
-    refuse_rows(source, frame, CLASS, ~answers.isin(classes) & ~silent, f"is none of {known}")
-    return {CLASS: answers, **{name: _shares(frame, name, source) for name in map(class_column, classes)}}
 
 
 def classes_of(predictions: pd.DataFrame) -> tuple[str, ...]:
@@ -257,14 +334,23 @@ def unit_codes(names: Iterable[str]) -> NDArray[np.intp]:
     return pd.factorize(pd.MultiIndex.from_tuples(own))[0]
 
 
-OVERLAP_COLUMNS = ("path", "case", "structure", "true_px", "predicted_px", "common_px", "hd95")
-"""In this order in the file; columns of other names follow and are kept as text."""
-COUNTS = ("true_px", "predicted_px", "common_px")
 STRUCTURES = ("lungs", "lesions")
-LARGEST_COUNT = 2**53
-"""Beyond it float64 skips whole numbers."""
-
-Refuse = Callable[[str, "pd.Series[bool]", str, str], None]
+_COUNT = Column("whole number", remedy="count the mask's pixels, 0 if it is empty")
+OVERLAPS = {
+    "path": Column(remedy="name the slice's file"),
+    "case": Column(remedy="name the patient or volume, or the slice's own path where neither is known"),
+    "structure": Column(choices=STRUCTURES),
+    "true_px": _COUNT,
+    "predicted_px": _COUNT,
+    "common_px": _COUNT,
+    "hd95": Column(
+        "distance",
+        may_be_blank=True,
+        remedy="give pixels from 0 on, or a blank where one of the masks is empty",
+    ),
+}
+"""The columns of a masks.csv, in this order in the file; columns of other names follow and stay text."""
+OVERLAP_COLUMNS = tuple(OVERLAPS)
 
 
 def read_overlaps(path: Path) -> pd.DataFrame:
@@ -285,16 +371,14 @@ def read_overlaps(path: Path) -> pd.DataFrame:
 
 
 def write_overlaps(path: Path, frame: pd.DataFrame) -> None:
-    """Check ``frame`` and write it as CSV, floats with 6 digits after the point.
+    """Check ``frame`` and write it as CSV, floats with 6 decimal places.
 
     Raises
     ------
     GroundglassError
         If a column is missing, a value does not fit or the file cannot be written.
     """
-    checked = check_overlaps(frame, str(path))
-    with replacing(path) as handle:
-        checked.to_csv(handle, index=False, float_format="%.6f", lineterminator="\n")
+    _write_table(check_overlaps(frame, str(path)), path)
 
 
 def check_overlaps(frame: pd.DataFrame, source: str = "masks") -> pd.DataFrame:
@@ -311,58 +395,22 @@ def check_overlaps(frame: pd.DataFrame, source: str = "masks") -> pd.DataFrame:
     ------
     GroundglassError
         If there is no row, a column is missing, a value does not fit, more pixels are common than either mask
-        has, ``hd95`` is blank where neither mask is empty or given where one is, a path stands twice with one
+        has, ``hd95`` is blank where neither mask is empty or given where one is, a path occurs twice with one
         structure, or with two cases.
     """
-    missing = [name for name in OVERLAP_COLUMNS if name not in frame]
-    if missing:
-        raise GroundglassError(
-            f"{source}: has no column {', '.join(missing)}; masks have the columns {', '.join(OVERLAP_COLUMNS)}"
-        )
-    if frame.empty:
-        raise GroundglassError(f"{source}: holds no masks; it needs a row for each slice and structure")
-    checked = frame.reindex(
-        columns=[*OVERLAP_COLUMNS, *(name for name in frame if name not in OVERLAP_COLUMNS)]
-    )
-    for name in ("path", "case", "structure", "hd95"):
-        checked[name] = as_text(checked[name])
-    for check in (_check_names, _check_counts, _check_distances):
-        check(checked, partial(refuse_rows, source, frame))
-    return checked
-
-
-def _check_names(checked: pd.DataFrame, refuse: Refuse) -> None:
-    refuse("path", checked["path"] == "", "is blank", "name the slice's file")
-    remedy = "name the patient or volume, or the slice's own path where neither is known"
-    refuse("case", checked["case"] == "", "is blank", remedy)
-    unknown = ~checked["structure"].isin(STRUCTURES)
-    refuse("structure", unknown, "is unknown", f"it must be {' or '.join(STRUCTURES)}")
+    checked = _check_table(frame, source, "masks", OVERLAPS)
+    smaller = checked[["true_px", "predicted_px"]].min(axis=1)
+    blank, empty = checked["hd95"].isna(), smaller == 0
+    remedy = OVERLAPS["hd95"].remedy
+    refuse: Callable[..., None] = partial(refuse_rows, source, frame)
     again = checked.duplicated(["path", "structure"])
-    refuse("path", again, "stands twice with one structure", "keep one row of each slice")
-    torn = checked.groupby("path")["case"].transform("nunique") > 1
-    refuse("case", torn, "differs between rows of one path", "a slice is of one case")
-
-
-def _check_counts(checked: pd.DataFrame, refuse: Refuse) -> None:
-    """Turn the counts from text into numbers."""
-    for name in COUNTS:
-        number = pd.to_numeric(checked[name], errors="coerce").astype(float)
-        wrong = ~number.between(0, LARGEST_COUNT) | (number % 1 != 0)
-        refuse(name, wrong, "is no whole number", "count the mask's pixels, 0 if it is empty")
-        checked[name] = number.astype(np.int64)
-    most = checked[["true_px", "predicted_px"]].min(axis=1)
-    remedy = "count the pixels that lie in both masks"
-    refuse("common_px", checked["common_px"] > most, "exceeds true_px or predicted_px", remedy)
-
-
-def _check_distances(checked: pd.DataFrame, refuse: Refuse) -> None:
-    """Turn ``hd95`` from text into numbers; the counts must be checked."""
-    blank = checked["hd95"] == ""
-    number = pd.to_numeric(checked["hd95"], errors="coerce").astype(float)
-    wrong = ~blank & ~number.between(0, np.finfo(float).max)
-    remedy = "give pixels from 0 on, or a blank where one of the masks is empty"
-    refuse("hd95", wrong, "is no distance", remedy)
-    empty = checked[["true_px", "predicted_px"]].min(axis=1) == 0
+    refuse("path", again, "occurs twice with one structure", "keep one row of each slice")
+    differs = checked.groupby("path")["case"].transform("nunique") > 1
+    refuse("case", differs, "differs between rows of one path", "a slice belongs to one case")
+    too_many = checked["common_px"] > smaller
+    refuse(
+        "common_px", too_many, "exceeds true_px or predicted_px", "count the pixels that are in both masks"
+    )
     refuse("hd95", blank & ~empty, "is blank though neither mask is empty", remedy)
     refuse("hd95", ~blank & empty, "is given though one of the masks is empty", remedy)
-    checked["hd95"] = number
+    return checked
