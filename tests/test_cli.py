@@ -94,11 +94,11 @@ def test_json_goes_to_standard_output_and_nothing_is_written(
         (["predict", "x.txt", "-b", "gone"], "no such bundle"),
         (["train", "gone.yaml"], "no such recipe"),
         (["evaluate", "gone", "covid-ct"], "no such bundle"),
-        (["evaluate", "gone.yaml"], "is a recipe; name the run that was trained by it"),
+        (["evaluate", "gone.yaml"], "this is a recipe; name the run that was trained from it"),
         (["evaluate", "--leave-one-source-out", "gone.yaml"], "no such recipe"),
         (["evaluate", "--leave-one-source-out", "."], "takes a recipe (a YAML file)"),
-        (["evaluate", "--leave-one-source-out", "x.yaml", "covid-ct"], "takes a recipe alone"),
-        (["evaluate", "gone", "covid-ct", "--set", "seed=1"], "goes with --leave-one-source-out"),
+        (["evaluate", "--leave-one-source-out", "x.yaml", "covid-ct"], "takes only a recipe"),
+        (["evaluate", "gone", "covid-ct", "--set", "seed=1"], "needs --leave-one-source-out"),
         (["bundle", "."], "no run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -168,7 +168,7 @@ def test_predictions_are_judged_from_their_file_alone(trained: Path, tmp_path: P
     assert alone["slices"] == whole["slices"]
     assert (tmp_path / "b" / "figures" / "roc.png").is_file()
     done = groundglass("evaluate", trained, code=1)
-    assert "on which dataset?" in done.stderr
+    assert "which dataset?" in done.stderr
 
 
 def test_training_on_a_random_split_warns_in_one_line(recipe_file: Path, tmp_path: Path) -> None:

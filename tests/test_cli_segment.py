@@ -90,4 +90,4 @@ def test_every_command_has_help_with_an_example(command: str, monkeypatch: pytes
     shown = run(command, "--help").stdout
     assert f"groundglass {command} " in shown.split("Examples:")[1]
     assert command in run("--help").stdout
-    assert ("must not be published" in shown) == (command == "sheet")
+    assert ("do not publish the sheet" in shown) == (command == "sheet")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="groundglass",
     no_args_is_help=True,
-    rich_markup_mode="markdown",  # else rich takes defaults in brackets for styles and leaves them out
+    rich_markup_mode="markdown",  # otherwise rich takes defaults in brackets for styles and omits them
     context_settings={"help_option_names": ["-h", "--help"]},
     help="COVID-19 detection in chest CT. Research use only; not a medical device.",
-    epilog="Exit codes: 0 done, 1 nothing done, 2 wrong usage, 3 done, but some files could not be read, "
-    "4 an audit found what --fail-on names.",
+    epilog="Exit codes: 0 success; 1 nothing was done; 2 wrong usage; 3 done, but some files could not be read; "
+    "4 an audit found something as severe as --fail-on.",
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
@@ -60,17 +60,19 @@ def _print_evaluated(evaluated: "EvaluatedPredictions", card: "TrustCard", folde
     epilog="Example:  groundglass train recipes/covid-ct-lite0.yaml --set training.epochs=5 -o runs/short"
 )
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe (a YAML file).")],
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: key=value, with dotted keys.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The run's folder [runs/NAME].")
+        Path | None, typer.Option("--output", "-o", help="Folder for the run [runs/NAME].")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw an earlier run away.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete an earlier run in that folder.")
+    ] = False,
 ) -> None:
-    """Train a model by a recipe, choose on its validation part, and export a bundle."""
+    """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle."""
     from groundglass.commands.train import train as run
 
     finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=say)
@@ -87,59 +89,63 @@ def evaluate(
     detector: Annotated[
         str,
         typer.Argument(
-            help="A run's folder, a bundle's folder or zip, a shipped bundle; or a labelled predictions.csv; or, "
-            "with --leave-one-source-out, a recipe."
+            help="A training run, a bundle (folder or zip) or the name of a shipped bundle; a labelled "
+            "predictions.csv; or, with --leave-one-source-out, a recipe."
         ),
     ],
     dataset: Annotated[
-        str | None, typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders.")
+        str | None,
+        typer.Argument(help="A dataset's name, a manifest CSV, or a folder with a subfolder per class."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write [evaluations/...].")
+        Path | None, typer.Option("--output", "-o", help="Folder for the results [evaluations/...].")
     ] = None,
-    part: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
+    part: Annotated[str | None, typer.Option(help="The part to use: train, val, test or all.")] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Enter the figures into the bundle and its model card.")
+        bool, typer.Option("--record", help="Record the figures in the bundle and its model card.")
     ] = False,
     lungs: LungsOption = True,
     leave_one_source_out: Annotated[
         bool,
         typer.Option(
             "--leave-one-source-out",
-            help="Train the recipe once without each source of its data, and judge it on that source.",
+            help="Train the recipe once without each source of its data, and evaluate on that source.",
         ),
     ] = False,
     record_into: Annotated[
         str | None,
-        typer.Option(help="With --leave-one-source-out, enter the figures into this bundle and its card."),
+        typer.Option(
+            help="With --leave-one-source-out, record the figures in this bundle and its model card."
+        ),
     ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="With --leave-one-source-out, change a value of the recipe: key=value."),
     ] = None,
 ) -> None:
-    """Judge a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
+    """Evaluate a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
-    On the detector's own dataset the test part is taken; another dataset is external validation, taken whole.
-    With --leave-one-source-out a recipe is judged: on each of its sources, by a detector trained on the others.
+    On the detector's own dataset, the test part is used. Any other dataset is external validation, and all of it is
+    used. With --leave-one-source-out, a recipe is evaluated on each of its sources by a detector that was trained
+    on its other sources.
     """
     if leave_one_source_out:
         if dataset is not None or part is not None or record:
             raise GroundglassError(
-                "--leave-one-source-out takes a recipe alone: its data part names the datasets, each source is "
-                "taken whole, and --record-into names the bundle to record in"
+                "--leave-one-source-out takes only a recipe: its data section names the datasets, each source is "
+                "used whole, and --record-into names the bundle to record in"
             )
         _leave_one_source_out(Path(detector), tuple(change or ()), output, lungs=lungs, into=record_into)
         return
     if record_into is not None:
         raise GroundglassError(
-            f"--record-into {record_into}: goes with --leave-one-source-out; else --record"
+            f"--record-into {record_into}: needs --leave-one-source-out; otherwise use --record"
         )
     if change:
-        raise GroundglassError(f"--set {change[0]}: changes a recipe, and goes with --leave-one-source-out")
+        raise GroundglassError(f"--set {change[0]}: changes a recipe, and needs --leave-one-source-out")
     if detector.lower().endswith((".yaml", ".yml")):
         raise GroundglassError(
-            f"{detector}: is a recipe; name the run that was trained by it, or add --leave-one-source-out"
+            f"{detector}: this is a recipe; name the run that was trained from it, or add --leave-one-source-out"
         )
     from groundglass.bundle.store import kind_of_bundle
     from groundglass.commands.evaluate import choose_rows, evaluate_detector, kind_of
@@ -150,7 +156,7 @@ def evaluate(
 
     if dataset is None:
         if not detector.lower().endswith(".csv"):
-            raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
+            raise GroundglassError(f"{detector}: which dataset? name it after the detector")
         folder = output or Path("evaluations") / Path(detector).stem
         _print_evaluated(*evaluate_file(Path(detector), folder), folder)
         return
@@ -163,7 +169,7 @@ def evaluate(
         say(f"warning: {warning}")
     if isinstance(opened, Segmenter):
         judged = evaluate_segmenter(opened, labelled, folder, record=record)
-        table("Masks against the truth", ("figure", "value (95% interval)"), judged.rows)
+        table("Masks compared with the reference", ("figure", "value (95% interval)"), judged.rows)
         for note in judged.notes:
             say(f"note: {note}")
         typer.echo(f"Report: {folder / 'report.html'}")
@@ -181,12 +187,14 @@ def _leave_one_source_out(
 
     if recipe.is_dir() or recipe.suffix.lower() not in (".yaml", ".yml"):
         raise GroundglassError(
-            f"{recipe}: --leave-one-source-out trains anew for each source, and takes a recipe (a YAML file)"
+            f"{recipe}: --leave-one-source-out trains once for each source, so it takes a recipe (a YAML file)"
         )
     bundle = Bundle.load(into) if into is not None else None
     judged, folder = leave_one_source_out(recipe, changes, output, lungs=lungs, record=bundle, tell=say)
     shown = judged.table()
-    header, *rows = zip(shown.header, *shown.rows, strict=True)  # a source a column: a row would be too wide
+    header, *rows = zip(
+        shown.header, *shown.rows, strict=True
+    )  # a column per source: a row would be too wide
     table(shown.title, header, rows)
     typer.echo(f"{judged.headline()}\nReport: {folder / 'report.html'}")
     end([failure for left in judged.each for failure in left.failures], any_read=True)
@@ -194,9 +202,9 @@ def _leave_one_source_out(
 
 @app.command(epilog="Example:  groundglass bundle runs/covid-ct-lite0 -o detector.zip")
 def bundle(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[Path, typer.Argument(help="The folder of the training run.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder or a .zip [RUN/bundle].")
+        Path | None, typer.Option("--output", "-o", help="A folder or a .zip to write [RUN/bundle].")
     ] = None,
 ) -> None:
     """Export the best epoch of a run as a bundle that needs no training library."""
@@ -207,9 +215,11 @@ def bundle(
 
 @app.command(epilog="Example:  groundglass demo -o demo-report")
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")] = Path("demo-report"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
+        "demo-report"
+    ),
 ) -> None:
-    """Run the shipped detector on covid-ct's test part, or on phantoms, and write the report."""
+    """Run the shipped detector on the test part of covid-ct, or on phantoms, and write a report."""
     from groundglass.commands.demo import demo as run
 
     typer.echo(f"Report: {run(output, say)}")
@@ -223,7 +233,7 @@ cli_audit.register(app)
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"groundglass {__version__}")
@@ -231,7 +241,7 @@ def _version(
 
 
 def main() -> None:
-    """Run the command; a user's mistake becomes one line and exit code 1, a warning one line."""
+    """Run the command. A user's mistake is printed as one line with exit code 1, a warning as one line."""
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
@@ -244,4 +254,4 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(FAILED)
     finally:
-        gc.freeze()  # else the last collection goes through all that libraries have loaded: half a second
+        gc.freeze()  # otherwise the last collection scans all that libraries loaded: half a second

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from groundglass.audit.run import Audit
 
 FOUND = 4
-"""Exit code where --fail-on was given and something as severe was found."""
+"""Exit code if --fail-on was given and something that severe was found."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 class FailOn(StrEnum):
-    """From which severity on the command fails."""
+    """The severity from which the command fails."""
 
     error = "error"
     warning = "warning"
@@ -41,7 +41,7 @@ def audit(
         str,
         typer.Argument(
             metavar="DATASET|BUNDLE",
-            help="A dataset's name, a manifest CSV or a folder of class folders; or, with --on, a detector.",
+            help="A dataset's name, a manifest CSV, a folder with a subfolder per class; with --on, a detector.",
         ),
     ],
     on: Annotated[
@@ -52,30 +52,34 @@ def audit(
         typer.Option("--output", "-o", help="Folder for report.html and audit.json [audits/...]."),
     ] = None,
     as_json: Annotated[
-        Path | None, typer.Option("--json", help="Write the findings to this file, as a list.")
+        Path | None, typer.Option("--json", help="Write the findings to this file, as a JSON list.")
     ] = None,
     fail_on: Annotated[
-        FailOn | None, typer.Option(help=f"End with exit code {FOUND} if this severe a thing is found.")
+        FailOn | None, typer.Option(help=f"Exit with code {FOUND} if anything this severe is found.")
     ] = None,
     fix: Annotated[
         Path | None,
         typer.Option(
-            help="Write a manifest without duplicates, conflicts and leaks, and the list of changes."
+            help="Write a manifest without duplicates, conflicts and leaks, and a list of the changes."
         ),
     ] = None,
-    part: Annotated[str | None, typer.Option(help="With --on: train, val, test or all.")] = None,
-    lungs: Annotated[bool, typer.Option(help="Find lungs, for the checks that remove or keep them.")] = True,
+    part: Annotated[
+        str | None, typer.Option(help="With --on, the part to use: train, val, test or all.")
+    ] = None,
+    lungs: Annotated[
+        bool, typer.Option(help="Find the lungs, for the checks that remove or keep them.")
+    ] = True,
     select: Annotated[
-        list[str] | None, typer.Option(help="Only checks whose code begins so; may be repeated.")
+        list[str] | None, typer.Option(help="Run only checks whose code starts with this; may be repeated.")
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(help="No check whose code begins so; may be repeated.")
+        list[str] | None, typer.Option(help="Skip checks whose code starts with this; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same figures.")] = 0,
 ) -> None:
     """Find leaks and shortcuts, in labelled scans or in a detector, before a reviewer does.
 
-    Prints what was found, and writes a report with the pictures side by side.
+    Prints the findings and writes a report that shows the pictures side by side.
     """
     from groundglass.audit.run import AuditOptions
     from groundglass.commands.audit import (
@@ -140,7 +144,7 @@ def _print(audit: "Audit") -> None:
 
 @contextmanager
 def _telling() -> "Iterator[Callable[[str], None] | None]":
-    """Tells on standard error what is being checked, where someone is there to see it."""
+    """Show on standard error what is being checked, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

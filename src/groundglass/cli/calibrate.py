@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    bundle: Annotated[str, typer.Argument(help="The detector: a shipped one, a bundle's folder or a run's.")],
+    bundle: Annotated[
+        str, typer.Argument(help="The detector: a shipped bundle's name, or a bundle's or run's folder.")
+    ],
     predictions: Annotated[
         Path,
         typer.Argument(
@@ -53,7 +55,7 @@ def calibrate(
             f"Temperature {facts.temperature:.3f}, bias {facts.bias:.3f}, threshold {facts.threshold:.3f}"
         )
     if result.held_out:
-        table("On slices that did not choose it", COLUMNS, [_row(one) for one in result.held_out])
+        table("On slices that were not used to choose it", COLUMNS, [_row(one) for one in result.held_out])
     if facts.abstention is not None:
         typer.echo(f"{facts.abstention.ends()}.\n{facts.abstention.meaning()}")
     for note in result.notes:

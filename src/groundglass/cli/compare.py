@@ -8,7 +8,7 @@ import typer
 from groundglass.cli.output import say, table
 
 PRINTED_COLUMNS = ("System", "AUC", "AUC by member", "AUC against the best")
-"""What fits a terminal of 80 columns, where more columns would cut numbers off; the page has all."""
+"""The columns that fit a terminal of 80 characters without cutting off numbers; the page has all of them."""
 
 
 def register(app: typer.Typer) -> None:
@@ -22,38 +22,42 @@ def register(app: typer.Typer) -> None:
 def compare(
     systems: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RECIPE|RUN", help="Recipes, which are trained, and folders of finished runs."
-        ),
+        typer.Argument(metavar="RECIPE|RUN", help="Recipes to train, and folders of finished runs."),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for the page, the tables, the runs and their answers."),
+        typer.Option(
+            "--output", "-o", help="Folder for the page, the tables, the runs and their predictions."
+        ),
     ] = Path("comparison"),
     data: Annotated[
         str | None,
-        typer.Option(help="Dataset for all: a name, a manifest CSV or a folder [that of the recipes]."),
+        typer.Option(
+            help="The dataset for all systems: a name, a manifest CSV or a folder [the recipes' own]."
+        ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="official, grouped, blocks or random [the dataset's own].")
+        str | None, typer.Option(help="official, grouped, blocks or random [the dataset's default].")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train each recipe so many times, with seeds 0, 1, ...")
+        int, typer.Option(min=1, help="Train each recipe this many times, with seeds 0, 1, ...")
     ] = 3,
-    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split, one for all.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split, the same for all systems.")] = 0,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Train once for each of so many folds; one test part for all.")
+        int | None,
+        typer.Option(min=2, help="Train once for each of this many folds, with the same test part."),
     ] = None,
     external: Annotated[
-        list[str] | None, typer.Option(help="Compare on this dataset of another source too; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Also compare on this dataset from another source; may be repeated."),
     ] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value of every recipe: key=value.")
+        list[str] | None, typer.Option("--set", help="Change a value in every recipe: key=value.")
     ] = None,
 ) -> None:
-    """Train several systems under one protocol and say which are better, and which cannot be told apart.
+    """Train several systems under one protocol and report which are better and which are indistinguishable.
 
-    Trained runs are kept below the output folder and not trained again; a stopped comparison goes on where it was.
+    Finished runs are kept in the output folder and are not trained again, so a stopped comparison resumes.
     """
     from groundglass.commands.compare import compare_systems
     from groundglass.commands.system_runs import make_protocol

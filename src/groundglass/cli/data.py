@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from groundglass.data.registry import Dataset
 
 app = typer.Typer(
-    help="Find, fetch, import and split datasets, or make synthetic ones.",
+    help="Find, download, import and split datasets, or make synthetic ones.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -52,7 +52,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest CSV t
 
 @app.command("list", epilog="Example: groundglass data list --json")
 def list_datasets(as_json: Json = False) -> None:
-    """List the known datasets and whether they are here."""
+    """List the known datasets and whether they are available locally."""
     from rich.table import Table
 
     from groundglass.data.registry import DATASETS
@@ -72,7 +72,7 @@ def list_datasets(as_json: Json = False) -> None:
 def info(
     name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")], as_json: Json = False
 ) -> None:
-    """Show all that is known of a dataset: licence, citation, how it splits, known problems."""
+    """Show everything known about a dataset: licence, citation, splits, known problems."""
     from rich.table import Table
 
     from groundglass.data.datasets import load_dataset, locate
@@ -96,11 +96,11 @@ def info(
 
 @app.command("get", epilog="Example: groundglass data get covid-ct")
 def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")]) -> None:
-    """Find or download a dataset, check its files and write its manifest.
+    """Find or download a dataset, verify its files and write its manifest.
 
-    Files in the folder that GROUNDGLASS_MIRROR names are used in place.
-    Downloads and manifests go to the folder that GROUNDGLASS_DATA names,
-    by default one in your own data folder.
+    Files in the folder GROUNDGLASS_MIRROR are used in place.
+    Downloads and manifests go to the folder GROUNDGLASS_DATA,
+    by default a folder in your user data folder.
     """
     from rich.progress import DownloadColumn
 
@@ -118,34 +118,30 @@ def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data li
 )
 def import_(
     path: Annotated[
-        Path, typer.Argument(help="A folder of one subfolder per class, or a CSV with path, label.")
+        Path, typer.Argument(help="A folder with one subfolder per class, or a CSV with path and label.")
     ],
     output: Output = Path("manifest.csv"),
-    source: Annotated[
-        str, typer.Option(help="Where the scans come from; by default the folder's name.")
-    ] = "",
+    source: Annotated[str, typer.Option(help="Where the scans come from [the folder's name].")] = "",
     patients_from_folders: Annotated[
-        bool, typer.Option("--patients-from-folders", help="Folders below a class folder are patients.")
+        bool, typer.Option("--patients-from-folders", help="Each subfolder of a class folder is a patient.")
     ] = False,
 ) -> None:
     """Make a manifest of your own labelled scans; the files stay where they are.
 
     Folder names that mean COVID-19 (covid, CT_COVID, positive) or its
-    absence (non-covid, negative) are understood, others stay classes of
-    their own. Folders train, val and test above them set the split.
+    absence (non-covid, negative) are recognised; any other name becomes a
+    class of its own. Folders train, val and test above them set the split.
     """
     from groundglass.data.manifest import import_path, summarise, write_manifest
 
     if path.exists() and output.exists() and output.samefile(path):
-        raise GroundglassError(f"{output}: would overwrite what is imported; choose another file with -o")
+        raise GroundglassError(f"{output}: would overwrite the imported file; choose another one with -o")
     with _warnings_shown():
         manifest = import_path(path, source=source, patients_from_folders=patients_from_folders)
     write_manifest(manifest, output)
     _print_summary(summarise(manifest))
     if patients_from_folders:
-        typer.echo(
-            "The names of the patient folders are now ids in the manifest: let them be pseudonyms.", err=True
-        )
+        typer.echo("The manifest now has the names of the patient folders as ids: use pseudonyms.", err=True)
     typer.echo(f"manifest: {output}")
 
 
@@ -157,12 +153,12 @@ def split(
     dataset: Annotated[str, typer.Argument(help="A dataset's name, a manifest CSV or a folder.")],
     output: Output,
     scheme: Annotated[
-        Scheme | None, typer.Option(help="By default the one that suits the dataset; grouped for your own.")
+        Scheme | None, typer.Option(help="How to split [the dataset's default; grouped for your own data].")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same parts.")] = 0,
     fractions: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Shares of training, validation and test, 1 in all."),
+        typer.Option(help="Shares of the training, validation and test parts, which add up to 1."),
     ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Divide all but the test part into this many folds.", min=2)
@@ -171,8 +167,8 @@ def split(
 ) -> None:
     """Divide a dataset into training, validation and test parts.
 
-    official: as published. grouped: patients kept together.
-    blocks: contiguous numbers, where slices have numbers but no patients.
+    official: as published. grouped: keeps patients together.
+    blocks: contiguous numbers, for slices with numbers but no patients.
     random: slice by slice, which leaks.
     """
     from groundglass.data import splits
@@ -181,7 +177,7 @@ def split(
     from groundglass.data.registry import DATASETS
 
     if fold and folds is None:
-        raise GroundglassError("--fold needs --folds: into how many folds?")
+        raise GroundglassError("--fold needs --folds, the number of folds")
     known = DATASETS.get(dataset)
     chosen = scheme.value if scheme else known.default_split if known else "grouped"
     with _warnings_shown():
@@ -201,7 +197,7 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
     slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 32,
 ) -> None:
-    """Write synthetic chest CT and its manifest: for tests and trials, never to claim accuracy."""
+    """Write synthetic chest CT slices and their manifest, for tests and trials, never to claim accuracy."""
     import pandas as pd
     from rich.progress import MofNCompleteColumn
 
@@ -233,10 +229,7 @@ class Form(StrEnum):
     nifti = "nifti"
 
 
-@app.command(
-    "volumes",
-    epilog="Example: groundglass data volumes -o phantoms --syntax jpeg-lossless",
-)
+@app.command("volumes", epilog="Example: groundglass data volumes -o phantoms --syntax jpeg-lossless")
 def volumes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, and how they speak."""
+"""What the commands share: exit codes, common options, and printing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -10,28 +10,30 @@ if TYPE_CHECKING:
 
 FAILED = 1
 SOME_FAILED = 3
-"""Exit code where the work was done, but some files could not be read; 1 is for no result, 2 for wrong usage."""
+"""Exit code if the work was done but some files could not be read; 1 means no result, 2 wrong usage."""
 PRINTED = 20
-"""Slices that are printed where a table has them all."""
+"""How many slices are printed if a table lists all of them."""
 
 
 DetectorOption = Annotated[
     str | None,
     typer.Option(
-        "--bundle", "-b", help="A shipped bundle's name, a bundle's folder or zip, or a run's folder."
+        "--bundle",
+        "-b",
+        help="The detector: a shipped bundle's name, a bundle (folder or zip), or a run's folder.",
     ),
 ]
 LungsOption = Annotated[
     bool,
     typer.Option(
-        help="Find lungs and lesions: their share, and what is no chest CT. A detector that looks at the lungs "
-        "alone, such as the default, always does."
+        help="Find lungs and lesions, to report the lesion share and reject what is not a chest CT. A detector "
+        "that sees only the lungs, such as the default, always does this."
     ),
 ]
 
 
 def say(text: str) -> None:
-    """Print what is not the result, such as warnings, to stderr."""
+    """Print something other than the result, such as a warning, to stderr."""
     typer.echo(text, err=True)
 
 
@@ -43,12 +45,12 @@ def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
 
     drawn = Table(*header, title=title, title_justify="left")
     for row in rows:
-        drawn.add_row(*map(Text, row))  # as it stands: brackets in a file's name are no markup
+        drawn.add_row(*map(Text, row))  # verbatim: brackets in a file name are not markup
     Console().print(drawn)
 
 
 def end(failures: "Sequence[Failure]", *, any_read: bool) -> None:
-    """Name the files that could not be read, and end with the exit code that says so."""
+    """List the files that could not be read, and exit with the code for them."""
     for failure in failures:
         remedy = f"; {failure.remedy}" if failure.remedy else ""
         say(f"not read: {failure.path}: {failure.problem}{remedy}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from groundglass.scan.find import Progress
     from groundglass.scan.volume import Listing
 
-SCANS = "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, ZIP, DICOMDIR), folders, or patterns in quotes."
+SCANS = "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, ZIP, DICOMDIR), folders, or quoted patterns."
 
 
 def register(app: typer.Typer) -> None:
@@ -47,32 +47,31 @@ def predict(
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
     lungs: LungsOption = True,
     dicom: Annotated[
-        bool, typer.Option(help="Of DICOM volumes, write DICOM results: report, segmentation, picture.")
+        bool, typer.Option(help="For DICOM volumes, write DICOM results: report, segmentation, picture.")
     ] = True,
-    nifti: Annotated[bool, typer.Option(help="Of volumes, write the masks as NIfTI.")] = True,
+    nifti: Annotated[bool, typer.Option(help="For volumes, write the masks as NIfTI.")] = True,
     anonymise: Annotated[
-        bool,
-        typer.Option("--anonymise", help="Strip identity from DICOM results (PS3.15 basic profile)."),
+        bool, typer.Option("--anonymise", help="De-identify the DICOM results (PS3.15 basic profile).")
     ] = False,
     identities: Annotated[
-        bool, typer.Option("--identities", help="Name patients by their PatientID, not by a pseudonym.")
+        bool, typer.Option("--identities", help="Identify patients by PatientID instead of a pseudonym.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do all volumes anew, also those that an earlier run has done.")
+        bool, typer.Option("--fresh", help="Process all volumes again, even those already done.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say how likely COVID-19 is: of volumes for each patient, of pictures for each slice.
+    """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
 
-    Prints one line each. With -o it also writes, for a volume, a folder with findings.json, report.html,
-    slices.csv, NIfTI masks and DICOM results, and patients.csv, .json and .html about all of them; for pictures
-    predictions.csv, findings.json, heatmaps and report.html. A run that was stopped goes on where it was.
+    Prints one line for each. With -o it also writes, for each volume, a folder with findings.json, report.html,
+    slices.csv, NIfTI masks and DICOM results, and one patients.csv, .json and .html for all of them; for pictures,
+    predictions.csv, findings.json, heatmaps and report.html. A run that was stopped resumes where it was.
     """
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
 
     with ThreadPoolExecutor(1) as pool:
-        # The networks are made ready while the files are looked at.
+        # The networks load while the files are searched.
         loading = pool.submit(_load_detector, bundle, lungs)
         with _looking() as progress:
             listing = find_series(paths, progress)
@@ -107,7 +106,7 @@ def predict(
         _print_slices(slices, output)
         say("Research use only; not a medical device.")
     if listing.results:
-        say(f"{len(listing.results)} folders with results of Groundglass were passed over")
+        say(f"{len(listing.results)} folders with results of Groundglass were skipped")
     failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
     end(failures, any_read=bool((volumes and volumes.answered) or (slices and slices.rows)))
 
@@ -116,7 +115,7 @@ def scan(
     paths: Annotated[list[str], typer.Argument(help=SCANS)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """List the series and volumes under some paths: what they are, whether they can be used, and why not.
+    """List the series and volumes in files and folders, and say which can be used, and why not if they cannot.
 
     Nothing is computed, and no patient is named.
     """
@@ -134,37 +133,42 @@ def scan(
 
 
 def aggregate(
-    bundle: Annotated[str, typer.Argument(help="The detector: a shipped one, a bundle's folder or a run's.")],
+    bundle: Annotated[
+        str, typer.Argument(help="The detector: a shipped bundle's name, or a bundle's or run's folder.")
+    ],
     dataset: Annotated[
         str,
-        typer.Argument(help="A dataset's name, a manifest CSV, or a folder of class folders, with patients."),
+        typer.Argument(
+            help="A dataset's name, a manifest CSV or a folder with a subfolder per class; it must name patients."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for aggregation.json and report.html.")
     ] = Path("aggregation"),
     part: Annotated[
-        str | None, typer.Option(help="train, val or all [all of an external set, else val].")
+        str | None, typer.Option(help="train, val or all [all of an external dataset, otherwise val].")
     ] = None,
     least_slices: Annotated[
-        int, typer.Option(min=1, help="Patients with fewer slices that show lungs are left out.")
+        int, typer.Option(min=1, help="Leave out patients with fewer slices that show lungs.")
     ] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the folds.")] = 0,
     coverage: Annotated[
-        float,
-        typer.Option(help="The share of each class whose right answer shall stay possible: else uncertain."),
+        float, typer.Option(help="The share of each class for which the correct answer must remain possible.")
     ] = 0.9,
     record: Annotated[
-        bool, typer.Option("--record", help="Enter the rule into the bundle and its model card.")
+        bool, typer.Option("--record", help="Record the rule in the bundle and its model card.")
     ] = False,
     record_into: Annotated[
         str | None,
-        typer.Option(help="Enter it into this bundle: trained in the same way, on this dataset too."),
+        typer.Option(
+            help="Record it in this bundle, which was trained in the same way but also on this dataset."
+        ),
     ] = None,
 ) -> None:
-    """Choose on labelled patients how the answers of slices become a patient's probability.
+    """Choose on labelled patients how the slices' results become a patient's probability.
 
-    Every aggregation is fitted and judged by cross-validation over patients; the simplest one is taken whose log
-    loss is within one standard error of the best.
+    Every aggregation is fitted and evaluated by cross-validation over patients. The simplest one with a log loss
+    within one standard error of the best is chosen.
     """
     from groundglass.commands.aggregate import COLUMNS, rows_of
     from groundglass.commands.aggregate import aggregate as run
@@ -172,7 +176,7 @@ def aggregate(
     from groundglass.detect.detector import Detector
 
     if record and record_into is not None:
-        raise GroundglassError("--record and --record-into: name one of them")
+        raise GroundglassError("--record and --record-into: use only one of them")
     detector = Detector.load(bundle)
     own = detector.bundle if record else None
     result = run(
@@ -200,7 +204,7 @@ def _load_detector(bundle: str | None, lungs: bool) -> "Detector":
 
 @contextmanager
 def _looking() -> "Iterator[Progress]":
-    """A bar over the files that are looked at."""
+    """A progress bar over the files that are searched."""
     from groundglass.commands.progress import counting_to
 
     with counting_to("Looking at files") as progress:
@@ -226,7 +230,7 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
     if len(rows) > PRINTED:
         typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'patients.csv'}")
     if volumes.kept:
-        say(f"{volumes.kept} of {len(volumes.rows)} studies were done before (--fresh does them anew)")
+        say(f"{volumes.kept} of {len(volumes.rows)} studies were already done (--fresh repeats them)")
     if len(volumes.folders) == 1:
         typer.echo(f"Report: {next(iter(volumes.folders.values())) / 'report.html'}")
     typer.echo(f"All studies: {output / 'patients.html'}")
@@ -291,7 +295,7 @@ def _listing(listing: "Listing") -> dict[str, Any]:
 
 
 def _numbered(listing: "Listing") -> "Iterator[tuple[int, Any]]":
-    """Each series with the number of its study, from 1: the study's own id tells who it is of."""
+    """Each series with the number of its study, from 1, because the study's own id could identify the patient."""
     studies: dict[tuple[str, str], int] = {}
     for series in listing.series:
         yield studies.setdefault(series.examination, len(studies) + 1), series
@@ -321,6 +325,6 @@ def _print_listing(listing: "Listing") -> None:
             for remark in filter(None, (refused, *series.warnings)):
                 typer.echo(f"study {study}, series {series.number or series.source.name}: {remark}")
     if listing.pictures:
-        typer.echo(f"{len(listing.pictures)} pictures, each a slice of its own")
+        typer.echo(f"{len(listing.pictures)} pictures, each read as a single slice")
     if listing.ignored:
-        say(f"{listing.ignored} other files were passed over")
+        say(f"{listing.ignored} other files were skipped")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 BundleOption = Annotated[
     str | None,
     typer.Option(
-        "--bundle", "-b", help="A segmenter: its name, a bundle's folder or zip, or a run's folder."
+        "--bundle",
+        "-b",
+        help="The segmenter: a shipped bundle's name, a bundle (folder or zip), or a run's folder.",
     ),
 ]
 
@@ -33,20 +35,20 @@ def register(app: typer.Typer) -> None:
 
 def segment(
     paths: Annotated[
-        list[str], typer.Argument(help="Slices: picture or DICOM files, folders, or patterns in quotes.")
+        list[str], typer.Argument(help="Slices: pictures or DICOM files, folders, or quoted patterns.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the masks, shares.csv and report.html.")
     ],
     bundle: BundleOption = None,
     overlays: Annotated[bool, typer.Option(help="Draw the masks over each slice.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the areas and shares as JSON.")] = False,
 ) -> None:
     """Find the lungs and their lesions on slices: masks, and the share of each lung that is diseased.
 
-    Writes NAME_lungs.png (lesions included) and NAME_lesions.png, 0 and 255, of each slice's size, and
-    shares.csv. The masks of a picture that is no chest CT are empty. Right is the patient's right, at the
-    picture's left.
+    Writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255 at the size of the slice,
+    and shares.csv. The masks of a picture that is not a chest CT are empty. Right is the patient's right, which is
+    on the left of the picture.
     """
     from groundglass.commands.segment import segment as run
     from groundglass.scan.find import find_scans
@@ -69,21 +71,21 @@ def sheet(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="DATASET|PATH", help="Datasets, manifest CSVs, folders, files, or patterns in quotes."
+            metavar="DATASET|PATH", help="Datasets, manifest CSVs, folders, files, or quoted patterns."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sheet.png and sheet.csv.")],
     bundle: BundleOption = None,
-    count: Annotated[int, typer.Option(min=1, help="How many random slices.")] = 60,
+    count: Annotated[int, typer.Option(min=1, help="Number of random slices.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same slices.")] = 0,
     turned: Annotated[
-        float, typer.Option(min=0, max=1, help="Share that is turned upside down or mirrored before.")
+        float, typer.Option(min=0, max=1, help="Share of slices to turn upside down or mirror first.")
     ] = 0.34,
 ) -> None:
     """Put random slices with their masks on one sheet, to judge a segmenter by eye.
 
-    sheet.csv holds the figures and an empty column for your verdicts. The slices of datasets are there for
-    looking only: the sheet must not be published.
+    sheet.csv has the figures and an empty column for your verdicts. The slices of the datasets are for your own
+    viewing only: do not publish the sheet.
     """
     from groundglass.commands.sheet import sheet as run
     from groundglass.segment.segmenter import Segmenter
@@ -91,7 +93,7 @@ def sheet(
     segmenter = Segmenter.load(bundle)
     made = run(sources, output, segmenter=segmenter, count=count, seed=seed, turned=turned)
     typer.echo(f"Sheet: {made.picture}\nVerdicts go into: {made.picture.with_suffix('.csv')}")
-    say("For looking only: do not publish the sheet.")
+    say("For your own use only: do not publish the sheet.")
     end(made.failures, any_read=True)
 
 
