@@ -152,7 +152,7 @@ def test_padding_fills_what_lies_outside_a_circle(phantom: Phantom, tmp_path: Pa
     assert padded[0, 0]
     assert padded.mean() == pytest.approx(1 - np.pi / 4, abs=0.03)
     assert np.array_equal(hu_of(path)[~padded], phantom.scan.pixels[3][~padded])
-    with pytest.raises(GroundglassError, match="cannot be stored: 0 to 4095"):
+    with pytest.raises(GroundglassError, match="cannot be stored: the limits are 0 and 4095"):
         write_phantom_dicom(phantom, tmp_path, padding=-2000)
 
 

@@ -1,4 +1,4 @@
-"""The commands ``groundglass data ...``: thin, like all commands, and quick to start."""
+"""The commands ``groundglass data ...``; heavy imports are inside the functions, so that they start quickly."""
 
 import json
 import warnings
@@ -37,8 +37,17 @@ class Scheme(StrEnum):
     random = "random"
 
 
+class Form(StrEnum):
+    """How a phantom volume is written."""
+
+    classic = "classic"
+    enhanced = "enhanced"
+    legacy = "legacy-enhanced"
+    nifti = "nifti"
+
+
 class Disease(StrEnum):
-    """What the phantoms of a set show."""
+    """The diseases that the phantoms of a set show."""
 
     covid = "covid"
     other = "other"
@@ -48,6 +57,11 @@ class Disease(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest CSV to write.")]
+PhantomFolder = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+PhantomCount = Annotated[int, typer.Option(min=1, help="Number of patients.")]
+PhantomDisease = Annotated[Disease, typer.Option(help="Their disease.")]
+PhantomSeed = Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")]
+PhantomSlices = Annotated[int, typer.Option(min=1, help="Slices per patient.")]
 
 
 @app.command("list", epilog="Example: groundglass data list --json")
@@ -161,7 +175,7 @@ def split(
         typer.Option(help="Shares of the training, validation and test parts, which add up to 1."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Divide all but the test part into this many folds.", min=2)
+        int | None, typer.Option(help="Divide everything but the test part into this many folds.", min=2)
     ] = None,
     fold: Annotated[int, typer.Option(help="Which fold is the validation part, from 0.", min=0)] = 0,
 ) -> None:
@@ -191,11 +205,11 @@ def split(
 
 @app.command("phantom", epilog="Example: groundglass data phantom -o phantoms --count 6 --disease mixed")
 def phantom(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,
-    disease: Annotated[Disease, typer.Option(help="What they have.")] = Disease.mixed,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 32,
+    output: PhantomFolder,
+    count: PhantomCount = 3,
+    disease: PhantomDisease = Disease.mixed,
+    seed: PhantomSeed = 0,
+    slices: PhantomSlices = 32,
 ) -> None:
     """Write synthetic chest CT slices and their manifest, for tests and trials, never to claim accuracy."""
     import pandas as pd
@@ -204,14 +218,13 @@ def phantom(
     from groundglass.data.manifest import summarise, write_manifest
     from groundglass.phantom import write_phantom_set
 
-    shape = (slices, 256, 256)
     with _progress(MofNCompleteColumn()) as report:
         rows = write_phantom_set(
             output,
             count=count,
             disease=disease.value,
             seed=seed,
-            shape=shape,
+            shape=(slices, 256, 256),
             progress=partial(report, "phantoms"),
         )
     manifest = pd.DataFrame(rows)
@@ -220,25 +233,16 @@ def phantom(
     typer.echo(f"synthetic phantoms, manifest: {output / 'manifest.csv'}")
 
 
-class Form(StrEnum):
-    """How a phantom volume is written."""
-
-    classic = "classic"
-    enhanced = "enhanced"
-    legacy = "legacy-enhanced"
-    nifti = "nifti"
-
-
 @app.command("volumes", epilog="Example: groundglass data volumes -o phantoms --syntax jpeg-lossless")
 def volumes(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    count: Annotated[int, typer.Option(min=1, help="How many patients.")] = 3,
-    disease: Annotated[Disease, typer.Option(help="What they have.")] = Disease.mixed,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")] = 0,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of each patient.")] = 40,
-    form: Annotated[Form, typer.Option(help="DICOM of one of three kinds, or NIfTI.")] = Form.classic,
+    output: PhantomFolder,
+    count: PhantomCount = 3,
+    disease: PhantomDisease = Disease.mixed,
+    seed: PhantomSeed = 0,
+    slices: PhantomSlices = 40,
+    form: Annotated[Form, typer.Option(help="One of three kinds of DICOM, or NIfTI.")] = Form.classic,
     syntax: Annotated[
-        str, typer.Option(help="DICOM's transfer syntax: jpeg-lossless, rle ...; a wrong one lists all.")
+        str, typer.Option(help="DICOM transfer syntax: jpeg-lossless, rle ...; a wrong name lists them all.")
     ] = "explicit-little",
 ) -> None:
     """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes."""
@@ -271,7 +275,7 @@ def _facts(dataset: "Dataset") -> dict[str, Any]:
 
 
 def _described(dataset: "Dataset") -> list[tuple[str, str]]:
-    """The facts as people read them, each with its name."""
+    """The facts as text for people, each with its name."""
     from groundglass.data.datasets import locate, steps_by_hand
 
     by_hand = "\n".join(steps_by_hand(dataset))
@@ -286,10 +290,10 @@ def _described(dataset: "Dataset") -> list[tuple[str, str]]:
         ("verified by", dataset.verification),
         ("patients", dataset.patients),
         ("default split", _default_split(dataset)),
-        ("size", "not known" if dataset.size_bytes is None else f"{dataset.size_bytes / 1e6:.0f} MB"),
+        ("size", "unknown" if dataset.size_bytes is None else f"{dataset.size_bytes / 1e6:.0f} MB"),
         (
             "known problems",
-            "\n".join(f"- {problem}" for problem in dataset.known_problems) or "none known here",
+            "\n".join(f"- {problem}" for problem in dataset.known_problems) or "none known",
         ),
         ("where", _where(dataset)),
     ]
@@ -341,7 +345,7 @@ def _print_summary(summary: "pd.DataFrame") -> None:
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Print warnings as one plain line each on standard error."""
+    """Print each warning as one plain line on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -351,7 +355,7 @@ def _warnings_shown() -> Iterator[None]:
 
 @contextmanager
 def _progress(amount: "ProgressColumn") -> Iterator["FileProgress"]:
-    """A bar for each name that is reported, with the amount done as the column gives it, on standard error."""
+    """A progress bar on standard error for each reported name; the column shows the amount done."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

@@ -1,10 +1,10 @@
-"""Writing a phantom as DICOM: a valid CT series of a person who does not exist.
+"""Writing a phantom as DICOM: a valid CT series of a patient who does not exist.
 
-This module loads pydicom and imagecodecs, so the package does not load it by itself.
+This module loads pydicom and imagecodecs, so the package does not import it.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -41,7 +41,7 @@ def write_phantom_dicom(
     kernel: str = "B60f",
     seed: int = 0,
 ) -> list[Path]:
-    """Write a phantom as a CT series, the same bytes for the same arguments.
+    """Write a phantom as a CT series; the same arguments give the same bytes.
 
     The volume's middle lies at :data:`groundglass.phantom.phantom.MIDDLE`. A study holds the series of one
     phantom and one ``seed``; they share their frame of reference.
@@ -51,26 +51,27 @@ def write_phantom_dicom(
     phantom
         What to write.
     folder
-        Where to; made if it does not exist. Files of the same series number are replaced.
+        Output folder, created if needed. Files of the same series number are replaced.
     syntax
         The transfer syntax, one of :data:`groundglass.phantom.dicom_syntax.SYNTAXES`.
     form
         ``classic`` is CT Image Storage, a file for each slice; ``enhanced`` one file of Enhanced CT Image
         Storage; ``legacy-enhanced`` one of Legacy Converted Enhanced CT Image Storage.
     names
-        Whether the file names go with InstanceNumber, which runs from head to feet, against it or anyhow.
+        Whether the file names follow InstanceNumber (which runs from head to feet), reverse it or are shuffled.
     person
-        Who it is; None for a name and an id made of the phantom's seed.
+        The patient; None for a name and an id made from the phantom's seed.
     series
         SeriesNumber.
     storage
         How HU are stored, one of :data:`groundglass.phantom.dicom_headers.STORAGES`.
     padding
-        PixelPaddingValue, as a stored value, which fills what lies outside a round field of view.
+        PixelPaddingValue, as a stored value, which fills the image outside a round field of view.
     body_part, kernel
         BodyPartExamined and ConvolutionKernel.
     seed
         Changes all UIDs and the order of shuffled names.
+
     Returns
     -------
     The files, from the feet to the head.
@@ -78,7 +79,7 @@ def write_phantom_dicom(
     Raises
     ------
     GroundglassError
-        If an argument is none of those there are, or a file cannot be written.
+        If an argument is not one of the choices, or a file cannot be written.
     """
     header = series_header(
         phantom,
@@ -135,11 +136,9 @@ def encoded_files(
 def _images(stack: SliceStack, header: PhantomHeader, form: Form) -> list[Dataset]:
     if form == "classic":
         return classic_images(stack, header)
-    if form == "enhanced":
-        return [enhanced_image(stack, header)]
-    if form == "legacy-enhanced":
-        return [legacy_enhanced_image(stack, header)]
-    raise GroundglassError(f"no form is called {form}: there are classic, enhanced, legacy-enhanced")
+    if form not in get_args(Form):
+        raise GroundglassError(f"no form is called {form}: there are {', '.join(get_args(Form))}")
+    return [(enhanced_image if form == "enhanced" else legacy_enhanced_image)(stack, header)]
 
 
 def _names(count: int, names: Names, seed: int) -> list[str]:

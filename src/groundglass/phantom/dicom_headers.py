@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
+from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
@@ -42,7 +42,7 @@ class Storage:
         return 0, (1 << self.bits) - 1
 
     def store(self, hu: NDArray[np.int16]) -> NDArray[np.integer[Any]]:
-        """HU as they are stored, int16 or uint16, cut off at the limits."""
+        """HU as stored values, int16 or uint16, clipped to the limits."""
         values = np.rint((hu.astype(np.float64) - self.intercept) / self.slope).clip(*self.limits)
         return values.astype(np.int16 if self.signed else np.uint16)
 
@@ -55,13 +55,13 @@ STORAGES = {
     "signed-1024": Storage(16, True, -1024),
     "half-hu": Storage(16, False, -1024, 0.5),
 }
-"""Those that scanners use, by a plain name: 12 bits from -1024 HU; 16 bits; the extended scale; signed HU; signed
-with an intercept, which leaves room for padding; steps of half a HU."""
+"""The kinds that scanners use: 12 bits from -1024 HU; 16 bits; the extended scale; signed HU; signed with an
+intercept, which leaves room for padding; steps of half a HU."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who the phantom says it is; obviously nobody."""
+    """The phantom's patient, who is obviously not a real person."""
 
     name: str = "Phantom^0000"
     id: str = "PHANTOM-0000"
@@ -70,22 +70,22 @@ class Person:
 
 @dataclass(frozen=True)
 class PhantomHeader:
-    """What the images of a series say beside their pixels.
+    """What the headers of a series' images state.
 
     Attributes
     ----------
     person
         The patient.
     series
-        SeriesNumber; it also tells the UIDs of the series of a study apart.
+        SeriesNumber; it also makes the UIDs of a study's series different.
     storage
         How HU are stored.
     padding
-        PixelPaddingValue, a stored value, around a round field of view; None for none.
+        PixelPaddingValue, as a stored value, outside a round field of view; None for no padding.
     key
-        From which all UIDs are made.
+        All UIDs are derived from it.
     body_part, kernel
-        As the header states them.
+        BodyPartExamined and ConvolutionKernel.
     """
 
     person: Person
@@ -97,12 +97,12 @@ class PhantomHeader:
     kernel: str = "B60f"
 
     def uid(self, *parts: object) -> str:
-        """A UID that depends on the key and ``parts`` alone."""
+        """A UID that depends only on the key and ``parts``."""
         return generate_uid(entropy_srcs=[self.key, *(f"/{part}" for part in parts)])
 
 
 def numbers(values: Iterable[float]) -> list[str]:
-    """Numbers as DICOM's DS, at most 16 characters each."""
+    """Numbers as DICOM's DS, of at most 16 characters each."""
     return [format_number_as_ds(float(value) + 0.0) for value in values]
 
 
@@ -115,13 +115,12 @@ def make(**values: Any) -> Dataset:
 
 
 def classic_images(stack: SliceStack, header: PhantomHeader) -> list[Dataset]:
-    """CT images, one for each slice, in the stack's order; the first in InstanceNumber is the last in the stack.
+    """One CT image per slice, in the stack's order.
 
-    So InstanceNumber runs from head to feet, as with most scanners.
+    InstanceNumber counts down: it runs from head to feet, as with most scanners.
     """
     count = len(stack.hu)
     common = general(stack, header)
-    common.update(image_pixel(stack, header))
     common.update(
         make(
             ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
@@ -154,7 +153,7 @@ def _classic_image(
     position: NDArray[np.float64],
     number: int,
 ) -> Dataset:
-    # A deep copy, since faults change single images.
+    # A deep copy, since the tests' faults change single images.
     image = Dataset.from_json(common.to_json())
     image.SOPInstanceUID = header.uid("image", header.series, number)
     image.InstanceNumber = str(number)
@@ -166,9 +165,18 @@ def _classic_image(
 
 
 def general(stack: SliceStack, header: PhantomHeader) -> Dataset:
-    """The patient, the study, the series, the frame of reference and the equipment (PS3.3 C.7)."""
-    person = header.person
-    return make(
+    """The patient, study, series, frame of reference, equipment and layout of the pixels (PS3.3 C.7).
+
+    Raises
+    ------
+    GroundglassError
+        If the padding value cannot be stored.
+    """
+    person, storage = header.person, header.storage
+    low, high = storage.limits
+    if header.padding is not None and not low <= header.padding <= high:
+        raise GroundglassError(f"padding {header.padding} cannot be stored: the limits are {low} and {high}")
+    dataset = make(
         SpecificCharacterSet="ISO_IR 192",
         PatientName=person.name,
         PatientID=person.id,
@@ -199,22 +207,6 @@ def general(stack: SliceStack, header: PhantomHeader) -> Dataset:
         AcquisitionTime=TIME,
         ContentDate=DATE,
         ContentTime=TIME,
-    )
-
-
-def image_pixel(stack: SliceStack, header: PhantomHeader) -> Dataset:
-    """How the pixels are laid out (PS3.3 C.7.6.3).
-
-    Raises
-    ------
-    GroundglassError
-        If the padding value cannot be stored.
-    """
-    storage = header.storage
-    low, high = storage.limits
-    if header.padding is not None and not low <= header.padding <= high:
-        raise GroundglassError(f"padding {header.padding} cannot be stored: {low} to {high} can")
-    layout = make(
         SamplesPerPixel=1,
         PhotometricInterpretation="MONOCHROME2",
         Rows=stack.hu.shape[1],
@@ -225,16 +217,15 @@ def image_pixel(stack: SliceStack, header: PhantomHeader) -> Dataset:
         PixelRepresentation=int(storage.signed),
     )
     if header.padding is not None:
-        layout.add_new("PixelPaddingValue", "SS" if storage.signed else "US", header.padding)
-    return layout
+        dataset.add_new("PixelPaddingValue", "SS" if storage.signed else "US", header.padding)
+    return dataset
 
 
 def stored_pixels(stack: SliceStack, header: PhantomHeader) -> NDArray[np.integer[Any]]:
     """The stack's pixels as they are stored, int16 or uint16, with padding outside the round field of view."""
     pixels = header.storage.store(stack.hu)
-    if header.padding is None:
-        return pixels
-    pixels[:, outside_view(*stack.hu.shape[1:])] = header.padding
+    if header.padding is not None:
+        pixels[:, outside_view(*stack.hu.shape[1:])] = header.padding
     return pixels
 
 
@@ -245,7 +236,7 @@ def outside_view(rows: int, columns: int) -> NDArray[np.bool_]:
 
 
 def pixel_spacing(geometry: Geometry) -> list[str]:
-    """Distance of rows and of columns in mm."""
+    """Distance between rows and between columns, in mm."""
     return numbers(np.linalg.norm([geometry.row_step, geometry.column_step], axis=1))
 
 
@@ -256,7 +247,7 @@ def orientation(geometry: Geometry) -> list[str]:
 
 
 def thickness(geometry: Geometry) -> float:
-    """Distance of neighbouring slices in mm; 1 of a single slice."""
+    """Distance between neighbouring slices in mm; 1 for a single slice."""
     steps = np.abs(np.diff(geometry.heights_mm))
     return float(np.median(steps)) if steps.any() else 1.0
 
@@ -268,7 +259,6 @@ def enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
     """The stack as one Enhanced CT image, its frames in the stack's order."""
     count = len(stack.hu)
     image = general(stack, header)
-    image.update(image_pixel(stack, header))
     image.update(
         make(
             ImageType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
@@ -301,7 +291,7 @@ def enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
 
 
 def legacy_enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
-    """The stack as one Legacy Converted Enhanced CT image, made of its classic images by highdicom."""
+    """The stack as one Legacy Converted Enhanced CT image, which highdicom makes from its classic images."""
     images = classic_images(stack, header)
     for image in images:
         image.file_meta = file_meta(image, ExplicitVRLittleEndian)
@@ -354,7 +344,7 @@ def _shared(stack: SliceStack, header: PhantomHeader) -> Dataset:
         PlaneOrientationSequence=_item(ImageOrientationPatient=orientation(stack.geometry)),
         FrameVOILUTSequence=_item(WindowCenter="-600", WindowWidth="1500"),
         FrameAnatomySequence=_item(
-            FrameLaterality="U", AnatomicRegionSequence=Sequence([_code(codes.SCT.Chest)])
+            FrameLaterality="U", AnatomicRegionSequence=Sequence([CodedConcept.from_code(codes.SCT.Chest)])
         ),
         PixelValueTransformationSequence=_item(
             RescaleIntercept=str(header.storage.intercept),
@@ -411,7 +401,7 @@ def _ct_groups(stack: SliceStack, header: PhantomHeader) -> Dataset:
             ExposureInmAs=50.0,
             ExposureModulationType="NONE",
             CTDIvol=3.0,
-            CTDIPhantomTypeCodeSequence=Sequence([_code(codes.DCM.IECBodyDosimetryPhantom)]),
+            CTDIPhantomTypeCodeSequence=Sequence([CodedConcept.from_code(codes.DCM.IECBodyDosimetryPhantom)]),
         ),
         CTXRayDetailsSequence=_item(
             KVP="120",
@@ -420,14 +410,6 @@ def _ct_groups(stack: SliceStack, header: PhantomHeader) -> Dataset:
             FilterMaterial="ALUMINUM",
             CalciumScoringMassFactorPatient=1.0,
         ),
-    )
-
-
-def _code(code: Code) -> Dataset:
-    return make(
-        CodeValue=str(code.value),
-        CodingSchemeDesignator=str(code.scheme_designator),
-        CodeMeaning=str(code.meaning),
     )
 
 

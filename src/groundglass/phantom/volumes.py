@@ -1,6 +1,6 @@
 """Writing phantoms as volumes: DICOM series or NIfTI, with exact masks and volumes in ml.
 
-This module loads pydicom and nibabel, so the package does not load it by itself.
+This module loads pydicom and nibabel, so the package does not import it.
 """
 
 import gzip
@@ -17,9 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from groundglass.errors import GroundglassError
 from groundglass.files import write_bytes, write_json
 from groundglass.phantom.dicom import Form, write_phantom_dicom
-from groundglass.phantom.lesions import SIDE_LABELS
 from groundglass.phantom.phantom import Phantom, phantom_geometry
-from groundglass.phantom.write import phantoms
+from groundglass.phantom.write import ml_by_side, phantoms
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 from groundglass.scan.volume import mark_results
 
@@ -45,11 +44,11 @@ def write_phantom_volumes(
     Parameters
     ----------
     folder
-        Where to.
+        Output folder.
     count
         How many phantoms.
     disease
-        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"`` for these three in turn.
+        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.
     form
@@ -61,7 +60,7 @@ def write_phantom_volumes(
 
     Returns
     -------
-    The series' folders, or the files.
+    The folders of the series, or the NIfTI files.
 
     Raises
     ------
@@ -87,25 +86,20 @@ def write_phantom_volumes(
 def _write_truth(phantom: Phantom, folder: Path, name: str, disease: str) -> None:
     for content in ("lungs", "lesions"):
         write_phantom_nifti(phantom, folder / f"{name}_{content}.nii.gz", content=content)
-    write_json(folder / f"{name}.json", {"disease": disease, "seed": phantom.seed, **_volumes(phantom)})
-
-
-def _volumes(phantom: Phantom) -> dict[str, Any]:
-    lesions = phantom.lesions > 0
-    sides = {name: phantom.lungs == label for name, label in SIDE_LABELS.items()}
-    return {
-        "lung_ml": {name: int(np.count_nonzero(lung)) * phantom.voxel_ml for name, lung in sides.items()},
-        "lesion_ml": {
-            name: int(np.count_nonzero(lung & lesions)) * phantom.voxel_ml for name, lung in sides.items()
-        },
+    truth = {
+        "disease": disease,
+        "seed": phantom.seed,
+        "lung_ml": ml_by_side(phantom, phantom.lungs > 0),
+        "lesion_ml": ml_by_side(phantom, phantom.lesions > 0),
         "spacing_mm": phantom.scan.spacing,
     }
+    write_json(folder / f"{name}.json", truth)
 
 
 ORIENTATIONS = tuple(
     "".join(letters) for axes in permutations(("RL", "AP", "SI")) for letters in product(*axes)
 )
-"""The 48 ways in which axes can run, in nibabel's letters."""
+"""The 48 possible orientations of the axes, in nibabel's letters."""
 
 Content = Literal["hu", "grey", "lungs", "lesions"]
 
@@ -120,23 +114,22 @@ def write_phantom_nifti(
     slope: float | None = None,
     intercept: float = 0.0,
 ) -> Path:
-    """Write a phantom's volume or one of its masks, where :func:`phantom_geometry` has it.
+    """Write a phantom's volume or one of its masks, positioned by :func:`phantom_geometry`.
 
     Parameters
     ----------
     phantom
         What to write.
     path
-        Ends in ``.nii`` or, to be compressed, in ``.nii.gz``.
+        Ends in ``.nii``, or in ``.nii.gz`` to be compressed.
     content
         ``hu``; ``grey``, the lung window as whole numbers from 0 to 255; or the mask ``lungs`` or ``lesions``.
     orientation
-        Where the axes point to, one of :data:`ORIENTATIONS`.
+        Directions of the axes, one of :data:`ORIENTATIONS`.
     dtype
         How the values are stored.
     slope, intercept
-        What NIfTI's header states (scl_slope, scl_inter); the stored values are made to fit. A slope of None
-        states neither.
+        The header's scl_slope and scl_inter; the stored values are scaled to match. A slope of None sets neither.
 
     Returns
     -------
@@ -152,7 +145,7 @@ def write_phantom_nifti(
     if orientation not in ORIENTATIONS:
         raise GroundglassError(f"no orientation is called {orientation}: RAS is one, in nibabel's letters")
     if slope == 0:
-        raise GroundglassError("a slope of 0 would leave nothing of the values")
+        raise GroundglassError("a slope of 0 would erase all values")
     values = _values(phantom, content)
     if slope is not None:
         values = (values - intercept) / slope
@@ -192,7 +185,7 @@ def _values(phantom: Phantom, content: Content) -> NDArray[Any]:
 
 
 def _stored(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values in another type, rounded and cut off where it is one of whole numbers."""
+    """Values in another type; integer types are rounded and clipped."""
     if dtype.kind not in "iu":
         return values.astype(dtype)
     limits = np.iinfo(dtype)

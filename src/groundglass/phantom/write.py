@@ -1,4 +1,4 @@
-"""Writing phantoms as pictures: slices as a viewer shows them, masks and truth."""
+"""Writing phantoms as pictures: slices as a viewer shows them, their masks and their ground truth."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,9 +18,9 @@ from groundglass.phantom.phantom import Phantom, make_phantom
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 MIN_LUNG_SHARE = 0.03
-"""Share of the picture that the lungs must cover for a slice to be written."""
+"""A slice is written only if the lungs cover more than this share of the picture."""
 MIXED = ("covid", "other", "none")
-"""The diseases that ``mixed`` goes through in turn."""
+"""The diseases that ``mixed`` alternates between."""
 FOLDERS = ("slices", "lungs", "lesions")
 
 
@@ -29,17 +29,17 @@ def write_phantom(phantom: Phantom, folder: Path, *, name: str | None = None, ev
 
     ``slices/NAME_zzz.png`` is slice zzz in the lung window, 8 bit grey; ``lungs/`` and ``lesions/`` hold its
     masks (0 and 255) under the same file name. ``NAME.npz`` holds the arrays ``hu`` (int16), ``lungs`` and
-    ``lesions`` (uint8), as in :class:`Phantom`, with ``spacing``. ``NAME.json`` holds the truth. Slices in
-    which the lungs cover 3% of the picture or less are in the volume alone.
+    ``lesions`` (uint8), as in :class:`Phantom`, with ``spacing``. ``NAME.json`` holds the ground truth.
+    Slices in which the lungs cover 3% of the picture or less are only in the volume.
 
     Parameters
     ----------
     phantom
         What to write.
     folder
-        Where to; made if it does not exist.
+        Output folder, created if needed.
     name
-        Begins the file names; None takes the scan's id.
+        Start of the file names; None for the scan's id.
     every
         Write each n-th of the slices.
 
@@ -90,11 +90,11 @@ def write_phantom_set(
     Parameters
     ----------
     folder
-        Where to; one call a folder, as files of the same names are replaced.
+        Output folder; use one per call, since files of the same names are replaced.
     count
         How many phantoms.
     disease
-        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"`` for these three in turn.
+        ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.
     progress
@@ -134,6 +134,14 @@ def phantoms(
         yield this, make_phantom(seed + number, shape=shape, lesions=random_lesions(seed + number, this))
 
 
+def ml_by_side(phantom: Phantom, mask: NDArray[np.bool_]) -> dict[str, float]:
+    """The volume in ml that a mask covers in each lung."""
+    return {
+        name: int(np.count_nonzero(mask & (phantom.lungs == label))) * phantom.voxel_ml
+        for name, label in SIDE_LABELS.items()
+    }
+
+
 def _shown(phantom: Phantom) -> list[int]:
     """The slices that show enough lung."""
     share = (phantom.lungs > 0).mean(axis=(1, 2))
@@ -146,7 +154,7 @@ def _row(path: Path, patient: str, label: str) -> dict[str, str]:
 
 
 def _truth(phantom: Phantom, shown: list[int], paths: list[Path]) -> dict[str, Any]:
-    """What is known of a phantom, for its JSON file."""
+    """The ground truth of a phantom, for its JSON file."""
     area = (phantom.lungs > 0).sum(axis=(1, 2))
     lesion = (phantom.lesions > 0).sum(axis=(1, 2))
     return {
@@ -155,10 +163,7 @@ def _truth(phantom: Phantom, shown: list[int], paths: list[Path]) -> dict[str, A
         "shape": phantom.lungs.shape,
         "spacing_mm": phantom.scan.spacing,
         "orientation": phantom.scan.orientation,
-        "lung_ml": {
-            name: int((phantom.lungs == label).sum()) * phantom.voxel_ml
-            for name, label in SIDE_LABELS.items()
-        },
+        "lung_ml": ml_by_side(phantom, phantom.lungs > 0),
         "lesion_ml": int(lesion.sum()) * phantom.voxel_ml,
         "lesions": [asdict(record) for record in phantom.lesion_records],
         "slices": [
