@@ -43,14 +43,8 @@ def read_manifest(path: Path | str) -> pd.DataFrame:
         The message names the file and the row; the header is row 1.
     """
     path = Path(path)
-    frame = _read_csv(path)
-    missing = [column for column in COLUMNS if column not in frame]
-    if missing:
-        raise GroundglassError(
-            f"{path}: has no column {', '.join(missing)} (it has {', '.join(frame.columns)}); "
-            f"to make a manifest of a CSV with path and label, run  groundglass data import {path}"
-        )
-    return _checked(frame, path)
+    hint = f"to make a manifest of a CSV with path and label, run  groundglass data import {path}"
+    return _checked(_read_csv(path, COLUMNS, hint), path)
 
 
 def write_manifest(manifest: pd.DataFrame, path: Path | str) -> None:
@@ -111,13 +105,8 @@ def import_path(path: Path | str, *, source: str = "", patients_from_folders: bo
 
 
 def _import_csv(path: Path, source: str) -> pd.DataFrame:
-    frame = _read_csv(path)
-    missing = [column for column in ("path", "label") if column not in frame]
-    if missing:
-        raise GroundglassError(
-            f"{path}: has no column {', '.join(missing)} (it has {', '.join(frame.columns)}); path and label "
-            "are required; patient, split and source are optional; columns are separated by commas"
-        )
+    hint = "path and label are required; patient, split and source are optional; separate columns by commas"
+    frame = _read_csv(path, ("path", "label"), hint)
     for column in ("patient", "split", "source"):
         if column not in frame:
             frame[column] = ""
@@ -127,14 +116,18 @@ def _import_csv(path: Path, source: str) -> pd.DataFrame:
     return frame[[*COLUMNS, *(column for column in frame if column not in COLUMNS)]]
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, required: tuple[str, ...], hint: str) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise GroundglassError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:
         raise GroundglassError(f"{path}: cannot be read as CSV ({error})") from error
-    return frame.fillna("").rename(columns=str.strip).apply(lambda column: column.str.strip())
+    frame = frame.fillna("").rename(columns=str.strip).apply(lambda column: column.str.strip())
+    if missing := [column for column in required if column not in frame]:
+        columns = ", ".join(frame.columns)
+        raise GroundglassError(f"{path}: has no column {', '.join(missing)} (it has {columns}); {hint}")
+    return frame
 
 
 def _checked(frame: pd.DataFrame, origin: Path) -> pd.DataFrame:

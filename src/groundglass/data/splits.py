@@ -1,7 +1,7 @@
 """Dividing a manifest into training, validation and test parts, and into folds.
 
-Whatever belongs together (:func:`groups`) stays in one part under ``grouped`` and in the folds of
-``official``; ``blocks`` keeps neighbouring numbers together; ``random`` does neither and warns.
+``grouped``, and the folds of ``official``, keep scans that belong together (:func:`groups`) in one part;
+``blocks`` keeps neighbouring numbers together; ``random`` does neither and warns.
 """
 
 import re
@@ -25,15 +25,15 @@ Indices = NDArray[np.intp]
 
 
 class LeakageWarning(UserWarning):
-    """Slices of one patient may lie on both sides of a split, so that scores come out too good."""
+    """Slices of one patient may be on both sides of a split, which makes scores too good."""
 
 
 def groups(manifest: pd.DataFrame) -> pd.Series:
-    """Return for each scan the unit that must not be torn apart.
+    """Return for each scan the unit that must stay in one part.
 
-    What :func:`named_groups` gives, where that is not blank. Else, in datasets whose slices are numbered by
-    patient but have no ids (sarscov2-ct), a guessed block of 21 contiguous numbers of a class, as
-    ``block:covid:0003``. Else the file itself.
+    This is the group from :func:`named_groups` unless that is blank. Otherwise, in datasets whose slices are
+    numbered by patient but have no ids (sarscov2-ct), it is an assumed block of 21 contiguous numbers of a class,
+    such as ``block:covid:0003``; in other datasets it is the file itself.
     """
     columns = named_groups(manifest), manifest["source"], manifest["label"], manifest["path"]
     rows = zip(*columns, strict=True)
@@ -41,10 +41,10 @@ def groups(manifest: pd.DataFrame) -> pd.Series:
 
 
 def named_groups(manifest: pd.DataFrame) -> pd.Series:
-    """Return the group that a manifest names for each scan, blank where it names none.
+    """Return the group that a manifest names for each scan, blank if it names none.
 
-    The column ``group``, which is optional and may be coarser than a patient (a paper, a guess); where it is
-    blank, ``patient``.
+    This is the optional column ``group``, which may be coarser than a patient (a paper, a guess), or ``patient``
+    where that is blank.
     """
     if "group" not in manifest:
         return manifest["patient"]
@@ -72,34 +72,35 @@ def split(
     Parameters
     ----------
     scheme
-        ``official``: as it stands in the manifest. ``grouped``: groups kept together, classes in equal
-        shares. ``blocks``: of each source and class the first numbers train, the next validate, the last
-        test; the seed plays no part. ``random``: slices one by one, classes in equal shares.
+        ``official``: as in the manifest. ``grouped``: groups stay together, and each part gets the same mix of
+        classes. ``blocks``: in each source and class the lowest numbers are for training, the next for
+        validation and the highest for testing; the seed has no effect. ``random``: slice by slice, with the
+        same mix of classes in each part.
     seed
-        The same seed gives the same parts, whatever the order of the rows.
+        The same seed gives the same parts, regardless of the order of the rows.
     fractions
-        Shares of training, validation and test, 1 in all; 0 leaves a part out. By default the dataset's own,
-        else 0.7, 0.15, 0.15.
+        Shares of training, validation and test, which add up to 1; 0 leaves a part out. By default the dataset's
+        own, or else 0.7, 0.15, 0.15.
     folds, fold
-        k-fold: the test part is set aside first and is the same for every fold (the official one, or the
-        third of ``fractions``); the rest is divided into ``folds``, of which number ``fold``, from 0, is the
+        k-fold cross-validation. The test part (the official one, or the third share in ``fractions``) is set aside
+        first and is the same for every fold. The rest is divided into ``folds``; number ``fold``, from 0, is the
         validation part. The folds of ``official`` are ``grouped``.
 
     Returns
     -------
-    A copy with ``split`` filled; rows and their order as given.
+    A copy with ``split`` filled and the rows in the same order.
 
     Raises
     ------
     GroundglassError
-        If the scheme, a share or a fold is none, there are too few groups or slices of a class for the
-        parts, ``official`` finds rows without a part, or ``blocks`` would tear a known patient.
+        If the scheme, a share or a fold is invalid, a class has too few groups or slices for the parts,
+        ``official`` finds rows without a part, or ``blocks`` would divide a known patient.
 
     Warns
     -----
     LeakageWarning
-        With ``random``; with ``grouped`` where scans without a patient count as patients of their own; with
-        ``official`` where a patient is in two parts.
+        For ``random``; for ``grouped`` if scans without a patient count as patients of their own; for ``official``
+        if a patient is in two parts.
     """
     if scheme not in get_args(Scheme):
         raise GroundglassError(f"{scheme}: no such split; there are {', '.join(get_args(Scheme))}")
@@ -114,7 +115,7 @@ def split(
 
 @dataclass(frozen=True)
 class _Plan:
-    """The parts to make, in the order of slices that ``blocks`` keeps, and the share of each; none is 0."""
+    """The parts to make, in the order in which ``blocks`` fills them, and their shares, all above 0."""
 
     names: NDArray[np.str_]
     shares: Floats
@@ -179,11 +180,10 @@ def _grouped(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
 
 
 def _share_out(table: pd.DataFrame, shares: Floats, rng: np.random.Generator) -> Indices:
-    """Give each group to a part, so that every class comes close to the shares.
+    """Assign each group to a part, so that every class comes close to the shares.
 
-    The greedy way of scikit-learn's StratifiedGroupKFold, which knows equal folds only: large groups first,
-    each to where it lowers the distance most. The distance here is Pearson's chi-squared from the slices
-    aimed at.
+    This is the greedy method of scikit-learn's StratifiedGroupKFold, which supports only equal folds: large groups
+    first, each where it reduces the distance most. The distance is Pearson's chi-squared from the target counts.
 
     Parameters
     ----------
@@ -208,10 +208,10 @@ def _share_out(table: pd.DataFrame, shares: Floats, rng: np.random.Generator) ->
 
 
 def _one_of_each(counts: Floats, target: Floats, shuffled: Indices, labels: list[str]) -> Indices:
-    """Give every part one group of each class, so that no part lacks one; the other groups get -1.
+    """Give every part one group of each class, so that no part lacks a class; all other groups get -1.
 
-    Groups of one class go first: then two classes can always be served where each has as many groups as
-    there are parts.
+    Groups with a single class go first. Two classes can then always be served if each has at least as many groups
+    as there are parts.
     """
     having = (counts > 0).sum(axis=0)
     part = np.full(len(counts), -1)
@@ -246,7 +246,7 @@ def _random(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
 
 
 def _cut(manifest: pd.DataFrame, plan: _Plan, order: Callable[[list[str]], list[str]]) -> pd.DataFrame:
-    """Order the scans of each source and class, and cut them into parts of the planned shares."""
+    """Order the scans of each source and class, and cut them into parts with the planned shares."""
     parts: dict[str, str] = {}
     for (_, label), rows in manifest.groupby(["source", "label"], sort=True):
         if len(rows) < len(plan.shares):
@@ -257,7 +257,7 @@ def _cut(manifest: pd.DataFrame, plan: _Plan, order: Callable[[list[str]], list[
 
 
 def _sizes(count: int, shares: Floats) -> Indices:
-    """Whole numbers of at least 1 near ``shares`` of ``count``, which is their sum."""
+    """Whole numbers of at least 1 that are close to ``shares`` of ``count`` and add up to it."""
     ends = np.rint(np.cumsum(shares) * count).astype(np.intp)
     sizes = ends - np.concatenate([[0], ends[:-1]])
     while (sizes == 0).any():
