@@ -1,7 +1,7 @@
 """The synthetic chest phantom: axial chest CT in HU, made from geometry, with exact lung and lesion masks.
 
-It serves tests and demonstrations where no real data can be had. It is much simpler than any patient, so what
-a detector scores on it is never a claim of accuracy.
+It is for tests and demonstrations without real data. It is much simpler than any patient, so a detector's score
+on it never supports a claim of accuracy.
 """
 
 from groundglass.phantom.lesions import Lesion, LesionRecord, random_lesions

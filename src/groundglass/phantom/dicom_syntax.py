@@ -1,4 +1,4 @@
-"""Storing a dataset in any transfer syntax (DICOM PS3.5 annex A) without binaries of other projects."""
+"""Encoding a dataset in any transfer syntax (DICOM PS3.5 annex A) without external programs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ class Syntax:
     uid
         Its UID.
     frame
-        Compresses one frame, an array of uint16 or uint8 of shape (rows, columns), of so many bits stored; None
-        where pydicom does it, or nothing is compressed.
+        Compresses one frame, given as a uint16 or uint8 array of shape (rows, columns) and the number of bits
+        stored; None if pydicom compresses it or the syntax is uncompressed.
     options
-        For pydicom's ``compress``.
+        Options of pydicom's ``compress``.
     method
-        LossyImageCompressionMethod; "" where nothing is lost.
+        LossyImageCompressionMethod; "" for lossless syntaxes.
     """
 
     uid: uids.UID
@@ -46,7 +46,7 @@ class Syntax:
 
     @property
     def lossless(self) -> bool:
-        """Whether the very pixels come back."""
+        """Whether decoding restores the pixels exactly."""
         return not self.method
 
 
@@ -58,7 +58,7 @@ def _jpeg_lossless(predictor: int) -> Callable[[NDArray[Any], int], bytes]:
 
 
 def _jpeg_2000(level: int | None) -> Callable[[NDArray[Any], int], bytes]:
-    """JPEG 2000 without loss, or up to a peak signal-to-noise ratio of ``level`` dB."""
+    """JPEG 2000, lossless or with a peak signal-to-noise ratio of ``level`` dB."""
 
     def encode(pixels: NDArray[Any], bits: int) -> bytes:
         return bytes(
@@ -88,11 +88,11 @@ SYNTAXES = {
     "htj2k": Syntax(uids.HTJ2KLossless, frame=_htj2k),
     "rle": Syntax(uids.RLELossless),
 }
-"""Transfer syntaxes by a plain name."""
+"""Transfer syntaxes by name."""
 
 
 def encode(dataset: Dataset, syntax: str) -> bytes:
-    """A whole DICOM file of a dataset, whose pixels, if it has any, are native and little endian.
+    """The DICOM file of a dataset, whose pixels, if any, are uncompressed and little endian.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def encode(dataset: Dataset, syntax: str) -> bytes:
 
 
 def file_meta(dataset: Dataset, uid: uids.UID) -> FileMetaDataset:
-    """The group of elements that a DICOM file begins with (PS3.10 section 7.1)."""
+    """The File Meta Information at the start of a DICOM file (PS3.10 section 7.1)."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -1,4 +1,4 @@
-"""What a lesion is: the wish, the record of what was made, and plausible sets of wishes."""
+"""Lesions: what to make, plausible random sets, growing them in the lungs, and records of what was made."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ USUAL_HU: dict[Kind, float] = {
     "nodule": 35.0,
     "emphysema": -970.0,
 }
-"""Density of each kind where none is asked for."""
+"""Density of each kind unless another is given."""
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion to be put into a phantom.
+    """A lesion to put into a phantom.
 
     Attributes
     ----------
@@ -41,10 +41,10 @@ class Lesion:
     density_hu
         Density in HU; None takes ``USUAL_HU``.
     centre
-        Where it begins to grow: (z, y, x) in mm from the centre of the volume's first voxel, in a lung. None
+        Where it starts to grow: (z, y, x) in mm from the centre of the volume's first voxel, in a lung. None
         draws a place usual for the kind.
     side
-        Which of the patient's lungs; None draws one, or takes the one in which ``centre`` lies.
+        Which of the patient's lungs; None draws one, or takes the lung that contains ``centre``.
 
     Raises
     ------
@@ -72,20 +72,20 @@ class Lesion:
 
     @property
     def hu(self) -> float:
-        """The density asked for, in HU."""
+        """The requested density, in HU."""
         return USUAL_HU[self.kind] if self.density_hu is None else self.density_hu
 
 
 @dataclass(frozen=True)
 class LesionRecord:
-    """A lesion as it came to lie in a phantom.
+    """A lesion as it was placed in a phantom.
 
     Attributes
     ----------
     kind, side
         As in :class:`Lesion`.
     density_hu
-        The density asked for. Vessels, blur and noise come on top of it.
+        The requested density, to which vessels, blur and noise are added.
     volume_ml
         The true volume: the lesion's voxels in the mask times the volume of a voxel.
     centre_mm, centre_voxel
@@ -101,7 +101,7 @@ class LesionRecord:
 
 
 def random_lesions(seed: int | np.random.Generator, disease: str) -> tuple[Lesion, ...]:
-    """Draw a plausible set of lesions, their places left to the phantom.
+    """Draw a plausible set of lesions; the phantom chooses their places.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def random_lesions(seed: int | np.random.Generator, disease: str) -> tuple[Lesio
 
     Returns
     -------
-    The lesions, the largest first so that each finds room.
+    The lesions, the largest first so that there is room for each.
 
     Raises
     ------
@@ -174,9 +174,9 @@ def _emphysema(rng: np.random.Generator) -> list[Lesion]:
 SIDE_LABELS: dict[Side, int] = {"right": RIGHT, "left": LEFT}
 SIDE_NAMES: dict[int, Side] = {label: name for name, label in SIDE_LABELS.items()}
 VOLUME_TOLERANCE = 0.1
-"""Largest relative difference between the volume asked for and the volume made."""
+"""Largest relative difference between the requested and the actual volume."""
 CANDIDATES = 4000
-"""Voxels from among which a lesion's place is drawn."""
+"""Number of voxels from which a lesion's place is drawn."""
 GRAIN_MM = 9.0
 """Size of the lumps in a lesion's outline, and of the holes of emphysema."""
 
@@ -188,7 +188,7 @@ Voxel = tuple[int, int, int]
 class Opacity:
     """How a lesion is painted: its share in each voxel's density within a box of the volume.
 
-    ``share`` is float32 of the box's shape; ``empties`` says that it destroys the vessels it meets.
+    ``share`` is float32 of the box's shape; ``empties`` means that it destroys the vessels in it.
     """
 
     box: Box
@@ -199,7 +199,7 @@ class Opacity:
 
 @dataclass(frozen=True)
 class _Room:
-    """The lungs as a lesion finds them; ``wall`` and ``depth`` are mm below the chest wall and any pleura."""
+    """The lungs in which lesions grow; ``wall`` and ``depth`` are mm below the chest wall and below any pleura."""
 
     frame: AnatomyFrame
     lobes: NDArray[np.uint8]
@@ -220,7 +220,7 @@ class _Germ:
 
 @dataclass(frozen=True)
 class _Style:
-    """What sets a kind of lesion apart.
+    """The properties of a kind of lesion.
 
     ``odds`` says how likely each of some voxels is to be its centre, ``score`` where it grows first within a
     box. It spreads to ``reach`` radii, and farther only if it must; ``edge_mm`` is the standard deviation of
@@ -242,11 +242,11 @@ def place_lesions(
     lesions: Sequence[Lesion],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], list[Opacity], tuple[LesionRecord, ...]]:
-    """Grow lesions, which never overlap.
+    """Grow lesions that never overlap.
 
     Returns
     -------
-    A uint8 mask that holds n where the n-th lesion lies, how to paint each, and their records.
+    A uint8 mask that is n in the n-th lesion, how to paint each lesion, and their records.
 
     Raises
     ------
@@ -380,14 +380,14 @@ def _distance(room: _Room, box: Box, germ: _Germ) -> Field:
 
 
 def _odds_pleural(room: _Room, at: Indices, radius: float) -> NDArray[np.float64]:
-    """By the chest wall, mostly at the back and low, as COVID-19 is."""
+    """By the chest wall, mostly at the back and low, as in COVID-19."""
     back = np.clip((room.frame.y[at] + 50) / 110, 0.06, 1)
     low = np.clip((80 - room.frame.z[at[0], 0, 0]) / 130, 0.12, 1)
     return np.exp(-np.maximum(room.wall[at], 0).astype(np.float64) / 8) * back * low
 
 
 def _odds_inner(room: _Room, at: Indices, radius: float) -> NDArray[np.float64]:
-    """Anywhere a ball of this radius finds room, else as deep as can be."""
+    """Anywhere that a ball of this radius fits, or else as deep as possible."""
     return np.exp(-np.maximum(radius + 2 - room.depth[at], 0).astype(np.float64))
 
 

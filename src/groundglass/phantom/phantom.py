@@ -18,27 +18,27 @@ from groundglass.scan.volume import Geometry
 FIELD_MM = (256.0, 358.4, 358.4)
 """The extent along (z, y, x) that holds a whole chest."""
 MAX_STEP_MM = 32.0
-"""Largest distance of slices where none is asked for."""
+"""Largest distance between slices if no spacing is given."""
 ORIENTATION = "SPL"
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """A synthetic chest CT and the truth about it.
+    """A synthetic chest CT and its ground truth.
 
     Attributes
     ----------
     scan
         The volume in whole HU, float32, shape (slices, height, width), orientation ``"SPL"``: slices run from
         the feet to the head, rows from front to back, columns from the patient's right to the left, so that
-        each slice stands as a radiologist views it.
+        each slice is oriented as radiologists view it.
     lungs
         uint8, the volume's shape: 1 in the right lung, 2 in the left, 0 elsewhere; their vessels and lesions
-        are lung. A voxel is lung if its centre lies inside the shape from which the volume was painted, before
+        count as lung. A voxel is lung if its centre is inside the shape from which the volume was painted, before
         blur and noise.
     lesions
-        uint8, the volume's shape: n in the n-th lesion, else 0; a lesion lies wholly within one lung. It is
-        the very set of voxels that was painted, before its edge was softened and before blur and noise.
+        uint8, the volume's shape: n in the n-th lesion, else 0; each lesion is entirely in one lung. These are
+        exactly the painted voxels, before the edges were softened and before blur and noise.
     lesion_records
         What and where the lesions are, in the order of their numbers.
     seed
@@ -68,7 +68,7 @@ def make_phantom(
 
     The same arguments give the same bytes with the same versions of numpy and scipy. A person's anatomy
     depends on the seed alone: the same seed with other lesions or less noise is the same person.
-    Making it takes about 120 bytes of memory a voxel.
+    It needs about 120 bytes of memory per voxel.
 
     Parameters
     ----------
@@ -77,10 +77,10 @@ def make_phantom(
     shape
         (slices, height, width) of the volume.
     spacing
-        Voxel spacing in mm along (z, y, x). The middle of the chest lies in the middle of the volume, whose
-        borders may cut it. None spreads a whole chest over ``shape``, with slices at most 32 mm apart.
+        Voxel spacing in mm along (z, y, x). The middle of the chest is in the middle of the volume, whose
+        borders may cut it off. None spreads a whole chest over ``shape``, with slices at most 32 mm apart.
     lesions
-        What to put into the lungs, see :class:`Lesion` and :func:`random_lesions`.
+        Lesions to put into the lungs; see :class:`Lesion` and :func:`random_lesions`.
     noise_hu
         Standard deviation of the noise, in HU.
     psf_mm
@@ -92,7 +92,7 @@ def make_phantom(
         If an argument is out of range, or a lesion cannot be placed.
     """
     spacing = _check(seed, shape, spacing, noise_hu, psf_mm)
-    # A stream of its own for each part, so that a change of one leaves the others as they are.
+    # Each part has its own random stream, so that changing one does not affect the rest.
     person, tissue, trees, places, noise = (np.random.default_rng((seed, part)) for part in range(1, 6))
     build = Build.draw(person)
     frame = AnatomyFrame.of(shape, spacing, build.scale, person)
@@ -132,20 +132,20 @@ def _check(
 
 
 MIDDLE = (0.0, -20.0, -200.0)
-"""Where the middle of the volume lies, in DICOM's x, y, z in mm: not at the origin, as with a real table."""
+"""Middle of the volume in DICOM's x, y, z, in mm; as on a real table, it is not the origin."""
 AIR_HU = -1000
 
 
 @dataclass(frozen=True, eq=False)
 class SliceStack:
-    """Slices and where they lie.
+    """Slices and their positions.
 
     Attributes
     ----------
     hu
         int16, shape (slices, rows, columns).
     geometry
-        Of the slices in the order of ``hu``, whatever that is.
+        Geometry of the slices, in the order of ``hu``.
     position
         DICOM's Patient Position (PS3.3 C.7.3.1.1.2).
     """
@@ -155,14 +155,14 @@ class SliceStack:
     position: str = "HFS"
 
     def keep(self, chosen: NDArray[np.intp]) -> "SliceStack":
-        """The slices of these numbers, in their order."""
+        """The slices with these indices, in that order."""
         places = self.geometry
         geometry = Geometry(places.positions[chosen], places.row_step, places.column_step)
         return SliceStack(self.hu[chosen], geometry, self.position)
 
 
 def phantom_geometry(phantom: Phantom) -> Geometry:
-    """Where a phantom's voxels lie once it is written as DICOM or NIfTI."""
+    """The positions of a phantom's voxels when it is written as DICOM or NIfTI."""
     shape = np.array(phantom.lungs.shape)
     spacing = np.array(phantom.scan.spacing, dtype=np.float64)
     first = np.array(MIDDLE) - ((shape - 1) * spacing / 2)[::-1]
@@ -172,19 +172,19 @@ def phantom_geometry(phantom: Phantom) -> Geometry:
 
 
 def phantom_stack(phantom: Phantom) -> SliceStack:
-    """A phantom as it is."""
+    """The slices of a phantom, from the feet to the head."""
     return SliceStack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
 
 
 def recut(stack: SliceStack, geometry: Geometry, size: tuple[int, int], position: str = "HFS") -> SliceStack:
-    """Cut a stack anew, with linear interpolation and air around it.
+    """Resample a stack to another geometry, with linear interpolation and air around it.
 
     Parameters
     ----------
     stack
         Evenly spaced, straight slices.
     geometry
-        Where the new voxels lie.
+        Positions of the new voxels.
     size
         Rows and columns of the new slices.
     position
