@@ -1,6 +1,8 @@
 """The result of an evaluation, and the one table of what its metrics are called and mean."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,12 +15,21 @@ ResampledBy = Literal["patient", "group", "slice"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called, what it means, when it is undefined, and how many digits are shown."""
+    """What a metric is called, what it means, when it is undefined, and how it is shown.
+
+    It is shown times ``scale``, with so many ``digits`` and with ``unit`` behind it.
+    """
 
     title: str
     meaning: str
     undefined: str = ""
     digits: int = 2
+    scale: float = 1.0
+    unit: str = ""
+
+    def shown(self, estimate: "Estimate") -> str:
+        """An estimate in text, as :func:`format_estimate` gives it."""
+        return format_estimate(estimate, self.digits, self.scale, self.unit)
 
 
 METRICS = {
@@ -71,11 +82,17 @@ METRICS = {
 """By name, in the order of display. COVID-19 is the positive class."""
 
 
-class _Result(BaseModel):
+class Result(BaseModel):
+    """Measured values that JSON files and bundles hold."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the class's ``model_validate`` reads them back."""
+        return self.model_dump(mode="json")
 
-class Estimate(_Result):
+
+class Estimate(Result):
     """A metric and its bootstrap interval; None where undefined."""
 
     value: float | None
@@ -83,7 +100,7 @@ class Estimate(_Result):
     high: float | None = None
 
 
-class Confusion(_Result):
+class Confusion(Result):
     """Counts of the answers; COVID-19 is positive."""
 
     true_positive: int
@@ -92,7 +109,7 @@ class Confusion(_Result):
     true_negative: int
 
 
-class Evaluation(_Result):
+class Evaluation(Result):
     """What ``predictions.csv`` says of a detector.
 
     Attributes
@@ -129,64 +146,67 @@ class Evaluation(_Result):
     aggregation: str = ""
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``Evaluation.model_validate`` reads them back."""
-        return self.model_dump(mode="json")
-
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of what was counted and of every metric, such as ("ROC AUC", "0.87 (0.81 to 0.92)").
 
         The bootstrap interval is in brackets. ``METRICS`` says what each metric means.
         """
         confusion = self.confusion
-        drawn = f"{self.resamples} bootstrap resamples of {self.groups} {self.resampled_by}s"
         return [
             (f"{self.unit}s".capitalize(), f"{self.count}, of which {self.positives} {POSITIVE}"),
             (f"True {POSITIVE}, false {POSITIVE}", f"{confusion.true_positive}, {confusion.false_positive}"),
             (f"True {NEGATIVE}, false {NEGATIVE}", f"{confusion.true_negative}, {confusion.false_negative}"),
-            *(
-                (metric.title, format_estimate(self.metrics[name], metric.digits))
-                for name, metric in METRICS.items()
-            ),
-            ("Intervals", f"{self.confidence:.0%}, {drawn}" if self.groups > 1 else "none"),
+            *metric_rows(METRICS, self.metrics),
+            ("Intervals", _intervals(self, self.groups, f"{self.resampled_by}s")),
         ]
 
 
-def format_estimate(estimate: Estimate, digits: int = 2) -> str:
-    """A value and its interval, such as "0.87 (0.81 to 0.92)"; "undefined" where there is no value."""
+def format_estimate(estimate: Estimate, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
+    """A value and its interval, such as "0.87 (0.81 to 0.92)"; "undefined" where there is no value.
+
+    Both are multiplied by ``scale``; ``unit`` follows the value.
+    """
     if estimate.value is None:
         return "undefined"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.{digits}f}"
-    return f"{estimate.value:.{digits}f} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+    # z: a small negative bias is 0.0, not -0.0.
+    value, *interval = (
+        f"{number * scale:z.{digits}f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+        if number is not None
+    )
+    return f"{value}{unit}" + (f" ({' to '.join(interval)})" if interval else "")
 
 
-@dataclass(frozen=True)
-class OverlapMetric(Metric):
-    """A metric that is shown times ``scale`` with ``unit`` behind it."""
-
-    digits: int = 3
-    scale: float = 1.0
-    unit: str = ""
+def metric_rows(metrics: Mapping[str, Metric], estimates: Mapping[str, Estimate]) -> list[tuple[str, str]]:
+    """Title and value of every metric, in the order of ``metrics``."""
+    return [(metric.title, metric.shown(estimates[name])) for name, metric in metrics.items()]
 
 
-def _mask_metrics(word: str) -> dict[str, OverlapMetric]:
+def _intervals(evaluation: "Evaluation | OverlapEvaluation", units: int, plural: str) -> str:
+    drawn = f"{evaluation.resamples} bootstrap resamples of {units} {plural}"
+    return f"{evaluation.confidence:.0%}, {drawn}" if units > 1 else "none"
+
+
+_OverlapMetric = partial(Metric, digits=3)
+
+
+def _mask_metrics(word: str) -> dict[str, Metric]:
     return {
-        "dice": OverlapMetric(
+        "dice": _OverlapMetric(
             f"{word} Dice, mean over cases",
             "2 x common / (true + predicted) pixels of a case, its slices taken together as one volume; 1 where "
             "both masks of the case are empty",
         ),
-        "pooled_dice": OverlapMetric(
+        "pooled_dice": _OverlapMetric(
             f"{word} Dice, all slices pooled",
             "2 x common / (true + predicted) pixels of all slices; large structures weigh most",
             "all masks are empty",
         ),
-        "slice_dice": OverlapMetric(
+        "slice_dice": _OverlapMetric(
             f"{word} Dice, mean over slices",
             "a slice where both masks are empty counts as 1, so it rises with the share of such slices",
         ),
-        "hd95": OverlapMetric(
+        "hd95": _OverlapMetric(
             f"{word} HD95, mean over cases",
             "95th percentile of the distance between the outlines in a slice, in pixels of the slice; "
             "mean over a case's slices in which neither mask is empty",
@@ -194,12 +214,12 @@ def _mask_metrics(word: str) -> dict[str, OverlapMetric]:
             digits=1,
             unit=" px",
         ),
-        "sensitivity": OverlapMetric(
+        "sensitivity": _OverlapMetric(
             f"{word} sensitivity, mean over cases",
             "share of a case's true pixels that are found",
             "no true pixels",
         ),
-        "precision": OverlapMetric(
+        "precision": _OverlapMetric(
             f"{word} precision, mean over cases",
             "share of a case's predicted pixels that are true",
             "no predicted pixels",
@@ -207,9 +227,9 @@ def _mask_metrics(word: str) -> dict[str, OverlapMetric]:
     }
 
 
-def _share_metric(name: str, meaning: str) -> OverlapMetric:
+def _share_metric(name: str, meaning: str) -> Metric:
     undefined = "no case has lungs in both masks"
-    return OverlapMetric(
+    return _OverlapMetric(
         f"lesion share, {name}", meaning, undefined, digits=1, scale=100, unit=" percentage points"
     )
 
@@ -229,7 +249,7 @@ OVERLAP_METRICS = {
 """By part and name, in the order of display. The main figure is ``dice``."""
 
 
-class Overlap(_Result):
+class Overlap(Result):
     """Metrics by their name in ``OVERLAP_METRICS``, and how many cases and slices they are of."""
 
     cases: int
@@ -237,7 +257,7 @@ class Overlap(_Result):
     metrics: dict[str, Estimate]
 
 
-class OverlapEvaluation(_Result):
+class OverlapEvaluation(Result):
     """What ``masks.csv`` says of a segmentation.
 
     Attributes
@@ -261,36 +281,18 @@ class OverlapEvaluation(_Result):
     parts: dict[str, Overlap]
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``OverlapEvaluation.model_validate`` reads them back."""
-        return self.model_dump(mode="json")
-
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every metric, such as ("lung Dice, mean over cases", "0.974 (0.968 to 0.980)").
 
         The bootstrap interval is in brackets. The first row counts cases and slices; the last says what was
         resampled.
         """
-        drawn = f"{self.resamples} bootstrap resamples of {self.cases} cases"
         return [
             ("cases and slices", f"{self.cases}, {self.slices}"),
             *(
-                (OVERLAP_METRICS[part][name].title, _shown(estimate, OVERLAP_METRICS[part][name]))
+                row
                 for part, overlap in self.parts.items()
-                for name, estimate in overlap.metrics.items()
+                for row in metric_rows(OVERLAP_METRICS[part], overlap.metrics)
             ),
-            ("intervals", f"{self.confidence:.0%}, {drawn}" if self.cases > 1 else "none"),
+            ("intervals", _intervals(self, self.cases, "cases")),
         ]
-
-
-def _shown(estimate: Estimate, metric: OverlapMetric) -> str:
-    """A value with its unit and interval; "undefined" where there is no value."""
-    if estimate.value is None:
-        return "undefined"
-    # z: a small negative bias is 0.0, not -0.0.
-    value, *interval = (
-        f"{number * metric.scale:z.{metric.digits}f}"
-        for number in (estimate.value, estimate.low, estimate.high)
-        if number is not None
-    )
-    return f"{value}{metric.unit}" + (f" ({' to '.join(interval)})" if interval else "")

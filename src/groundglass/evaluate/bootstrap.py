@@ -5,16 +5,27 @@ doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are alike, so resamp
 give intervals that are too narrow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy
+from groundglass.errors import GroundglassError
 from groundglass.evaluate.calibration import BINS, bin_of
 from groundglass.labels import NEGATIVE, POSITIVE
 
 CELLS = 500_000
 """Weights that are held at one time; bounds memory, whatever the number of slices."""
+FEW_UNITS = 10
+"""A class that comes from fewer patients or groups gets a note on its intervals."""
+TOLERATED_UNDEFINED = 0.05
+"""Share of resamples that may leave a metric undefined without a note."""
+
+Floats = NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
+"""What a metric is called by: text, or part and text."""
 
 
 def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -50,7 +61,82 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
     return float(low), float(high)
 
 
-Floats = NDArray[np.float64]
+def check_bootstrap(resamples: int, confidence: float) -> None:
+    """Raise GroundglassError if no interval can be drawn from so few resamples or is of such confidence."""
+    if resamples < 1 or not 0 < confidence < 1:
+        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+
+
+def resample(
+    computed: Callable[[Floats], dict[Name, Floats]], units: NDArray[np.intp], resamples: int, seed: int
+) -> dict[Name, Floats]:
+    """Metrics of each bootstrap resample; of none where all slices belong to one unit.
+
+    Parameters
+    ----------
+    computed
+        From weights, shape (weightings, slices), to metrics by name, each of shape (weightings, ...).
+    units
+        The unit of each slice, numbered from 0, shape (slices,).
+    resamples, seed
+        Of the bootstrap.
+    """
+    # A single group can only be drawn as it is, and an interval of no width would feign certainty.
+    if not units.any():
+        return computed(np.empty((0, len(units))))
+    chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def estimate(value: float, resampled: Floats, confidence: float) -> Estimate:
+    """A metric and the interval of its resampled values, shape (resamples,); NaN is undefined."""
+    if np.isnan(value):
+        return Estimate(value=None)
+    interval = percentile_interval(resampled, confidence)
+    return Estimate(value=value, low=interval[0], high=interval[1]) if interval else Estimate(value=value)
+
+
+def estimates(
+    metrics: Iterable[Name], values: Mapping[Name, float], resampled: Mapping[Name, Floats], confidence: float
+) -> dict[Name, Estimate]:
+    """The :func:`estimate` of each of the ``metrics``, from their values and resampled values by name."""
+    return {name: estimate(float(values[name]), resampled[name], confidence) for name in metrics}
+
+
+def notes_on_units(
+    labelled: Mapping[str, NDArray[np.bool_]], units: NDArray[np.intp], resampled_by: ResampledBy
+) -> list[str]:
+    """Name the labels that few units have; ``labelled`` has by label which slices have it, shape (slices,)."""
+    if not units.any():
+        return [f"All are of one {resampled_by}: no interval can be given."]
+    counts = {name: len(np.unique(units[of])) for name, of in labelled.items()}
+    return [
+        f"Only {count_of(count, resampled_by)} labelled {name}: intervals from so few are rough."
+        for name, count in counts.items()
+        if 0 < count < FEW_UNITS
+    ]
+
+
+def notes_on_metrics(
+    metrics: Mapping[Name, Metric], values: Mapping[Name, float], resampled: Mapping[Name, Floats]
+) -> list[str]:
+    """Name the ``metrics`` that are undefined (NaN), in their values or in many resamples."""
+    notes = []
+    for name, metric in metrics.items():
+        if np.isnan(values[name]):
+            notes.append(f"{metric.title} is undefined: {metric.undefined}.")
+        elif len(resampled[name]):
+            share = float(np.isnan(resampled[name]).mean())
+            if share > TOLERATED_UNDEFINED:
+                notes.append(
+                    f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
+                )
+    return notes
+
+
+def count_of(number: int, noun: str) -> str:
+    """Such as "1 slice" or "2 slices"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Ranking:

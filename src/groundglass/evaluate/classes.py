@@ -8,26 +8,24 @@ F1 (the averaged F1 of Opitz & Burst 2019, arXiv 1911.03347), and macro AUC the 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, format_estimate
+from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, Result, metric_rows
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, Ranking, ratio
-from groundglass.evaluate.metrics import (
+from groundglass.evaluate.bootstrap import (
+    Floats,
+    Ranking,
     check_bootstrap,
-    estimate,
-    kind_of_units,
+    estimates,
     notes_on_metrics,
-    notes_on_rows,
     notes_on_units,
+    ratio,
     resample,
-    resampling_groups,
 )
+from groundglass.evaluate.metrics import kind_of_units, notes_on_rows, resampling_groups
 from groundglass.evaluate.predictions import (
     check_predictions,
     class_column,
@@ -81,7 +79,7 @@ CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.v
 """Above the rows of :func:`class_rows`."""
 
 
-class ClassesEvaluation(BaseModel):
+class ClassesEvaluation(Result):
     """What ``predictions.csv`` says of a detector of several classes.
 
     Attributes
@@ -102,8 +100,6 @@ class ClassesEvaluation(BaseModel):
         Sentences that a reader of the numbers must know.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     classes: tuple[str, ...]
     count: int
     counts: dict[str, int]
@@ -116,10 +112,6 @@ class ClassesEvaluation(BaseModel):
     per_class: dict[str, dict[str, Estimate]]
     confusion: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``ClassesEvaluation.model_validate`` reads them back."""
-        return self.model_dump(mode="json")
 
 
 def evaluate_classes(
@@ -164,9 +156,9 @@ def evaluate_classes(
         resamples=resamples,
         confidence=confidence,
         seed=seed,
-        metrics=_estimates(MACRO_METRICS, values, resampled, confidence),
+        metrics=estimates(MACRO_METRICS, values, resampled, confidence),
         per_class={
-            name: _estimates(CLASS_METRICS, *of_class, confidence) for name, of_class in by_class.items()
+            name: estimates(CLASS_METRICS, *of_class, confidence) for name, of_class in by_class.items()
         },
         confusion=tuple(tuple(map(int, row)) for row in computed.confusion(once)[0]),
         notes=(
@@ -193,18 +185,15 @@ def class_rows(evaluation: ClassesEvaluation) -> list[tuple[str, ...]]:
         (
             name,
             str(evaluation.counts[name]),
-            *(format_estimate(estimates[key], metric.digits) for key, metric in CLASS_METRICS.items()),
+            *(metric.shown(by_metric[key]) for key, metric in CLASS_METRICS.items()),
         )
-        for name, estimates in evaluation.per_class.items()
+        for name, by_metric in evaluation.per_class.items()
     ]
 
 
 def macro_rows(evaluation: ClassesEvaluation) -> list[tuple[str, str]]:
     """Name and value of every metric of all classes together; what they mean is in ``MACRO_METRICS``."""
-    return [
-        (metric.title, format_estimate(evaluation.metrics[name], metric.digits))
-        for name, metric in MACRO_METRICS.items()
-    ]
+    return metric_rows(MACRO_METRICS, evaluation.metrics)
 
 
 def check_classes(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -298,12 +287,6 @@ def _of_class(
         {name: float(values[name][number]) for name in CLASS_METRICS},
         {name: resampled[name][:, number] for name in CLASS_METRICS},
     )
-
-
-def _estimates(
-    metrics: dict[str, Metric], values: dict[str, Any], resampled: dict[str, Floats], confidence: float
-) -> dict[str, Estimate]:
-    return {name: estimate(float(values[name]), resampled[name], confidence) for name in metrics}
 
 
 def _metrics_named(name: str) -> dict[str, Metric]:

@@ -15,8 +15,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, WeightedMetrics
-from groundglass.evaluate.metrics import estimate, evaluate, resample, resampling_groups
+from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, estimates, resample
+from groundglass.evaluate.metrics import evaluate, resampling_groups
 from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
 from groundglass.evaluate.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
@@ -283,9 +283,7 @@ class _Measured:
 
     def estimates(self, units: NDArray[np.intp], basis: Evaluation) -> dict[str, Estimate]:
         resampled = resample(self._weighted, units, basis.resamples, basis.seed)
-        return {
-            name: estimate(value, resampled[name], basis.confidence) for name, value in self.metrics.items()
-        }
+        return estimates(self.metrics, self.metrics, resampled, basis.confidence)
 
 
 def _standings(

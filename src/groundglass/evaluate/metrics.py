@@ -1,23 +1,20 @@
 """From predictions to metrics with intervals, of slices and of patients."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from groundglass.bundle.evaluation import (
-    METRICS,
-    Confusion,
-    Estimate,
-    Evaluation,
-    Metric,
-    ResampledBy,
-    Unit,
-)
+from groundglass.bundle.evaluation import METRICS, Confusion, Evaluation, ResampledBy, Unit
 from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, bootstrap_weights, percentile_interval
+from groundglass.evaluate.bootstrap import (
+    WeightedMetrics,
+    check_bootstrap,
+    count_of,
+    estimates,
+    notes_on_metrics,
+    notes_on_units,
+    resample,
+)
 from groundglass.evaluate.predictions import (
     COLUMNS,
     check_predictions,
@@ -27,10 +24,6 @@ from groundglass.evaluate.predictions import (
 from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN, UNLIKE
 
 MEAN_OF_SLICES = "mean of the slices' probabilities"
-FEW_UNITS = 10
-"""A class that comes from fewer patients or groups gets a note on its intervals."""
-TOLERATED_UNDEFINED = 0.05
-"""Share of resamples that may leave a metric undefined without a note."""
 
 
 def evaluate(
@@ -82,7 +75,7 @@ def evaluate(
         resamples=resamples,
         confidence=confidence,
         seed=seed,
-        metrics={name: estimate(values[name], resampled[name], confidence) for name in METRICS},
+        metrics=estimates(METRICS, values, resampled, confidence),
         confusion=Confusion(true_positive=tp, false_positive=fp, false_negative=fn, true_negative=tn),
         notes=(
             *notes_on_rows(frame, groups, unit),
@@ -115,7 +108,7 @@ def evaluate_patients(
         notes.append(f"{left_out} of {len(predictions)} slices name no patient and are left out.")
     mixed = int(patients["mixed_labels"].sum())
     if mixed:
-        notes.append(f"{_count(mixed, 'patient')} with slices of both labels counted as {POSITIVE}.")
+        notes.append(f"{count_of(mixed, 'patient')} with slices of both labels counted as {POSITIVE}.")
     return evaluation.model_copy(update={"aggregation": aggregation, "notes": (*notes, *evaluation.notes)})
 
 
@@ -127,7 +120,7 @@ def _on_aggregation(predictions: pd.DataFrame, rule: PatientRule | None) -> list
     without = named["patient"].nunique() - len(_patients_with_areas(named))
     if without == named["patient"].nunique():
         return [f"{MEAN_OF_SLICES} (the predictions have no lung areas, which the patient rule needs)"]
-    rest = f"{_count(without, 'patient')} without lung areas answered by the {MEAN_OF_SLICES}."
+    rest = f"{count_of(without, 'patient')} without lung areas answered by the {MEAN_OF_SLICES}."
     return [f"detector's patient rule, {rule.aggregation}", *([rest] if without else [])]
 
 
@@ -224,47 +217,12 @@ def kind_of_units(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
     return "patient" if (groups == frame["patient"]).all() and (groups != "").all() else "group"
 
 
-def check_bootstrap(resamples: int, confidence: float) -> None:
-    """Raise GroundglassError if no interval can be drawn from so few resamples or is of such confidence."""
-    if resamples < 1 or not 0 < confidence < 1:
-        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
-
-
-def resample(
-    computed: Callable[[Floats], dict[str, Floats]], units: NDArray[np.intp], resamples: int, seed: int
-) -> dict[str, Floats]:
-    """Metrics of each bootstrap resample; of none where all slices are of one unit.
-
-    Parameters
-    ----------
-    computed
-        From weights, shape (weightings, slices), to metrics by name, each of shape (weightings, ...).
-    units
-        The unit of each slice, numbered from 0, shape (slices,).
-    resamples, seed
-        Of the bootstrap.
-    """
-    # A single group can only be drawn as it is, and an interval of no width would feign certainty.
-    if not units.any():
-        return computed(np.empty((0, len(units))))
-    chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def estimate(value: float, resampled: Floats, confidence: float) -> Estimate:
-    """A metric and the interval of its resampled values, shape (resamples,); NaN is undefined."""
-    if np.isnan(value):
-        return Estimate(value=None)
-    interval = percentile_interval(resampled, confidence)
-    return Estimate(value=value, low=interval[0], high=interval[1]) if interval else Estimate(value=value)
-
-
 def notes_on_rows(
     frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit, needed: str = "a yes or no"
 ) -> list[str]:
     """Tell of rows that give no answer, which is ``needed``, and of rows without patient and group."""
     notes = []
-    of_all = f"of {_count(len(frame), unit)}"
+    of_all = f"of {count_of(len(frame), unit)}"
     verdicts = frame["verdict"].value_counts()
     silent = [f"{verdicts[name]} {name}" for name in (UNCERTAIN, NOT_A_CHEST_CT) if name in verdicts]
     if silent:
@@ -276,38 +234,3 @@ def notes_on_rows(
             "its own and are too narrow."
         )
     return notes
-
-
-def notes_on_units(
-    labelled: Mapping[str, NDArray[np.bool_]], units: NDArray[np.intp], resampled_by: ResampledBy
-) -> list[str]:
-    """Tell of labels that few units have; ``labelled`` says by label which slices have it, shape (slices,)."""
-    if not units.any():
-        return [f"All are of one {resampled_by}: no interval can be given."]
-    counts = {name: len(np.unique(units[of])) for name, of in labelled.items()}
-    return [
-        f"Only {_count(count, resampled_by)} labelled {name}: intervals from so few are rough."
-        for name, count in counts.items()
-        if 0 < count < FEW_UNITS
-    ]
-
-
-def notes_on_metrics(
-    metrics: Mapping[str, Metric], values: Mapping[str, float], resampled: Mapping[str, Floats]
-) -> list[str]:
-    """Tell which of the ``metrics`` are undefined (NaN), in their values or in many resamples."""
-    notes = []
-    for name, metric in metrics.items():
-        if np.isnan(values[name]):
-            notes.append(f"{metric.title} is undefined: {metric.undefined}.")
-        elif len(resampled[name]):
-            share = float(np.isnan(resampled[name]).mean())
-            if share > TOLERATED_UNDEFINED:
-                notes.append(
-                    f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
-                )
-    return notes
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from groundglass.bundle.evaluation import OVERLAP_METRICS, Estimate, Overlap, OverlapEvaluation
-from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, bootstrap_weights, percentile_interval, ratio
-from groundglass.evaluate.metrics import FEW_UNITS, TOLERATED_UNDEFINED
+from groundglass.bundle.evaluation import OVERLAP_METRICS, Overlap, OverlapEvaluation
+from groundglass.evaluate.bootstrap import (
+    FEW_UNITS,
+    Floats,
+    check_bootstrap,
+    count_of,
+    estimates,
+    notes_on_metrics,
+    ratio,
+    resample,
+)
 from groundglass.evaluate.predictions import STRUCTURES, check_overlaps
 
 Key = tuple[str, str]
@@ -87,8 +94,7 @@ def evaluate_overlap(
     GroundglassError
         As :func:`check_overlaps`, or if ``resamples`` or ``confidence`` does not fit.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
+    check_bootstrap(resamples, confidence)
     checked = check_overlaps(frame)
     table, shares = by_case(checked), lesion_shares(checked)
     names = pd.Index(checked["case"].unique())
@@ -99,7 +105,9 @@ def evaluate_overlap(
         for part, rows in tables.items()
         for metric, fraction in _fractions(part, rows.set_index("case").reindex(names)).items()
     }
-    estimates, undefined = _estimates(fractions, resamples, confidence, seed)
+    values, resampled = _resample(fractions, resamples, seed)
+    by_key = estimates(fractions, values, resampled, confidence)
+    metrics = {(part, name): OVERLAP_METRICS[part][name] for part, name in fractions}
     return OverlapEvaluation(
         cases=len(names),
         slices=checked["path"].nunique(),
@@ -110,7 +118,7 @@ def evaluate_overlap(
             part: Overlap(
                 cases=len(rows),
                 slices=int(rows["slices"].sum()),
-                metrics={metric: estimates[part, metric] for metric in OVERLAP_METRICS[part]},
+                metrics={metric: by_key[part, metric] for metric in OVERLAP_METRICS[part]},
             )
             for part, rows in tables.items()
         },
@@ -118,7 +126,7 @@ def evaluate_overlap(
             *_notes_on_cases(tables, len(names)),
             *(note for name in STRUCTURES for note in _notes_on_structure(name, checked, table)),
             *_notes_on_shares(table, shares),
-            *_notes_on_metrics(estimates, undefined),
+            *notes_on_metrics(metrics, values, resampled),
         ),
     )
 
@@ -144,24 +152,22 @@ def _filled(values: "pd.Series[Any]") -> Floats:
     return values.fillna(0).to_numpy(dtype=np.float64)
 
 
-def _estimates(
-    fractions: dict[Key, tuple[Floats, Floats]], resamples: int, confidence: float, seed: int
-) -> tuple[dict[Key, Estimate], dict[Key, float]]:
-    """Estimates, and the share of the resamples that leaves each undefined."""
+def _resample(
+    fractions: dict[Key, tuple[Floats, Floats]], resamples: int, seed: int
+) -> tuple[dict[Key, float], dict[Key, Floats]]:
+    """Metrics and their resampled values, of which those that a single case defines have none."""
     top, bottom = (np.column_stack(columns) for columns in zip(*fractions.values(), strict=True))
     values = ratio(top.sum(axis=0), bottom.sum(axis=0))
-    cases = np.arange(len(top))
-    drawn = [ratio(w @ top, w @ bottom) for w in bootstrap_weights(cases, resamples, seed)]
-    resampled = np.concatenate(drawn)
-    estimates = {}
-    for column, key in enumerate(fractions):
-        value = None if np.isnan(values[column]) else float(values[column])
-        # One case can only be drawn as it is, and an interval of no width would feign certainty.
-        several = np.count_nonzero(bottom[:, column]) > 1
-        interval = percentile_interval(resampled[:, column], confidence) if several else None
-        low, high = interval or (None, None)
-        estimates[key] = Estimate(value=value, low=low, high=high)
-    return estimates, dict(zip(fractions, np.isnan(resampled).mean(axis=0).tolist(), strict=True))
+
+    def computed(weights: Floats) -> dict[Key, Floats]:
+        return dict(zip(fractions, ratio(weights @ top, weights @ bottom).T, strict=True))
+
+    resampled = resample(computed, np.arange(len(top)), resamples, seed)
+    several = np.count_nonzero(bottom, axis=0) > 1
+    return dict(zip(fractions, values.tolist(), strict=True)), {
+        key: drawn if has_several else drawn[:0]
+        for (key, drawn), has_several in zip(resampled.items(), several, strict=True)
+    }
 
 
 def _notes_on_cases(tables: dict[str, pd.DataFrame], cases: int) -> list[str]:
@@ -170,7 +176,7 @@ def _notes_on_cases(tables: dict[str, pd.DataFrame], cases: int) -> list[str]:
     if cases < FEW_UNITS:
         return [f"Only {cases} cases: intervals from so few are rough."]
     return [
-        f"Only {_count(len(tables[name]), 'case')} with masks of {name}: intervals from so few are rough."
+        f"Only {count_of(len(tables[name]), 'case')} with masks of {name}: intervals from so few are rough."
         for name in STRUCTURES
         if name in tables and len(tables[name]) < FEW_UNITS
     ]
@@ -185,11 +191,11 @@ def _notes_on_structure(name: str, checked: pd.DataFrame, table: pd.DataFrame) -
         "where all are missed": true & ~predicted,
         "where there are none to find": ~true & predicted,
     }
-    told = ", ".join(f"{which.sum()} {reason}" for reason, which in reasons.items() if which.any())
-    of_all = f"of {_count(len(cases), 'case')}"
+    listed = ", ".join(f"{which.sum()} {reason}" for reason, which in reasons.items() if which.any())
+    of_all, of_slices = f"of {count_of(len(cases), 'case')}", f"of {count_of(len(slices), 'slice')}"
     absent, silent = (int((cases[column] == 0).sum()) for column in ("true_px", "predicted_px"))
     notes = {
-        f"HD95 of {name} leaves out {slices['hd95'].isna().sum()} of {_count(len(slices), 'slice')}: {told}.": told,
+        f"HD95 of {name} leaves out {slices['hd95'].isna().sum()} {of_slices}: {listed}.": listed,
         f"{absent} {of_all} have no true {name}: their Dice is 1 where none are predicted, else 0, and they are "
         "left out of sensitivity.": absent,
         f"{silent} {of_all} have no predicted {name} and are left out of precision.": silent,
@@ -203,24 +209,7 @@ def _notes_on_shares(table: pd.DataFrame, shares: pd.DataFrame) -> list[str]:
     cases = table["case"].nunique() - len(shares.dropna())
     slices = int(table["slices"].sum()) - 2 * int(shares["slices"].sum())
     notes = {
-        f"The lesion share leaves out {_count(slices, 'slice')} with one structure only.": slices,
-        f"The lesion share leaves out {_count(cases, 'case')} without lungs to compare with.": cases,
+        f"The lesion share leaves out {count_of(slices, 'slice')} with one structure only.": slices,
+        f"The lesion share leaves out {count_of(cases, 'case')} without lungs to compare with.": cases,
     }
     return [note for note, applies in notes.items() if applies]
-
-
-def _notes_on_metrics(estimates: dict[Key, Estimate], undefined: dict[Key, float]) -> list[str]:
-    notes = []
-    for (part, name), estimate in estimates.items():
-        metric, share = OVERLAP_METRICS[part][name], undefined[part, name]
-        if estimate.value is None:
-            notes.append(f"{metric.title} is undefined: {metric.undefined}.")
-        elif estimate.low is not None and share > TOLERATED_UNDEFINED:
-            notes.append(
-                f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
-            )
-    return notes
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
