@@ -1,6 +1,6 @@
 """Downloading a file over HTTP so that a broken connection costs little, and unpacking archives safely."""
 
-# Why not pooch: it restarts a broken download from the beginning and does not check paths and links in archives.
+# Why not pooch: it restarts a broken download from the beginning, whereas fetch() resumes it.
 
 import errno
 import shutil

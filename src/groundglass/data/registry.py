@@ -1,7 +1,7 @@
 """The datasets that Groundglass knows, as one table of facts.
 
-No fact here was inferred by a model or guessed: an unknown count or size is None, and a checksum is given only
-where the original files were hashed.
+Unknown facts are not guessed: an unknown count or size is None, and a checksum is given only where the original
+files were hashed.
 """
 
 import difflib
@@ -150,7 +150,7 @@ _COVID_CT = Dataset(
         "of these are in the validation and test parts.",
     ),
     folder="covid-ct",
-    # Public download scripts use this address pattern for the two archives. It has not been tested from here;
+    # Public download scripts use this address pattern for the two archives. It could not be tested;
     # the hashes catch a wrong file.
     download_from="https://github.com/UCSD-AI4H/COVID-CT/raw/master/",
     remote=(
@@ -235,7 +235,7 @@ _SARSCOV2_CT_1010 = replace(
     classes={POSITIVE: 1010, NEGATIVE: 1010},
     fractions=(800 / 1010, 210 / 1010, 0.0),
     known_problems=(
-        "The published figures come from a random split, which leaks; --scheme random reproduces it. The "
+        "The published figures come from a random split, which leaks; --scheme random makes such a split. The "
         "default, blocks, has the same sizes (800 and 210 slices per class) and does not mix neighbours.",
         "There is no test part: the validation part both chose the model and gave the published figures.",
         *_SARSCOV2_PROBLEMS,
