@@ -14,7 +14,7 @@ from groundglass.evaluate.comparison import (
     UNTESTED,
     WORSE,
     Comparison,
-    Standing,
+    SystemResult,
 )
 from groundglass.evaluate.comparison_report import (
     comparison_frame,
@@ -33,18 +33,18 @@ def standing(
     auc_test: PairedTest | None = None,
     auc_p: float | None = None,
     member_aucs: tuple[float, ...] = (0.8, 0.9),
-) -> Standing:
+) -> SystemResult:
     metrics = dict.fromkeys(METRICS, Estimate(value=0.7, low=0.6, high=0.8))
     metrics["roc_auc"] = Estimate(value=auc, low=auc - 0.05, high=auc + 0.05)
     metrics["f1"] = Estimate(value=None)
     accuracy_test = None if auc_test is None else PairedTest(-0.02, -0.0604, 0.0204, 0.33)
     accuracy_p = None if auc_test is None else 0.66
-    return Standing(
+    return SystemResult(
         name, len(member_aucs), metrics, member_aucs, auc_test, accuracy_test, auc_p, accuracy_p, verdict
     )
 
 
-def comparison(*standings: Standing) -> Comparison:
+def comparison(*standings: SystemResult) -> Comparison:
     empty = pd.DataFrame()
     return Comparison(
         standings, standings[0].name, 100, 40, 30, "patient", 2000, 0.95, 0, 0.05, empty, empty, empty, ()

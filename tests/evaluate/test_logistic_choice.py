@@ -6,7 +6,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from groundglass.evaluate.logistic_choice import Candidate, fit_logistic, judge_candidates, simplest_good
+from groundglass.evaluate.logistic_choice import (
+    CandidateModel,
+    evaluate_candidates,
+    fit_logistic,
+    simplest_good,
+)
 
 MODELS = {"noise": ("noise",), "signal": ("signal",), "both": ("signal", "noise")}
 
@@ -31,7 +36,7 @@ def test_weights_give_what_scikit_learn_gives(units: tuple[pd.DataFrame, np.ndar
 
 def test_what_tells_is_found_and_noise_does_not_pay(units: tuple[pd.DataFrame, np.ndarray]) -> None:
     table, positive = units
-    noise, signal, both = judge_candidates(table, positive, MODELS)
+    noise, signal, both = evaluate_candidates(table, positive, MODELS)
     assert signal.auc > 0.85
     assert abs(noise.auc - 0.5) < 0.15
     assert signal.loss < noise.loss
@@ -41,7 +46,7 @@ def test_what_tells_is_found_and_noise_does_not_pay(units: tuple[pd.DataFrame, n
 
 def test_figures_are_those_of_the_answers_out_of_fold(units: tuple[pd.DataFrame, np.ndarray]) -> None:
     table, positive = units
-    (signal,) = judge_candidates(table, positive, {"signal": ("signal",)})
+    (signal,) = evaluate_candidates(table, positive, {"signal": ("signal",)})
     assert signal.loss == pytest.approx(log_loss(positive, signal.out_of_fold), abs=0.01)
     assert signal.auc == pytest.approx(roc_auc_score(positive, signal.out_of_fold), abs=0.02)
     fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(table[["signal"]].to_numpy(), positive)
@@ -52,14 +57,15 @@ def test_figures_are_those_of_the_answers_out_of_fold(units: tuple[pd.DataFrame,
 def test_the_seed_draws_the_folds(units: tuple[pd.DataFrame, np.ndarray]) -> None:
     table, positive = units
     first, again, other = (
-        judge_candidates(table, positive, {"signal": ("signal",)}, seed)[0].out_of_fold for seed in (0, 0, 1)
+        evaluate_candidates(table, positive, {"signal": ("signal",)}, seed)[0].out_of_fold
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def candidate(name: str, loss: float, error: float = 0.01) -> Candidate:
-    return Candidate(name, (name,), loss, error, 0.5, np.zeros(1))
+def candidate(name: str, loss: float, error: float = 0.01) -> CandidateModel:
+    return CandidateModel(name, (name,), loss, error, 0.5, np.zeros(1))
 
 
 def test_the_simplest_within_one_standard_error_is_taken() -> None:

@@ -82,7 +82,7 @@ METRICS = {
 """By name, in the order of display. COVID-19 is the positive class."""
 
 
-class Result(BaseModel):
+class StoredResult(BaseModel):
     """Measured values that JSON files and bundles hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,7 +92,7 @@ class Result(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Estimate(Result):
+class Estimate(StoredResult):
     """A metric and its bootstrap interval; None where undefined."""
 
     value: float | None
@@ -100,7 +100,7 @@ class Estimate(Result):
     high: float | None = None
 
 
-class Confusion(Result):
+class Confusion(StoredResult):
     """Counts of the answers; COVID-19 is positive."""
 
     true_positive: int
@@ -109,7 +109,7 @@ class Confusion(Result):
     true_negative: int
 
 
-class Evaluation(Result):
+class Evaluation(StoredResult):
     """What ``predictions.csv`` says of a detector.
 
     Attributes
@@ -249,7 +249,7 @@ OVERLAP_METRICS = {
 """By part and name, in the order of display. The main figure is ``dice``."""
 
 
-class Overlap(Result):
+class Overlap(StoredResult):
     """Metrics by their name in ``OVERLAP_METRICS``, and how many cases and slices they are of."""
 
     cases: int
@@ -257,7 +257,7 @@ class Overlap(Result):
     metrics: dict[str, Estimate]
 
 
-class OverlapEvaluation(Result):
+class OverlapEvaluation(StoredResult):
     """What ``masks.csv`` says of a segmentation.
 
     Attributes

@@ -22,9 +22,9 @@ from groundglass.errors import GroundglassError
 from groundglass.evaluate.logistic_choice import (
     FOLDS,
     REPEATS,
-    Candidate,
+    CandidateModel,
+    evaluate_candidates,
     fit_logistic,
-    judge_candidates,
     simplest_good,
 )
 from groundglass.evaluate.metrics import lung_slices
@@ -49,7 +49,7 @@ class Aggregation:
     """What was chosen: the rule, and the candidates that it was chosen among, simplest first."""
 
     rule: PatientRule
-    candidates: list[Candidate]
+    candidates: list[CandidateModel]
     patients: int
     positive: int
     left_out: int
@@ -113,7 +113,7 @@ def aggregate(
     labelled = _rows(detector, dataset, part)
     patients = _patients(detector, labelled, folder, least_slices)
     shared = record is None or record.source == detector.bundle.source
-    candidates = judge_candidates(
+    candidates = evaluate_candidates(
         patients.table, patients.positive, AGGREGATIONS if shared else OF_LESIONS, seed
     )
     chosen = simplest_good(candidates)
@@ -176,7 +176,7 @@ def _patients(detector: Detector, labelled: Labelled, folder: Path, least_slices
 
 
 def _fitted(
-    chosen: Candidate, patients: _Patients, labelled: Labelled, least_slices: int, seed: int
+    chosen: CandidateModel, patients: _Patients, labelled: Labelled, least_slices: int, seed: int
 ) -> PatientRule:
     values = patients.table[list(chosen.features)].to_numpy()
     weights, intercept = fit_logistic(values, patients.positive)
@@ -217,7 +217,7 @@ def _fitted(
     )
 
 
-def _abstention(chosen: Candidate, patients: _Patients, coverage: float, seed: int) -> Abstention:
+def _abstention(chosen: CandidateModel, patients: _Patients, coverage: float, seed: int) -> Abstention:
     count = len(patients.positive)
     nowhere = np.full(count, "", dtype=object)
     answers = LabelledAnswers(patients.positive, chosen.out_of_fold, np.arange(count), nowhere)

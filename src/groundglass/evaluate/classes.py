@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, Result, metric_rows
+from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, StoredResult, metric_rows
 from groundglass.errors import GroundglassError
 from groundglass.evaluate.bootstrap import (
     Floats,
@@ -79,7 +79,7 @@ CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.v
 """Above the rows of :func:`class_rows`."""
 
 
-class ClassesEvaluation(Result):
+class ClassesEvaluation(StoredResult):
     """What ``predictions.csv`` says of a detector of several classes.
 
     Attributes

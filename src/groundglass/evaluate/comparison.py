@@ -45,7 +45,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SystemResult:
     """How a system stands.
 
     Attributes
@@ -104,7 +104,7 @@ class Comparison:
         Sentences that a reader of the numbers must know.
     """
 
-    standings: tuple[Standing, ...]
+    standings: tuple[SystemResult, ...]
     best: str
     count: int
     positives: int
@@ -120,7 +120,7 @@ class Comparison:
     notes: tuple[str, ...]
 
     @property
-    def ranked(self) -> tuple[Standing, ...]:
+    def ranked(self) -> tuple[SystemResult, ...]:
         """The standings without the ensemble's."""
         return tuple(standing for standing in self.standings if standing.name != ENSEMBLE)
 
@@ -158,9 +158,9 @@ def compare(
     # What holds whoever answers the slices is what holds of an answer without fault.
     faultless = slices.assign(probability=truth.astype(float), verdict=np.where(truth, POSITIVE, NEGATIVE))
     basis = evaluate(faultless, resamples=resamples, confidence=confidence, seed=seed)
-    ranked = [_Measured(system, truth) for system in aligned]
+    ranked = [_SystemMetrics(system, truth) for system in aligned]
     ranked.sort(key=lambda system: system.metrics["roc_auc"], reverse=True)
-    ensemble = [_Measured(_ensemble(aligned), truth)] if len(ranked) > 1 else []
+    ensemble = [_SystemMetrics(_ensemble(aligned), truth)] if len(ranked) > 1 else []
     units = unit_codes(resampling_groups(slices))
     standings, untested = _standings([*ranked, *ensemble], units, basis, alpha)
     shared = {"count", "positives", "groups", "resampled_by", "resamples", "confidence", "seed"}
@@ -260,7 +260,7 @@ def _in_order(system: System, number: int, first: pd.DataFrame) -> pd.DataFrame:
     return ordered.reset_index()
 
 
-class _Measured:
+class _SystemMetrics:
     """A system's answers as arrays, (members, slices), and its metrics."""
 
     def __init__(self, system: System, truth: NDArray[np.bool_]) -> None:
@@ -287,21 +287,21 @@ class _Measured:
 
 
 def _standings(
-    entrants: Sequence[_Measured], units: NDArray[np.intp], basis: Evaluation, alpha: float
-) -> tuple[tuple[Standing, ...], list[str]]:
+    entrants: Sequence[_SystemMetrics], units: NDArray[np.intp], basis: Evaluation, alpha: float
+) -> tuple[tuple[SystemResult, ...], list[str]]:
     """The standings of the entrants, the best of which comes first, and why tests are impossible."""
     best = entrants[0]
     kept = np.all([entrant.answered.all(axis=0) for entrant in entrants], axis=0)
 
-    def auc(other: _Measured) -> PairedTest:
+    def auc(other: _SystemMetrics) -> PairedTest:
         return delong(best.truth, best.probability, other.probability, units, basis.confidence)
 
-    def accuracy(other: _Measured) -> PairedTest:
+    def accuracy(other: _SystemMetrics) -> PairedTest:
         return mcnemar(best.right[:, kept], other.right[:, kept], units[kept], basis.confidence)
 
     (auc_tests, no_auc), (accuracy_tests, no_accuracy) = _tests(auc, entrants), _tests(accuracy, entrants)
     standings = tuple(
-        Standing(
+        SystemResult(
             name=entrant.name,
             members=len(entrant.probability),
             metrics=entrant.estimates(units, basis),
@@ -318,7 +318,7 @@ def _standings(
 
 
 def _tests(
-    against_best: Callable[[_Measured], PairedTest], entrants: Sequence[_Measured]
+    against_best: Callable[[_SystemMetrics], PairedTest], entrants: Sequence[_SystemMetrics]
 ) -> tuple[list[tuple[PairedTest | None, float | None]], list[str]]:
     """A test and its corrected p-value for each entrant but the first, or why there is none."""
     try:
@@ -337,7 +337,7 @@ def _verdict(test: PairedTest | None, corrected: float | None, alpha: float) -> 
     return WORSE if test.difference > 0 else BETTER
 
 
-def _by_pairs(ranked: Sequence[_Measured], alike: Callable[[Verdicts, Verdicts], float]) -> pd.DataFrame:
+def _by_pairs(ranked: Sequence[_SystemMetrics], alike: Callable[[Verdicts, Verdicts], float]) -> pd.DataFrame:
     """Systems by systems, the mean over pairs of members; pairs for which it is NaN are left out."""
     names = [system.name for system in ranked]
     table = pd.DataFrame(index=names, columns=names, dtype=float)
@@ -353,13 +353,15 @@ def _kappa(one: Verdicts, other: Verdicts) -> float:
     return float("nan") if len({*one, *other}) == 1 else float(cohen_kappa_score(one, other))
 
 
-def _all_wrong(slices: pd.DataFrame, ranked: Sequence[_Measured]) -> pd.DataFrame:
+def _all_wrong(slices: pd.DataFrame, ranked: Sequence[_SystemMetrics]) -> pd.DataFrame:
     wrong = [(system.answered & ~system.right).mean(axis=0) > 0.5 for system in ranked]
     means = {system.name: system.probability.mean(axis=0) for system in ranked}
     return slices[["path", "label"]].assign(**means)[np.all(wrong, axis=0)].reset_index(drop=True)
 
 
-def _notes(standings: Sequence[Standing], ranked: Sequence[_Measured], basis: Evaluation) -> list[str]:
+def _notes(
+    standings: Sequence[SystemResult], ranked: Sequence[_SystemMetrics], basis: Evaluation
+) -> list[str]:
     notes = []
     unanswered = {system.name: (~system.answered).any(axis=0) for system in ranked}
     left_out = int(np.any(list(unanswered.values()), axis=0).sum())

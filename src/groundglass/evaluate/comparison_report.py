@@ -21,8 +21,8 @@ from groundglass.evaluate.comparison import (
     UNTESTED,
     WORSE,
     Comparison,
-    Standing,
     System,
+    SystemResult,
     ensemble_of,
 )
 from groundglass.evaluate.figures import (
@@ -145,7 +145,7 @@ def format_p(p_value: float) -> str:
     return f"p = {p_value:.{2 if p_value >= 0.1 else 3}f}"
 
 
-def _cells(standing: Standing) -> tuple[str, ...]:
+def _cells(standing: SystemResult) -> tuple[str, ...]:
     spread = sorted({f"{auc:.2f}" for auc in standing.auc_spread})
     return (
         standing.name,
@@ -156,7 +156,7 @@ def _cells(standing: Standing) -> tuple[str, ...]:
     )
 
 
-def _cells_of_tests(standing: Standing) -> tuple[str, str]:
+def _cells_of_tests(standing: SystemResult) -> tuple[str, str]:
     if standing.verdict == BEST:
         return BEST, ""
     auc = _difference(standing.auc_test, standing.auc_p)
@@ -186,7 +186,7 @@ def _test_numbers(name: str, test: PairedTest | None, corrected: float | None) -
     }
 
 
-def _with_auc(standing: Standing) -> str:
+def _with_auc(standing: SystemResult) -> str:
     return f"{standing.name}, {format_estimate(standing.metrics['roc_auc'])}"
 
 
@@ -304,5 +304,5 @@ def _counted(comparison: Comparison) -> str:
     return f"{comparison.positives} {POSITIVE} of {comparison.count} slices"
 
 
-def _wrapped(standing: Standing) -> str:
+def _wrapped(standing: SystemResult) -> str:
     return fill(standing.name, WRAP)

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateModel:
     """How a logistic model does on units that it was not fitted on, in repeated cross-validation.
 
     Attributes
@@ -46,9 +46,9 @@ class Candidate:
     out_of_fold: Floats
 
 
-def judge_candidates(
+def evaluate_candidates(
     table: pd.DataFrame, positive: Bools, models: Mapping[str, tuple[str, ...]], seed: int = 0
-) -> list[Candidate]:
+) -> list[CandidateModel]:
     """Judge logistic models by cross-validation, repeated, over units.
 
     Parameters
@@ -65,7 +65,7 @@ def judge_candidates(
     return [_judged(name, features, table, positive, seed) for name, features in models.items()]
 
 
-def simplest_good(candidates: Sequence[Candidate]) -> Candidate:
+def simplest_good(candidates: Sequence[CandidateModel]) -> CandidateModel:
     """The first of the candidates, which come simplest first, within one standard error of the least log loss.
 
     This is the one-standard-error rule [1]_: a model of many features has to pay for them.
@@ -99,12 +99,12 @@ def _model() -> Pipeline:
 
 def _judged(
     name: str, features: tuple[str, ...], table: pd.DataFrame, positive: Bools, seed: int
-) -> Candidate:
+) -> CandidateModel:
     values = table[list(features)].to_numpy()
     repeats = np.stack([_out_of_fold(values, positive, seed + repeat) for repeat in range(REPEATS)])
     kept = repeats.clip(CERTAIN, 1 - CERTAIN)
     losses = -np.where(positive, np.log(kept), np.log1p(-kept)).mean(axis=0)
-    return Candidate(
+    return CandidateModel(
         name,
         features,
         loss=float(losses.mean()),
