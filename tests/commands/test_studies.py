@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.commands.studies import KEY_FILE, find_studies, key_of
 from groundglass.errors import GroundglassError
+from groundglass.scan.studies import KEY_FILE, find_studies, key_of
 from groundglass.scan.volume import Listing, Series, Volume
 
 KEY = b"key"

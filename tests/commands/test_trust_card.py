@@ -20,7 +20,6 @@ from groundglass.audit.trust_measurements import external_aucs, trust_of_predict
 from groundglass.bundle.evaluation import Estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detector
-from groundglass.commands.prediction_report import evaluate_file
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
@@ -28,6 +27,7 @@ from groundglass.evaluate.metrics import evaluate
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.phantom import make_phantom, random_lesions, write_phantom
+from groundglass.report.predictions import evaluate_file
 from groundglass.segment.segmenter import Segmenter
 from segmenter_stub import threshold_segmenter
 

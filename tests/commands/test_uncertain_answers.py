@@ -16,7 +16,6 @@ from groundglass.bundle.engine import Item, Outputs
 from groundglass.bundle.facts import Choice
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
-from groundglass.commands.cards import slice_cards
 from groundglass.commands.predict import predict
 from groundglass.commands.predict_volumes import predict_volumes
 from groundglass.detect.abstention import Abstention
@@ -24,6 +23,7 @@ from groundglass.detect.detector import Detector
 from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.report.slices import slice_cards
 from groundglass.scan.find import find_series
 
 ALWAYS = Abstention(

@@ -5,12 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
-from groundglass.commands.volume_pictures import BAND, MOST_FRAMES, TILE, Thumbnails, montage, stack
 from groundglass.detect.detector import Detector
 from groundglass.detect.volume import VolumeFinding, answer_volume
 from groundglass.phantom import Phantom
 from groundglass.phantom.phantom import phantom_geometry
 from groundglass.report.page import PICTURE_SIDE
+from groundglass.report.volume import BAND, MOST_FRAMES, TILE, Thumbnails, montage, stack
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
 

@@ -17,7 +17,7 @@ from groundglass.files import write_bytes
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import encoded_files, series_header
 from groundglass.phantom.dicom_headers import Person, classic_images
-from groundglass.phantom.phantom import SliceStack, phantom_stack
+from groundglass.phantom.phantom import PhantomStack, phantom_stack
 
 Kind = TypeVar("Kind")
 
@@ -45,7 +45,7 @@ class Fault:
     """
 
     title: str
-    stack: Callable[[SliceStack], SliceStack] = _as_it_is
+    stack: Callable[[PhantomStack], PhantomStack] = _as_it_is
     images: Callable[[list[Dataset]], list[Dataset]] = _as_it_is
     files: Callable[[dict[str, bytes]], dict[str, bytes]] = _as_it_is
     syntax: str = ""

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.phantom.phantom import SliceStack, recut
+from groundglass.phantom.phantom import PhantomStack, recut
 from groundglass.scan.volume import Geometry
 
 TURN_DEGREES = 15.0
@@ -13,66 +13,66 @@ X, Y, Z = 0, 1, 2
 Vector = NDArray[np.float64]
 
 
-def missing_slices(stack: SliceStack) -> SliceStack:
+def missing_slices(stack: PhantomStack) -> PhantomStack:
     """Without two slices in the middle."""
     middle = len(stack.hu) // 2
     return stack.keep(np.delete(np.arange(len(stack.hu)), [middle, middle + 1]))
 
 
-def uneven_spacing(stack: SliceStack) -> SliceStack:
+def uneven_spacing(stack: PhantomStack) -> PhantomStack:
     """Every second slice of the upper half alone."""
     count = len(stack.hu)
     return stack.keep(np.concatenate([np.arange(count // 2), np.arange(count // 2, count, 2)]))
 
 
-def one_slice(stack: SliceStack) -> SliceStack:
+def one_slice(stack: PhantomStack) -> PhantomStack:
     """The middle slice alone."""
     return stack.keep(np.array([len(stack.hu) // 2]))
 
 
-def one_position(stack: SliceStack) -> SliceStack:
+def one_position(stack: PhantomStack) -> PhantomStack:
     """All slices at the place of the first."""
     old = stack.geometry
     positions = np.repeat(old.positions[:1], len(stack.hu), axis=0)
-    return SliceStack(stack.hu, Geometry(positions, old.row_step, old.column_step))
+    return PhantomStack(stack.hu, Geometry(positions, old.row_step, old.column_step))
 
 
-def coronal(stack: SliceStack) -> SliceStack:
+def coronal(stack: PhantomStack) -> PhantomStack:
     """Slices from front to back."""
     return _grid(stack, (Y, 1), (Z, -1), (X, 1))
 
 
-def sagittal(stack: SliceStack) -> SliceStack:
+def sagittal(stack: PhantomStack) -> PhantomStack:
     """Slices from the patient's right to the left."""
     return _grid(stack, (X, 1), (Z, -1), (Y, 1))
 
 
-def prone(stack: SliceStack) -> SliceStack:
+def prone(stack: PhantomStack) -> PhantomStack:
     """The patient lies face down: rows run from back to front, columns from left to right."""
     return _grid(stack, (Z, 1), (Y, -1), (X, -1), "HFP")
 
 
-def feet_first(stack: SliceStack) -> SliceStack:
+def feet_first(stack: PhantomStack) -> PhantomStack:
     """The patient enters with the feet: columns run from left to right."""
     return _grid(stack, (Z, 1), (Y, 1), (X, -1), "FFS")
 
 
-def quarter_turn(stack: SliceStack) -> SliceStack:
+def quarter_turn(stack: PhantomStack) -> PhantomStack:
     """Rows run from right to left, columns from front to back."""
     return _grid(stack, (Z, 1), (X, 1), (Y, 1))
 
 
-def turned_in_plane(stack: SliceStack) -> SliceStack:
+def turned_in_plane(stack: PhantomStack) -> PhantomStack:
     """Each slice is turned around its middle."""
     return _turned(stack, Z)
 
 
-def oblique(stack: SliceStack) -> SliceStack:
+def oblique(stack: PhantomStack) -> PhantomStack:
     """The whole stack is turned around the axis from right to left."""
     return _turned(stack, X)
 
 
-def gantry_tilt(stack: SliceStack) -> SliceStack:
+def gantry_tilt(stack: PhantomStack) -> PhantomStack:
     """Tilted slices, one above the other along the table, so that the stack is sheared."""
     old = stack.geometry
     turn = _rotation(X)
@@ -81,28 +81,28 @@ def gantry_tilt(stack: SliceStack) -> SliceStack:
     return recut(stack, Geometry(positions, turn @ old.row_step, old.column_step), _size(stack))
 
 
-def flat(stack: SliceStack) -> SliceStack:
+def flat(stack: PhantomStack) -> PhantomStack:
     """All pixels have one value."""
-    return SliceStack(np.full_like(stack.hu, SOFT_TISSUE_HU), stack.geometry)
+    return PhantomStack(np.full_like(stack.hu, SOFT_TISSUE_HU), stack.geometry)
 
 
-def no_lungs(stack: SliceStack) -> SliceStack:
+def no_lungs(stack: PhantomStack) -> PhantomStack:
     """A cylinder of soft tissue in air, as a head may look."""
     rows, columns = _size(stack)
     y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    return SliceStack(
+    return PhantomStack(
         np.where(y * y + x * x < 0.5, SOFT_TISSUE_HU, np.minimum(stack.hu, -990)).astype(np.int16),
         stack.geometry,
     )
 
 
 def _grid(
-    stack: SliceStack,
+    stack: PhantomStack,
     across: tuple[int, int],
     down: tuple[int, int],
     along: tuple[int, int],
     position: str = "HFS",
-) -> SliceStack:
+) -> PhantomStack:
     """The same voxels in other slices: ``across`` the slices, ``down`` the rows and ``along`` the columns.
 
     Each is an axis of the patient and the direction in which it is walked.
@@ -122,7 +122,7 @@ def _grid(
     return recut(stack, Geometry(positions, steps[1], steps[2]), size, position)
 
 
-def _turned(stack: SliceStack, axis: int) -> SliceStack:
+def _turned(stack: PhantomStack, axis: int) -> PhantomStack:
     old = stack.geometry
     turn = _rotation(axis)
     middle = (old.positions[0] + old.positions[-1]) / 2 + _to_middle(stack)
@@ -139,11 +139,11 @@ def _rotation(axis: int) -> Vector:
     return matrix
 
 
-def _to_middle(stack: SliceStack) -> Vector:
+def _to_middle(stack: PhantomStack) -> Vector:
     """From a slice's first voxel to its middle."""
     rows, columns = _size(stack)
     return (rows - 1) / 2 * stack.geometry.row_step + (columns - 1) / 2 * stack.geometry.column_step
 
 
-def _size(stack: SliceStack) -> tuple[int, int]:
+def _size(stack: PhantomStack) -> tuple[int, int]:
     return stack.hu.shape[1], stack.hu.shape[2]

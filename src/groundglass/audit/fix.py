@@ -42,7 +42,7 @@ COPY, ALIKE, PATIENT, ORIGIN, ACROSS, GUESS = "GG101", "GG102", "GG104", "GG105"
 
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class GroupLink:
     """Slices that belong together for one reason.
 
     Attributes
@@ -63,7 +63,7 @@ class Link:
     name: str = ""
 
 
-def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -> list[Link]:
+def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -> list[GroupLink]:
     """Find all reasons why slices belong together.
 
     Parameters
@@ -94,36 +94,38 @@ def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -
     ]
 
 
-def joined(count: int, links: Iterable[Link]) -> NDArray[np.intp]:
+def joined(count: int, links: Iterable[GroupLink]) -> NDArray[np.intp]:
     """Number of the group that each of ``count`` slices belongs to, linked slices being in one; from 0 on."""
     return clusters(count, ((link.places[0], place) for link in links for place in link.places[1:]))
 
 
-def _named(names: "pd.Series[str]", sources: "pd.Series[str]", code: str, words: str) -> Iterator[Link]:
+def _named(names: "pd.Series[str]", sources: "pd.Series[str]", code: str, words: str) -> Iterator[GroupLink]:
     known = names[names != ""]
     for (_, name), slices in known.groupby([sources[known.index], known], sort=False):
         if len(slices) > 1:
-            yield Link(code, words.format(name), tuple(slices.index.tolist()), str(name))
+            yield GroupLink(code, words.format(name), tuple(slices.index.tolist()), str(name))
 
 
-def _pictures(material: Material, usable: Container[int]) -> Iterator[Link]:
+def _pictures(material: Material, usable: Container[int]) -> Iterator[GroupLink]:
     for pair in material.duplicates:
         if pair.first in usable and pair.second in usable:
             same_file = pair.how == "same file"
             across = len(set(material.parts[[pair.first, pair.second]]) - {""}) == 2
-            yield Link(
+            yield GroupLink(
                 ACROSS if across else COPY if same_file else ALIKE,
                 "is the same file as" if same_file else "shows the same picture as",
                 (pair.first, pair.second),
             )
 
 
-def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[Link]:
+def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[GroupLink]:
     if len(unnamed):
         guess = pd.Series(material.hidden.groups).loc[unnamed]
         for _, slices in guess.groupby(guess):
             if len(slices) > 1:
-                yield Link(GUESS, "is probably (a guess) of the same series as", tuple(slices.index.tolist()))
+                yield GroupLink(
+                    GUESS, "is probably (a guess) of the same series as", tuple(slices.index.tolist())
+                )
 
 
 Places = NDArray[np.intp]
@@ -267,7 +269,7 @@ class _Grouping:
         The new part of each slice that moves, by place.
     """
 
-    def __init__(self, manifest: pd.DataFrame, left: Places, links: list[Link]) -> None:
+    def __init__(self, manifest: pd.DataFrame, left: Places, links: list[GroupLink]) -> None:
         self._manifest, self._left, self._links = manifest, left, links
         self._part = manifest["split"].to_numpy(dtype=str)
         self._named, self._group = named_groups(manifest), groups(manifest)

@@ -146,7 +146,7 @@ def _equal_files(paths: Sequence[Path | str]) -> Iterable[DuplicatePair]:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidatePair:
     """Two pictures that may be the same: windows of ``whole`` that look like all of ``part``."""
 
     whole: int
@@ -164,7 +164,7 @@ def windows() -> list[Window]:
     ] + [(0.04, 0.04, 0.92)]
 
 
-def candidates(grey: Grey) -> list[Candidate]:
+def candidates(grey: Grey) -> list[CandidatePair]:
     """Pairs of pictures that look alike as a whole: the first stage."""
     if len(grey) < 2:
         return []
@@ -190,7 +190,7 @@ def _rated(like: Floats, *, few: bool) -> NDArray[np.float64]:
     return np.rint(1000 * (usual - distance))
 
 
-def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: int) -> list[Candidate]:
+def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: int) -> list[CandidatePair]:
     """The ``at_most`` most likely pairs of each picture, from rows of whole, part, view and likeness."""
     rows = rows[np.argsort(-rows[:, 3], kind="stable")]
     low, high = rows[:, :2].min(axis=1), rows[:, :2].max(axis=1)
@@ -215,7 +215,7 @@ def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: in
                 window, mirrored = views[view]
                 tried.setdefault((whole, part), {}).setdefault(mirrored, window)
     return [
-        Candidate(whole, part, tuple((window, mirrored) for mirrored, window in best.items()))
+        CandidatePair(whole, part, tuple((window, mirrored) for mirrored, window in best.items()))
         for (whole, part), best in tried.items()
     ]
 
@@ -253,7 +253,7 @@ class _DetailComparison:
         self._coarse = np.array([_shrunk(picture, LEVELS[0]) for picture in grey])
         self._details = np.array([_details(picture) for picture in self._coarse], dtype=np.float16)
 
-    def likeness(self, pair: Candidate) -> tuple[float, bool]:
+    def likeness(self, pair: CandidatePair) -> tuple[float, bool]:
         """Correlation of the details after alignment from the best window, 0 without one, and whether mirrored."""
         best = 0.0, False
         for window, mirrored in pair.windows:
@@ -262,7 +262,7 @@ class _DetailComparison:
                 break
         return best
 
-    def _aligned(self, pair: Candidate, window: Window, mirrored: bool) -> float:
+    def _aligned(self, pair: CandidatePair, window: Window, mirrored: bool) -> float:
         top, left, side = window
         if mirrored:
             left = 1 - left - side

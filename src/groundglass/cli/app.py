@@ -20,7 +20,7 @@ from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
     from groundglass.audit.trust import TrustCard
-    from groundglass.commands.prediction_report import EvaluatedPredictions
+    from groundglass.report.predictions import EvaluatedPredictions
 
 app = typer.Typer(
     name="groundglass",
@@ -148,10 +148,9 @@ def evaluate(
             f"{detector}: this is a recipe; name the run that was trained from it, or add --leave-one-source-out"
         )
     from groundglass.bundle.store import kind_of_bundle
-    from groundglass.commands.evaluate import choose_rows, evaluate_detector, kind_of
-    from groundglass.commands.evaluate_segmenter import evaluate_segmenter
-    from groundglass.commands.prediction_report import evaluate_file
+    from groundglass.commands.evaluate import choose_rows, evaluate_detector, evaluate_segmenter, kind_of
     from groundglass.detect.detector import Detector
+    from groundglass.report.predictions import evaluate_file
     from groundglass.segment.segmenter import Segmenter
 
     if dataset is None:

@@ -205,7 +205,7 @@ def _load_detector(bundle: str | None, lungs: bool) -> "Detector":
 @contextmanager
 def _looking() -> "Iterator[Progress]":
     """A progress bar over the files that are searched."""
-    from groundglass.commands.progress import counting_to
+    from groundglass.progress import counting_to
 
     with counting_to("Looking at files") as progress:
         yield progress

@@ -11,7 +11,6 @@ from groundglass.audit.fix import Change, changes_table, fix
 from groundglass.audit.run import Audit, AuditOptions, chosen_checks, read_material
 from groundglass.audit.trial import Trial
 from groundglass.commands.evaluate import choose_rows, predict_rows
-from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.data.registry import DATASETS
@@ -19,6 +18,7 @@ from groundglass.detect.detector import Detector
 from groundglass.evaluate.predictions import read_predictions
 from groundglass.files import replacing, write_json
 from groundglass.labels import POSITIVE
+from groundglass.progress import track
 from groundglass.report.audit import audit_page
 from groundglass.report.page import write_report
 from groundglass.segment.segmenter import Segmenter

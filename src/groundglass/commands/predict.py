@@ -9,8 +9,6 @@ from typing import Any
 
 from PIL import Image
 
-from groundglass.commands.cards import slice_cards
-from groundglass.commands.progress import track
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, findings_document, write_predictions_csv
@@ -18,7 +16,9 @@ from groundglass.detect.heatmap import heatmap
 from groundglass.errors import ScanError
 from groundglass.files import replacing, unique_names, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.progress import track
 from groundglass.report.page import Report, Table, bundle_table, write_report
+from groundglass.report.slices import slice_cards
 from groundglass.scan.volume import mark_results
 from groundglass.segment.segmenter import AHEAD
 

@@ -17,9 +17,6 @@ from filelock import FileLock, Timeout
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.commands.progress import counting
-from groundglass.commands.studies import Study, find_studies, key_of
-from groundglass.commands.studies_report import studies_report
 from groundglass.commands.study import (
     FINDINGS,
     Making,
@@ -30,14 +27,16 @@ from groundglass.commands.study import (
     warm_up,
     write_study,
 )
-from groundglass.commands.volume_pictures import answer_study
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.progress import counting
 from groundglass.report.page import write_report
+from groundglass.report.volume import answer_study, studies_report
+from groundglass.scan.studies import Study, find_studies, key_of
 from groundglass.scan.volume import Listing
 from groundglass.segment.volume import SIDES
 

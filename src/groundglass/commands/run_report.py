@@ -4,9 +4,6 @@ from typing import Any
 
 import pandas as pd
 
-from groundglass.commands.cards import mask_cards, slice_cards
-from groundglass.commands.mask_report import overlap_tables, worst_slices
-from groundglass.commands.prediction_report import evaluate_predictions
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.evaluate import figures
@@ -15,6 +12,8 @@ from groundglass.evaluate.overlap import by_case, evaluate_overlap
 from groundglass.evaluate.predictions import read_overlaps
 from groundglass.files import write_bytes
 from groundglass.report.page import Picture, Report, Table, bundle_table, dataset_table, write_report
+from groundglass.report.predictions import evaluate_predictions
+from groundglass.report.slices import mask_cards, overlap_tables, slice_cards, worst_slices
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.run import Run
 from groundglass.train.task import Task

@@ -13,13 +13,13 @@ from PIL import Image
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE, Facts
-from groundglass.commands.cards import mask_cards
-from groundglass.commands.progress import track
 from groundglass.detect.findings import Failure
 from groundglass.errors import ScanError
 from groundglass.files import refuse_overwriting, replacing, unique_names
 from groundglass.preprocess import Preprocessing
+from groundglass.progress import track
 from groundglass.report.page import Report, Table, bundle_table, write_report
+from groundglass.report.slices import mask_cards
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import overlay

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from groundglass.commands.progress import track
 from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import refuse_overwriting, replacing, write_text
 from groundglass.preprocess import Preprocessing
+from groundglass.progress import track
 from groundglass.scan.find import find_scans
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation

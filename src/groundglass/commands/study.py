@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.commands.volume_pictures import AnsweredStudy, montage, stack
-from groundglass.commands.volume_report import headline, volume_report
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.volume import segmenter_of
@@ -28,6 +26,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import reason_of, umask, write_json, write_text
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
+from groundglass.report.volume import AnsweredStudy, headline, montage, stack, volume_report
 from groundglass.scan.volume import RESULTS, mark_results
 from groundglass.segment.shares import LESION
 from groundglass.segment.volume import SIDES

@@ -20,7 +20,7 @@ from groundglass.phantom.dicom_headers import (
     legacy_enhanced_image,
 )
 from groundglass.phantom.dicom_syntax import encode
-from groundglass.phantom.phantom import Phantom, SliceStack, phantom_stack
+from groundglass.phantom.phantom import Phantom, PhantomStack, phantom_stack
 
 Form = Literal["classic", "enhanced", "legacy-enhanced"]
 Names = Literal["ordered", "reversed", "shuffled"]
@@ -133,7 +133,7 @@ def encoded_files(
     }
 
 
-def _images(stack: SliceStack, header: PhantomHeader, form: Form) -> list[Dataset]:
+def _images(stack: PhantomStack, header: PhantomHeader, form: Form) -> list[Dataset]:
     if form == "classic":
         return classic_images(stack, header)
     if form not in get_args(Form):

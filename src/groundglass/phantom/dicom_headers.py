@@ -16,7 +16,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from groundglass.errors import GroundglassError
 from groundglass.phantom.dicom_syntax import file_meta
-from groundglass.phantom.phantom import SliceStack
+from groundglass.phantom.phantom import PhantomStack
 from groundglass.scan.volume import Geometry
 
 DATE = "20200101"
@@ -114,7 +114,7 @@ def make(**values: Any) -> Dataset:
     return dataset
 
 
-def classic_images(stack: SliceStack, header: PhantomHeader) -> list[Dataset]:
+def classic_images(stack: PhantomStack, header: PhantomHeader) -> list[Dataset]:
     """One CT image per slice, in the stack's order.
 
     InstanceNumber counts down: it runs from head to feet, as with most scanners.
@@ -164,7 +164,7 @@ def _classic_image(
     return image
 
 
-def general(stack: SliceStack, header: PhantomHeader) -> Dataset:
+def general(stack: PhantomStack, header: PhantomHeader) -> Dataset:
     """The patient, study, series, frame of reference, equipment and layout of the pixels (PS3.3 C.7).
 
     Raises
@@ -221,7 +221,7 @@ def general(stack: SliceStack, header: PhantomHeader) -> Dataset:
     return dataset
 
 
-def stored_pixels(stack: SliceStack, header: PhantomHeader) -> NDArray[np.integer[Any]]:
+def stored_pixels(stack: PhantomStack, header: PhantomHeader) -> NDArray[np.integer[Any]]:
     """The stack's pixels as they are stored, int16 or uint16, with padding outside the round field of view."""
     pixels = header.storage.store(stack.hu)
     if header.padding is not None:
@@ -255,7 +255,7 @@ def thickness(geometry: Geometry) -> float:
 MOMENT = DATE + TIME
 
 
-def enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
+def enhanced_image(stack: PhantomStack, header: PhantomHeader) -> Dataset:
     """The stack as one Enhanced CT image, its frames in the stack's order."""
     count = len(stack.hu)
     image = general(stack, header)
@@ -290,7 +290,7 @@ def enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
     return image
 
 
-def legacy_enhanced_image(stack: SliceStack, header: PhantomHeader) -> Dataset:
+def legacy_enhanced_image(stack: PhantomStack, header: PhantomHeader) -> Dataset:
     """The stack as one Legacy Converted Enhanced CT image, which highdicom makes from its classic images."""
     images = classic_images(stack, header)
     for image in images:
@@ -334,7 +334,7 @@ def _frame(number: int, position: NDArray[np.float64]) -> Dataset:
     )
 
 
-def _shared(stack: SliceStack, header: PhantomHeader) -> Dataset:
+def _shared(stack: PhantomStack, header: PhantomHeader) -> Dataset:
     """What all frames have in common (PS3.3 C.7.6.16.2 and C.8.15.3)."""
     thick = numbers([thickness(stack.geometry)])[0]
     group = make(
@@ -357,7 +357,7 @@ def _shared(stack: SliceStack, header: PhantomHeader) -> Dataset:
     return group
 
 
-def _ct_groups(stack: SliceStack, header: PhantomHeader) -> Dataset:
+def _ct_groups(stack: PhantomStack, header: PhantomHeader) -> Dataset:
     rows, columns = stack.hu.shape[1:]
     high, wide = (float(mm) for mm in pixel_spacing(stack.geometry))
     return make(

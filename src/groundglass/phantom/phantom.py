@@ -137,7 +137,7 @@ AIR_HU = -1000
 
 
 @dataclass(frozen=True, eq=False)
-class SliceStack:
+class PhantomStack:
     """Slices and their positions.
 
     Attributes
@@ -154,11 +154,11 @@ class SliceStack:
     geometry: Geometry
     position: str = "HFS"
 
-    def keep(self, chosen: NDArray[np.intp]) -> "SliceStack":
+    def keep(self, chosen: NDArray[np.intp]) -> "PhantomStack":
         """The slices with these indices, in that order."""
         places = self.geometry
         geometry = Geometry(places.positions[chosen], places.row_step, places.column_step)
-        return SliceStack(self.hu[chosen], geometry, self.position)
+        return PhantomStack(self.hu[chosen], geometry, self.position)
 
 
 def phantom_geometry(phantom: Phantom) -> Geometry:
@@ -171,12 +171,14 @@ def phantom_geometry(phantom: Phantom) -> Geometry:
     return Geometry(positions, np.array([0.0, spacing[1], 0.0]), np.array([spacing[2], 0.0, 0.0]))
 
 
-def phantom_stack(phantom: Phantom) -> SliceStack:
+def phantom_stack(phantom: Phantom) -> PhantomStack:
     """The slices of a phantom, from the feet to the head."""
-    return SliceStack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
+    return PhantomStack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
 
 
-def recut(stack: SliceStack, geometry: Geometry, size: tuple[int, int], position: str = "HFS") -> SliceStack:
+def recut(
+    stack: PhantomStack, geometry: Geometry, size: tuple[int, int], position: str = "HFS"
+) -> PhantomStack:
     """Resample a stack to another geometry, with linear interpolation and air around it.
 
     Parameters
@@ -201,4 +203,4 @@ def recut(stack: SliceStack, geometry: Geometry, size: tuple[int, int], position
     points = geometry.positions[:, None, None] + within - old.positions[0]
     indices = np.moveaxis(points @ np.linalg.inv(steps), -1, 0)
     hu = ndimage.map_coordinates(stack.hu.astype(np.float32), indices, order=1, cval=AIR_HU)
-    return SliceStack(np.rint(hu).astype(np.int16), geometry, position)
+    return PhantomStack(np.rint(hu).astype(np.int16), geometry, position)

@@ -13,9 +13,7 @@ from typer.testing import CliRunner
 
 from groundglass.bundle.store import kind_of_bundle
 from groundglass.cli.app import app
-from groundglass.commands.evaluate import choose_rows
-from groundglass.commands.evaluate_segmenter import evaluate_segmenter
-from groundglass.commands.mask_report import worst_slices
+from groundglass.commands.evaluate import choose_rows, evaluate_segmenter
 from groundglass.commands.train import bundle_run, train
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest, write_manifest
@@ -24,6 +22,7 @@ from groundglass.evaluate.overlap import by_case, evaluate_overlap
 from groundglass.evaluate.predictions import read_overlaps
 from groundglass.phantom import write_phantom_set
 from groundglass.recipe.tasks import SegmentationRecipe
+from groundglass.report.slices import worst_slices
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.masks import load_masked_part
 from groundglass.train.run import Run

@@ -1,0 +1,375 @@
+"""A study's answer with its pictures: the montage, and the stack of slices to scroll through."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from groundglass.detect.detector import Detector
+from groundglass.detect.findings import Failure, SliceFinding
+from groundglass.detect.heatmap import grey_image, heatmap
+from groundglass.detect.patient import BAND_SOURCE, PatientFinding
+from groundglass.detect.patient_rule import LESION_FEATURES
+from groundglass.detect.volume import VolumeFinding, answer_volume
+from groundglass.errors import ScanError
+from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.preprocess import Preprocessing
+from groundglass.report.page import (
+    PICTURE_SIDE,
+    Link,
+    Picture,
+    Report,
+    SliceCard,
+    StackFrame,
+    StackViewer,
+    Table,
+    bundle_table,
+)
+from groundglass.scan.scan import Scan
+from groundglass.scan.studies import Study
+from groundglass.scan.volume import Volume
+from groundglass.segment.masks import Segmentation
+from groundglass.segment.overlay import contact_sheet, layer, overlay
+from groundglass.segment.shares import segmentation_of
+from groundglass.segment.volume import SIDES
+
+MOST_FRAMES = 200
+"""Slices that a stack holds; of a longer volume every second, third and so on."""
+TILES, COLUMNS, TILE = 20, 5, 256
+"""Slices of the montage, in a row, and their side in pixels."""
+QUALITY = 75
+BAND = 44
+"""Height in pixels of the words above the montage."""
+
+
+class Thumbnails:
+    """Small grey pictures of a volume's slices, taken as they pass by.
+
+    Parameters
+    ----------
+    preprocessing
+        Whose window HU are seen through.
+    slices
+        How many will pass.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, slices: int) -> None:
+        self._preprocessing = preprocessing
+        self.pictures: list[NDArray[np.uint8] | None] = [None] * slices
+
+    def take(self, number: int, scan: Scan) -> None:
+        """Keep a slice, by its number from 0: uint8, with the longer side of PICTURE_SIDE pixels."""
+        height, width = scan.pixels.shape
+        scale = PICTURE_SIDE / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small = np.asarray(cv2.resize(scan.pixels, size, interpolation=method), dtype=np.float32)
+        self.pictures[number] = self._preprocessing.picture(replace(scan, pixels=small))
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredStudy:
+    """A study's volume with the answer, and small pictures of its slices."""
+
+    study: Study
+    volume: Volume
+    answer: VolumeFinding
+    thumbnails: Thumbnails
+
+    @property
+    def finding(self) -> PatientFinding:
+        """The patient's answer."""
+        return self.answer.finding
+
+
+def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> AnsweredStudy:
+    """Answer for the series of a study that was chosen; ``seen`` is called after each slice.
+
+    Raises
+    ------
+    ScanError
+        If the study has no usable series, or it cannot be read.
+    """
+    if study.series is None:
+        raise study.error()
+    volume = study.series.load()
+    thumbnails = Thumbnails(detector.bundle.facts.preprocessing, volume.shape[0])
+
+    def passing(number: int, scan: Scan) -> None:
+        thumbnails.take(number, scan)
+        seen()
+
+    return AnsweredStudy(study, volume, answer_volume(detector, volume, passing), thumbnails)
+
+
+def stack(thumbnails: Thumbnails, answer: VolumeFinding) -> StackViewer:
+    """The slices with their masks, from the feet to the head, beginning with the one with most lesion."""
+    finding = answer.finding
+    step = -(-len(finding.slices) // MOST_FRAMES)
+    frames, numbers = [], []
+    for number in range(0, len(finding.slices), step):
+        grey = thumbnails.pictures[number]
+        if grey is None:
+            continue
+        numbers.append(number)
+        labels = answer.labels[number]
+        over = layer(_small(labels, grey.shape)) if labels.any() else b""
+        frames.append(StackFrame(_caption(answer, number), _jpeg(grey), over))
+    telling = finding.most_telling(1)
+    wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
+    start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
+    legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in orange"
+    note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
+    return StackViewer(f"All slices, from the feet to the head{note}", frames, start, legend)
+
+
+def _small(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
+    """A slice's masks at the size of its thumbnail: by the nearest pixel, which is quick and fine enough here."""
+    resized = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return segmentation_of(np.asarray(resized, dtype=np.uint8))
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return bytes(encoded)
+
+
+def _caption(answer: VolumeFinding, number: int) -> str:
+    found = answer.finding.slices[number]
+    parts = [f"slice {found.number} of {len(answer.finding.slices)}"]
+    if found.height_mm is not None:
+        parts.append(f"{found.height_mm:.1f} mm")
+    if found.lesion_share is not None and found.probability is not None:
+        parts.append(
+            f"lesions {found.lesion_share:.1%} of the lungs, slice probability {found.probability:.2f}"
+        )
+    else:
+        parts.append(found.reason)
+    return ", ".join(parts)
+
+
+def montage(thumbnails: Thumbnails, answer: VolumeFinding, words: tuple[str, str]) -> Image.Image:
+    """Lung-bearing slices evenly spread over the volume, with their masks, under two lines of words."""
+    bearing = [one.number - 1 for one in answer.finding.slices if sum(one.lungs_px)]
+    numbers = bearing or [n for n, picture in enumerate(thumbnails.pictures) if picture is not None]
+    chosen = sorted({numbers[round(at)] for at in np.linspace(0, len(numbers) - 1, TILES)})
+    pictures = []
+    for number in reversed(chosen):
+        grey = thumbnails.pictures[number]
+        if grey is not None:
+            masks = _small(answer.labels[number], grey.shape)
+            pictures.append((overlay(grey, masks, line=1), f"slice {number + 1}"))
+    sheet = contact_sheet(pictures, COLUMNS, TILE, numbered=False)
+    whole = Image.new("RGB", (sheet.width, sheet.height + BAND))
+    whole.paste(sheet, (0, BAND))
+    draw = ImageDraw.Draw(whole)
+    font = ImageFont.load_default(15)
+    for line, text in enumerate(words):
+        draw.text((8, 4 + 19 * line), text, fill=(255, 255, 255), font=font)
+    return whole
+
+
+TELLING = 6
+"""Slices that are shown with heatmap and masks."""
+LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
+
+
+def volume_report(
+    answered: AnsweredStudy, detector: Detector, sheet: Image.Image, frames: StackViewer
+) -> Report:
+    """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
+    finding = answered.finding
+    caveats = [] if finding.probability is None else _caveats(detector)
+    with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
+    return Report(
+        title=f"COVID-19 on chest CT: {answered.study.name}",
+        headline=f"{headline(finding)}.",
+        warnings=[
+            *caveats,
+            *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
+        ],
+        tables_title="The extent of disease",
+        figures_of_merit=[_extent(finding)] if finding.verdict != NOT_A_CHEST_CT else [],
+        pictures_title="Montage",
+        pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
+        slices_title="The most telling slices",
+        slices_note="The slice, the places that speak for COVID-19, in one scale for all slices, and the masks: "
+        "the right lung in blue, the left one in yellow, lesions in orange.",
+        slices=_cards(answered, detector),
+        stack=frames,
+        facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
+    )
+
+
+def _caveats(detector: Detector) -> list[str]:
+    """What must be known of every answer."""
+    rule = detector.bundle.facts.patient
+    if rule is None or not set(rule.weights) <= LESION_FEATURES:
+        return [LESIONS, *uncertainty(detector)]
+    return [
+        LESIONS,
+        *uncertainty(detector),
+        "The probability follows from the lesions alone, which this bundle's rule for patients weighs: the answers "
+        "for slices, which judge what lesions look like too, stand below.",
+    ]
+
+
+def uncertainty(detector: Detector) -> list[str]:
+    """What ``uncertain`` means of a patient, where the bundle can say it."""
+    rule = detector.bundle.facts.patient
+    return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
+
+
+def headline(finding: PatientFinding) -> str:
+    """The one sentence that says what came out, without a full stop."""
+    if finding.probability is None:
+        return f"{finding.verdict}: {finding.reason}"
+    share = finding.extent["both"].lesion_share or 0.0
+    reason = f" ({finding.reason})" if finding.reason else ""
+    return (
+        f"{finding.verdict}{reason}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of "
+        f"the lungs ({finding.severity})"
+    )
+
+
+def _extent(finding: PatientFinding) -> Table:
+    rows = []
+    for side in SIDES:
+        extent = finding.extent[side]
+        share = extent.lesion_share
+        rows.append(
+            (
+                "both lungs" if side == "both" else f"{side} lung",
+                ml(extent.lung_ml),
+                ml(extent.lesion_ml),
+                "" if share is None else f"{share:.1%}",
+            )
+        )
+    note = f"Severity band {finding.severity}: {BAND_SOURCE}."
+    return Table("", ("", "lung", "lesions", "share of the lung"), rows, note)
+
+
+def ml(volume: float | None) -> str:
+    """A volume in words."""
+    return "spacing not known" if volume is None else f"{volume:.0f} ml"
+
+
+def _cards(answered: AnsweredStudy, detector: Detector) -> list[SliceCard]:
+    return [
+        card
+        for one in answered.finding.most_telling(TELLING)
+        if (card := _card(answered, detector, one)) is not None
+    ]
+
+
+def _card(answered: AnsweredStudy, detector: Detector, one: SliceFinding) -> SliceCard | None:
+    number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
+    try:
+        scan = answered.volume.slice(number)
+    except ScanError:
+        return None
+    finding = one.with_pixels(scan)
+    grey = grey_image(finding, preprocessing)
+    drawn = overlay(np.asarray(grey), segmentation_of(answered.answer.labels[number]))
+    return SliceCard(
+        name=f"slice {one.number}",
+        verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",
+        answer=f"slice probability {finding.probability:.2f}",
+        images=(grey, heatmap(finding, preprocessing), drawn),
+        drawn="heatmap or masks over the slice",
+    )
+
+
+def _volume_table(answered: AnsweredStudy) -> Table:
+    volume, series = answered.volume, answered.study.series
+    spacing = None if volume.geometry is None else volume.geometry.spacing
+    rows = [
+        ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
+        ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),
+        ("Pixels", "Hounsfield units" if volume.is_hu else "grey"),
+        ("Slices that count", f"{len(answered.finding.counted)}, those with enough lung"),
+    ]
+    if series is not None and series.kind == "dicom":
+        rows.append(
+            ("Series", f"number {series.number or 'not stated'}, kernel {series.kernel or 'not stated'}")
+        )
+    rows += [(f"Not asked: series {other.number}", reason) for other, reason in answered.study.others]
+    return Table("The volume", (), rows)
+
+
+def _rule_table(detector: Detector) -> Table:
+    rule = detector.bundle.facts.patient
+    if rule is None:
+        return Table("From slices to the patient", (), [("Rule", "none was chosen for this bundle")])
+    abstention = rule.abstention
+    rows = [("Aggregation", rule.aggregation), ("Threshold", f"{rule.threshold:.3f}")]
+    if abstention is not None:
+        rows[1:] = [
+            ("Verdict", abstention.ends()),
+            *(("Uncertain", str(choice)) for choice in abstention.chosen),
+        ]
+    return Table(
+        "From slices to the patient", (), [*rows, *(("Chosen", str(choice)) for choice in rule.chosen)]
+    )
+
+
+def _png(sheet: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def studies_report(
+    rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure], detector: Detector
+) -> Report:
+    """The page: every study with its answer, and what could not be read.
+
+    ``rows`` are those of groundglass.commands.predict_volumes.PatientAnswers.
+    """
+    answered = [row for row in rows if not row["problem"]]
+    positive = sum(row["verdict"] == POSITIVE for row in answered)
+    uncertain = sum(row["verdict"] == UNCERTAIN for row in answered)
+    failed = len(rows) - len(answered)
+    ranked = sorted(
+        answered, key=lambda row: -1 if row["probability"] is None else row["probability"], reverse=True
+    )
+    tables = [
+        Table(
+            "All studies, most probable first",
+            ("study", "patient", "probability", "verdict", "lesions", "severity"),
+            [_listed(row) for row in ranked],
+        )
+    ]
+    if failures:
+        reasons = [
+            (Path(one.path).name, "; ".join(filter(None, (one.problem, one.remedy)))) for one in failures
+        ]
+        tables.append(Table("Not read, wholly or in part", ("file or folder", "reason"), reasons))
+    return Report(
+        title="COVID-19 on chest CT volumes",
+        headline=f"{positive} of {len(answered)} studies: covid."
+        + (f" {uncertain} are uncertain." if uncertain else "")
+        + (f" {failed} could not be answered." if failed else ""),
+        warnings=[LESIONS, *uncertainty(detector)],
+        tables_title="Studies",
+        figures_of_merit=tables,
+        facts=[bundle_table(detector.bundle.facts)],
+    )
+
+
+def _listed(row: Mapping[str, Any]) -> tuple[str, ...]:
+    share, probability = row["both_lesion_share"], row["probability"]
+    return (
+        Link(row["study"], f"{row['study']}/report.html"),
+        row["patient"],
+        "" if probability is None else f"{probability:.3f}",
+        row["verdict"] + (f": {row['reason']}" if row["reason"] else ""),
+        "" if share is None else f"{share:.1%}",
+        row["severity"],
+    )
