@@ -1,6 +1,14 @@
 """Evaluations made up for tests."""
 
-from groundglass.bundle.evaluation import METRICS, Confusion, Estimate, Evaluation, Overlap, OverlapEvaluation
+from groundglass.bundle.evaluation import (
+    METRICS,
+    OVERLAP_METRICS,
+    Confusion,
+    Estimate,
+    Evaluation,
+    Overlap,
+    OverlapEvaluation,
+)
 
 
 def evaluation(auc: float | None = 0.5, low: float | None = None, high: float | None = None) -> Evaluation:
@@ -24,5 +32,6 @@ def evaluation(auc: float | None = 0.5, low: float | None = None, high: float | 
 
 def overlap_evaluation(dice: float) -> OverlapEvaluation:
     """One case of three slices, with this Dice of its lungs."""
-    lungs = Overlap(cases=1, slices=3, metrics={"dice": Estimate(value=dice)})
+    metrics = dict.fromkeys(OVERLAP_METRICS["lungs"], Estimate(value=0.5)) | {"dice": Estimate(value=dice)}
+    lungs = Overlap(cases=1, slices=3, metrics=metrics)
     return OverlapEvaluation(cases=1, slices=3, resamples=20, confidence=0.95, seed=0, parts={"lungs": lungs})

@@ -1,10 +1,11 @@
-"""Slices as a report shows them."""
+"""Slices as a report shows them, and the tables of how masks overlap."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from groundglass.bundle.evaluation import OverlapEvaluation
@@ -18,6 +19,9 @@ from groundglass.segment.masks import resize
 from groundglass.segment.overlay import overlay
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import shares
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def slice_cards(
@@ -89,7 +93,7 @@ SHOWN = 24
 """Slices that a report shows."""
 
 
-def overlap_tables(evaluation: OverlapEvaluation, cases: pd.DataFrame) -> list[Table]:
+def overlap_tables(evaluation: OverlapEvaluation, cases: "pd.DataFrame") -> list[Table]:
     """The figures with their intervals, and Dice and distance of each case."""
     figures = Table("Masks against the truth", ("figure", "value (95% interval)"), evaluation.rows())
     by_case = [
@@ -100,7 +104,7 @@ def overlap_tables(evaluation: OverlapEvaluation, cases: pd.DataFrame) -> list[T
     return [figures, Table("Case by case", header, by_case, " ".join(evaluation.notes))]
 
 
-def worst_slices(table: pd.DataFrame) -> list[Path]:
+def worst_slices(table: "pd.DataFrame") -> list[Path]:
     """The slices with the least lesion Dice, worst first; those without lesions in either mask are left out."""
     both = table["true_px"] + table["predicted_px"]
     lesions = table[(table["structure"] == "lesions") & (both > 0)]
@@ -109,4 +113,4 @@ def worst_slices(table: pd.DataFrame) -> list[Path]:
 
 
 def _distance(pixels: float) -> str:
-    return "" if pd.isna(pixels) else f"{pixels:.1f}"
+    return "" if math.isnan(pixels) else f"{pixels:.1f}"
