@@ -147,20 +147,6 @@ class VolumeMasks:
         )
 
 
-def segment_volume(segmenter: Segmenter, volume: Volume, seen: Seen | None = None) -> VolumeMasks:
-    """Find the lungs and lesions of a volume.
-
-    Raises
-    ------
-    ScanError
-        If more slices are damaged than can be passed over.
-    """
-    masks = VolumeMasks(volume)
-    for _ in masks.slices(segmenter, seen):
-        pass
-    return masks
-
-
 def disease_extent(
     lungs: NDArray[np.float64],
     lesions: NDArray[np.float64],
