@@ -13,7 +13,7 @@ from groundglass.audit.detector.probabilities import (
     calibration_slope,
     expected_ece,
 )
-from groundglass.evaluate.calibration import ece
+from groundglass.evaluation.calibration import ece
 from groundglass.labels import POSITIVE
 
 

@@ -8,7 +8,7 @@ from groundglass.audit.check import NotApplicable
 from groundglass.audit.detector import subgroups as subsets
 from groundglass.audit.detector.subgroups import Subgroups, compare, confidence_for, subgroups
 from groundglass.bundle.evaluation import format_estimate
-from groundglass.evaluate.metrics import evaluate_patients
+from groundglass.evaluation.metrics import evaluate_patients
 
 COUNT = 300
 

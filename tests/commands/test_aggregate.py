@@ -18,8 +18,8 @@ from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient_rule import default_rule
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.metrics import lung_slices
-from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.evaluation.metrics import lung_slices
+from groundglass.evaluation.predictions import read_predictions, write_predictions
 from groundglass.labels import LUNG_AREAS, POSITIVE
 
 SLICES, PATIENTS = 6, 60

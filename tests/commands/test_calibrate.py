@@ -17,7 +17,7 @@ from groundglass.commands.calibrate import calibrate
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.patient_rule import default_rule
 from groundglass.errors import BundleError, GroundglassError
-from groundglass.evaluate.predictions import write_predictions
+from groundglass.evaluation.predictions import write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 
 SHIFTS = {"here": 0.0, "there": 0.4, "elsewhere": -0.3}

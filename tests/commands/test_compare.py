@@ -15,10 +15,10 @@ from groundglass.commands.compare import ComparisonResult, compare_systems
 from groundglass.commands.system_runs import Protocol
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.comparison import ENSEMBLE
-from groundglass.evaluate.comparison_report import headline
-from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluation.comparison import ENSEMBLE
+from groundglass.evaluation.comparison_report import headline
+from groundglass.evaluation.metrics import evaluate
+from groundglass.evaluation.predictions import read_predictions
 from groundglass.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")

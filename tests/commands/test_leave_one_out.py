@@ -11,8 +11,8 @@ from groundglass.commands.system_runs import make_protocol
 from groundglass.commands.train import train
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.operating_point import most_certain_accuracy
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluation.operating_point import most_certain_accuracy
+from groundglass.evaluation.predictions import read_predictions
 from groundglass.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")

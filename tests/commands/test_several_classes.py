@@ -19,8 +19,8 @@ from groundglass.commands.train import train
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.evaluate.classes import CLASS_COLUMNS, MACRO_METRICS
-from groundglass.evaluate.predictions import classes_of, read_predictions
+from groundglass.evaluation.classes import CLASS_COLUMNS, MACRO_METRICS
+from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.recipe.recipe import Recipe, RecipeError
 from groundglass.scan.find import find_scans

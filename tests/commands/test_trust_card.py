@@ -23,8 +23,8 @@ from groundglass.commands.evaluate import Labelled, choose_rows, evaluate_detect
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluation.metrics import evaluate
+from groundglass.evaluation.predictions import read_predictions
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.phantom import make_phantom, random_lesions, write_phantom
 from groundglass.report.predictions import evaluate_file

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from groundglass.evaluate.predictions import OVERLAP_COLUMNS, check_overlaps
+from groundglass.evaluation.predictions import OVERLAP_COLUMNS, check_overlaps
 from groundglass.train.overlaps import hausdorff95, overlap_row
 
 Mask = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from torch import nn
 
 from groundglass.bundle.engine import Engine
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import by_case
+from groundglass.evaluation.overlap import by_case
 from groundglass.recipe.tasks import SegmentationModel
 from groundglass.train.export import halve_weights, onnx_graph
 from groundglass.train.segmentation_models import build_segmentation_model

@@ -12,7 +12,7 @@ from groundglass.audit.check import NotApplicable, Severity
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, severity_of
 from groundglass.bundle.evaluation import Estimate, format_estimate
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.predictions import unit_codes
 
 Floats = NDArray[np.floating]
 FOLDS = 5

@@ -17,7 +17,7 @@ from groundglass.audit.marks import Marks, find_marks
 from groundglass.audit.near_duplicates import DuplicatePair, find_duplicates
 from groundglass.data.splits import groups
 from groundglass.errors import ScanError
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.predictions import unit_codes
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from groundglass.audit.check import Severity
 from groundglass.bundle.evaluation import Estimate
 from groundglass.data.splits import groups, named_groups
-from groundglass.evaluate.bootstrap import Floats, Ranking, estimate, ratio, resample
+from groundglass.evaluation.bootstrap import Floats, Ranking, estimate, ratio, resample
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from groundglass.audit.material import Material
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.predictions import unit_codes
 from groundglass.scan.find import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
@@ -41,7 +41,7 @@ class Trial:
     material
         The scans, as the checks of data see them.
     predictions
-        Its answers to all of ``material``, in the same order, in the form of groundglass.evaluate.predictions.
+        Its answers to all of ``material``, in the same order, in the form of groundglass.evaluation.predictions.
     segmenter
         Finds the lungs that are removed or kept; None leaves these checks out.
     external

@@ -10,7 +10,7 @@ from groundglass.audit.check import NOTHING
 from groundglass.audit.measures import DECISIVE, TELLING, severity_of, surely_over, surely_under
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.bundle.facts import Grade, GradeReason
-from groundglass.evaluate.bootstrap import FEW_UNITS
+from groundglass.evaluation.bootstrap import FEW_UNITS
 from groundglass.labels import POSITIVE
 
 Unit = Literal["patient", "guessed group", "slice"]

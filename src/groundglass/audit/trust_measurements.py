@@ -21,8 +21,8 @@ from groundglass.bundle.facts import EvaluationFacts
 from groundglass.data.splits import named_groups
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
-from groundglass.evaluate.metrics import resampling_groups
-from groundglass.evaluate.predictions import truth_of, unit_codes
+from groundglass.evaluation.metrics import resampling_groups
+from groundglass.evaluation.predictions import truth_of, unit_codes
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
@@ -103,7 +103,7 @@ def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> T
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` returns them, labelled.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` returns them, labelled.
     evaluation
         Of its slices.
     """

@@ -8,7 +8,7 @@ import typer
 from groundglass.cli.output import say, table
 
 if TYPE_CHECKING:
-    from groundglass.evaluate.recalibration import HeldOutPerformance
+    from groundglass.evaluation.recalibration import HeldOutPerformance
 
 COLUMNS = ("left out", "cases", "answered", "accuracy of these", "covid covered", "not covid covered")
 

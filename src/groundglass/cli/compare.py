@@ -61,7 +61,7 @@ def compare(
     """
     from groundglass.commands.compare import compare_systems
     from groundglass.commands.system_runs import make_protocol
-    from groundglass.evaluate.comparison_report import comparison_table, headline
+    from groundglass.evaluation.comparison_report import comparison_table, headline
 
     changes = tuple(change or ())
     protocol = make_protocol(

@@ -19,7 +19,7 @@ from groundglass.detect.patient_rule import (
     features,
 )
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.logistic_choice import (
+from groundglass.evaluation.logistic_choice import (
     FOLDS,
     REPEATS,
     CandidateModel,
@@ -27,10 +27,10 @@ from groundglass.evaluate.logistic_choice import (
     fit_logistic,
     simplest_good,
 )
-from groundglass.evaluate.metrics import lung_slices
-from groundglass.evaluate.operating_point import choose_threshold
-from groundglass.evaluate.predictions import read_predictions
-from groundglass.evaluate.recalibration import LabelledAnswers, choose_and_validate
+from groundglass.evaluation.metrics import lung_slices
+from groundglass.evaluation.operating_point import choose_threshold
+from groundglass.evaluation.predictions import read_predictions
+from groundglass.evaluation.recalibration import LabelledAnswers, choose_and_validate
 from groundglass.files import write_json
 from groundglass.labels import LUNG_AREAS, POSITIVE
 from groundglass.report.page import Report, Table, bundle_table, write_report
@@ -78,7 +78,7 @@ def aggregate(
     """Choose an aggregation and fit it.
 
     Every aggregation is fitted as a logistic function of its features and judged by cross-validation over
-    patients; the simplest good one is taken (groundglass.evaluate.logistic_choice).
+    patients; the simplest good one is taken (groundglass.evaluation.logistic_choice).
 
     Parameters
     ----------

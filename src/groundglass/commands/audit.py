@@ -15,7 +15,7 @@ from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluation.predictions import read_predictions
 from groundglass.files import replacing, write_json
 from groundglass.labels import POSITIVE
 from groundglass.progress import track

@@ -5,8 +5,8 @@ from pathlib import Path
 from groundglass.detect.abstention import COVERAGE
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.predictions import read_predictions
-from groundglass.evaluate.recalibration import LabelledAnswers, Recalibration, recalibrate
+from groundglass.evaluation.predictions import read_predictions
+from groundglass.evaluation.recalibration import LabelledAnswers, Recalibration, recalibrate
 from groundglass.files import sha256
 from groundglass.labels import NOT_A_CHEST_CT
 

@@ -17,8 +17,8 @@ from groundglass.data.registry import DATASETS
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.comparison import Comparison, System, compare
-from groundglass.evaluate.comparison_report import (
+from groundglass.evaluation.comparison import Comparison, System, compare
+from groundglass.evaluation.comparison_report import (
     NOTHING_ELSE,
     Extra,
     agreement_figure,
@@ -29,7 +29,7 @@ from groundglass.evaluate.comparison_report import (
     markdown_table,
     roc_compared,
 )
-from groundglass.evaluate.figures import curves_compared, to_png
+from groundglass.evaluation.figures import curves_compared, to_png
 from groundglass.files import replacing, write_bytes, write_text
 from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import Recipe

@@ -18,8 +18,8 @@ from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, labelled_predictions
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.evaluate.overlap import by_case, evaluate_overlap
-from groundglass.evaluate.predictions import STRUCTURES, read_overlaps, write_overlaps, write_predictions
+from groundglass.evaluation.overlap import by_case, evaluate_overlap
+from groundglass.evaluation.predictions import STRUCTURES, read_overlaps, write_overlaps, write_predictions
 from groundglass.files import write_json
 from groundglass.progress import track
 from groundglass.recipe.divide import named_sources

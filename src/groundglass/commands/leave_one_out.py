@@ -20,8 +20,8 @@ from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.operating_point import CERTAIN_SHARE, most_certain_accuracy
-from groundglass.evaluate.predictions import write_predictions
+from groundglass.evaluation.operating_point import CERTAIN_SHARE, most_certain_accuracy
+from groundglass.evaluation.predictions import write_predictions
 from groundglass.files import write_json
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.recipe.divide import divided_scans, sources_of

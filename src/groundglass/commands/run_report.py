@@ -6,10 +6,10 @@ import pandas as pd
 
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.evaluate import figures
-from groundglass.evaluate.figures import to_png
-from groundglass.evaluate.overlap import by_case, evaluate_overlap
-from groundglass.evaluate.predictions import read_overlaps
+from groundglass.evaluation import figures
+from groundglass.evaluation.figures import to_png
+from groundglass.evaluation.overlap import by_case, evaluate_overlap
+from groundglass.evaluation.predictions import read_overlaps
 from groundglass.files import write_bytes
 from groundglass.report.page import Picture, Report, Table, bundle_table, dataset_table, write_report
 from groundglass.report.predictions import evaluate_predictions

@@ -20,8 +20,8 @@ from groundglass.data.splits import LeakageWarning, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.comparison import ENSEMBLE
-from groundglass.evaluate.predictions import read_predictions
+from groundglass.evaluation.comparison import ENSEMBLE
+from groundglass.evaluation.predictions import read_predictions
 from groundglass.recipe.divide import divided_scans
 from groundglass.recipe.parts import Data
 from groundglass.recipe.recipe import AnyRecipe, load_recipe

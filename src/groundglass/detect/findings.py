@@ -271,7 +271,7 @@ def labelled_predictions(
     lungs: bool = False,
     unlike: bool = False,
 ) -> "pd.DataFrame":
-    """Findings beside the labels that they are compared with: the input of groundglass.evaluate.
+    """Findings beside the labels that they are compared with: the input of groundglass.evaluation.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ from groundglass.audit.trust import MEANINGS, TrustCard
 from groundglass.audit.trust_measurements import trust_of_predictions
 from groundglass.bundle.evaluation import METRICS, Evaluation
 from groundglass.detect.patient_rule import PatientRule
-from groundglass.evaluate import figures
-from groundglass.evaluate.classes import (
+from groundglass.evaluation import figures
+from groundglass.evaluation.classes import (
     CLASS_COLUMNS,
     CLASS_METRICS,
     ClassesEvaluation,
@@ -19,9 +19,9 @@ from groundglass.evaluate.classes import (
     evaluate_classes,
     macro_rows,
 )
-from groundglass.evaluate.figures import class_confusion, class_roc, to_png
-from groundglass.evaluate.metrics import evaluate, evaluate_patients
-from groundglass.evaluate.predictions import classes_of, read_predictions
+from groundglass.evaluation.figures import class_confusion, class_roc, to_png
+from groundglass.evaluation.metrics import evaluate, evaluate_patients
+from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.files import write_bytes, write_json
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.report.page import Card, Picture, Report, Table, write_report

@@ -26,10 +26,10 @@ from groundglass.data.splits import groups
 from groundglass.detect.bundle import Bundle, BundleFacts
 from groundglass.detect.findings import labelled_predictions
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.calibration import apply_temperature, fit_temperature
-from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.operating_point import choose_threshold
-from groundglass.evaluate.predictions import write_predictions
+from groundglass.evaluation.calibration import apply_temperature, fit_temperature
+from groundglass.evaluation.metrics import evaluate
+from groundglass.evaluation.operating_point import choose_threshold
+from groundglass.evaluation.predictions import write_predictions
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.predictions import STRUCTURES
+from groundglass.evaluation.predictions import STRUCTURES
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.slices import decode, read_slices

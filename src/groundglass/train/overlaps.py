@@ -15,7 +15,7 @@ import groundglass.train.torchvision_ops  # noqa: F401
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.evaluate.predictions import STRUCTURES
+from groundglass.evaluation.predictions import STRUCTURES
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.masks import read_truth
 
@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 def overlaps(
     segmenter: Segmenter, rows: pd.DataFrame, watch: Watch = lambda items, total: items
 ) -> pd.DataFrame:
-    """Measure how a segmenter's masks overlap with the truth: the table of groundglass.evaluate.predictions.
+    """Measure how a segmenter's masks overlap with the truth: the table of groundglass.evaluation.predictions.
 
     The masks are those that users get: empty where the segmenter reports a problem.
 
@@ -104,7 +104,7 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
 def overlap_row(
     path: str, case: str, structure: str, predicted: Mask, true: Mask
 ) -> dict[str, str | int | float | None]:
-    """A row of masks.csv, as :mod:`groundglass.evaluate.predictions` reads it.
+    """A row of masks.csv, as :mod:`groundglass.evaluation.predictions` reads it.
 
     Parameters
     ----------

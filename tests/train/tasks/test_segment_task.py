@@ -18,8 +18,8 @@ from groundglass.commands.train import bundle_run, train
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest, write_manifest
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import by_case, evaluate_overlap
-from groundglass.evaluate.predictions import read_overlaps
+from groundglass.evaluation.overlap import by_case, evaluate_overlap
+from groundglass.evaluation.predictions import read_overlaps
 from groundglass.phantom import write_phantom_set
 from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.report.slices import worst_slices

@@ -14,7 +14,7 @@ from groundglass.audit.material import Material
 from groundglass.audit.measures import Kind, kind_of_groups
 from groundglass.bundle.evaluation import Estimate
 from groundglass.data.manifest import PARTS
-from groundglass.evaluate.bootstrap import FEW_UNITS
+from groundglass.evaluation.bootstrap import FEW_UNITS
 from groundglass.labels import NEGATIVE, POSITIVE
 
 MOST_TO_ONE = 3.0

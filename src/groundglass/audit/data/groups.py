@@ -17,7 +17,7 @@ from groundglass.audit.measures import mean
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.data.manifest import PARTS
 from groundglass.data.splits import named_groups
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.predictions import unit_codes
 
 SHOWN = 12
 """Names that are shown with pictures."""

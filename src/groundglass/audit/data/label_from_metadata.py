@@ -25,8 +25,8 @@ from groundglass.audit.material import Material
 from groundglass.audit.measures import estimated
 from groundglass.audit.picture_features import grey_statistics, thumbnail
 from groundglass.bundle.evaluation import Estimate, format_estimate
-from groundglass.evaluate.bootstrap import Floats, ratio
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.bootstrap import Floats, ratio
+from groundglass.evaluation.predictions import unit_codes
 from groundglass.labels import NEGATIVE, POSITIVE
 
 TREES = 100

@@ -14,7 +14,7 @@ from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, mean, renumbered
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.data.splits import named_groups
-from groundglass.evaluate.paired import mcnemar
+from groundglass.evaluation.paired import mcnemar
 from groundglass.similarity import small_pictures, unit_vectors
 
 REPEATS = 5

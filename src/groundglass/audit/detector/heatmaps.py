@@ -14,7 +14,7 @@ from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import evidence_map
-from groundglass.evaluate.bootstrap import Floats, ratio
+from groundglass.evaluation.bootstrap import Floats, ratio
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.masks import Segmentation
 

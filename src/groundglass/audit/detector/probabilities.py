@@ -16,10 +16,10 @@ from groundglass.audit.check import Check, NotApplicable, Result, Severity
 from groundglass.audit.measures import estimated
 from groundglass.audit.trial import Trial
 from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, format_estimate
-from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, ratio
-from groundglass.evaluate.calibration import BINS, BrierParts, bin_of, brier, brier_parts, reliability_curve
-from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.evaluation.bootstrap import Floats, WeightedMetrics, ratio
+from groundglass.evaluation.calibration import BINS, BrierParts, bin_of, brier, brier_parts, reliability_curve
+from groundglass.evaluation.metrics import evaluate
+from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
 CERTAIN = 1e-6

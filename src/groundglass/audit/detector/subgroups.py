@@ -13,8 +13,8 @@ from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Sever
 from groundglass.audit.material import Material
 from groundglass.audit.trial import Trial
 from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
-from groundglass.evaluate.bootstrap import Floats, Ranking, estimate, ratio, resample
-from groundglass.evaluate.metrics import evaluate, evaluate_patients
+from groundglass.evaluation.bootstrap import Floats, Ranking, estimate, ratio, resample
+from groundglass.evaluation.metrics import evaluate, evaluate_patients
 from groundglass.labels import NEGATIVE, POSITIVE
 
 Mask = NDArray[np.bool_]

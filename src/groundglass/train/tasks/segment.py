@@ -19,8 +19,8 @@ from groundglass.bundle.facts import Choice
 from groundglass.bundle.fingerprints import Fingerprints
 from groundglass.data.manifest import read_manifest
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import evaluate_overlap
-from groundglass.evaluate.predictions import read_overlaps, write_overlaps
+from groundglass.evaluation.overlap import evaluate_overlap
+from groundglass.evaluation.predictions import read_overlaps, write_overlaps
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.recipe import dump_recipe
 from groundglass.recipe.tasks import SegmentationRecipe

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.operating_point import certainty, most_certain_accuracy
+from groundglass.evaluation.operating_point import certainty, most_certain_accuracy
 
 
 def predictions(*rows: tuple[float, str]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.predictions import (
+from groundglass.evaluation.predictions import (
     COLUMNS,
     check_predictions,
     class_column,

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from groundglass.evaluate import bootstrap as intervals
-from groundglass.evaluate.bootstrap import bootstrap_weights, percentile_interval
-from groundglass.evaluate.metrics import evaluate
+from groundglass.evaluation import bootstrap as intervals
+from groundglass.evaluation.bootstrap import bootstrap_weights, percentile_interval
+from groundglass.evaluation.metrics import evaluate
 
 
 def test_whole_units_are_drawn_as_often_as_there_are_units():

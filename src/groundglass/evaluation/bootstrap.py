@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.calibration import BINS, bin_of
+from groundglass.evaluation.calibration import BINS, bin_of
 from groundglass.labels import NEGATIVE, POSITIVE
 
 CELLS = 500_000

@@ -4,7 +4,7 @@ from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
-from groundglass.evaluate.calibration import (
+from groundglass.evaluation.calibration import (
     TEMPERATURES,
     apply_temperature,
     bin_of,

@@ -15,10 +15,10 @@ from sklearn.metrics import cohen_kappa_score
 
 from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, ResampledBy
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, WeightedMetrics, estimates, resample
-from groundglass.evaluate.metrics import evaluate, resampling_groups
-from groundglass.evaluate.paired import PairedTest, delong, holm, mcnemar
-from groundglass.evaluate.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
+from groundglass.evaluation.bootstrap import Floats, WeightedMetrics, estimates, resample
+from groundglass.evaluation.metrics import evaluate, resampling_groups
+from groundglass.evaluation.paired import PairedTest, delong, holm, mcnemar
+from groundglass.evaluation.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 ENSEMBLE = "ensemble"
@@ -35,7 +35,7 @@ Verdicts = NDArray[np.object_]
 class System:
     """A system's name, its members' predictions, and their thresholds, one a member.
 
-    ``members`` are as :func:`~groundglass.evaluate.predictions.read_predictions` gives them, all of the same
+    ``members`` are as :func:`~groundglass.evaluation.predictions.read_predictions` gives them, all of the same
     slices, in any order of rows. From its threshold on, a member's probability is answered POSITIVE.
     """
 
@@ -136,7 +136,7 @@ def compare(
     """Rank systems by their mean AUC, and test each against the best.
 
     AUC is tested by DeLong's method and accuracy by McNemar's, both for clustered slices
-    (:mod:`groundglass.evaluate.paired`). Tests of accuracy leave out what some member does not answer.
+    (:mod:`groundglass.evaluation.paired`). Tests of accuracy leave out what some member does not answer.
 
     Parameters
     ----------

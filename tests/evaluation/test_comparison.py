@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import bootstrap_weights
-from groundglass.evaluate.comparison import (
+from groundglass.evaluation.bootstrap import bootstrap_weights
+from groundglass.evaluation.comparison import (
     BEST,
     BETTER,
     ENSEMBLE,
@@ -19,9 +19,9 @@ from groundglass.evaluate.comparison import (
     compare,
     ensemble_of,
 )
-from groundglass.evaluate.metrics import evaluate, resampling_groups
-from groundglass.evaluate.paired import delong, mcnemar
-from groundglass.evaluate.predictions import unit_codes
+from groundglass.evaluation.metrics import evaluate, resampling_groups
+from groundglass.evaluation.paired import delong, mcnemar
+from groundglass.evaluation.predictions import unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 ROWS, PATIENTS = 120, 40

@@ -6,7 +6,7 @@ import pandas as pd
 from groundglass.bundle.evaluation import METRICS, Confusion, Evaluation, ResampledBy, Unit
 from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import (
+from groundglass.evaluation.bootstrap import (
     WeightedMetrics,
     check_bootstrap,
     count_of,
@@ -15,7 +15,7 @@ from groundglass.evaluate.bootstrap import (
     notes_on_units,
     resample,
 )
-from groundglass.evaluate.predictions import (
+from groundglass.evaluation.predictions import (
     COLUMNS,
     check_predictions,
     truth_of,
@@ -43,7 +43,7 @@ def evaluate(
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` gives them.
     resamples, confidence, seed
         Of the bootstrap; equal seeds give equal intervals.
     unit

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.overlap import (
+from groundglass.evaluation.overlap import (
     OVERLAP_METRICS,
     OverlapEvaluation,
     by_case,
     evaluate_overlap,
     lesion_shares,
 )
-from groundglass.evaluate.predictions import OVERLAP_COLUMNS, check_overlaps, read_overlaps, write_overlaps
+from groundglass.evaluation.predictions import OVERLAP_COLUMNS, check_overlaps, read_overlaps, write_overlaps
 
 HEADER = "path,case,structure,true_px,predicted_px,common_px,hd95\n"
 GOOD = "a.png,p1,lungs,10,10,8,1.5\n"

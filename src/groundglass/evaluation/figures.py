@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, Ranking, bootstrap_weights
-from groundglass.evaluate.calibration import reliability_curve
-from groundglass.evaluate.classes import ClassesEvaluation, labelled_masks
-from groundglass.evaluate.metrics import resampling_groups
-from groundglass.evaluate.predictions import VERDICTS, class_column, truth_of, unit_codes
+from groundglass.evaluation.bootstrap import Floats, Ranking, bootstrap_weights
+from groundglass.evaluation.calibration import reliability_curve
+from groundglass.evaluation.classes import ClassesEvaluation, labelled_masks
+from groundglass.evaluation.metrics import resampling_groups
+from groundglass.evaluation.predictions import VERDICTS, class_column, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 SIZE = (6.0, 5.0)
@@ -104,7 +104,7 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` gives them.
     evaluation
         Of these predictions; names the numbers and the bootstrap, which is drawn anew for the band.
 
@@ -370,7 +370,7 @@ def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figur
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, with columns of classes.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` gives them, with columns of classes.
     evaluation
         Of these predictions; names the numbers.
 

@@ -8,9 +8,9 @@ from PIL import Image
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from groundglass.bundle.evaluation import format_estimate
-from groundglass.evaluate.comparison import ENSEMBLE, System, compare, ensemble_of
-from groundglass.evaluate.comparison_report import agreement_figure, intervals_figure, roc_compared
-from groundglass.evaluate.figures import to_png
+from groundglass.evaluation.comparison import ENSEMBLE, System, compare, ensemble_of
+from groundglass.evaluation.comparison_report import agreement_figure, intervals_figure, roc_compared
+from groundglass.evaluation.figures import to_png
 from groundglass.labels import NEGATIVE, POSITIVE
 
 NAMES = (

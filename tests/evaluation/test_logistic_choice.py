@@ -6,7 +6,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from groundglass.evaluate.logistic_choice import (
+from groundglass.evaluation.logistic_choice import (
     CandidateModel,
     evaluate_candidates,
     fit_logistic,

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, bootstrap_weights
-from groundglass.evaluate.predictions import truth_of, unit_codes
+from groundglass.evaluation.bootstrap import Floats, bootstrap_weights
+from groundglass.evaluation.predictions import truth_of, unit_codes
 
 Criterion = Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"]
 RESAMPLES = 1000
@@ -161,7 +161,7 @@ def most_certain_accuracy(predictions: pd.DataFrame, threshold: float, share: fl
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, labelled.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` gives them, labelled.
     threshold
         On the calibrated probability.
     share

@@ -14,10 +14,10 @@ from groundglass.bundle.facts import Choice, replaced
 from groundglass.detect.abstention import Abstention, choose_abstention
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.patient_rule import LESION_FEATURES
-from groundglass.evaluate.calibration import TEMPERATURES, fit_scaling
-from groundglass.evaluate.metrics import resampling_groups
-from groundglass.evaluate.operating_point import choose_threshold
-from groundglass.evaluate.predictions import truth_of, unit_codes
+from groundglass.evaluation.calibration import TEMPERATURES, fit_scaling
+from groundglass.evaluation.metrics import resampling_groups
+from groundglass.evaluation.operating_point import choose_threshold
+from groundglass.evaluation.predictions import truth_of, unit_codes
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
 FOLDS = 5

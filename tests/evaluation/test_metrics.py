@@ -15,10 +15,10 @@ from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient import conclude
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
-from groundglass.evaluate import calibration
-from groundglass.evaluate.bootstrap import Ranking, WeightedMetrics
-from groundglass.evaluate.metrics import by_patient, evaluate, evaluate_patients
-from groundglass.evaluate.predictions import read_predictions, write_predictions
+from groundglass.evaluation import calibration
+from groundglass.evaluation.bootstrap import Ranking, WeightedMetrics
+from groundglass.evaluation.metrics import by_patient, evaluate, evaluate_patients
+from groundglass.evaluation.predictions import read_predictions, write_predictions
 from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 

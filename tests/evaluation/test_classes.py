@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import bootstrap_weights
-from groundglass.evaluate.classes import (
+from groundglass.evaluation.bootstrap import bootstrap_weights
+from groundglass.evaluation.classes import (
     CLASS_COLUMNS,
     CLASS_METRICS,
     MACRO_METRICS,
@@ -18,8 +18,8 @@ from groundglass.evaluate.classes import (
     evaluate_classes,
     macro_rows,
 )
-from groundglass.evaluate.metrics import evaluate
-from groundglass.evaluate.predictions import read_predictions, unit_codes, write_predictions
+from groundglass.evaluation.metrics import evaluate
+from groundglass.evaluation.predictions import read_predictions, unit_codes, write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 NAMES = ("covid", "normal", "mycoplasma pneumonia", "viral pneumonia")

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.operating_point import choose_threshold
+from groundglass.evaluation.operating_point import choose_threshold
 
 PARTED = ([False, False, True, True], [0.1, 0.2, 0.6, 0.9])
 ALONE = [""] * 4

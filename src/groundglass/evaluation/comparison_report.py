@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from groundglass.bundle.evaluation import METRICS, format_estimate
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import Floats, Ranking
-from groundglass.evaluate.comparison import (
+from groundglass.evaluation.bootstrap import Floats, Ranking
+from groundglass.evaluation.comparison import (
     BEST,
     ENSEMBLE,
     INDISTINGUISHABLE,
@@ -25,7 +25,7 @@ from groundglass.evaluate.comparison import (
     SystemResult,
     ensemble_of,
 )
-from groundglass.evaluate.figures import (
+from groundglass.evaluation.figures import (
     BLUE,
     COLOURS,
     GREY,
@@ -37,8 +37,8 @@ from groundglass.evaluate.figures import (
     letters,
     unit_square,
 )
-from groundglass.evaluate.paired import PairedTest
-from groundglass.evaluate.predictions import truth_of
+from groundglass.evaluation.paired import PairedTest
+from groundglass.evaluation.predictions import truth_of
 from groundglass.labels import POSITIVE
 
 Extra = Mapping[str, Mapping[str, object]]
@@ -223,7 +223,7 @@ def roc_compared(systems: Sequence[System], comparison: Comparison) -> Figure:
     Raises
     ------
     GroundglassError
-        As :func:`~groundglass.evaluate.comparison.compare`.
+        As :func:`~groundglass.evaluation.comparison.compare`.
     """
     members = {system.name: system.members for system in systems} | {ENSEMBLE: (ensemble_of(systems),)}
     height = SIZE[1] + 0.4 + LINE * (len(comparison.standings) + 1)

@@ -6,7 +6,7 @@ import pytest
 
 from groundglass.bundle.evaluation import METRICS, Estimate
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.comparison import (
+from groundglass.evaluation.comparison import (
     BEST,
     BETTER,
     ENSEMBLE,
@@ -16,14 +16,14 @@ from groundglass.evaluate.comparison import (
     Comparison,
     SystemResult,
 )
-from groundglass.evaluate.comparison_report import (
+from groundglass.evaluation.comparison_report import (
     comparison_frame,
     comparison_table,
     format_p,
     headline,
     markdown_table,
 )
-from groundglass.evaluate.paired import PairedTest
+from groundglass.evaluation.paired import PairedTest
 
 
 def standing(

@@ -8,9 +8,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate import figures
-from groundglass.evaluate.figures import to_png
-from groundglass.evaluate.metrics import evaluate
+from groundglass.evaluation import figures
+from groundglass.evaluation.figures import to_png
+from groundglass.evaluation.metrics import evaluate
 from groundglass.labels import NOT_A_CHEST_CT
 
 DRAWN = {

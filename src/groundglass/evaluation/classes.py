@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, StoredResult, metric_rows
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.bootstrap import (
+from groundglass.evaluation.bootstrap import (
     Floats,
     Ranking,
     check_bootstrap,
@@ -25,8 +25,8 @@ from groundglass.evaluate.bootstrap import (
     ratio,
     resample,
 )
-from groundglass.evaluate.metrics import kind_of_units, notes_on_rows, resampling_groups
-from groundglass.evaluate.predictions import (
+from groundglass.evaluation.metrics import kind_of_units, notes_on_rows, resampling_groups
+from groundglass.evaluation.predictions import (
     check_predictions,
     class_column,
     classes_of,
@@ -121,12 +121,12 @@ def evaluate_classes(
 
     Accuracy, sensitivity and their like come from the column ``class`` of the slices answered, which are those
     with a verdict of yes or no; AUC from the classes' probabilities of all slices. Intervals are as those of
-    :func:`~groundglass.evaluate.metrics.evaluate`; resamples that lack a class are left out of a macro metric's.
+    :func:`~groundglass.evaluation.metrics.evaluate`; resamples that lack a class are left out of a macro metric's.
 
     Parameters
     ----------
     predictions
-        As :func:`~groundglass.evaluate.predictions.read_predictions` gives them, with columns of classes.
+        As :func:`~groundglass.evaluation.predictions.read_predictions` gives them, with columns of classes.
     resamples, confidence, seed
         Of the bootstrap; equal seeds give equal intervals.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from groundglass.evaluate.recalibration import LabelledAnswers, cross_validate
+from groundglass.evaluation.recalibration import LabelledAnswers, cross_validate
 
 
 def answers(sources: list[str], truth: list[bool], probability: list[float]) -> LabelledAnswers:

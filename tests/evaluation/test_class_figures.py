@@ -8,8 +8,8 @@ from test_figures import check, texts
 
 from groundglass.bundle.evaluation import format_estimate
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.classes import evaluate_classes
-from groundglass.evaluate.figures import class_confusion, class_roc, to_png
+from groundglass.evaluation.classes import evaluate_classes
+from groundglass.evaluation.figures import class_confusion, class_roc, to_png
 from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from groundglass.bundle.evaluation import OVERLAP_METRICS, Overlap, OverlapEvaluation
-from groundglass.evaluate.bootstrap import (
+from groundglass.evaluation.bootstrap import (
     FEW_UNITS,
     Floats,
     check_bootstrap,
@@ -21,7 +21,7 @@ from groundglass.evaluate.bootstrap import (
     ratio,
     resample,
 )
-from groundglass.evaluate.predictions import STRUCTURES, check_overlaps
+from groundglass.evaluation.predictions import STRUCTURES, check_overlaps
 
 Key = tuple[str, str]
 """Part and metric."""
@@ -85,7 +85,7 @@ def evaluate_overlap(
     Parameters
     ----------
     frame
-        As :func:`groundglass.evaluate.predictions.read_overlaps` gives it.
+        As :func:`groundglass.evaluation.predictions.read_overlaps` gives it.
     resamples, confidence, seed
         Of the bootstrap; equal seeds give equal intervals.
 

@@ -1,5 +1,5 @@
 from groundglass.bundle.evaluation import METRICS, Estimate, format_estimate
-from groundglass.evaluate.metrics import evaluate, evaluate_patients
+from groundglass.evaluation.metrics import evaluate, evaluate_patients
 
 
 def test_an_estimate_in_words():

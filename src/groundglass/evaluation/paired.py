@@ -64,7 +64,7 @@ def delong(
         Probabilities, float, shape (members, slices); the two may differ in their number of members.
     units
         The unit of each slice, shape (slices,), as of
-        :func:`~groundglass.evaluate.predictions.unit_codes`; numbers may be left out.
+        :func:`~groundglass.evaluation.predictions.unit_codes`; numbers may be left out.
     confidence
         Of the interval.
 
@@ -148,7 +148,7 @@ def mcnemar(
         their number of members. Slices that either system leaves unanswered must have been left out.
     units
         The unit of each slice, shape (slices,), as of
-        :func:`~groundglass.evaluate.predictions.unit_codes`; numbers may be left out.
+        :func:`~groundglass.evaluation.predictions.unit_codes`; numbers may be left out.
     confidence
         Of the interval.
 

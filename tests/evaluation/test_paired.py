@@ -6,7 +6,7 @@ from scipy.stats import chi2, norm
 from sklearn.metrics import roc_auc_score
 
 from groundglass.errors import GroundglassError
-from groundglass.evaluate.paired import delong, holm, mcnemar, structural_components
+from groundglass.evaluation.paired import delong, holm, mcnemar, structural_components
 
 # SAS/STAT User's Guide, The LOGISTIC Procedure, Comparing Receiver Operating Characteristic Curves: the
 # 43 complete patients of DeLong, DeLong & Clarke-Pearson 1988. Albumin, total protein, 10 less the K-G score
