@@ -1,6 +1,9 @@
-"""The names of the two classes, as they stand in manifests, predictions and verdicts, and of their columns."""
+"""The names of the two classes in manifests, predictions and verdicts, and the columns that hold them."""
 
 import re
+from collections.abc import Iterable
+
+from groundglass.errors import GroundglassError
 
 POSITIVE = "covid"
 """The positive class is COVID-19 everywhere."""
@@ -17,6 +20,8 @@ UNLIKE = "unlike"
 """Column of predictions: 1 if the slice is unlike what the detector was trained on, else 0; blank if not known."""
 
 
+NAMED = 8
+"""How many labels an error names."""
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -29,9 +34,11 @@ SPLIT_NAMES = {
 """Names of a part, in lower case, and the one that manifests use."""
 
 _DISEASE = {"covid", "sars", "sarscov", "cov", "ncov", "corona", "coronavirus", "ncp"}
-_YES = {"positive", "pos"}
-_NO = {"negative", "neg"}
+_POSITIVE = {"positive", "pos"}
+_NEGATIVE = {"negative", "neg"}
 _NEGATION = {"non", "not", "no", "without"}
+_YES = {"1", "1.0", "true", "yes"}
+_NO = {"0", "0.0", "false", "no"}
 # Words that leave the meaning as it is: COVID-19, SARS-CoV-2, 2019-nCoV, "COVID CT scans".
 _FILLER = {
     "19",
@@ -52,15 +59,49 @@ _FILLER = {
 def canonical_label(name: str) -> str:
     """Return ``covid`` or ``not covid`` where ``name`` clearly means it, else ``name`` in lower case.
 
-    Applied twice it gives the same. A name with a word that is not understood is left as it is, since to guess
-    a label is worse than to show an unknown one.
+    Applying it twice gives the same result. A name with a word that is not understood is kept, because guessing
+    a label is worse than showing an unknown one.
     """
-    text = re.sub(r"(non|not|no)covid", r"\1 covid", name.lower())
+    text = name.lower().replace("covid", " covid ")  # also NonCovid and COVIDCT
     words = set(re.findall(r"[a-z]+|[0-9]+", text)) - _FILLER
-    if words and words <= _DISEASE | _YES:
+    if words and words <= _DISEASE | _POSITIVE:
         return POSITIVE
-    negated = words & (_NEGATION | _NO)
+    negated = words & (_NEGATION | _NEGATIVE)
     names_disease = bool(words & _DISEASE)
-    if negated and words <= _DISEASE | _NEGATION | _NO and (names_disease or negated & _NO):
+    if negated and words <= _DISEASE | _NEGATION | _NEGATIVE and (names_disease or negated & _NEGATIVE):
         return NEGATIVE
     return name.strip().lower()
+
+
+def canonical_labels(names: Iterable[str]) -> list[str]:
+    """The canonical label of each scan of one table or folder; a blank stays blank.
+
+    ``1`` and ``0``, ``true`` and ``false``, ``yes`` and ``no`` mean ``covid`` and ``not covid`` where every label
+    is one of these or already clear. Beside other labels they are classes of their own: with ``2`` in the table,
+    ``1`` may be any disease.
+    """
+    listed = list(names)
+    known = {name: canonical_label(name) for name in set(listed)}
+    labels = [known[name] for name in listed]
+    if set(labels) <= _YES | _NO | {POSITIVE, NEGATIVE, ""}:
+        return [POSITIVE if label in _YES else NEGATIVE if label in _NO else label for label in labels]
+    return labels
+
+
+def need_positive(labels: Iterable[str], origin: str) -> None:
+    """Refuse labels of which none is ``covid``, because a misspelt one would count as a negative.
+
+    Scans that are all labelled ``not covid`` are accepted: they can measure how often a detector is wrong.
+
+    Raises
+    ------
+    GroundglassError
+        If there are other labels but no ``covid``; it names the labels that were found.
+    """
+    found = sorted(set(labels) - {""})
+    if found and POSITIVE not in found and found != [NEGATIVE]:
+        named = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+        raise GroundglassError(
+            f"{origin}: no label means COVID-19 (found: {named}); name the positive class {POSITIVE}, or, if "
+            f"no scan shows COVID-19, label them all '{NEGATIVE}'"
+        )

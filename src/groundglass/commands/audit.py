@@ -11,7 +11,7 @@ from groundglass.audit.fix import Change, changes_table, fix
 from groundglass.audit.run import Audit, AuditOptions, chosen_checks, read_material
 from groundglass.audit.trial import Trial
 from groundglass.commands.evaluate import choose_rows, predict_rows
-from groundglass.data.datasets import load_dataset
+from groundglass.data.datasets import load_labelled
 from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
@@ -43,7 +43,7 @@ def audit_dataset(dataset: str, options: AuditOptions | None = None, tell: Tell 
     """
     options = options or AuditOptions()
     checks = chosen_checks(data_checks, options)
-    manifest = load_dataset(dataset)
+    manifest = load_labelled(dataset)
     segmenter = Segmenter.load() if options.lungs else None
     name = dataset if dataset in DATASETS else Path(dataset).name
     material = read_material(name, manifest, segmenter, options.seed, _watch)

@@ -8,7 +8,7 @@ from groundglass.errors import GroundglassError
 from groundglass.evaluation.predictions import read_predictions
 from groundglass.evaluation.recalibration import LabelledAnswers, Recalibration, recalibrate
 from groundglass.files import sha256
-from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.labels import NOT_A_CHEST_CT, need_positive
 
 
 def calibrate(
@@ -46,6 +46,7 @@ def calibrate(
             "out --refit"
         )
     table = read_predictions(predictions)
+    need_positive(table["label"], str(predictions))
     chest = table[table["verdict"] != NOT_A_CHEST_CT]
     answers = LabelledAnswers.of_predictions(chest, with_logits=refit)
     if not answers.both_classes:

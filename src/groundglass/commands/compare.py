@@ -12,7 +12,7 @@ import pandas as pd
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.bundle.store import GRAPH
 from groundglass.commands.system_runs import Protocol, TrainedSystem, answers, trained_systems
-from groundglass.data.datasets import load_dataset
+from groundglass.data.datasets import load_dataset, load_labelled
 from groundglass.data.registry import DATASETS
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
@@ -321,7 +321,7 @@ def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.Dat
     own = load_dataset(trained_on) if datasets else pd.DataFrame({"path": [], "source": []})
     seen = {Path(path).resolve() for path in own["path"]}
     for dataset in datasets:
-        name, rows = _name_of(dataset), load_dataset(dataset)
+        name, rows = _name_of(dataset), load_labelled(dataset)
         if name in found:
             raise GroundglassError(f"{dataset}: a dataset {name} is named already; rename one of the two")
         common = (set(rows["source"]) - {""}) & set(own["source"])

@@ -12,7 +12,7 @@ from groundglass.audit.trust import TrustCard
 from groundglass.audit.trust_measurements import SliceCollector, trust_card
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.bundle.store import StoredBundle
-from groundglass.data.datasets import load_dataset
+from groundglass.data.datasets import load_labelled
 from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
@@ -91,7 +91,7 @@ def choose_rows(bundle: StoredBundle[Any], dataset: str, part: str | None) -> La
         If the part is empty, or the dataset shares sources with the training data but has none of its files.
     """
     facts = bundle.facts
-    manifest = load_dataset(dataset)
+    manifest = load_labelled(dataset)
     name = dataset if dataset in DATASETS else Path(dataset).stem
     trained = set(facts.training.sources)
     if facts.training.fingerprints:

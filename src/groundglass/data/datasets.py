@@ -16,6 +16,7 @@ from groundglass.data.manifest import import_path, listed, read_manifest, write_
 from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
 from groundglass.errors import GroundglassError
 from groundglass.files import sha256
+from groundglass.labels import need_positive
 
 DATA_VARIABLE = "GROUNDGLASS_DATA"
 MIRROR_VARIABLE = "GROUNDGLASS_MIRROR"
@@ -114,6 +115,20 @@ def load_dataset(name_or_path: str | Path) -> pd.DataFrame:
     if path.exists() or path.suffix.lower() == ".csv":
         return read_manifest(path)
     raise unknown(str(name_or_path))
+
+
+def load_labelled(name_or_path: str | Path) -> pd.DataFrame:
+    """As :func:`load_dataset`, for scans whose labels count.
+
+    Raises
+    ------
+    GroundglassError
+        Also if no label means COVID-19, unless the dataset is a known one or has masks.
+    """
+    manifest = load_dataset(name_or_path)
+    if str(name_or_path) not in DATASETS and not {"lungs", "lesions"} & set(manifest):
+        need_positive(manifest["label"], str(name_or_path))
+    return manifest
 
 
 def steps_by_hand(dataset: Dataset) -> list[str]:

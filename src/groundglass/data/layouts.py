@@ -10,7 +10,7 @@ import pandas as pd
 
 from groundglass.data.registry import Dataset
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE, POSITIVE, SPLIT_NAMES, canonical_label
+from groundglass.labels import NEGATIVE, POSITIVE, SPLIT_NAMES, canonical_labels
 from groundglass.scan.find import natural_key
 from groundglass.scan.image import SUFFIXES
 
@@ -145,11 +145,14 @@ def class_folders(folder: Path, *, patients_from_folders: bool = False) -> list[
             for file in pictures(class_folder, deep=True):
                 below = file.relative_to(class_folder).parts[:-1]
                 patient = below[0] if below and patients_from_folders else ""
-                label = canonical_label(class_folder.name)
-                rows.append({"path": str(file), "label": label, "patient": patient, "split": part})
+                rows.append(
+                    {"path": str(file), "label": class_folder.name, "patient": patient, "split": part}
+                )
     if not rows:
         endings = ", ".join(sorted(SUFFIXES))
         raise GroundglassError(f"{folder}: no picture ({endings}) in any subfolder")
+    for row, label in zip(rows, canonical_labels(row["label"] for row in rows), strict=True):
+        row["label"] = label
     _doubt_patients(rows)
     return rows
 

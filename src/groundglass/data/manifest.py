@@ -14,7 +14,7 @@ import pandas as pd
 from groundglass.data.layouts import class_folders
 from groundglass.errors import GroundglassError
 from groundglass.files import replacing, sha256
-from groundglass.labels import POSITIVE, SPLIT_NAMES, canonical_label
+from groundglass.labels import POSITIVE, SPLIT_NAMES, canonical_labels
 
 COLUMNS = ("path", "label", "patient", "split", "source")
 FILE_COLUMNS = ("path", "lungs", "lesions")
@@ -139,7 +139,7 @@ def _checked(frame: pd.DataFrame, origin: Path) -> pd.DataFrame:
     folder = Path(os.path.abspath(origin)).parent  # noqa: PTH100
     for column in _file_columns(frame):
         frame[column] = [_absolute(value, folder) for value in frame[column]]
-    frame["label"] = [canonical_label(label) for label in frame["label"]]
+    frame["label"] = canonical_labels(frame["label"])
     unknown = ~frame["split"].isin([*PARTS, ""])
     _refuse(origin, frame, unknown, "split {split!r} is not train, val, test or blank")
     _refuse(origin, frame, frame["path"].duplicated(), "{path} is also in an earlier row")

@@ -26,6 +26,7 @@ from groundglass.labels import (
     POSITIVE,
     UNCERTAIN,
     UNLIKE,
+    canonical_labels,
 )
 
 
@@ -214,7 +215,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Returns
     -------
     A row a slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
-    float64 in [0, 1]; every other column is text, blank where nothing is known. ``patient``, ``group`` and
+    float64 in [0, 1]; every other column is text, blank where nothing is known. Labels are canonical
+    (:func:`groundglass.labels.canonical_labels`). ``patient``, ``group`` and
     ``label`` are blank where the file lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are whole
     numbers (Int64), missing where blank. Predictions of a detector of several
     classes also have ``class``, the name of the class answered, and for each class, including POSITIVE, a column
@@ -265,9 +267,8 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
             **dict.fromkeys(map(class_column, classes), Column("share")),
         }
     checked = _check_table(frame.assign(**blank), source, "predictions", PREDICTIONS, optional)
-    # Any other spelling would count as a negative.
-    misspelt = (checked["label"].str.casefold() == POSITIVE.casefold()) & (checked["label"] != POSITIVE)
-    refuse_rows(source, checked, "label", misspelt, f"must be written {POSITIVE!r}")
+    labels = pd.Series(canonical_labels(checked["label"]), index=checked.index, dtype=object)
+    checked["label"] = checked["label"].where(checked["label"].isin(classes), labels)
     if classes:
         answered = (checked[CLASS] != "") | checked["verdict"].isin((POSITIVE, NEGATIVE))
         known = ", ".join(map(repr, classes))

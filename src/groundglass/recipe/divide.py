@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from groundglass.data.datasets import load_dataset
+from groundglass.data.datasets import load_labelled
 from groundglass.data.splits import LeakageWarning, named_groups, split
 from groundglass.errors import GroundglassError
 from groundglass.recipe.parts import Data, Source
@@ -41,7 +41,7 @@ def divided_scans(data: Data, seed: int) -> pd.DataFrame:
         others are.
     """
     if not data.by_source:
-        return divide(load_dataset(data.dataset), data, seed)
+        return divide(load_labelled(data.dataset), data, seed)
     tables = _tables(data)
     _check_classes(_joined(tables), data)
     scans = _taking_part(_joined(tables), data)
@@ -94,7 +94,7 @@ def named_sources(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _tables(data: Data) -> list[pd.DataFrame]:
     """The manifests of a recipe's datasets, with their sources named."""
-    tables = [named_sources(load_dataset(part.dataset), part.name) for part in data.datasets]
+    tables = [named_sources(load_labelled(part.dataset), part.name) for part in data.datasets]
     for (one, first), (other, second) in combinations(zip(data.datasets, tables, strict=True), 2):
         if common := set(first["source"]) & set(second["source"]):
             raise GroundglassError(

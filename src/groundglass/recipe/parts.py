@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from groundglass.data.registry import DATASETS
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.labels import NEGATIVE, POSITIVE, canonical_labels
 from groundglass.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ class Data(Source):
     per_class: Count | None = None
     further: tuple[Source, ...] = ()
     leave_out: str | None = None
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _canonical(cls, classes: object) -> object:
+        return canonical_labels(map(str, classes)) if isinstance(classes, list | tuple) else classes
 
     @field_validator("classes")
     @classmethod

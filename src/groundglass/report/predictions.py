@@ -23,7 +23,7 @@ from groundglass.evaluation.figures import class_confusion, class_roc, to_png
 from groundglass.evaluation.metrics import evaluate, evaluate_patients
 from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.files import write_bytes, write_json
-from groundglass.labels import NEGATIVE, POSITIVE
+from groundglass.labels import NEGATIVE, POSITIVE, need_positive
 from groundglass.report.page import Card, Picture, Report, Table, write_report
 
 WRONG_SHOWN = 18
@@ -153,6 +153,7 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
     -------
     The metrics and figures, and the honest card, which says how far to trust the AUC.
     """
+    need_positive(read_predictions(path)["label"], str(path))
     evaluated = evaluate_predictions(path)
     card = trust_of_predictions(evaluated.predictions, evaluated.slices)
     write_metrics(evaluated, folder, {"predictions": path.name, "honest_numbers": card.to_dict()})
