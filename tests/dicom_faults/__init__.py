@@ -76,6 +76,14 @@ HEADERS = {
     "two-acquisitions": Fault(
         "two acquisitions at the same positions in one series", images=headers.two_acquisitions
     ),
+    "shared-seam": Fault(
+        "two acquisitions continue each other and share the slice where they meet", images=headers.shared_seam
+    ),
+    "offset-passes": Fault(
+        "two acquisitions of the same range, half a slice apart, in one series", images=headers.offset_passes
+    ),
+    "later-pass": Fault("such passes that only their times tell apart", images=headers.later_pass),
+    "alternating-phases": Fault("two phases of breathing, slice by slice", images=headers.alternating_phases),
     "two-series": Fault("two series in one folder", images=headers.two_series),
     "two-patients": Fault("two patients in one folder", images=headers.two_patients),
     "two-patients-one-series": Fault(

@@ -94,6 +94,47 @@ def two_acquisitions(images: Images) -> Images:
     return images + again
 
 
+def shared_seam(images: Images) -> Images:
+    """Two acquisitions that continue each other; the slice where they meet is in both."""
+    seam = len(images) // 2
+    upper = [_renewed(images[seam], "again", "SOPInstanceUID"), *images[seam + 1 :]]
+    return images[: seam + 1] + setting(AcquisitionNumber="2", AcquisitionTime="120500")(upper)
+
+
+def offset_passes(images: Images) -> Images:
+    """A second pass over the same range, half a slice higher, in another acquisition."""
+    return images + setting(AcquisitionNumber="2")(_higher(images))
+
+
+def later_pass(images: Images) -> Images:
+    """Such a second pass that only its times tell from the first: each slice has a time of its own."""
+    again = _higher(images)
+    for start, one_pass in ((0, images), (90, again)):
+        for number, image in enumerate(one_pass):
+            minutes, seconds = divmod(start + 0.4 * number, 60)
+            image.AcquisitionTime = f"12{int(minutes):02d}{seconds:09.6f}"
+    return images + again
+
+
+def alternating_phases(images: Images) -> Images:
+    """Every second slice shows another phase of breathing."""
+    for number, image in enumerate(images):
+        image.ImageComments = f"Gated, {50 * (number % 2)}%"
+    return images
+
+
+def _higher(images: Images) -> Images:
+    """The same slices again, half the distance of slices to the head."""
+    half = (images[1].ImagePositionPatient[2] - images[0].ImagePositionPatient[2]) / 2
+    again = [_renewed(image, "again", "SOPInstanceUID") for image in images]
+    for image in again:
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y, z + half]
+        image.SliceLocation = str(z + half)
+        image.InstanceNumber = str(image.InstanceNumber + len(images))
+    return again
+
+
 def two_series(images: Images) -> Images:
     """A second reconstruction of the same study."""
     again = [_renewed(image, "kernel", "SOPInstanceUID", "SeriesInstanceUID") for image in images]

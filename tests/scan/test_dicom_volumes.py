@@ -1,11 +1,13 @@
 """Phantom series as they come from scanners, with every encoding and fault, read back into volumes."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 from dicom_faults import write_faulty_dicom
 from groundglass.errors import ScanError
@@ -237,6 +239,36 @@ def test_mixed_content_is_told_apart(tmp_path: Path, phantom: Phantom, fault: st
     listing = find_series([tmp_path])
     assert sorted(one.slices for one in listing.series) == sizes
     assert len({one.content for one in listing.series}) == len(sizes)
+
+
+STEPS: dict[str, Callable[[int], dict[str, object]]] = {
+    "steps of two slices": lambda n: {"AcquisitionNumber": n // 2},
+    "steps of four slices with times": lambda n: {"AcquisitionTime": f"1200{n // 4 * 8:02d}"},
+    "files made in any order": lambda n: {"ContentTime": f"12{(7 * n % 5) * 7:02d}00"},
+    "two tables of contrast agent": lambda n: {"ContrastBolusAgent": "A" if n < 5 else "B"},
+    "two thicknesses by chance": lambda n: {
+        "SliceThickness": "5" if n in (0, 2, 3, 7, 8, 9, 14) else "5.001"
+    },
+}
+"""Values that differ within one sound stack."""
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_one_stack_stays_one_whatever_its_headers_count(tmp_path: Path, phantom: Phantom, kind: str) -> None:
+    for number, path in enumerate(write_phantom_dicom(phantom, tmp_path)):
+        image = dcmread(path)
+        for keyword, value in STEPS[kind](number).items():
+            setattr(image, keyword, value)
+        image.save_as(path)
+    series = only(tmp_path)
+    assert series.slices == SLICES
+
+
+def test_the_seam_of_two_acquisitions_leaves_no_gap(tmp_path: Path, phantom: Phantom) -> None:
+    write_faulty_dicom(phantom, tmp_path, fault="shared-seam")
+    volume = only(tmp_path).load()
+    assert volume.geometry is not None
+    np.testing.assert_allclose(volume.geometry.positions, phantom_geometry(phantom).positions, atol=1e-3)
 
 
 @pytest.mark.parametrize("fault", ["corrupt-jpeg", "corrupt-jpeg-ls", "corrupt-rle"])

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -54,6 +55,18 @@ def whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
     """One whole number; ``default`` where it is missing or damaged."""
     value = number(dataset, keyword)
     return default if value is None else int(value)
+
+
+def seconds(dataset: Dataset, keyword: str) -> float | None:
+    """The time of day of a DICOM time or date with time, in seconds; None where there is none."""
+    stated = text(dataset, keyword)
+    clock = stated[8:] if keyword.endswith("DateTime") else stated.replace(":", "")
+    found = re.match(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)", clock)
+    return (
+        None
+        if found is None
+        else sum(w * float(v) for w, v in zip((3600, 60, 1), found.groups(), strict=True))
+    )
 
 
 def stored_value(dataset: Dataset, keyword: str) -> int | None:
@@ -254,7 +267,9 @@ class DicomFrame:
     kernel
         ConvolutionKernel.
     marks
-        What else tells the stacks of one series apart where their positions are the same.
+        What else tells the stacks of one series apart where they cover the same range.
+    times
+        Seconds of the day at which it was acquired or made.
     """
 
     header: ImageHeader
@@ -270,4 +285,5 @@ class DicomFrame:
     thickness: float | None
     stack: str
     kernel: str
-    marks: tuple[str, ...]
+    marks: tuple[str, ...] = field(repr=False)
+    times: tuple[float | None, ...]

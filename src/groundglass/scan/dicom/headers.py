@@ -23,8 +23,10 @@ from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
 
 _DISTINGUISHING = """
     AcquisitionNumber TemporalPositionIdentifier ConvolutionKernel ImageType EchoTime KVP
-    NominalPercentageOfCardiacPhase ContrastBolusAgent ReconstructionDiameter SeriesTime
+    NominalPercentageOfCardiacPhase ContrastBolusAgent ReconstructionDiameter SeriesTime SliceThickness
+    SeriesDescription ImageComments IrradiationEventUID
 """
+_TIMES = "AcquisitionTime AcquisitionDateTime ContentTime"
 _KEYWORDS = """
     ImageType SOPClassUID SOPInstanceUID Modality PatientID BodyPartExamined PatientPosition StudyInstanceUID
     SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
@@ -38,11 +40,14 @@ _CONTENT = "FrameContentSequence"
 _ENHANCED_DISTINGUISHING = (
     (_CONTENT, "FrameAcquisitionNumber"),
     (_CONTENT, "TemporalPositionIndex"),
+    ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    ("RespiratorySynchronizationSequence", "NominalPercentageOfRespiratoryPhase"),
     ("CTReconstructionSequence", "ConvolutionKernel"),
     ("CTImageFrameTypeSequence", "FrameType"),
 )
+_ENHANCED_TIMES = ((_CONTENT, "FrameAcquisitionDateTime"),)
 _TAGS: list[BaseTag | int] = [
-    Tag(keyword) for keyword in dict.fromkeys((_KEYWORDS + _DISTINGUISHING).split())
+    Tag(keyword) for keyword in dict.fromkeys(f"{_KEYWORDS} {_DISTINGUISHING} {_TIMES}".split())
 ]
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _lock = threading.Lock()
@@ -218,8 +223,8 @@ def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
         If the number of an enhanced image's frames is not that of their groups.
     """
     if "PerFrameFunctionalGroupsSequence" not in dataset:
-        marks = [("", keyword) for keyword in _DISTINGUISHING.split()]
-        return [_frame(header, 0, _Source(dataset), "InstanceNumber", marks)]
+        marks, times = ([("", keyword) for keyword in words.split()] for words in (_DISTINGUISHING, _TIMES))
+        return [_frame(header, 0, _Source(dataset), "InstanceNumber", marks, times)]
     shared = values.item(dataset, "SharedFunctionalGroupsSequence")
     own = values.items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(own) != header.encoding.frames:
@@ -227,13 +232,18 @@ def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
         raise ScanError(str(header.found.member), problem, "it is damaged: get a new copy")
     sources = [_Source(Dataset(), (group, shared)) for group in own]
     return [
-        _frame(header, index, source, "InStackPositionNumber", _ENHANCED_DISTINGUISHING)
+        _frame(header, index, source, "InStackPositionNumber", _ENHANCED_DISTINGUISHING, _ENHANCED_TIMES)
         for index, source in enumerate(sources)
     ]
 
 
 def _frame(
-    header: ImageHeader, index: int, source: _Source, instance: str, marks: Iterable[tuple[str, str]]
+    header: ImageHeader,
+    index: int,
+    source: _Source,
+    instance: str,
+    marks: Iterable[tuple[str, str]],
+    times: Iterable[tuple[str, str]],
 ) -> DicomFrame:
     get = source.get
     rescale = "PixelValueTransformationSequence"
@@ -254,6 +264,7 @@ def _frame(
         stack=get(values.text, _CONTENT, "StackID"),
         kernel=get(values.text, "CTReconstructionSequence", "ConvolutionKernel"),
         marks=tuple(get(values.text, sequence, keyword) for sequence, keyword in marks),
+        times=tuple(get(values.seconds, sequence, keyword) for sequence, keyword in times),
     )
 
 

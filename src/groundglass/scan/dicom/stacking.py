@@ -1,10 +1,11 @@
 """Stacking: the order of a stack's frames and where they lie, from their positions alone (PS3.3 C.7.6.2.1.1)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeGuard
+from itertools import pairwise
+from typing import Literal, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from groundglass.scan.volume import Geometry, Instance, Origin, Plane, Vector
 MAX_OBLIQUE = 25.0
 """Degrees from axial up to which a slice shows the lung as an axial one does."""
 
+T = TypeVar("T")
 By = Literal["position", "SliceLocation", "InstanceNumber", "nothing"]
 
 
@@ -199,14 +201,21 @@ SAME_DIRECTION = 0.01
 SAME_SIZE = 1e-3
 """By how much their pixel spacings may, in mm."""
 _SLACK = 0.05
+PAUSE_S, LONG_PAUSE = 5.0, 10
+"""Between two passes at least so many seconds lie, and so many times the usual gap of the slices' times."""
+BETWEEN = 0.6
+"""Share of the distance of slices within which another stack's slices lie where both cover one range."""
+EVEN_SHARE = 0.8
+"""Share of the gaps of an even stack that are alike."""
 
 
 def stacks(frames: Iterable[DicomFrame]) -> list[list[DicomFrame]]:
     """Sort frames into stacks: by series, then by what must agree within a stack.
 
-    Rows, columns, orientation, pixel spacing and whether it is a localizer must agree. Where positions repeat, as
-    they do for two reconstructions or phases under one SeriesInstanceUID, what tells the frames apart is sought
-    among the acquisition, the temporal position, the kernel, the image type and the like.
+    Rows, columns, orientation, pixel spacing and whether it is a localizer must agree. Passes over one range,
+    such as two reconstructions or phases under one SeriesInstanceUID, become a stack each if the header tells them
+    apart by the acquisition, the temporal position, the kernel, the image type, the time or the like.
+    Acquisitions that continue each other stay one stack.
 
     Returns
     -------
@@ -269,30 +278,87 @@ def _agree(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
 
 
 def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
-    repeats = _repeats(frames)
-    if not repeats:
-        return [frames]
-    for mark in range(max(len(frame.marks) for frame in frames)):
-        parts = list(_split(frames, partial(_mark, number=mark)).values())
-        few_enough = 1 < len(parts) <= len(frames) / 2
-        if few_enough and sum(map(_repeats, parts)) < repeats:
-            return [stack for part in parts for stack in _untangled(part)]
+    """Separate passes over the same part of the body, and leave together what continues one stack."""
+    for parts in _separations(frames):
+        if 1 < len(parts) <= len(frames) / 2 and len(passes := _passes(parts)) > 1:
+            return [stack for one in passes for stack in _untangled(one)]
     return [frames]
+
+
+def _separations(frames: list[DicomFrame]) -> Iterator[list[list[DicomFrame]]]:
+    """The ways to part frames by what their headers state: by each mark in turn, then by each time."""
+    for mark in range(max(len(frame.marks) for frame in frames)):
+        parts = _split(frames, partial(_mark, number=mark))
+        yield [parts[value] for value in sorted(parts, key=lambda value: (len(str(value)), str(value)))]
+    for clock in range(max(len(frame.times) for frame in frames)):
+        timed = [(frame.times[clock], frame) for frame in frames if len(frame.times) > clock]
+        known = sorted(((time, frame) for time, frame in timed if time is not None), key=lambda one: one[0])
+        if len(known) == len(frames):
+            gaps = np.diff([time for time, _ in known])
+            usual = float(np.median(gaps[gaps > 0])) if (gaps > 0).sum() > 2 else 0.0
+            cuts = np.flatnonzero(gaps > max(PAUSE_S, LONG_PAUSE * usual)) + 1
+            yield [[frame for _, frame in part] for part in _cut(known, cuts)]
 
 
 def _mark(frame: DicomFrame, number: int) -> str:
     return frame.marks[number] if number < len(frame.marks) else ""
 
 
-def _repeats(frames: list[DicomFrame]) -> int:
-    """How many frames lie where another one does, one file that is there twice not counted."""
-    places = {
-        (frame.header.sop_instance or frame.header.found.member, frame.index, height)
-        for frame in frames
-        if (height := height_mm(frame)) is not None
-    }
-    heights = np.sort([height for _, _, height in places])
-    return int((np.diff(heights) < SAME_MM).sum())
+def _cut(values: list[T], at: NDArray[np.intp]) -> list[list[T]]:
+    ends = [0, *at.tolist(), len(values)]
+    return [values[start:end] for start, end in pairwise(ends)]
+
+
+def _passes(parts: list[list[DicomFrame]]) -> list[list[DicomFrame]]:
+    """Join the parts that continue each other along the body; those that cover the same range stay apart."""
+    passes: list[list[DicomFrame]] = []
+    for part in parts:
+        heights = _heights(part)
+        home = next((one for one in passes if not _same_range(_heights(one), heights)), None)
+        if home is None:
+            passes.append(list(part))
+        else:
+            home.extend(part)
+    return passes
+
+
+def _same_range(one: Vector, other: Vector) -> bool:
+    """Whether slices at these heights cover the same range, not one the continuation of the other.
+
+    They do where more than half of the fewer slices lie at the others' positions, or where two stacks of at least
+    three slices, each evenly spaced, lie in between each other over more than half of the shorter range.
+    """
+    few, many = sorted((one, other), key=len)
+    if not len(few):
+        return False
+    if float((_to_nearest(few, many) < SAME_MM).mean()) > 0.5:
+        return True
+    if len(few) < 3 or not (_evenly(few) and _evenly(many)):
+        return False
+    return any(
+        float((_to_nearest(inner, outer) <= BETWEEN * float(np.median(np.diff(outer)))).mean()) > 0.5
+        for inner, outer in ((few, many), (many, few))
+    )
+
+
+def _to_nearest(heights: Vector, others: Vector) -> Vector:
+    """How far each height is from the nearest of the others, in mm; both ascend."""
+    after = np.searchsorted(others, heights)
+    below = np.abs(heights - others[np.clip(after - 1, 0, None)])
+    return np.minimum(below, np.abs(heights - others[np.clip(after, None, len(others) - 1)]))
+
+
+def _evenly(heights: Vector) -> bool:
+    """Whether most neighbours are equally far apart: slices that were dealt out by chance are not."""
+    gaps = np.diff(heights)
+    usual = float(np.median(gaps))
+    return float((np.abs(gaps - usual) <= max(SAME_MM, _SLACK * usual)).mean()) >= EVEN_SHARE
+
+
+def _heights(frames: list[DicomFrame]) -> Vector:
+    """The positions of frames along their normal, ascending, each once."""
+    heights = np.sort([height for frame in frames if (height := height_mm(frame)) is not None])
+    return heights[np.diff(heights, prepend=-np.inf) >= SAME_MM]
 
 
 def height_mm(frame: DicomFrame) -> float | None:
