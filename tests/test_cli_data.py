@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from groundglass.cli.data import app
 from groundglass.data.manifest import read_manifest
+from groundglass.data.registry import DATASETS
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,9 @@ def run(*arguments: str | Path) -> Result:
 def test_list_shows_every_dataset_and_where_it_is() -> None:
     result = run("list")
     assert result.exit_code == 0
-    for name in ("covid-ct", "sarscov2-ct", "sarscov2-ct-1010", "covid19-ct-seg", "ccap"):
+    for name in DATASETS:
         assert name in result.stdout
-    assert result.stdout.count("not here") == 5
+    assert result.stdout.count("not here") == len(DATASETS) == 9
     rows = json.loads(run("list", "--json").stdout)
     assert rows[0]["classes"] == {"covid": 349, "not covid": 397}
     assert {row["where"] for row in rows} == {"not here"}

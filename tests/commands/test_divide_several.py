@@ -169,3 +169,37 @@ def _loaded(dataset: str) -> pd.DataFrame:
     from groundglass.data.manifest import read_manifest
 
     return read_manifest(dataset)
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    """covid19-ct-seg of twelve patients, and radiopaedia-volumes of six of them."""
+    tables = {
+        name: pd.read_csv(
+            site(tmp_path / f"{name}.csv", scans(name, count)), dtype=str, keep_default_na=False
+        )
+        for name, count in (("covid19-ct-seg", 12), ("radiopaedia-volumes", 6))
+    }
+    for name, table in tables.items():
+        table["path"] = [f"{name}/{path}" for path in table["path"]]
+    monkeypatch.setattr("groundglass.recipe.divide.load_labelled", lambda name: tables[name])
+    further = [{"dataset": "radiopaedia-volumes", "split": "grouped"}]
+    return Data.model_validate(
+        {"dataset": "covid19-ct-seg", "split": "grouped", "further": further, "seed": 1}
+    )
+
+
+def test_copies_of_a_patient_stay_in_the_part_of_the_first_dataset(copies: Data) -> None:
+    divided = divided_scans(copies, 0)
+    assert divided["patient"].nunique() == 12
+    assert divided.groupby("patient")["split"].nunique().max() == 1
+    alone = divided_scans(copies.model_copy(update={"further": ()}), 0)
+    assert parts(alone).items() <= parts(divided).items()
+
+
+def test_no_copy_of_a_patient_of_the_source_left_out_trains(copies: Data) -> None:
+    divided = divided_scans(leaving_out(copies, "radiopaedia-volumes"), 0)
+    assert set(divided[divided["split"] == "test"]["source"]) == {"radiopaedia-volumes"}
+    assert divided.groupby("patient")["split"].nunique().max() == 1
+    with pytest.raises(GroundglassError, match="covid19-ct-seg shows all patients of the other datasets"):
+        divided_scans(leaving_out(copies, "covid19-ct-seg"), 0)

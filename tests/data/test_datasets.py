@@ -149,3 +149,24 @@ def test_covid19_ct_seg_has_masks_and_18_cases(real_mirror: Path) -> None:
     frame = datasets.load_dataset("covid19-ct-seg")
     assert (len(frame), frame["patient"].nunique(), set(frame["label"])) == (807, 18, {"covid"})
     assert all(Path(mask).is_file() for column in ("lungs", "lesions") for mask in frame[column])
+
+
+def test_sets_without_covid_mark_which_slices_show_no_lesion(real_mirror: Path) -> None:
+    tumours, emphysema = datasets.load_dataset("iq-othnccd"), datasets.load_dataset("emphysema-slices")
+    assert (len(tumours), len(emphysema)) == (1097, 1108)
+    assert set(emphysema["lesions"]) == {"none"}
+    assert tumours.groupby("label")["lesions"].unique().str[0].to_dict() == {
+        "normal": "none",
+        "benign": "",
+        "malignant": "",
+    }
+
+
+def test_medseg_has_types_of_lesions_and_radiopaedia_has_patients(real_mirror: Path) -> None:
+    medseg = datasets.load_dataset("medseg")
+    assert sizes(medseg) == {("train", "covid"): 50, ("test", "covid"): 48}
+    assert all(Path(mask).is_file() for mask in medseg["lesion_types"])
+    volumes = datasets.load_dataset("radiopaedia-volumes")
+    cases = set(datasets.load_dataset("covid19-ct-seg")["patient"])
+    assert (len(volumes), volumes["volume"].nunique()) == (516, 9)
+    assert set(volumes["patient"]) < cases

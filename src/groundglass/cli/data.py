@@ -37,6 +37,15 @@ class Scheme(StrEnum):
     random = "random"
 
 
+class Turn(StrEnum):
+    """How slices are turned when a dataset is converted."""
+
+    none = "none"
+    left = "left"
+    right = "right"
+    transpose = "transpose"
+
+
 class Form(StrEnum):
     """How a phantom volume is written."""
 
@@ -201,6 +210,29 @@ def split(
     write_manifest(manifest, output)
     _print_summary(summarise(manifest))
     typer.echo(f"{chosen} split, manifest: {output}")
+
+
+@app.command("convert", epilog="Example: groundglass data convert iq-othnccd downloads/IQ-OTHNCCD")
+def convert(
+    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")],
+    published: Annotated[Path, typer.Argument(help="The folder with the unpacked files, as published.")],
+    turn: Annotated[
+        Turn, typer.Option(help="How to turn medseg's slices upright: the back of the patient is below.")
+    ] = Turn.none,
+) -> None:
+    """Bring a dataset that you downloaded by hand to the form that Groundglass reads.
+
+    It is written to the folder GROUNDGLASS_DATA, by default a folder in
+    your user data folder, and verified. Look at a slice afterwards.
+    """
+    from groundglass.data import datasets
+    from groundglass.data.convert import convert as convert_dataset
+    from groundglass.data.registry import find
+
+    folder = datasets.data_folder() / find(name).folder
+    count = convert_dataset(name, published, folder, turn=turn.value)
+    datasets.verify(find(name), folder)
+    typer.echo(f"{name}: {count} slices, verified: {folder}")
 
 
 @app.command("phantom", epilog="Example: groundglass data phantom -o phantoms --count 6 --disease mixed")

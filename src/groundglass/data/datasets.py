@@ -11,7 +11,7 @@ import pandas as pd
 from platformdirs import user_data_path
 
 from groundglass.data.download import DownloadError, fetch, unpack
-from groundglass.data.layouts import pictures, read_slices, rows_of
+from groundglass.data.layouts import picture_of, pictures, read_slices, rows_of
 from groundglass.data.manifest import import_path, listed, read_manifest, write_manifest
 from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
 from groundglass.errors import GroundglassError
@@ -126,7 +126,7 @@ def load_labelled(name_or_path: str | Path) -> pd.DataFrame:
         Also if no label means COVID-19, unless the dataset is a known one or has masks.
     """
     manifest = load_dataset(name_or_path)
-    if str(name_or_path) not in DATASETS and not {"lungs", "lesions"} & set(manifest):
+    if str(name_or_path) not in DATASETS and not {"lungs", "lesions", "lesion_types"} & set(manifest):
         need_positive(manifest["label"], str(name_or_path))
     return manifest
 
@@ -182,8 +182,8 @@ def verify(dataset: Dataset, folder: Path) -> None:
         problems = _hash_problems(folder, hash_list(dataset))
     elif dataset.numbered:
         problems = _number_problems(dataset, folder)
-    elif dataset.layout == "covid19-ct-seg":
-        problems = _mask_problems(folder)
+    elif dataset.masks:
+        problems = _mask_problems(dataset, folder)
     else:
         problems = []
     if problems:
@@ -224,6 +224,8 @@ def _number_problems(dataset: Dataset, folder: Path) -> list[str]:
     return problems
 
 
-def _mask_problems(folder: Path) -> list[str]:
-    wanted = [f"{sub}/{file}" for file in read_slices(folder)["file"] for sub in ("ct", "lungs", "covid")]
-    return [f"missing: {name}" for name in wanted if not (folder / name).is_file()]
+def _mask_problems(dataset: Dataset, folder: Path) -> list[str]:
+    stems = [Path(file).stem for file in read_slices(folder)["file"]]
+    found = [picture_of(folder / sub) for sub in ("ct", *dataset.masks.values())]
+    wanted = [path_of(stem) for path_of in found for stem in stems]
+    return [f"missing: {path.relative_to(folder).as_posix()}" for path in wanted if not path.is_file()]

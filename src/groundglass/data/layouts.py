@@ -10,7 +10,7 @@ import pandas as pd
 
 from groundglass.data.registry import Dataset
 from groundglass.errors import GroundglassError
-from groundglass.labels import NEGATIVE, POSITIVE, SPLIT_NAMES, canonical_labels
+from groundglass.labels import NEGATIVE, NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labels
 from groundglass.scan.find import natural_key
 from groundglass.scan.image import SUFFIXES
 
@@ -30,6 +30,9 @@ def rows_of(dataset: Dataset, folder: Path) -> pd.DataFrame:
         If a table of the dataset cannot be read, or a class does not have the published size.
     """
     frame = pd.DataFrame(LAYOUTS[dataset.layout](dataset, folder)).assign(source=dataset.name)
+    if dataset.lesion_free:
+        free = frame["label"].isin(dataset.lesion_free)
+        frame["lesions"] = free.map({True: NO_LESIONS, False: ""})
     for label, count in dataset.classes.items():
         found = int((frame["label"] == label).sum())
         if count is not None and found != count:
@@ -99,30 +102,44 @@ def numbered(dataset: Dataset, folder: Path) -> list[Row]:
     return rows
 
 
-def covid19_ct_seg(dataset: Dataset, folder: Path) -> list[Row]:
-    """Slices in ``ct``, masks in ``lungs`` and ``covid`` (columns ``lungs`` and ``lesions``)."""
-    slices = read_slices(folder)
-    return [
-        {
-            "path": str(folder / "ct" / file),
-            "label": POSITIVE,
-            "patient": case,
-            "split": "",
-            "volume": volume,
-            "lungs": str(folder / "lungs" / file),
-            "lesions": str(folder / "covid" / file),
-        }
-        for file, volume, case in slices.itertuples(index=False)
-    ]
+def masked_slices(dataset: Dataset, folder: Path) -> list[Row]:
+    """Slices in ``ct`` with masks in the folders that the dataset names, listed in ``slices.csv``.
+
+    The table's column ``file`` is a file name with or without its extension; ``volume``, ``case`` (the patient) and
+    ``split`` are used where they are there.
+    """
+    table = read_slices(folder)
+    columns = {"volume", "case", "split"} & set(table)
+    paths = {column: picture_of(folder / sub) for column, sub in {"path": "ct", **dataset.masks}.items()}
+    rows = []
+    for facts in table.to_dict("records"):
+        stem = Path(facts["file"]).stem
+        volume = facts["volume"] if "volume" in columns else ""
+        row = {"path": str(paths["path"](stem)), "label": POSITIVE}
+        row["patient"] = facts["case"] if "case" in columns else dataset.patient_of.get(volume, "")
+        row["split"] = facts["split"] if "split" in columns else ""
+        if volume:
+            row["volume"] = volume
+        rows.append(row | {column: str(paths[column](stem)) for column in dataset.masks})
+    return rows
+
+
+def picture_of(folder: Path) -> Callable[[str], Path]:
+    """A function from a stem to the picture of that name in ``folder``, or to where it is missing."""
+    found = {file.stem: file for file in pictures(folder)}
+    return lambda stem: found.get(stem, folder / f"{stem}.png")
 
 
 def read_slices(folder: Path) -> pd.DataFrame:
-    """Read covid19-ct-seg's own table: columns ``file, volume, case``."""
+    """Read the table of a dataset of slices with masks: the column ``file`` and others, all text."""
     path = folder / "slices.csv"
     try:
-        return pd.read_csv(path, usecols=["file", "volume", "case"], dtype=str)[["file", "volume", "case"]]
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise GroundglassError(f"{path}: cannot be read ({error}); download the file again") from error
+    if "file" not in table:
+        raise GroundglassError(f"{path}: has no column file; download the file again")
+    return table
 
 
 def class_folders(folder: Path, *, patients_from_folders: bool = False) -> list[Row]:
@@ -209,6 +226,6 @@ def pictures(folder: Path, *, deep: bool = False) -> list[Path]:
 LAYOUTS: dict[str, Callable[[Dataset, Path], list[Row]]] = {
     "covid-ct": covid_ct,
     "numbered": numbered,
-    "covid19-ct-seg": covid19_ct_seg,
+    "masked-slices": masked_slices,
     "class-folders": lambda _, folder: class_folders(folder),
 }

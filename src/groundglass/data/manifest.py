@@ -14,11 +14,13 @@ import pandas as pd
 from groundglass.data.layouts import class_folders
 from groundglass.errors import GroundglassError
 from groundglass.files import replacing, sha256
-from groundglass.labels import POSITIVE, SPLIT_NAMES, canonical_labels
+from groundglass.labels import NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labels
 
 COLUMNS = ("path", "label", "patient", "split", "source")
-FILE_COLUMNS = ("path", "lungs", "lesions")
-"""Columns that hold paths; the last two are masks, which only some datasets have."""
+FILE_COLUMNS = ("path", "lungs", "lesions", "lesion_types")
+"""Columns that hold paths. The last three are masks, which only some datasets have, blank where nobody marked them:
+lungs and lesions hold 0 and 255, lesion_types holds 0, 127 for ground glass and 254 for consolidation. ``none`` in
+the column lesions means that the slice shows no lesion."""
 PARTS = ("train", "val", "test")
 NAMED_FILES = 5
 """How many files a message names; the rest are only counted."""
@@ -171,7 +173,7 @@ def _file_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _absolute(value: str, folder: Path) -> str:
-    return os.path.normpath(folder / value) if value else ""
+    return value if value in ("", NO_LESIONS) else os.path.normpath(folder / value)
 
 
 def _stored(value: str, folder: Path) -> str:

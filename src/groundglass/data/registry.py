@@ -6,7 +6,7 @@ files were hashed.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from groundglass.errors import GroundglassError
@@ -72,9 +72,18 @@ class Dataset:
         How the files are checked.
     hashes
         Name of the list of SHA-256 hashes in the folder ``hashes``, if there is one.
+    masks
+        Which of the manifest's mask columns the dataset fills, each with the folder that holds the masks.
+    lesion_free
+        Labels whose slices show neither ground glass nor consolidation, as far as the dataset's authors say.
     groups
         ``patients``: patient ids were published. ``numbered``: there are no ids; slices with neighbouring numbers
         are assumed to show one patient. ``unknown``: nothing is known.
+    patient_of
+        The patient of each volume, where the dataset's own table does not give it.
+    patients_from
+        The dataset that shows the same patients under the same ids; "" if there is none. A recipe keeps both copies
+        of a patient in one part.
     folder
         The folder's name; two datasets may share one.
     """
@@ -91,8 +100,12 @@ class Dataset:
     needs: tuple[str, ...]
     verification: str
     hashes: str = ""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    lesion_free: tuple[str, ...] = ()
     groups: Literal["patients", "numbered", "unknown"]
     patients: str
+    patient_of: Mapping[str, str] = field(default_factory=dict)
+    patients_from: str = ""
     default_split: Scheme
     fractions: Fractions = DEFAULT_FRACTIONS
     size_bytes: int | None = None
@@ -266,8 +279,9 @@ _COVID19_CT_SEG = Dataset(
         "This version reads only the 2-D rendering: put slices.csv and the folders ct, lungs and covid "
         "into {folder}",
     ),
-    layout="covid19-ct-seg",
+    layout="masked-slices",
     needs=("slices.csv", "ct", "lungs", "covid"),
+    masks={"lungs": "lungs", "lesions": "covid"},
     verification="names and counts (807 slices of 18 cases, two masks each)",
     groups="patients",
     patients="18 cases, whose boundaries were found from jumps between frames",
@@ -278,6 +292,167 @@ _COVID19_CT_SEG = Dataset(
         "Slices without infection were left out, so the dataset has one class and measures sensitivity only.",
     ),
     folder="covid19-ct-seg",
+)
+
+_MEDSEG = Dataset(
+    name="medseg",
+    title="MedSeg, 100 axial slices",
+    description=(
+        "Axial slices of more than 40 patients with COVID-19, from the Italian radiology society, cropped to the "
+        "lungs, on which radiologists marked ground-glass opacity and consolidation. 98 of the 100 slices, with "
+        "the training and test halves of Inf-Net. 8-bit grey; no masks of the lungs."
+    ),
+    classes={POSITIVE: 98},
+    licence="research use (pictures of the SIRM)",
+    citation=(
+        "MedSeg. COVID-19 CT segmentation dataset. 2020. https://medicalsegmentation.com/covid19; split: Fan D-P, "
+        "Zhou T, Ji G-P, et al. Inf-Net: automatic COVID-19 lung infection segmentation from CT images. IEEE TMI "
+        "2020. arXiv 2004.14133"
+    ),
+    address="https://medicalsegmentation.com/covid19/",
+    steps=(
+        "Open https://github.com/DengPingFan/Inf-Net and download MultiClassInfection-Train and "
+        "MultiClassInfection-Test (section Training set and Testing set).",
+        "Unpack both into one folder, and run  groundglass data convert medseg FOLDER , which writes {folder}",
+    ),
+    layout="masked-slices",
+    needs=("slices.csv", "ct", "lesions"),
+    masks={"lesion_types": "lesions"},
+    verification="names and counts (98 slices, a mask each)",
+    groups="unknown",
+    patients=(
+        "more than 40, whose ids are not known; some slices are near copies (010 and 043), so that a patient may "
+        "be in both halves of the official split"
+    ),
+    default_split="official",
+    known_problems=(
+        "Every slice shows COVID-19: use the masks, never the label, or a model learns the source.",
+        "The slices are cropped to the lungs, so that their margins and sizes differ from those of other datasets.",
+        "Slices of one patient may be on both sides of the official split.",
+    ),
+    folder="medseg",
+)
+
+_RADIOPAEDIA_VOLUMES = Dataset(
+    name="radiopaedia-volumes",
+    title="MedSeg, nine Radiopaedia volumes",
+    description=(
+        "Nine volumes of seven patients with COVID-19, slice by slice and with the slices that show no lesion. "
+        "Each slice has a mask of the lungs and one of the lesions; the contrast is not enhanced."
+    ),
+    classes={POSITIVE: None},
+    licence="research use (pictures of Radiopaedia)",
+    citation=(
+        "MedSeg. COVID-19 CT segmentation dataset, segmentation of nine volumes from Radiopaedia. 2020. "
+        "https://medicalsegmentation.com/covid19"
+    ),
+    address="https://medicalsegmentation.com/covid19/",
+    steps=(
+        "Download rp_im.zip, rp_lung_msk.zip and rp_msk.zip from https://medicalsegmentation.com/covid19/",
+        "Unpack them into one folder, and run  groundglass data convert radiopaedia-volumes FOLDER , which writes "
+        "{folder}",
+    ),
+    layout="masked-slices",
+    needs=("slices.csv", "ct", "lungs", "lesions"),
+    masks={"lungs": "lungs", "lesions": "lesions"},
+    verification="names (each slice of slices.csv has two masks)",
+    groups="patients",
+    patients="seven, found by comparing the volumes with those of covid19-ct-seg (correlation 0.88 to 0.98)",
+    patient_of={
+        "1": "radiopaedia_7",
+        "2": "radiopaedia_10",
+        "3": "radiopaedia_10",
+        "4": "radiopaedia_4",
+        "5": "radiopaedia_27",
+        "6": "radiopaedia_29",
+        "7": "radiopaedia_29",
+        "8": "radiopaedia_36",
+        "9": "radiopaedia_40",
+    },
+    patients_from="covid19-ct-seg",
+    default_split="grouped",
+    known_problems=(
+        "The patients are those of covid19-ct-seg's Radiopaedia cases, under the same ids; a recipe that uses both "
+        "datasets keeps a patient in one part.",
+        "Every patient has COVID-19, also where a slice shows no lesion: use the masks, never the label.",
+        "Grey levels come from pictures, so Hounsfield units are approximate.",
+    ),
+    folder="radiopaedia-volumes",
+)
+
+_IQ_OTHNCCD = Dataset(
+    name="iq-othnccd",
+    title="IQ-OTH/NCCD lung cancer dataset",
+    description=(
+        "Slices of normal lungs and of lungs with benign and malignant tumours, from two hospitals in Baghdad in "
+        "2019, before COVID-19."
+    ),
+    classes={"normal": 416, "benign": 120, "malignant": 561},
+    licence="CC BY 4.0",
+    citation=(
+        "Alyasriy H, Al-Huseiny M. The IQ-OTH/NCCD lung cancer dataset. Mendeley Data 2020. "
+        "doi 10.17632/bhmdr45bh2"
+    ),
+    address="https://data.mendeley.com/datasets/bhmdr45bh2",
+    steps=(
+        "Download and unpack the archive from https://data.mendeley.com/datasets/bhmdr45bh2",
+        "Run  groundglass data convert iq-othnccd FOLDER  on the folder that holds Normal cases, Bengin cases and "
+        "Malignant cases; it writes {folder}",
+    ),
+    layout="numbered",
+    needs=("normal", "benign", "malignant"),
+    verification="names and counts",
+    lesion_free=("normal",),
+    groups="numbered",
+    patients="110, whose ids were not published; neighbours often show one patient, so blocks are a guess",
+    default_split="blocks",
+    known_problems=(
+        "No slice shows COVID-19: together with a dataset of COVID-19 alone, a model learns the source, not the "
+        "disease.",
+        "841 of the 1054 different files have a near twin, mostly a neighbouring number.",
+        "59 malignant files have another aspect ratio than all others.",
+        "Tumours can come with a pneumonia behind them, so only the normal slices count as free of lesions.",
+    ),
+    folder="iq-othnccd",
+    numbered=(
+        NumberedClass(label="normal", folder="normal", stem="Normal case ({})", last=416),
+        NumberedClass(label="benign", folder="benign", stem="Bengin case ({})", last=120),
+        NumberedClass(label="malignant", folder="malignant", stem="Malignant case ({})", last=561),
+    ),
+)
+
+_EMPHYSEMA_CLASSES = {"normal": 329, "panlobular": 262, "paraseptal": 259, "centriacinar": 258}
+
+_EMPHYSEMA_SLICES = Dataset(
+    name="emphysema-slices",
+    title="Emphysema slices",
+    description=(
+        "Slices of healthy lungs and of three types of emphysema, from several scanners, with and without contrast "
+        "medium; no COVID-19."
+    ),
+    classes=_EMPHYSEMA_CLASSES,
+    licence="research use; no licence is stated",
+    citation="Talo M. Emphysema. https://github.com/muhammedtalo/Emphysema, commit 2f153b1",
+    address="https://github.com/muhammedtalo/Emphysema",
+    steps=(
+        "Open https://github.com/muhammedtalo/Emphysema and download the repository (Code, Download ZIP).",
+        "Unpack it, and run  groundglass data convert emphysema-slices FOLDER  on its folder Dataset; it writes "
+        "{folder}",
+    ),
+    layout="class-folders",
+    needs=tuple(_EMPHYSEMA_CLASSES),
+    verification="counts of each class",
+    lesion_free=tuple(_EMPHYSEMA_CLASSES),
+    groups="unknown",
+    patients="unknown; probably one slice of each patient, since there are few near copies",
+    default_split="grouped",
+    known_problems=(
+        "No slice shows COVID-19: together with a dataset of COVID-19 alone, a model learns the source, not the "
+        "disease.",
+        "The same file number in two classes is another picture.",
+        "Nobody marked these slices: the absence of ground glass and consolidation follows from their class.",
+    ),
+    folder="emphysema-slices",
 )
 
 _CCAP = Dataset(
@@ -313,8 +488,22 @@ _CCAP = Dataset(
 )
 
 DATASETS: dict[str, Dataset] = {
-    row.name: row for row in (_COVID_CT, _SARSCOV2_CT, _SARSCOV2_CT_1010, _COVID19_CT_SEG, _CCAP)
+    row.name: row
+    for row in (
+        _COVID_CT,
+        _SARSCOV2_CT,
+        _SARSCOV2_CT_1010,
+        _COVID19_CT_SEG,
+        _MEDSEG,
+        _RADIOPAEDIA_VOLUMES,
+        _IQ_OTHNCCD,
+        _EMPHYSEMA_SLICES,
+        _CCAP,
+    )
 }
+
+SHARING = {name for row in DATASETS.values() if row.patients_from for name in (row.name, row.patients_from)}
+"""Datasets that show patients of another one under the same ids."""
 
 
 def find(name: str) -> Dataset:

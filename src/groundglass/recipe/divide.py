@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from groundglass.data.datasets import load_labelled
+from groundglass.data.registry import DATASETS, SHARING
 from groundglass.data.splits import LeakageWarning, named_groups, split
 from groundglass.errors import GroundglassError
 from groundglass.recipe.parts import Data, Source
@@ -27,6 +28,9 @@ def divided_scans(data: Data, seed: int) -> pd.DataFrame:
     -------
     A manifest. Of several datasets, or where a source is left out, ``source`` is nowhere blank: the dataset's
     name stands in. Of several, patients and groups bear their dataset's name, since two may number them alike.
+    Where the registry says that two datasets show the same patients, these share a name, and all slices of a
+    patient are in the part that the first of the datasets gives; no slice of a patient of the source left out
+    trains or chooses.
 
     Raises
     ------
@@ -54,7 +58,15 @@ def divided_scans(data: Data, seed: int) -> pd.DataFrame:
             if set(table["source"]) != {data.leave_out}
         ]
     )
+    divided = _patients_together(divided)
     return divided if data.leave_out is None else _leaving_out(data.leave_out, divided, scans)
+
+
+def _patients_together(divided: pd.DataFrame) -> pd.DataFrame:
+    """Move all slices of a patient whom several datasets show into the part that the first dataset gives."""
+    several = divided.groupby("patient")["source"].transform("nunique").gt(1) & (divided["patient"] != "")
+    first = divided[several].drop_duplicates("patient").set_index("patient")["split"]
+    return divided.assign(split=divided["patient"].map(first).where(several, divided["split"]))
 
 
 def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
@@ -116,7 +128,9 @@ def _files(manifest: pd.DataFrame) -> set[Path]:
 
 
 def _own_names(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A manifest whose patients and groups bear the dataset's name."""
+    """A manifest whose patients and groups bear the name of the dataset, or of another with the same patients."""
+    known = DATASETS.get(name)
+    name = known.patients_from if known and known.patients_from else name
     columns = [manifest[column] for column in ("patient", "group") if column in manifest]
     return manifest.assign(
         **{str(column.name): column.where(column == "", name + ":" + column) for column in columns}
@@ -144,7 +158,14 @@ def _leaving_out(source: str, divided: pd.DataFrame, scans: pd.DataFrame) -> pd.
     left = scans[scans["source"] == source].assign(split="test")
     kept = divided[(divided["source"] != source) & (divided["split"] != "test")]
     shared = (set(named_groups(left)) & set(named_groups(kept))) - {""}
-    if shared:
+    if source in SHARING:
+        kept = kept[~named_groups(kept).isin(shared)]
+        if kept.empty:
+            raise GroundglassError(
+                f"data.leave_out: {source} shows all patients of the other datasets, so that nothing is left to "
+                "train on; name a further dataset of other patients"
+            )
+    elif shared:
         warnings.warn(
             f"{len(shared)} patients or groups are named alike in {source} and elsewhere (first: "
             f"{min(shared)}); if they are the same, scores come out too good, else rename them",
