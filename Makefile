@@ -14,7 +14,7 @@ endif
 
 .PHONY: demo test check bundles segmenter detector usual-detector clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-evaluate
 	$(BIN)/groundglass demo -o demo-report
 	@echo "Open demo-report/report.html in a browser."
 
@@ -61,12 +61,12 @@ usual-detector: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+$(VENV)/.installed-evaluate: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[evaluate]'
 	touch $@
 
 # torch and torchvision by exact version first: a range would pull torch's CUDA build and gigabytes with it.
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed-evaluate
 	$(PIP) $(shell grep -E '^torch(vision)?==' constraints.txt)
 	$(PIP) --editable '.[train,dev]'
 	touch $@

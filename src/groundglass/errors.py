@@ -1,5 +1,6 @@
 """Errors that a user can cause and mend; the command prints them as one line, without a traceback."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -34,8 +35,40 @@ class ScanError(GroundglassError):
         return type(self), (self.path, self.problem, self.remedy)
 
 
+EXTRAS = {
+    "evaluate": ("faiss", "matplotlib", "onnxruntime", "openpyxl", "pandas", "scipy", "sklearn"),
+    "train": (
+        "torch",
+        "torchvision",
+        "lightning",
+        "timm",
+        "kornia",
+        "segmentation_models_pytorch",
+        "monai",
+        "onnx",
+        "skl2onnx",
+        "joblib",
+        "safetensors",
+    ),
+}
+"""The modules that each extra in pyproject.toml installs, by the names they are imported by."""
+
+
 class MissingExtraError(GroundglassError):
     """A part of Groundglass whose optional libraries are not installed."""
 
     def __init__(self, extra: str, missing: str) -> None:
-        super().__init__(f"this needs {missing}: install it with  pip install 'groundglass[{extra}]'")
+        super().__init__(f"this needs {missing}, which is not installed: pip install 'groundglass[{extra}]'")
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """What to tell a user whose import failed; None where no extra has the module."""
+    missing = (error.name or "").partition(".")[0]
+    return next((MissingExtraError(extra, missing) for extra in EXTRAS if missing in EXTRAS[extra]), None)
+
+
+def need_extra(extra: str) -> None:
+    """Raise MissingExtraError where a module of an extra is missing: before long work, not at its end."""
+    for name in EXTRAS[extra]:
+        if find_spec(name) is None:
+            raise MissingExtraError(extra, name)

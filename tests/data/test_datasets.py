@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.data import datasets
+from groundglass.data import datasets, folders
 from groundglass.data.manifest import fingerprint, read_manifest, summarise
 from groundglass.data.registry import DATASETS
 from groundglass.data.splits import groups, split
@@ -32,9 +32,9 @@ def small_seg(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_mirror_is_used_in_place_and_never_written(small_seg: Path) -> None:
     before = sorted(small_seg.rglob("*"))
-    assert datasets.locate("covid19-ct-seg") == small_seg
+    assert folders.locate("covid19-ct-seg") == small_seg
     path = datasets.get("covid19-ct-seg")
-    assert path == datasets.data_folder() / "covid19-ct-seg" / "manifest.csv"
+    assert path == folders.data_folder() / "covid19-ct-seg" / "manifest.csv"
     assert sorted(small_seg.rglob("*")) == before
     frame = read_manifest(path)
     assert frame.to_numpy().tolist() == [
@@ -54,16 +54,16 @@ def test_the_mirror_is_used_in_place_and_never_written(small_seg: Path) -> None:
 
 
 def test_the_mirror_goes_before_the_data_folder(small_seg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = datasets.data_folder() / "covid19-ct-seg"
+    own = folders.data_folder() / "covid19-ct-seg"
     shutil.copytree(small_seg, own)
-    assert datasets.locate("covid19-ct-seg") == small_seg
+    assert folders.locate("covid19-ct-seg") == small_seg
     (small_seg / "slices.csv").unlink()
-    assert datasets.locate("covid19-ct-seg") == own
+    assert folders.locate("covid19-ct-seg") == own
     monkeypatch.setenv("GROUNDGLASS_MIRROR", str(small_seg / "nowhere"))
     with pytest.raises(
         GroundglassError, match=r"GROUNDGLASS_MIRROR names .*nowhere, where there is no folder"
     ):
-        datasets.locate("covid19-ct-seg")
+        folders.locate("covid19-ct-seg")
 
 
 def test_a_missing_mask_is_named(small_seg: Path) -> None:
@@ -85,7 +85,7 @@ def test_numbered_files_are_checked_by_name(draw: Draw, monkeypatch: pytest.Monk
 def test_a_login_set_gives_the_steps_and_takes_what_is_put_there(draw: Draw) -> None:
     with pytest.raises(GroundglassError, match="ccap is not here and has to be downloaded by hand") as caught:
         datasets.get("ccap")
-    folder = datasets.data_folder() / "ccap"
+    folder = folders.data_folder() / "ccap"
     assert f"2. Put one subfolder per class into {folder}" in str(caught.value)
     shutil.copytree(draw("COVID-19/a.png", "Mycoplasma/b.png"), folder)
     for _ in range(2):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from groundglass.data import datasets, registry
+from groundglass.data import datasets, folders, registry
 from groundglass.data.download import DownloadError, fetch, unpack
 from groundglass.data.manifest import read_manifest
 from groundglass.errors import GroundglassError
@@ -266,7 +266,7 @@ def test_get_downloads_checks_and_writes_the_manifest_once(published: Server) ->
     published.faults = ["", "cut"]
     seen = set()
     path = datasets.get("covid-ct", progress=lambda name, done, total: seen.add(name))
-    assert path == datasets.data_folder() / "covid-ct" / "manifest.csv"
+    assert path == folders.data_folder() / "covid-ct" / "manifest.csv"
     assert {"CT_COVID.zip", "CT_NonCOVID.zip", "valCT_COVID.txt"} < seen
     frame = read_manifest(path)
     assert frame.drop(columns=["path", "source"]).to_numpy().tolist() == [
@@ -309,8 +309,8 @@ def test_a_failed_download_prints_the_steps_by_hand(published: Server) -> None:
     with pytest.raises(DownloadError, match="404 Not Found") as caught:
         datasets.get("covid-ct")
     assert f"1. Open {registry.DATASETS['covid-ct'].address}" in str(caught.value)
-    assert str(datasets.data_folder() / "covid-ct") in str(caught.value)
-    assert datasets.locate("covid-ct") is None
+    assert str(folders.data_folder() / "covid-ct") in str(caught.value)
+    assert folders.locate("covid-ct") is None
     published.files["Images-processed/CT_COVID.zip"] = b"<html>please log in</html>"
     with pytest.raises(DownloadError, match="is not a complete zip archive"):
         datasets.get("covid-ct")

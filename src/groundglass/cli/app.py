@@ -16,7 +16,7 @@ from groundglass.cli import data as cli_data
 from groundglass.cli import predict as cli_predict
 from groundglass.cli import segment as cli_segment
 from groundglass.cli.output import FAILED, LungsOption, end, say, table
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, missing_extra, need_extra
 
 if TYPE_CHECKING:
     from groundglass.audit.trust import TrustCard
@@ -73,6 +73,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle."""
+    need_extra("train")
     from groundglass.commands.train import train as run
 
     finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=say)
@@ -181,6 +182,7 @@ def evaluate(
 def _leave_one_source_out(
     recipe: Path, changes: tuple[str, ...], output: Path | None, *, lungs: bool, into: str | None
 ) -> None:
+    need_extra("train")
     from groundglass.commands.leave_one_out import leave_one_source_out
     from groundglass.detect.bundle import Bundle
 
@@ -207,6 +209,7 @@ def bundle(
     ] = None,
 ) -> None:
     """Export the best epoch of a run as a bundle that needs no training library."""
+    need_extra("train")
     from groundglass.commands.train import bundle_run
 
     typer.echo(f"Bundle: {bundle_run(run, output)}")
@@ -246,6 +249,12 @@ def main() -> None:
         app()
     except GroundglassError as error:
         say(f"error: {error}")
+        sys.exit(FAILED)
+    except ModuleNotFoundError as error:
+        extra = missing_extra(error)
+        if extra is None:
+            raise
+        say(f"error: {extra}")
         sys.exit(FAILED)
     except KeyboardInterrupt:
         say("stopped")

@@ -98,7 +98,8 @@ def info(
     """Show everything known about a dataset: licence, citation, splits, known problems."""
     from rich.table import Table
 
-    from groundglass.data.datasets import load_dataset, locate
+    from groundglass.data.datasets import load_dataset
+    from groundglass.data.folders import locate
     from groundglass.data.manifest import summarise
     from groundglass.data.registry import find
 
@@ -299,7 +300,7 @@ def volumes(
 
 
 def _facts(dataset: "Dataset") -> dict[str, Any]:
-    from groundglass.data.datasets import steps_by_hand
+    from groundglass.data.folders import steps_by_hand
 
     hidden = {"layout", "needs", "hashes", "numbered", "remote", "download_from", "folder"}
     facts = {key: value for key, value in asdict(dataset).items() if key not in hidden}
@@ -308,7 +309,7 @@ def _facts(dataset: "Dataset") -> dict[str, Any]:
 
 def _described(dataset: "Dataset") -> list[tuple[str, str]]:
     """The facts as text for people, each with its name."""
-    from groundglass.data.datasets import locate, steps_by_hand
+    from groundglass.data.folders import locate, steps_by_hand
 
     by_hand = "\n".join(steps_by_hand(dataset))
     facts = [
@@ -335,7 +336,7 @@ def _described(dataset: "Dataset") -> list[tuple[str, str]]:
 
 
 def _where(dataset: "Dataset") -> str:
-    from groundglass.data.datasets import locate, mirror_folder
+    from groundglass.data.folders import locate, mirror_folder
 
     folder, mirror = locate(dataset.name), mirror_folder()
     if folder is None:

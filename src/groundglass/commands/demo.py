@@ -5,7 +5,8 @@ from pathlib import Path
 
 from groundglass.commands.evaluate import choose_rows, evaluate_detector
 from groundglass.commands.predict import predict
-from groundglass.data.datasets import get, locate
+from groundglass.data.datasets import get
+from groundglass.data.folders import locate
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.phantom import write_phantom_set

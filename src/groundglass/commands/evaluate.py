@@ -17,7 +17,7 @@ from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, labelled_predictions
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.errors import GroundglassError, ScanError, need_extra
 from groundglass.evaluation.overlap import by_case, evaluate_overlap
 from groundglass.evaluation.predictions import STRUCTURES, read_overlaps, write_overlaps, write_predictions
 from groundglass.files import write_json
@@ -32,7 +32,6 @@ from groundglass.report.predictions import (
 )
 from groundglass.report.slices import mask_cards, overlap_tables, slice_cards, worst_slices
 from groundglass.segment.segmenter import Segmenter
-from groundglass.train import need_training_libraries
 
 
 @dataclass(frozen=True)
@@ -325,7 +324,7 @@ def evaluate_segmenter(
         If the dataset has no masks, a file cannot be read, or the training libraries, which measure the
         distances, are not installed.
     """
-    need_training_libraries()
+    need_extra("train")
     from groundglass.train.overlaps import overlaps
 
     if any(name not in labelled.rows for name in STRUCTURES):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError, ScanError
@@ -114,8 +113,12 @@ def slice_files(dataset_or_paths: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in dataset_or_paths:
-        labelled = name in DATASETS or name.lower().endswith(".csv")
-        files = [Path(path) for path in load_dataset(name)["path"]] if labelled else find_scans([name])
+        if name in DATASETS or name.lower().endswith(".csv"):
+            from groundglass.data.datasets import load_dataset  # needs pandas
+
+            files = [Path(path) for path in load_dataset(name)["path"]]
+        else:
+            files = find_scans([name])
         found.update(dict.fromkeys(files))
     if not found:
         raise GroundglassError(f"{', '.join(dataset_or_paths)}: no slice")

@@ -138,11 +138,7 @@ def refuse_foreign(folder: Path) -> None:
 
 def warm_up(outputs: Outputs) -> None:
     """Import what writing needs: it takes most of a second, which a thread can spare meanwhile."""
-    needed = {
-        "scipy.ndimage": True,
-        "groundglass.dicom_out.write": outputs.dicom,
-        "groundglass.scan.nifti_out": outputs.nifti,
-    }
+    needed = {"groundglass.dicom_out.write": outputs.dicom, "groundglass.scan.nifti_out": outputs.nifti}
     for module in (name for name, wanted in needed.items() if wanted):
         import_module(module)
 

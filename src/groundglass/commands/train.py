@@ -10,11 +10,10 @@ import pandas as pd
 from groundglass.bundle.store import kind_of_bundle
 from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.detect.bundle import Bundle
-from groundglass.errors import BundleError, GroundglassError
+from groundglass.errors import BundleError, GroundglassError, need_extra
 from groundglass.recipe.divide import divided_scans
 from groundglass.recipe.recipe import AnyRecipe, load_recipe
 from groundglass.segment.segmenter import SegmenterBundle
-from groundglass.train import need_training_libraries
 from groundglass.train.run import Run
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def train_recipe(
     tell: Callable[[str], None] = print,
 ) -> None:
     """Train by a recipe that was read, as :func:`train` does."""
-    need_training_libraries()
+    need_extra("train")
     if resume:
         task = _task(same_run(recipe, run))
         if run.facts()["state"] == "started":
@@ -132,7 +131,7 @@ def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
 
 def check_ready(recipe: AnyRecipe) -> None:
     """Raise GroundglassError where a recipe's weights or its segmenter are not available on this machine."""
-    need_training_libraries()
+    need_extra("train")
     _task(recipe).check_ready()
 
 
@@ -149,7 +148,7 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
     Evaluations and the rule for patients that were recorded in the run's bundle before are kept where the network
     is the same.
     """
-    need_training_libraries()
+    need_extra("train")
     run = Run(folder)
     recorded = _recorded(run)
     bundle = _task(run.recipe()).export(run)

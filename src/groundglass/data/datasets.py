@@ -1,6 +1,5 @@
-"""Finding, downloading and checking datasets, and writing their manifests."""
+"""Downloading and checking datasets, and writing their manifests."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
@@ -8,9 +7,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pandas as pd
-from platformdirs import user_data_path
 
 from groundglass.data.download import DownloadError, fetch, unpack
+from groundglass.data.folders import data_folder, locate, steps_by_hand
 from groundglass.data.layouts import picture_of, pictures, read_slices, rows_of
 from groundglass.data.manifest import import_path, listed, read_manifest, write_manifest
 from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
@@ -18,57 +17,8 @@ from groundglass.errors import GroundglassError
 from groundglass.files import sha256
 from groundglass.labels import need_positive
 
-DATA_VARIABLE = "GROUNDGLASS_DATA"
-MIRROR_VARIABLE = "GROUNDGLASS_MIRROR"
-
 FileProgress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes received so far, and the total, None if unknown."""
-
-
-def data_folder() -> Path:
-    """The folder of downloads and manifests: GROUNDGLASS_DATA, or a folder in the user's data folder."""
-    named = os.environ.get(DATA_VARIABLE)
-    return Path(named).expanduser().absolute() if named else user_data_path("groundglass") / "datasets"
-
-
-def mirror_folder() -> Path | None:
-    """The folder that GROUNDGLASS_MIRROR names, whose datasets are used in place; nothing is written there.
-
-    Raises
-    ------
-    GroundglassError
-        If the folder does not exist.
-    """
-    named = os.environ.get(MIRROR_VARIABLE)
-    if not named:
-        return None
-    folder = Path(named).expanduser().absolute()
-    if not folder.is_dir():
-        raise GroundglassError(
-            f"{MIRROR_VARIABLE} names {folder}, where there is no folder; correct or unset it"
-        )
-    return folder
-
-
-def locate(name: str) -> Path | None:
-    """Return the folder of a dataset's files, in the mirror or downloaded; None if there is none.
-
-    Raises
-    ------
-    GroundglassError
-        If there is no dataset of this name, or GROUNDGLASS_MIRROR names no folder.
-    """
-    dataset = find(name)
-    for base in (mirror_folder(), data_folder()):
-        if base and _holds(base / dataset.folder, dataset):
-            return base / dataset.folder
-    return None
-
-
-def _holds(folder: Path, dataset: Dataset) -> bool:
-    if dataset.needs:
-        return all((folder / need).exists() for need in dataset.needs)
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
 
 
 def get(name: str, progress: FileProgress | None = None) -> Path:
@@ -129,14 +79,6 @@ def load_labelled(name_or_path: str | Path) -> pd.DataFrame:
     if str(name_or_path) not in DATASETS and not {"lungs", "lesions", "lesion_types"} & set(manifest):
         need_positive(manifest["label"], str(name_or_path))
     return manifest
-
-
-def steps_by_hand(dataset: Dataset) -> list[str]:
-    """Numbered instructions for a dataset that cannot be downloaded."""
-    folder = data_folder() / dataset.folder
-    last = f"Run  groundglass data get {dataset.name}  again: it checks the files and writes the manifest."
-    steps = [*(step.format(folder=folder) for step in dataset.steps), last]
-    return [f"{number}. {step}" for number, step in enumerate(steps, start=1)]
 
 
 def _download(dataset: Dataset, progress: FileProgress | None) -> Path:
