@@ -228,9 +228,10 @@ def convert(
     """
     from groundglass.data import datasets
     from groundglass.data.convert import convert as convert_dataset
+    from groundglass.data.folders import data_folder
     from groundglass.data.registry import find
 
-    folder = datasets.data_folder() / find(name).folder
+    folder = data_folder() / find(name).folder
     count = convert_dataset(name, published, folder, turn=turn.value)
     datasets.verify(find(name), folder)
     typer.echo(f"{name}: {count} slices, verified: {folder}")
