@@ -141,6 +141,8 @@ PIXELS = {
     "float-pixels": Fault(
         "floating-point pixel data", images=pixels.each(pixels.float_pixels), syntax="explicit-little"
     ),
+    "wrapped": Fault("signed HU that the header calls unsigned", images=pixels.each(pixels.wrapped)),
+    "overflowed": Fault("air that became the largest 16-bit value", images=pixels.each(pixels.overflowed)),
     "padding-range": Fault(
         "a range of padding values around a round field of view", images=pixels.each(pixels.padding_range)
     ),

@@ -66,6 +66,19 @@ def float_pixels(image: Dataset) -> None:
     del image.PixelData, image.BitsStored, image.HighBit, image.PixelRepresentation
 
 
+def wrapped(image: Dataset) -> None:
+    """Signed HU whose header calls them unsigned, so that air is 64536 HU."""
+    put_pixels(image, hounsfield(image).round().astype(np.int16))
+    image.RescaleIntercept, image.RescaleSlope, image.PixelRepresentation = "0", "1", 0
+
+
+def overflowed(image: Dataset) -> None:
+    """Air became the largest value that 16 bits hold."""
+    hu = hounsfield(image).round()
+    put_pixels(image, np.where(hu < -950, 32767, hu).astype(np.int16))
+    image.RescaleIntercept, image.RescaleSlope = "0", "1"
+
+
 def padding_range(image: Dataset) -> None:
     """A round field of view, outside of which several values mean that there is nothing (PS3.3 C.7.5.1.1.2)."""
     hu = hounsfield(image)

@@ -175,6 +175,22 @@ def attenuation(values: np.ndarray) -> np.ndarray:
     return (values / 1000 + 1) * np.float32(0.0096) - np.float32(0.02)
 
 
+def overflowed(values: np.ndarray) -> np.ndarray:
+    """Air became the largest value that 16 bits hold."""
+    return np.where(values < -950, 32767, values).astype(np.int16)
+
+
+def unsigned(values: np.ndarray) -> np.ndarray:
+    """Negative values without their sign."""
+    return np.rint(values).astype(np.int16).view(np.uint16)
+
+
+def picture_of(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> Path:
+    """A 16-bit PNG of the middle slice, whose HU are changed first."""
+    Image.fromarray(change(np.rint(phantom().scan.pixels[6])).astype(np.uint16)).save(folder / "slice.png")
+    return folder / "slice.png"
+
+
 def nifti_without_affine(folder: Path) -> Path:
     path = write_phantom_nifti(phantom(), folder / "scan.nii")
     content = bytearray(path.read_bytes())
@@ -200,6 +216,10 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "zip-without-scans": zip_without_scans,
     "dicomdir-without-files": dicomdir_without_files,
     "picture-named-dcm": picture_named_dcm,
+    "picture-hu-32768": partial(picture_of, lambda hu: hu + 32768),
+    "picture-hu-1024": partial(picture_of, lambda hu: (hu + 1024).clip(0)),
+    "picture-12-bits": partial(picture_of, lambda hu: ((hu + 1350) / 1500).clip(0, 1) * 4095),
+    "picture-wrapped": partial(picture_of, unsigned),
     "nifti-truncated-gz": truncated_nifti,
     "nifti-truncated": short_nifti,
     "nifti-of-text": nifti_of_text,
@@ -209,6 +229,8 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "nifti-most-nan": partial(nifti_of, most_nan),
     "nifti-one-value": partial(nifti_of, one_value),
     "nifti-no-hu": partial(nifti_of, attenuation),
+    "nifti-overflowed": partial(nifti_of, overflowed),
+    "nifti-wrapped": partial(nifti_of, unsigned),
     "nifti-no-affine": nifti_without_affine,
     "nifti-mask": mask,
     "nifti-grey": grey_nifti,
@@ -266,6 +288,8 @@ EXPECTED = {
     "eight-bit-window": Expected((), "its 8-bit values are grey levels of a window", NONE),
     "monochrome1": Expected((12,), "", ALL),
     "float-pixels": Expected((), "has floating-point pixels", NONE),
+    "wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
+    "overflowed": Expected((), "lie above 4000 HU, so they have overflowed", NONE),
     "padding-range": Expected((12,), "", ALL),
     "overlay-bits": Expected((12,), "", ALL),
     "localizer-in-series": Expected((12,), "is a localizer (scout)", ALL),
@@ -298,6 +322,10 @@ EXPECTED = {
     "zip-without-scans": Expected((), "the ZIP holds no DICOM", NONE),
     "dicomdir-without-files": Expected((), "names 12 files that are not there", NONE),
     "picture-named-dcm": Expected((), "is not a DICOM file, although its name says so", NONE),
+    "picture-hu-32768": Expected((1,), "its values look like HU + 32768, so 32768 was subtracted", ALL),
+    "picture-hu-1024": Expected((1,), "its values look like HU + 1024, so 1024 was subtracted", ALL),
+    "picture-12-bits": Expected((), "are neither Hounsfield units of a chest nor grey", NONE),
+    "picture-wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
     "nifti-truncated-gz": Expected((), "the file is truncated or damaged: get a new copy", NONE),
     "nifti-truncated": Expected((), "holds fewer voxels than its header says", NONE),
     "nifti-of-text": Expected((), "is no NIfTI file", NONE),
@@ -307,6 +335,8 @@ EXPECTED = {
     "nifti-most-nan": Expected((), "most of its voxels hold no number", NONE),
     "nifti-one-value": Expected((), "every voxel has the same value", NONE),
     "nifti-no-hu": Expected((), "neither Hounsfield units of a chest nor grey", NONE),
+    "nifti-overflowed": Expected((), "lie above 4000 HU, so they have overflowed", NONE),
+    "nifti-wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
     "nifti-no-affine": Expected((12,), "it does not say which way its axes point", ALL),
     "nifti-mask": Expected((), "looks like a mask, not a CT", NONE),
     "nifti-grey": Expected((12,), "holds grey from 0 to 255, not Hounsfield units", ALL),

@@ -13,7 +13,10 @@ from dicom_faults.pixels import EIGHT_BIT_STEP_HU
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom.dicom_headers import outside_view
 from groundglass.scan.find import find_series
+from groundglass.scan.image import read_image
 
+COLUMNS = 5
+"""Of the tables of kinds; the tables of labels have fewer."""
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 PRIVATE = ("Phantom^", "PHANTOM-", "1.2.826.", "Placeholder")
 """What the headers hold of the person and may not be repeated."""
@@ -54,6 +57,15 @@ def outcome(path: Path) -> Outcome:
         return Outcome([], [str(error)])
     result.failures = len(listing.failures)
     result.said += [str(error) for error in listing.failures]
+    for picture in listing.pictures:
+        try:
+            scan = read_image(picture)
+        except ScanError as error:
+            result.said.append(str(error))
+            result.failures += 1
+        else:
+            result.said += scan.warnings
+            result.slices.append(1)
     for series in listing.series:
         result.said += series.warnings
         result.failures += series.damaged if series.usable else 0
@@ -115,6 +127,7 @@ def rows() -> dict[str, list[str]]:
     """The rows of the tables of the document, by their kind."""
     lines = [line for line in DOC.read_text("utf-8").splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    cells = [row for row in cells if len(row) == COLUMNS]
     assert len({row[0] for row in cells}) == len(cells), "a kind is there twice"
     return {row[0].strip("`| "): row[1:] for row in cells}
 

@@ -187,7 +187,7 @@ def test_lost_intercept_is_put_back_aloud(tmp_path: Path) -> None:
     volume = load(saved(image(values=(HU + 1024).astype(np.uint16)), tmp_path / "ct.nii"))
     assert np.array_equal(pixels(volume), HU)
     assert volume.is_hu
-    assert any("1024 was taken off" in warning for warning in volume.warnings)
+    assert any("1024 was subtracted" in warning for warning in volume.warnings)
 
 
 def test_lost_intercept_with_padding_round_the_field(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
-"""Reading one slice from a PNG, JPEG, WebP, TIFF or BMP file.
+"""Reading one slice from a PNG, JPEG, WebP, TIFF, BMP, GIF or JPEG 2000 file.
 
 The rule, the same for every file mode:
 
 1. EXIF orientation is applied.
 2. A palette is looked up. Colour becomes luma (ITU-R BT.601, as Pillow computes it), so a grey picture that
-   is stored as RGB gives the very values that it gives stored as L.
+   is stored as RGB gives exactly the values that it gives stored as L.
 3. Transparency is laid over black, the grey of air.
-4. 8-bit values are divided by 255, 16-bit values by 65535. 16-bit colour is read with 8 bits.
+4. 8-bit values are divided by 255. 16-bit and floating-point values are read as Hounsfield units if they look like
+   HU, HU + 1024, HU + 8192 or HU + 32768 (:mod:`groundglass.scan.units`); else 16-bit values are divided by 65535
+   (by 255 if none is larger), and floating-point values must be in [0, 1]. 16-bit colour is read with 8 bits.
 
-A picture with colour in over a quarter of its area, a flat one, one under 32 pixels wide or high, one of over
-64 megapixels, one with several pages, and a file that is truncated or no picture are refused by name.
+These are refused by name: a picture with colour in over a quarter of its area, a flat one, one under 32 pixels wide
+or high, one of over 64 megapixels, one with several pages, 16-bit values of unknown meaning, and a file that is
+truncated or not a picture.
 """
 
 from pathlib import Path
@@ -20,13 +23,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from groundglass.errors import ScanError
 from groundglass.scan.scan import Scan
+from groundglass.scan.units import AIR_HU, Meaning, hounsfield
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000")
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".j2k"}
+)
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 COLOURED = 30
 """Difference of a pixel's largest and smallest channel, of 255, from which it counts as coloured."""
+LEAST_RANGE = 1 / 8
+"""Share of 16 bits that grey values use at least; others are raw values of a scanner, often of 12 bits."""
 MAX_COLOURED_SHARE = 0.25
 """Of covid-ct's slices, cut from papers with coloured arrows and marks, the worst has 0.09."""
 
@@ -34,7 +42,7 @@ Image.init()
 
 
 def read_image(path: Path) -> Scan:
-    """Read one slice as grey in [0, 1].
+    """Read one slice as grey in [0, 1], or in Hounsfield units where the picture holds those.
 
     Parameters
     ----------
@@ -43,18 +51,21 @@ def read_image(path: Path) -> Scan:
 
     Returns
     -------
-    A Scan with pixels of shape (height, width), ``is_hu`` False.
+    A Scan with pixels of shape (height, width); where they are HU, a warning says how they were recognised.
 
     Raises
     ------
     ScanError
-        If the file is missing, truncated, no picture, too small, too large, flat, coloured or has pages.
+        If the file is missing, truncated, not a picture, too small, too large, flat, coloured or has pages, or if
+        its 16-bit values are neither HU nor grey.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_header(path, image)
             image.load()
-            pixels = _grey(path, ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+            numbers = upright.mode.startswith("I") or upright.mode == "F"
+            pixels, meaning = _numbers(path, upright) if numbers else (_grey(path, upright), GREY)
     except ScanError:
         raise
     except Image.DecompressionBombError as error:
@@ -69,8 +80,9 @@ def read_image(path: Path) -> Scan:
         remedy = "the file is truncated or damaged: get a new copy"
         raise ScanError(path, f"cannot be decoded ({error})", remedy) from error
     if float(pixels.min()) == float(pixels.max()):
-        raise ScanError(path, "every pixel has the same grey", "this holds no slice")
-    return Scan(pixels, is_hu=False, scan_id=path.stem, source=path, warnings=_doubts(image.mode, pixels))
+        raise ScanError(path, "every pixel has the same grey", "it does not show a slice")
+    warnings = (meaning.warning,) if meaning.warning else ()
+    return Scan(pixels, is_hu=meaning.is_hu, scan_id=path.stem, source=path, warnings=warnings)
 
 
 def _check_header(path: Path, image: Image.Image) -> None:
@@ -105,26 +117,40 @@ def _unidentified(path: Path) -> ScanError:
     if head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0"):
         remedy = "if it is NIfTI, give it a name that ends in .nii or .nii.gz"
         return ScanError(path, "looks like a NIfTI or gzip file, not a picture", remedy)
-    return ScanError(path, "is no picture that can be read", f"{', '.join(FORMATS)} are")
+    return ScanError(path, "is not a picture that can be read", f"{', '.join(FORMATS)} can")
+
+
+GREY = Meaning(is_hu=False)
+_SAVE_AGAIN = "save it as 8-bit grey, or as HU + 1024 or HU + 32768 in 16 bits"
+
+
+def _numbers(path: Path, image: Image.Image) -> tuple[NDArray[np.float32], Meaning]:
+    """The pixels of a picture whose values are more than 8-bit grey, and what they mean, by the module's rule."""
+    values = np.asarray(image, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise ScanError(path, "some of its floating-point values are not numbers", _SAVE_AGAIN)
+    low, high = float(values.min()), float(values.max())
+    meaning = hounsfield(path, values, high) or _grey_levels(path, image.mode == "F", low, high)
+    pixels = (values / np.float32(meaning.divisor) - np.float32(meaning.offset)).astype(np.float32)
+    return np.maximum(pixels, np.float32(AIR_HU)) if meaning.is_hu else pixels, meaning
+
+
+def _grey_levels(path: Path, floating: bool, low: float, high: float) -> Meaning:
+    """How values that are not HU become grey in [0, 1]."""
+    if floating and low >= 0 and high <= 1:
+        return GREY
+    if not floating and low >= 0 and high <= 255:
+        return Meaning(False, 255, warning="a 16-bit picture of 8-bit grey: its values were divided by 255")
+    if floating or low < 0 or not 65535 * LEAST_RANGE <= high <= 65535:
+        kind = "floating-point values" if floating else "values"
+        problem = f"its {kind}, from {low:g} to {high:g}, are neither Hounsfield units of a chest nor grey"
+        raise ScanError(path, problem, _SAVE_AGAIN)
+    return Meaning(is_hu=False, divisor=65535)
 
 
 def _grey(path: Path, image: Image.Image) -> NDArray[np.float32]:
     """Grey float32 in [0, 1], shape (height, width), by the module's rule."""
     mode = image.mode
-    if mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ScanError(
-                path, f"its values span {values.min()} to {values.max()}", "8 or 16 bits are read"
-            )
-        return (values.astype(np.float32) / np.float32(65535)).astype(np.float32)
-    if mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ScanError(
-                path, "its floating-point values are not all in [0, 1]", "save it with 8 or 16 bits"
-            )
-        return values
     transparent = "transparency" in image.info or mode in ("LA", "La", "PA", "RGBA", "RGBa")
     if mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if transparent else "L")
@@ -147,9 +173,3 @@ def _refuse_colour(path: Path, image: Image.Image) -> None:
     share = float(coloured.mean())
     if share > MAX_COLOURED_SHARE:
         raise ScanError(path, f"is a colour picture ({share:.0%} of its area), not a CT slice")
-
-
-def _doubts(mode: str, pixels: NDArray[np.float32]) -> tuple[str, ...]:
-    if mode.startswith("I") and float(pixels.max()) < 1 / 8:
-        return ("a 16-bit picture that uses less than an eighth of its range: it will look nearly black",)
-    return ()

@@ -1,7 +1,7 @@
 """Reading a volume from a NIfTI file, of version 1 or 2, compressed or not, or from one within a ZIP.
 
 The array is decoded once and held as it is stored (64-bit numbers and 32-bit whole ones as float32); each slice is
-turned and scaled as it is asked for. What the numbers mean is judged by :mod:`groundglass.scan.nifti_header`.
+turned and scaled when it is asked for. :mod:`groundglass.scan.units` decides what the numbers mean.
 """
 
 import math
@@ -18,19 +18,17 @@ from groundglass.errors import ScanError
 from groundglass.scan.image import MAX_PIXELS, MIN_SIDE
 from groundglass.scan.members import content_hash, found
 from groundglass.scan.nifti_header import (
-    AIR_HU,
     GET_NEW_COPY,
     MAX_TILT,
-    Meaning,
     Placing,
     data_offset,
-    judge_values,
     opened,
     place_voxels,
     read_header,
     scaling,
     stored_shape,
 )
+from groundglass.scan.units import AIR_HU, Meaning, judge_values
 from groundglass.scan.volume import Member, Series, Volume
 
 MAX_SLICES = 5000

@@ -7,6 +7,8 @@ imagecodecs decodes every compressed syntax instead of pydicom's plugins: it rea
 import io
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import imagecodecs
@@ -19,6 +21,7 @@ from groundglass.errors import ScanError
 from groundglass.scan.dicom.frame import DicomFrame, Encoding
 from groundglass.scan.dicom.headers import open_dicom, whole_file
 from groundglass.scan.members import found
+from groundglass.scan.units import AIR_HU, OFFSETS, refuse_wrapped
 from groundglass.scan.volume import Origin
 
 Stored = NDArray[np.integer[Any]]
@@ -131,7 +134,6 @@ _CODECS: dict[str, Codec] = {
 }
 
 
-AIR_HU = -1024
 MAX_HU = 32767
 
 
@@ -164,18 +166,36 @@ def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.fl
     ScanError
         If the frame's pixels are missing, cut short, damaged or not of the size that its header states.
     """
-    container = _container(frame)
-    encoding = frame.header.encoding
+    pixels, padded = _rescaled(frame, intercept)
+    np.clip(pixels, AIR_HU, MAX_HU, out=pixels)
+    if padded is not None:
+        pixels[padded] = AIR_HU
+    return pixels
+
+
+def _rescaled(
+    frame: DicomFrame, intercept: float | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """A frame's values in HU, even if they are impossible, and where they are padding; None for nowhere."""
+    container, encoding = _container(frame), frame.header.encoding
     stored = _stored(container, encoding)
     slope, shift = (frame.slope, frame.intercept) if intercept is None else (1.0, intercept)
     pixels = stored.astype(np.float32)
     if slope is not None and slope != 1:
         pixels *= np.float32(slope)
     pixels += np.float32(shift or 0.0)
-    np.clip(pixels, AIR_HU, MAX_HU, out=pixels)
-    if encoding.padding is not None:
-        pixels[_padded(container, stored, encoding)] = AIR_HU
-    return pixels
+    return pixels, None if encoding.padding is None else _padded(container, stored, encoding)
+
+
+def sample_hu(frames: Sequence[DicomFrame], intercept: float | None) -> NDArray[np.float32]:
+    """One pixel in 16 of a few frames, in HU and without padding; damaged frames are left out."""
+    found = [np.empty(0, np.float32)]
+    for number in np.unique(np.linspace(0, len(frames) - 1, _SLICES).round().astype(int)):
+        with suppress(ScanError):
+            pixels, padded = _rescaled(frames[number], intercept)
+            few = pixels[::4, ::4]
+            found.append(few.ravel() if padded is None else few[~padded[::4, ::4]])
+    return np.concatenate(found)
 
 
 def stored_values(frame: DicomFrame) -> Stored:
@@ -283,34 +303,36 @@ _SLICES = 5
 _AIR_HU = (-1100, -850)
 _SOFT_HU = (-150, 150)
 _LEAST_SHARE = 0.02
-OFFSET_HU = -1024
 
 
-def guess_intercept(frames: tuple[DicomFrame, ...]) -> int:
-    """0 where stored values are HU, -1024 where they are HU + 1024, as CT is usually stored without signs.
+def guess_intercept(frames: Sequence[DicomFrame]) -> int:
+    """0 where stored values are HU, -1024 where they are HU + 1024, and so on for the offsets that are in use.
 
     A chest shows both air or lung near -1000 HU and soft tissue near 0; the values of a few slices have to show
-    both under one of the two readings.
+    both under one of the readings.
 
     Raises
     ------
     ScanError
-        If they do under neither.
+        If they do under none.
     """
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _SLICES).round().astype(int))
-    values = np.concatenate([stored_values(frames[number])[::4, ::4].ravel() for number in chosen])
-    fits = {intercept: _fit(values, intercept) for intercept in (0, OFFSET_HU)}
+    values = sample_hu(frames, 0.0)
+    fits = {-offset: _fit(values - offset) for offset in (0, *OFFSETS)}
     best = max(fits, key=lambda intercept: fits[intercept])
     if fits[best] < _LEAST_SHARE:
+        path = Path(str(frames[0].header.found.member))
+        refuse_wrapped(path, values)
+        span = f", {values.min():g} to {values.max():g}," if values.size else ""
         raise ScanError(
-            str(frames[0].header.found.member.path),
-            f"its values, {values.min()} to {values.max()}, are not known to be Hounsfield units",
+            path,
+            f"its values{span} are not known to be Hounsfield units",
             "export the series with RescaleSlope and RescaleIntercept",
         )
     return best
 
 
-def _fit(values: NDArray[np.integer[Any]], intercept: int) -> float:
+def _fit(hu: NDArray[np.float32]) -> float:
     """The smaller of the shares of pixels that are air and soft tissue."""
-    hu = values.astype(np.int64) + intercept
+    if not hu.size:
+        return 0.0
     return min(float(((hu >= low) & (hu <= high)).mean()) for low, high in (_AIR_HU, _SOFT_HU))

@@ -10,9 +10,10 @@ from groundglass.errors import ScanError
 from groundglass.scan.dicom.checks import NO_RESCALE, NO_RESCALE_READ, Problem, problem, states_hu, warnings
 from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.headers import read_header
-from groundglass.scan.dicom.pixels import guess_intercept, slice_hu
+from groundglass.scan.dicom.pixels import guess_intercept, sample_hu, slice_hu
 from groundglass.scan.dicom.stacking import SliceStack, stack, stacks
 from groundglass.scan.members import Found, content_hash
+from groundglass.scan.units import refuse_overflow
 from groundglass.scan.volume import Series, Volume
 
 
@@ -103,12 +104,13 @@ def _warnings(frames: list[DicomFrame], stacked: SliceStack, together: int) -> t
 
 
 def _volume(stacked: SliceStack, source: Path, said: tuple[str, ...]) -> Volume:
-    """The volume of a usable stack; raises ScanError where its units are not known."""
+    """The volume of a usable stack; raises ScanError where the values are not HU."""
     intercept = None
     if not all(map(states_hu, stacked.frames)):
         intercept = guess_intercept(stacked.frames)
         read_as = "HU" if intercept == 0 else f"HU + {-intercept}"
         said = tuple(NO_RESCALE_READ.format(read_as) if one == NO_RESCALE else one for one in said)
+    refuse_overflow(source, sample_hu(stacked.frames, intercept))
     first = stacked.frames[0].header
     size = (first.encoding.rows, first.encoding.columns)
     height, width = size[::-1] if stacked.origin.transposed else size
