@@ -199,6 +199,14 @@ def nifti_without_affine(folder: Path) -> Path:
     return path
 
 
+def nifti_under(affine: list[float], folder: Path) -> Path:
+    """NIfTI of sound values under a diagonal affine."""
+    image = nib.load(write_phantom_nifti(phantom(), folder / "sound.nii"))
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag(affine)), folder / "scan.nii")
+    (folder / "sound.nii").unlink()
+    return folder / "scan.nii"
+
+
 def mask(folder: Path) -> Path:
     return write_phantom_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
 
@@ -232,6 +240,9 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "nifti-overflowed": partial(nifti_of, overflowed),
     "nifti-wrapped": partial(nifti_of, unsigned),
     "nifti-no-affine": nifti_without_affine,
+    "nifti-identity": partial(nifti_under, [1, 1, 1, 1]),
+    "nifti-itk-identity": partial(nifti_under, [-1, -1, 1, 1]),
+    "nifti-no-origin": partial(nifti_under, [5.6, 5.6, 5, 1]),
     "nifti-mask": mask,
     "nifti-grey": grey_nifti,
 }
@@ -328,8 +339,8 @@ EXPECTED = {
     "picture-wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
     "nifti-truncated-gz": Expected((), "the file is truncated or damaged: get a new copy", NONE),
     "nifti-truncated": Expected((), "holds fewer voxels than its header says", NONE),
-    "nifti-of-text": Expected((), "is no NIfTI file", NONE),
-    "nifti-gzip-of-text": Expected((), "is no NIfTI file", NONE),
+    "nifti-of-text": Expected((), "is not a NIfTI file", NONE),
+    "nifti-gzip-of-text": Expected((), "is not a NIfTI file", NONE),
     "nifti-4d": Expected((), "holds 4 volumes", NONE),
     "nifti-some-nan": Expected((12,), "300 voxels hold no number and were taken for air", ALL),
     "nifti-most-nan": Expected((), "most of its voxels hold no number", NONE),
@@ -338,6 +349,9 @@ EXPECTED = {
     "nifti-overflowed": Expected((), "lie above 4000 HU, so they have overflowed", NONE),
     "nifti-wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
     "nifti-no-affine": Expected((12,), "it does not say which way its axes point", ALL),
+    "nifti-identity": Expected((12,), "its affine is the identity", ALL),
+    "nifti-itk-identity": Expected((12,), "its affine is the identity", ALL),
+    "nifti-no-origin": Expected((12,), "its affine has no origin", ALL),
     "nifti-mask": Expected((), "looks like a mask, not a CT", NONE),
     "nifti-grey": Expected((12,), "holds grey from 0 to 255, not Hounsfield units", ALL),
 }

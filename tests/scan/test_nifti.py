@@ -277,3 +277,25 @@ def test_gzip_of_several_members(tmp_path: Path) -> None:
     path = tmp_path / "ct.nii.gz"
     path.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
     assert np.array_equal(pixels(load(path)), HU)
+
+
+@pytest.mark.parametrize(("signs", "flipped"), [((1, 1, 1), False), ((-1, -1, 1), True), ((-1, 1, 1), False)])
+def test_an_identity_affine_is_not_believed(tmp_path: Path, signs: tuple[int, ...], flipped: bool) -> None:
+    stored = np.asarray(image("LAS").dataobj)
+    made = nib.Nifti1Image(stored[:, ::-1] if flipped else stored, np.diag((*signs, 1)))
+    series = nifti_series(saved(made, tmp_path / "ct.nii"))
+    assert series.spacing is None
+    assert series.plane == "unknown"
+    assert "patient's right is known" in series.warnings[0]
+    volume = series.load()
+    assert volume.geometry is None
+    assert np.array_equal(pixels(volume), HU)
+
+
+def test_an_affine_without_origin_keeps_its_spacing_and_warns(tmp_path: Path) -> None:
+    made = image("LPS")
+    affine = made.affine.copy()
+    affine[:3, 3] = 0
+    series = nifti_series(saved(nib.Nifti1Image(np.asarray(made.dataobj), affine), tmp_path / "ct.nii"))
+    assert series.spacing == pytest.approx(SPACING)
+    assert "right and left may be exchanged" in series.warnings[0]

@@ -103,7 +103,7 @@ def test_pairs_and_analyze_are_refused(tmp_path: Path) -> None:
     pair = nib.Nifti1Pair(np.asarray(image().dataobj), image().affine)
     nib.save(pair, tmp_path / "ct.hdr")
     assert "pair" in refusal(tmp_path / "ct.hdr")
-    assert "no NIfTI" in refusal(tmp_path / "ct.img")
+    assert "not a NIfTI" in refusal(tmp_path / "ct.img")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +36,11 @@ ASSUMED_SIDES = (
     "the second from back to front, the third from the feet to the head"
 )
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+IDENTITY = (
+    "its affine is the identity, which programs write if they do not know where an array lies: neither which side "
+    "of it is the patient's right is known, nor its voxels' size"
+)
+NO_ORIGIN = "its affine has no origin, so its axes may be wrong as well: right and left may be exchanged"
 
 Affine = NDArray[np.float64]
 
@@ -113,7 +118,7 @@ def read_header(path: Path, handle: IO[bytes]) -> Any:
                 "is one of a pair of files, .hdr and .img, or of the older Analyze format",
                 "save it as one .nii file",
             )
-    raise ScanError(path, "is no NIfTI file", "give a .nii or .nii.gz file, whole and as it was made")
+    raise ScanError(path, "is not a NIfTI file", "give a .nii or .nii.gz file, whole and as it was made")
 
 
 def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
@@ -166,10 +171,7 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     stored
         The array's shape in the file.
     """
-    affine, spaced, warnings = _affine(header)
-    told = affine is not None
-    if affine is None:
-        affine = nib.volumeutils.shape_zoom_affine(stored, spaced or (1.0, 1.0, 1.0), x_flip=True)
+    affine, known, warnings = _affine(header, stored)
     change = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(ORIENTATION)
     )
@@ -182,31 +184,52 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     grid = Grid((first, second, third), (flipped[0], flipped[1], flipped[2]), place)
     shape = (stored[first], stored[second], stored[third])
     upright = RAS_TO_LPS @ affine @ nib.orientations.inv_ornt_aff(change, stored)
-    tilt = _tilt(upright) if told else None
+    tilt = _tilt(upright) if known == "place" else None
     if tilt is not None and tilt > MAX_TILT:
         warnings += (f"its slices are tilted by {tilt:.0f} degrees from axial",)
-    geometry = _geometry(upright, shape[0]) if told or spaced else None
+    geometry = None if known == "nothing" else _geometry(upright, shape[0])
     if geometry is not None:
         warnings += _coarse(upright)
     return Placing(shape, grid, geometry, tilt, (*warnings, *spacing_warnings(shape[0], geometry)))
 
 
-def _affine(header: Any) -> tuple[Affine | None, tuple[float, ...] | None, tuple[str, ...]]:
-    """The affine in RAS mm where the header states one, else the spacing where it states that."""
+Known = Literal["place", "spacing", "nothing"]
+
+
+def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, tuple[str, ...]]:
+    """The affine in RAS mm, what of it the header states, and what had to be assumed."""
     scale = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     warnings: tuple[str, ...] = ()
     for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
         if int(header[f"{name}_code"]) <= 0:
             continue
         affine = _usable(get, scale)
-        if affine is not None:
-            return affine, None, warnings
-        warnings += (f"its {name} is not usable and was passed over",)
+        if affine is None:
+            warnings += (f"its {name} is not usable and was passed over",)
+        elif not _identity(affine):
+            unplaced = (NO_ORIGIN,) if not affine[:3, 3].any() and _aligned(affine) else ()
+            return affine, "place", warnings + unplaced
+        else:
+            affine[0, 0] = -1.0
+            return affine, "nothing", (*warnings, IDENTITY)
     with np.errstate(all="ignore"):
         spacing = tuple(float(length) * scale for length in np.abs(header["pixdim"][1:4]))
-    if not all(SPACING_MM[0] <= length <= SPACING_MM[1] for length in spacing):
-        return None, None, (*warnings, ASSUMED_SIDES, "its voxels' size is not known")
-    return None, spacing, (*warnings, ASSUMED_SIDES)
+    sized = all(SPACING_MM[0] <= length <= SPACING_MM[1] for length in spacing)
+    affine = nib.volumeutils.shape_zoom_affine(stored, spacing if sized else (1.0, 1.0, 1.0), x_flip=True)
+    if not sized:
+        return affine, "nothing", (*warnings, ASSUMED_SIDES, "its voxels' size is not known")
+    return affine, "spacing", (*warnings, ASSUMED_SIDES)
+
+
+def _aligned(affine: Affine) -> bool:
+    """Whether the axes are those of the patient, in this order, along or against them."""
+    return not (affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).any()
+
+
+def _identity(affine: Affine) -> bool:
+    """Whether it is what programs write for an array whose place they do not know; ITK turns two signs."""
+    signs = np.diag(affine)
+    return not affine[:3, 3].any() and _aligned(affine) and bool((np.abs(signs) == 1).all() and signs[2] > 0)
 
 
 def _usable(get: Any, scale: float) -> Affine | None:
