@@ -40,6 +40,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_help_and_version() -> None:
     assert groundglass("--version").stdout.startswith("groundglass 0.")
+    licences = groundglass("--version", "--licences").stdout
+    assert "Bundle detector-lesions, trained on:" in licences
+    assert "sarscov2-ct: CC BY-NC-SA 4.0; commercial use: no" in licences
     for command in ("predict", "train", "evaluate", "bundle", "demo", "data"):
         assert command in groundglass("--help").stdout
         assert "groundglass" in groundglass(command, "--help").stdout

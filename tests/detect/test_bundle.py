@@ -6,7 +6,7 @@ import pytest
 
 from evaluations import evaluation
 from groundglass.bundle.facts import RESEARCH_USE, EvaluationFacts
-from groundglass.bundle.store import shipped_bundles
+from groundglass.bundle.store import shipped_bundles, shipped_training
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import BundleError
 
@@ -81,3 +81,27 @@ def test_the_shipped_bundles_are_whole_small_and_tested() -> None:
         assert facts.evaluations, "a shipped bundle states its test figures"
         assert sum(file.stat().st_size for file in folder.iterdir()) < 25e6
         assert facts.training.dataset in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_each_dataset_that_was_trained_on_states_whether_commercial_use_is_allowed() -> None:
+    training = Bundle.load("detector-lesions").facts.training
+    mixed = training.model_copy(
+        update={"sources": ("sarscov2-ct", "my-clinic"), "masks": ("covid19-ct-seg",)}
+    )
+    assert mixed.licences() == [
+        ("sarscov2-ct", "CC BY-NC-SA 4.0", "no"),
+        ("my-clinic", "not known", "not known"),
+        ("covid19-ct-seg", "CC BY 4.0", "yes, with attribution"),
+    ]
+    terms = mixed.terms()
+    assert "the licence of sarscov2-ct does not allow commercial use" in terms
+    assert "the licence of my-clinic is not known" in terms
+    assert "covid19-ct-seg" not in terms
+    assert not training.model_copy(update={"sources": ("covid19-ct-seg",)}).terms()
+
+
+def test_the_cards_of_the_shipped_bundles_state_these_terms() -> None:
+    for name, training in shipped_training().items():
+        card = (shipped_bundles()[name] / "MODEL_CARD.md").read_text()
+        assert all(f"| {' | '.join(row)} |" in card for row in training.licences())
+        assert training.terms() in card

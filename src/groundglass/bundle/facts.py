@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from groundglass.bundle.evaluation import Estimate, Evaluation, OverlapEvaluation, format_estimate
+from groundglass.data.registry import DATASETS
 from groundglass.preprocess import Preprocessing
 
 FORMAT: Literal[2] = 2
@@ -93,6 +94,31 @@ class TrainingFacts(FactsPart):
     def split(self) -> str:
         """How the datasets were split, in words."""
         return " + ".join(self.splits.values())
+
+    def licences(self) -> list[tuple[str, str, str]]:
+        """Each dataset that was trained on, masks included: its name, its licence, and whether it allows
+        commercial use."""
+        known = {name: DATASETS.get(name) for name in (*self.sources, *self.masks)}
+        return [
+            (name, data.licence, data.commercial_use) if data else (name, "not known", "not known")
+            for name, data in known.items()
+        ]
+
+    def terms(self) -> str:
+        """What the licences of the data mean for a user of the network, as one sentence; blank if they allow all
+        use."""
+        problems = {"no": "does not allow commercial use", "not known": "is not known"}
+        refused = [
+            f"the licence of {name} {problems[commercial]}"
+            for name, _, commercial in self.licences()
+            if commercial in problems
+        ]
+        if not refused:
+            return ""
+        return (
+            f"Non-commercial terms apply: {', '.join(refused)}, and that may extend to a network that was trained "
+            "on the data."
+        )
 
 
 Grade = Literal["A", "B", "C", "D", "E"]
@@ -236,10 +262,14 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         "",
         "## What it was trained on",
         "",
-        f"{training.title} (`{training.dataset}`, split `{training.split}`), seed {training.seed}{best}."
-        f" Licence of the data: {training.licence}",
+        f"{training.title} (`{training.dataset}`, split `{training.split}`), seed {training.seed}{best}.",
         f"Citation: {training.citation}",
         "",
+        "| trained on | licence of the data | commercial use |",
+        "|---|---|---|",
+        *[f"| {' | '.join(row)} |" for row in training.licences()],
+        "",
+        *([f"**{terms}**", ""] if (terms := training.terms()) else []),
         f"| part | slices | {positive} | patients |",
         "|---|---|---|---|",
         *[_part_row(name, part) for name, part in training.parts.items()],

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from groundglass.bundle.facts import FORMAT, EvaluationFacts, Facts
+from groundglass.bundle.facts import FORMAT, EvaluationFacts, Facts, TrainingFacts
 from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
 from groundglass.errors import BundleError
 from groundglass.files import write_bytes
@@ -179,6 +179,12 @@ def shipped_bundles(kind: str | None = None) -> dict[str, Path]:
         for folder in folders
         if kind is None or _kind_in((folder / FACTS).read_bytes(), folder) == kind
     }
+
+
+def shipped_training() -> dict[str, TrainingFacts]:
+    """What each shipped bundle was trained on, by the bundle's name."""
+    read = {name: json.loads((folder / FACTS).read_bytes()) for name, folder in shipped_bundles().items()}
+    return {name: TrainingFacts.model_validate(facts["training"]) for name, facts in read.items()}
 
 
 def kind_of_bundle(name_or_path: str | Path) -> str:

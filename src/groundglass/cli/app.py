@@ -236,10 +236,26 @@ cli_audit.register(app)
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    licences: Annotated[
+        bool,
+        typer.Option("--licences", help="Print the licences of the code and of the shipped bundles' data."),
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"groundglass {__version__}")
-        raise typer.Exit
+    if not version and not licences:
+        return
+    typer.echo(f"groundglass {__version__}")
+    if licences:
+        from groundglass.bundle.store import shipped_training
+
+        typer.echo("Code: Apache-2.0")
+        for name, training in shipped_training().items():
+            typer.echo(f"\nBundle {name}, trained on:")
+            for data, licence, commercial in training.licences():
+                typer.echo(f"  {data}: {licence}; commercial use: {commercial}")
+            typer.echo(
+                training.terms() or "The licences of these data allow commercial use with attribution."
+            )
+    raise typer.Exit
 
 
 def main() -> None:

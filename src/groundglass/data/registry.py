@@ -115,6 +115,13 @@ class Dataset:
     remote: tuple[Remote, ...] = ()
     numbered: tuple[NumberedClass, ...] = ()
 
+    @property
+    def commercial_use(self) -> str:
+        """Whether its licence allows commercial use, in words; research use counts as a refusal."""
+        if "-NC" in self.licence or self.licence.startswith("research use"):
+            return "no"
+        return "yes, with attribution" if self.licence.startswith("CC BY") else "not known"
+
 
 _COVID_CT = Dataset(
     name="covid-ct",
