@@ -11,7 +11,7 @@ from groundglass.errors import GroundglassError
 from groundglass.evaluation import figures
 from groundglass.evaluation.figures import to_png
 from groundglass.evaluation.metrics import evaluate
-from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.labels import NOT_A_CHEST_CT, UNCERTAIN
 
 DRAWN = {
     "roc": figures.roc,
@@ -52,7 +52,8 @@ def check(figure: Figure, height: float) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_each_figure_names_the_positive_class_and_the_count(random_table, name):
     frame = random_table(60, 20)
-    figure = DRAWN[name](frame, evaluate(frame, resamples=50))
+    given = (0.5,) if name in ("roc", "precision_recall") else ()
+    figure = DRAWN[name](frame, evaluate(frame, resamples=50), *given)
     positives = (frame["label"] == "covid").sum()
     assert f"{positives} covid of 60 slices" in texts(figure)
     check(figure, 5)
@@ -61,11 +62,11 @@ def test_each_figure_names_the_positive_class_and_the_count(random_table, name):
 def test_the_roc_curve_shows_area_band_and_operating_point(table):
     truth = [True, True, False, False, False, False] * 5
     frame = table(truth, [0.9, 0.4, 0.6, 0.1, 0.1, 0.1] * 5)
-    (axes,) = figures.roc(frame, evaluate(frame, resamples=50)).axes
+    (axes,) = figures.roc(frame, evaluate(frame, resamples=50), 0.5).axes
     labels = axes.get_legend_handles_labels()[1]
     assert "95% band" in labels
     assert any(label.startswith("AUC 0.88 (") for label in labels)
-    assert "verdicts (0.25, 0.50)" in labels
+    assert "all slices at threshold 0.50 (0.25, 0.50)" in labels
     curve = next(line for line in axes.lines if str(line.get_label()).startswith("AUC"))
     assert np.column_stack(curve.get_data()).tolist() == [[0, 0], [0, 0.5], [0.25, 0.5], [0.25, 1], [1, 1]]
 
@@ -73,14 +74,14 @@ def test_the_roc_curve_shows_area_band_and_operating_point(table):
 def test_the_precision_recall_curve_encloses_the_average_precision(random_table):
     frame = random_table(60, 20)
     result = evaluate(frame, resamples=50)
-    (axes,) = figures.precision_recall(frame, result).axes
+    (axes,) = figures.precision_recall(frame, result, 0.5).axes
     recall, precision = axes.lines[0].get_data()
     assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(result.metrics["pr_auc"].value)
 
 
 def test_one_group_has_a_curve_without_a_band(table):
     frame = table([True, False], [0.9, 0.1], patient=["a", "a"])
-    (axes,) = figures.roc(frame, evaluate(frame)).axes
+    (axes,) = figures.roc(frame, evaluate(frame), 0.5).axes
     assert axes.get_legend_handles_labels()[1][0] == "AUC 1.00"
 
 
@@ -98,7 +99,20 @@ def test_the_confusion_matrix_has_a_column_for_each_verdict_given(table):
 def test_one_class_has_no_curve(table, name):
     frame = table([True, True], [0.9, 0.4])
     with pytest.raises(GroundglassError, match="one class only"):
-        DRAWN[name](frame, evaluate(frame, resamples=20))
+        DRAWN[name](frame, evaluate(frame, resamples=20), 0.5)
+
+
+@pytest.mark.parametrize("draw", [figures.roc, figures.precision_recall])
+def test_the_point_of_the_threshold_lies_on_the_curve_where_slices_are_not_answered(random_table, draw):
+    frame = random_table(60, 20)
+    frame.loc[frame["probability"].between(0.3, 0.7), "verdict"] = UNCERTAIN
+    (axes,) = draw(frame, evaluate(frame, resamples=20), 0.5).axes
+    curve, point = (
+        next(line for line in axes.lines if text in str(line.get_label())) for text in ("AUC", "threshold")
+    )
+    assert "all slices at threshold 0.50" in str(point.get_label())
+    vertices = np.column_stack(curve.get_data())
+    assert np.isclose(vertices, np.column_stack(point.get_data())).all(axis=1).any()
 
 
 @pytest.mark.parametrize("name", ["calibration", "confusion_matrix", "scores"])

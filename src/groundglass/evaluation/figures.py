@@ -98,15 +98,20 @@ GRID = np.linspace(0, 1, 101)
 LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "lr")
 
 
-def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """ROC curve with its pointwise bootstrap band and the operating point of the verdicts.
+def roc(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> Figure:
+    """ROC curve with its pointwise bootstrap band, and the point of the threshold.
+
+    The curve, its area and the point are of all slices, answered or not. Sensitivity and specificity in the tables
+    are of the answered slices only, so they can differ from the point.
 
     Parameters
     ----------
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` gives them.
     evaluation
-        Of these predictions; names the numbers and the bootstrap, which is drawn anew for the band.
+        Of these predictions; its numbers are shown, and its bootstrap is repeated for the band.
+    threshold
+        Probability from which a slice is called positive.
 
     Raises
     ------
@@ -132,9 +137,8 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
         np.append(0, fp[0] / fp[0, -1]), np.append(0, tp[0] / tp[0, -1]), color=BLUE, label=f"AUC {area}"
     )
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
-    sensitivity, specificity = (evaluation.metrics[name].value for name in ("sensitivity", "specificity"))
-    if sensitivity is not None and specificity is not None:
-        _operating_point(axes, 1 - specificity, sensitivity)
+    called = probability >= threshold
+    _point_of_threshold(axes, float(called[~truth].mean()), float(called[truth].mean()), threshold, evaluation)
     axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
     legend(axes, "lower right")
     return figure
@@ -149,8 +153,8 @@ def _sensitivity_on_grid(ranking: Ranking, weights: Floats) -> Floats:
     return np.reshape(rows, (-1, len(GRID)))
 
 
-def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """Precision-recall curve with the operating point of the verdicts; parameters and errors as for roc."""
+def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> Figure:
+    """Precision-recall curve with the point of the threshold; parameters and errors as for :func:`roc`."""
     truth, probability = _both_classes(predictions)
     tp, fp = (counts[0] for counts in Ranking(truth, probability).counts(np.ones((1, len(truth)))))
     precision = tp / (tp + fp)
@@ -165,9 +169,10 @@ def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
     )
     share = float(truth.mean())
     axes.axhline(share, color=GREY, linestyle=":", label=f"chance: share of {POSITIVE}, {share:.2f}")
-    recall, ppv = (evaluation.metrics[name].value for name in ("sensitivity", "ppv"))
-    if recall is not None and ppv is not None:
-        _operating_point(axes, recall, ppv)
+    called = probability >= threshold
+    if called.any():
+        recall, ppv = float(called[truth].mean()), float(truth[called].mean())
+        _point_of_threshold(axes, recall, ppv, threshold, evaluation)
     axes.set(
         xlabel=f"recall (sensitivity, {POSITIVE} found)",
         ylabel=f"precision (PPV, {POSITIVE} verdicts being right)",
@@ -354,8 +359,9 @@ def _square(title: str, evaluation: Evaluation) -> tuple[Figure, Axes]:
     return figure, unit_square(figure)
 
 
-def _operating_point(axes: Axes, x: float, y: float) -> None:
-    axes.plot(x, y, "o", color=VERMILLION, markersize=9, label=f"verdicts ({x:.2f}, {y:.2f})")
+def _point_of_threshold(axes: Axes, x: float, y: float, threshold: float, evaluation: Evaluation) -> None:
+    label = f"all {evaluation.unit}s at threshold {threshold:.2f} ({x:.2f}, {y:.2f})"
+    axes.plot(x, y, "o", color=VERMILLION, markersize=9, label=label)
 
 
 NAME_WIDTH, TURNED_WIDTH = 12, 20
