@@ -403,3 +403,24 @@ def test_a_test_part_of_one_class_is_refused(
     write_manifest(manifest, tmp_path / "official.csv")
     official = replace(done.protocol, dataset=str(tmp_path / "official.csv"), split="official")
     assert "official.csv: all 4 slices to judge on are labelled covid" in refused(protocol=official)
+
+
+def test_patients_are_compared_where_they_are_named(copy: Done, class_folder: Path) -> None:
+    manifest = import_path(copy.elsewhere)
+    number = manifest["path"].map(lambda path: int(Path(path).stem) // 2)
+    named = copy.folder.parent / "named.csv"
+    write_manifest(manifest.assign(patient=manifest["label"] + number.astype(str)), named)
+    own, other = again(copy, external=[named]).judged
+    assert own.patients == "no slice names its patient: fill the column patient to get figures by patient"
+    assert not isinstance(other.patients, str)
+    assert (other.patients.unit, other.patients.count, other.patients.positives) == ("patient", 6, 3)
+    table = numbers_of(copy).loc["named"].set_index("unit", append=True)
+    expected = [
+        roc_auc_score(by["label"].first() == "covid", by["probability"].mean())
+        for by in (member.groupby("patient") for member in members_of(copy, "tiny", "named"))
+    ]
+    assert table.loc[("tiny", "patient"), "roc_auc"] == pytest.approx(np.mean(expected), rel=1e-5)
+    for name in ("comparison.html", "comparison.md"):
+        text = (copy.folder / name).read_text()
+        assert "named, external, no one trained on it (6 patients)" in text
+        assert "Patients are not compared: no slice names its patient" in text

@@ -94,6 +94,18 @@ def test_figures_are_by_source_and_their_mean(judged: tuple[LeaveOneOutResult, P
     assert "(of 2)" in found.table().rows[-1][3]
 
 
+def test_patients_have_a_table_of_their_own(judged: tuple[LeaveOneOutResult, Path]) -> None:
+    found, folder = judged
+    table = found.patients_table()
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [("east/1", "8 (8)"), ("north", "16 (8)"), ("south", "16 (8)")]
+    document = json.loads((folder / "leave_one_source_out.json").read_text())
+    metrics = json.loads((folder / "north" / "left-out" / "metrics.json").read_text())
+    assert document["sources"][1]["patients"] == metrics["patients"]
+    assert "per patient" in (folder / "report.html").read_text()
+    assert "no lung areas, which the patient rule needs" in table.note
+
+
 def test_the_coverage_is_shown_where_not_all_is_answered(judged: tuple[LeaveOneOutResult, Path]) -> None:
     found, _ = judged
     assert "Coverage" not in found.table().header

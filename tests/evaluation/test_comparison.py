@@ -1,11 +1,12 @@
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.bootstrap import bootstrap_weights
 from groundglass.evaluation.comparison import (
@@ -19,10 +20,10 @@ from groundglass.evaluation.comparison import (
     compare,
     ensemble_of,
 )
-from groundglass.evaluation.metrics import evaluate, resampling_groups
+from groundglass.evaluation.metrics import by_patient, evaluate, resampling_groups
 from groundglass.evaluation.paired import delong, mcnemar
 from groundglass.evaluation.predictions import unit_codes
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 ROWS, PATIENTS = 120, 40
 
@@ -396,3 +397,36 @@ def test_what_cannot_be_compared_is_refused(table, four):
         compare(four, alpha=5)
     with pytest.raises(GroundglassError, match="confidence between 0 and 1"):
         compare(four, confidence=95)
+
+
+def test_patients_are_compared_by_the_rule_that_ships_where_lung_areas_are_known(four):
+    rule = PatientRule(
+        aggregation="lesion share", weights={"lesion_share": 1.0}, intercept=2.0, threshold=0.4
+    )
+    areas = dict(zip(LUNG_AREAS, (500, 500, 30, 10), strict=True))
+    with_areas = tuple(member.assign(**areas) for member in four[0].members)
+    known = replace(four[0], members=with_areas, rules=(rule,) * len(with_areas))
+    comparison = compare([known, four[1]], resamples=20, unit="patient")
+    patients = [by_patient(member, 0.5, rule) for member in with_areas]
+    assert (comparison.unit, comparison.count) == ("patient", len(patients[0]))
+    for row, (system, tables) in enumerate([(known, patients), (four[1], None)]):
+        tables = tables or [by_patient(member, 0.5) for member in system.members]
+        own = by_name(comparison)[system.name]
+        expected = [evaluate(table, resamples=2, unit="patient").metrics for table in tables]
+        for name in ("roc_auc", "brier", "coverage"):
+            assert own.metrics[name].value == pytest.approx(np.mean([one[name].value for one in expected])), (
+                row
+            )
+    assert known.of_patients()[0].thresholds == (0.4,) * len(with_areas)
+    told = " ".join(comparison.notes)
+    assert f"{known.name} answers for patients by the detector's patient rule, lesion share." in told
+    assert f"{four[1].name} answers for patients by the mean of the slices' probabilities" in told
+
+
+def test_patients_cannot_be_compared_where_none_is_named(four):
+    nameless = [
+        replace(system, members=tuple(member.assign(patient="") for member in system.members))
+        for system in four
+    ]
+    with pytest.raises(GroundglassError, match="no slice names its patient"):
+        compare(nameless, resamples=20, unit="patient")

@@ -69,13 +69,15 @@ def compare(
     )
     outcome = compare_systems(systems, protocol, output, external=external or (), tell=say)
     for judged in outcome.judged:
-        header, rows = comparison_table(judged.comparison)
-        shown = [header.index(column) for column in PRINTED_COLUMNS]
-        cells = [tuple(row[place] for place in shown) for row in rows]
-        table(
-            f"{judged.name} ({judged.comparison.count} slices), positive class covid", PRINTED_COLUMNS, cells
-        )
-        for note in judged.comparison.notes:
-            say(f"note: {note}")
+        for comparison in judged.comparisons:
+            header, rows = comparison_table(comparison)
+            shown = [header.index(column) for column in PRINTED_COLUMNS]
+            cells = [tuple(row[place] for place in shown) for row in rows]
+            counted = f"{comparison.count} {comparison.unit}s"
+            table(f"{judged.name} ({counted}), positive class covid", PRINTED_COLUMNS, cells)
+            for note in comparison.notes:
+                say(f"note: {note}")
+        if isinstance(judged.patients, str):
+            say(f"note: patients are not compared: {judged.patients}")
     typer.echo(headline(outcome.judged[0].comparison))
     typer.echo(f"Page: {output / 'comparison.html'}")

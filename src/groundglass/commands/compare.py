@@ -60,13 +60,21 @@ class SystemsOnDataset:
     systems
         Each with its members' answers.
     comparison
-        What these say.
+        Of their answers for slices.
+    patients
+        Of their answers for patients; the reason as text if they cannot be compared.
     """
 
     name: str
     part: str
     systems: list[System]
     comparison: Comparison
+    patients: Comparison | str
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The comparisons by slice and, where there is one, by patient."""
+        return (self.comparison, *([self.patients] if isinstance(self.patients, Comparison) else []))
 
     @property
     def external(self) -> bool:
@@ -134,11 +142,14 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
     pictures = _pictures(outcome)
     for name, picture in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", picture.png)
-    tables = [_table(judged) for judged in outcome.judged]
+    tables = [table for judged in outcome.judged for table in _tables(judged)]
     costs = {name: asdict(cost) for name, cost in outcome.cost.items()}
     frames = [
-        comparison_frame(judged.comparison, costs).assign(dataset=judged.name, part=judged.part)
+        comparison_frame(comparison, costs).assign(
+            dataset=judged.name, part=judged.part, unit=comparison.unit
+        )
         for judged in outcome.judged
+        for comparison in judged.comparisons
     ]
     _write_csv(pd.concat(frames), folder / "comparison.csv")
     test = outcome.judged[0].comparison
@@ -202,11 +213,16 @@ def _protocol(outcome: ComparisonResult) -> str:
     )
 
 
-def _table(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> Table:
-    comparison = judged.comparison
-    header, rows = comparison_table(comparison, extra)
-    note = "In brackets 95% intervals; the positive class is COVID-19. " + " ".join(comparison.notes)
-    return Table(f"{judged.title} ({comparison.count} slices)", header, rows, note)
+def _tables(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> list[Table]:
+    """The standings by slice and, where patients can be compared, by patient."""
+    tables = []
+    for comparison in judged.comparisons:
+        header, rows = comparison_table(comparison, extra if comparison.unit == "slice" else NOTHING_ELSE)
+        note = "In brackets 95% intervals; the positive class is COVID-19. " + " ".join(comparison.notes)
+        if isinstance(judged.patients, str):
+            note += f" Patients are not compared: {judged.patients}."
+        tables.append(Table(f"{judged.title} ({comparison.count} {comparison.unit}s)", header, rows, note))
+    return tables
 
 
 def _cost_table(outcome: ComparisonResult) -> Table:
@@ -242,7 +258,8 @@ def _markdown(outcome: ComparisonResult, pictures: dict[str, Picture]) -> str:
     test = outcome.judged[0].comparison
     parts = [f"# {_title(outcome)}\n", f"{headline(test)}\n", f"{_protocol(outcome)}\n", f"{RESEARCH_USE}\n"]
     costs = {name: dict(zip(Cost.TITLES, cost.texts(), strict=True)) for name, cost in outcome.cost.items()}
-    for table in (_table(judged, {} if judged.external else costs) for judged in outcome.judged):
+    tables = [t for judged in outcome.judged for t in _tables(judged, {} if judged.external else costs)]
+    for table in tables:
         parts += [f"## {table.title}\n", markdown_table(table.header, table.rows), f"{table.note}\n"]
     parts.append(f"{HOW_TIMED}\n")
     parts += [f"![{picture.caption}](figures/{name}.png)\n" for name, picture in pictures.items()]
@@ -351,15 +368,17 @@ def _check_classes(dataset: str, rows: pd.DataFrame) -> None:
 def _judge(
     found: Sequence[TrainedSystem], name: str, part: str, rows: pd.DataFrame, folder: Path
 ) -> SystemsOnDataset:
-    systems = [
-        System(
-            system.name,
-            tuple(answers(run, rows, folder / "answers", name) for run in system.runs),
-            tuple(Bundle.load(run.folder).facts.threshold for run in system.runs),
-        )
-        for system in found
-    ]
-    return SystemsOnDataset(name, part, systems, compare(systems))
+    systems = []
+    for system in found:
+        members = tuple(answers(run, rows, folder / "answers", name) for run in system.runs)
+        facts = [Bundle.load(run.folder).facts for run in system.runs]
+        thresholds, rules = (tuple(one.threshold for one in facts), tuple(one.patient_rule for one in facts))
+        systems.append(System(system.name, members, thresholds, rules))
+    try:
+        patients: Comparison | str = compare(systems, unit="patient")
+    except GroundglassError as error:
+        patients = str(error)
+    return SystemsOnDataset(name, part, systems, compare(systems), patients)
 
 
 def _cost(found: Sequence[TrainedSystem], rows: pd.DataFrame) -> dict[str, Cost]:

@@ -36,6 +36,8 @@ JUDGED = "left-out"
 """Folder, in that of the run, of what came out on the source that the run left out."""
 SHOWN = ("roc_auc", "accuracy", "sensitivity", "specificity", "ece")
 COVERAGE = "coverage"
+OF_PATIENTS = ("roc_auc", "accuracy", "sensitivity", "specificity", COVERAGE)
+"""Figures per patient."""
 MOST_CERTAIN = "most_certain_accuracy"
 TITLES = {
     **{name: metric.title for name, metric in METRICS.items()},
@@ -60,6 +62,8 @@ class SourceResult:
         For all slices of the source that could be read.
     evaluation
         Of these slices.
+    patients
+        Of the patients of these slices; None if no slice names its patient.
     most_certain
         Accuracy on the most certain of them.
     failures
@@ -73,6 +77,7 @@ class SourceResult:
     threshold: float
     predictions: pd.DataFrame
     evaluation: Evaluation
+    patients: Evaluation | None
     most_certain: float
     failures: tuple[Failure, ...]
     facts: EvaluationFacts
@@ -96,6 +101,7 @@ class SourceResult:
             MOST_CERTAIN: self.most_certain,
             "failures": [vars(failure) for failure in self.failures],
             "slices": self.evaluation.to_dict(),
+            "patients": None if self.patients is None else self.patients.to_dict(),
         }
 
 
@@ -154,6 +160,25 @@ class LeaveOneOutResult:
         )
         return Table(
             "Each source, by a detector trained on the others", header, [*rows, mean], note + " ".join(notes)
+        )
+
+    def patients_table(self) -> Table | None:
+        """A row for each source that names patients, with the figures per patient; None if none does."""
+        named = [(left.source, left.patients) for left in self.each if left.patients is not None]
+        if not named:
+            return None
+        header = ("source", f"patients ({POSITIVE})", *(METRICS[figure].title for figure in OF_PATIENTS))
+        rows = [
+            (
+                source,
+                f"{patients.count} ({patients.positives})",
+                *(METRICS[figure].shown(patients.metrics[figure]) for figure in OF_PATIENTS),
+            )
+            for source, patients in named
+        ]
+        notes = [f"{source}: {note}" for source, patients in named for note in patients.notes]
+        return Table(
+            "Each source, per patient", header, rows, "In brackets 95% intervals. " + " ".join(notes)
         )
 
     def _mean_text(self, figure: str) -> str:
@@ -280,6 +305,7 @@ def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], N
         threshold=evaluated.threshold,
         predictions=evaluated.predictions,
         evaluation=evaluated.slices,
+        patients=evaluated.patients,
         most_certain=most_certain_accuracy(evaluated.predictions, evaluated.threshold),
         failures=tuple(outcome.failures),
         facts=facts_of(outcome),
@@ -313,7 +339,7 @@ def _report(judged: LeaveOneOutResult) -> Report:
         headline=judged.headline(),
         warnings=_warnings(judged.each),
         tables_title="How well it does at a source that it has never seen",
-        figures_of_merit=[judged.table(), _pages(judged.each)],
+        figures_of_merit=[*filter(None, (judged.table(), judged.patients_table())), _pages(judged.each)],
         facts=[*filter(None, about), recipe],
     )
 

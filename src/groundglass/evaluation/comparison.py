@@ -13,10 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, ResampledBy
+from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, ResampledBy, Unit
+from groundglass.detect.patient_rule import PatientRule
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.bootstrap import Floats, WeightedMetrics, estimates, resample
-from groundglass.evaluation.metrics import evaluate, resampling_groups
+from groundglass.evaluation.metrics import (
+    aggregation_notes,
+    by_patient,
+    evaluate,
+    patients_with_areas,
+    resampling_groups,
+)
 from groundglass.evaluation.paired import PairedTest, delong, holm, mcnemar
 from groundglass.evaluation.predictions import COLUMNS, check_predictions, refuse_rows, truth_of, unit_codes
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
@@ -33,15 +40,47 @@ Verdicts = NDArray[np.object_]
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A system's name, its members' predictions, and their thresholds, one a member.
+    """A system and the answers of its members.
 
-    ``members`` are as :func:`~groundglass.evaluation.predictions.read_predictions` gives them, all of the same
-    slices, in any order of rows. From its threshold on, a member's probability is answered POSITIVE.
+    Attributes
+    ----------
+    name
+        Its name.
+    members
+        Each member's predictions, as :func:`~groundglass.evaluation.predictions.read_predictions` returns them, all
+        of the same slices, in any order of rows.
+    thresholds
+        Of each member: from this probability on the answer is POSITIVE.
+    rules
+        Of each member: how it answers for patients; None where that is not known.
     """
 
     name: str
     members: tuple[pd.DataFrame, ...]
     thresholds: tuple[float, ...]
+    rules: tuple[PatientRule | None, ...] = ()
+
+    def of_patients(self) -> tuple["System", list[str]]:
+        """The same system with a row for each patient, and notes on how patients are answered.
+
+        A member answers by its own patient rule if its predictions have the lung areas that the rule needs, else by
+        the mean over slices; see :func:`~groundglass.evaluation.metrics.by_patient`.
+
+        Raises
+        ------
+        GroundglassError
+            If no slice names its patient.
+        """
+        rules = self.rules or (None,) * len(self.members)
+        answers = list(zip(self.members, self.thresholds, rules, strict=True))
+        thresholds = tuple(
+            rule.threshold if rule is not None and patients_with_areas(member) else threshold
+            for member, threshold, rule in answers
+        )
+        system = System(self.name, tuple(by_patient(*answer) for answer in answers), thresholds)
+        told = [aggregation_notes(member, rule) for member, _, rule in answers]
+        how = dict.fromkeys(f"{self.name} answers for patients by the {note}." for note, *_ in told)
+        return system, list(how | dict.fromkeys(f"{self.name}: {note}" for _, *rest in told for note in rest))
 
 
 @dataclass(frozen=True)
@@ -89,7 +128,7 @@ class Comparison:
         By falling AUC; behind them, where there are several systems, their ensemble, which is not ranked.
     best
         Name of the system of the highest AUC.
-    count, positives, groups, resampled_by, resamples, confidence, seed
+    unit, count, positives, groups, resampled_by, resamples, confidence, seed
         As in :class:`~groundglass.bundle.evaluation.Evaluation`.
     alpha
         Corrected p-values below it tell a system from the best.
@@ -106,6 +145,7 @@ class Comparison:
 
     standings: tuple[SystemResult, ...]
     best: str
+    unit: Unit
     count: int
     positives: int
     groups: int
@@ -132,6 +172,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     alpha: float = 0.05,
+    unit: Unit = "slice",
 ) -> Comparison:
     """Rank systems by their mean AUC, and test each against the best.
 
@@ -144,26 +185,35 @@ def compare(
         At least one; with one there is nothing to test.
     resamples, confidence, seed, alpha
         Of the bootstrap and the tests, as in :class:`Comparison`.
+    unit
+        What is compared: the answers for slices, or those for patients (:meth:`System.of_patients`).
 
     Raises
     ------
     GroundglassError
-        If a name is taken, members differ in their slices, all are of one class, or a value does not fit.
+        If a name is taken, members differ in their slices, all are of one class, a value does not fit, or patients
+        are to be compared and no slice names its patient.
     """
     if not 0 < alpha < 1:
         raise GroundglassError(f"alpha must lie between 0 and 1 (got {alpha:g}); 0.05 is usual")
-    aligned = _align(systems)
+    aligned, notes = _align(systems), list[str]()
+    if unit == "patient":
+        converted = [system.of_patients() for system in systems]
+        aligned, notes = (
+            _align([system for system, _ in converted]),
+            [n for _, told in converted for n in told],
+        )
     slices = aligned[0].members[0]
     truth = truth_of(slices)
     # What holds whoever answers the slices is what holds of an answer without fault.
     faultless = slices.assign(probability=truth.astype(float), verdict=np.where(truth, POSITIVE, NEGATIVE))
-    basis = evaluate(faultless, resamples=resamples, confidence=confidence, seed=seed)
+    basis = evaluate(faultless, resamples=resamples, confidence=confidence, seed=seed, unit=unit)
     ranked = [_SystemMetrics(system, truth) for system in aligned]
     ranked.sort(key=lambda system: system.metrics["roc_auc"], reverse=True)
     ensemble = [_SystemMetrics(_ensemble(aligned), truth)] if len(ranked) > 1 else []
     units = unit_codes(resampling_groups(slices))
     standings, untested = _standings([*ranked, *ensemble], units, basis, alpha)
-    shared = {"count", "positives", "groups", "resampled_by", "resamples", "confidence", "seed"}
+    shared = {"unit", "count", "positives", "groups", "resampled_by", "resamples", "confidence", "seed"}
     return Comparison(
         standings=standings,
         best=ranked[0].name,
@@ -171,7 +221,7 @@ def compare(
         agreement=_by_pairs(ranked, lambda one, other: float((one == other).mean())),
         kappa=_by_pairs(ranked, _kappa),
         all_wrong=_all_wrong(slices, ranked),
-        notes=(*basis.notes, *untested, *_notes(standings, ranked, basis)),
+        notes=(*notes, *basis.notes, *untested, *_notes(standings, ranked, basis)),
         **basis.model_dump(include=shared),
     )
 
@@ -368,8 +418,8 @@ def _notes(
     if left_out:
         told = ", ".join(f"{name} {rows.sum()}" for name, rows in unanswered.items() if rows.any())
         notes.append(
-            f"{left_out} of {basis.count} slices are left without a yes or no by some member ({told}): the tests "
-            "of accuracy leave them out, and each member's own are left out of its accuracy to F1."
+            f"{left_out} of {basis.count} {basis.unit}s are left without a yes or no by some member ({told}): the "
+            "tests of accuracy leave them out, and each member's own are left out of its accuracy to F1."
         )
     for standing in standings:
         undefined = [name for name, metric in standing.metrics.items() if metric.value is None]
@@ -387,9 +437,10 @@ def _notes(
     half_widths = [(test.high - test.low) / 2 for test in tests if test.low < test.high]
     if half_widths:
         notes.append(
-            f"{standings[0].name} was picked as the best on these very slices: its figures are a little too good. "
-            f"Indistinguishable does not mean equal: with {basis.groups} {basis.resampled_by}s, differences in AUC "
-            f"below about {np.median(half_widths):.2g} go unnoticed. The p-values are corrected for the number of "
-            "tests by Holm's method, the intervals of the differences are not."
+            f"{standings[0].name} was picked as the best on these very {basis.unit}s: its figures are a little too "
+            "good. Indistinguishable does not mean equal: with "
+            f"{basis.groups} {basis.resampled_by}s, differences in AUC below about {np.median(half_widths):.2g} "
+            "go unnoticed. The p-values are corrected for the number of tests by Holm's method, the intervals of "
+            "the differences are not."
         )
     return notes

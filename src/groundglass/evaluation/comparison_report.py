@@ -301,7 +301,7 @@ def intervals_figure(comparison: Comparison) -> Figure:
 
 
 def _counted(comparison: Comparison) -> str:
-    return f"{comparison.positives} {POSITIVE} of {comparison.count} slices"
+    return f"{comparison.positives} {POSITIVE} of {comparison.count} {comparison.unit}s"
 
 
 def _wrapped(standing: SystemResult) -> str:

@@ -138,7 +138,9 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> 
     )
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
     called = probability >= threshold
-    _point_of_threshold(axes, float(called[~truth].mean()), float(called[truth].mean()), threshold, evaluation)
+    _point_of_threshold(
+        axes, float(called[~truth].mean()), float(called[truth].mean()), threshold, evaluation
+    )
     axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
     legend(axes, "lower right")
     return figure

@@ -101,7 +101,7 @@ def evaluate_patients(
     """
     patients = by_patient(predictions, threshold, rule)
     evaluation = evaluate(patients, resamples=resamples, confidence=confidence, seed=seed, unit="patient")
-    aggregation, *notes = _on_aggregation(predictions, rule)
+    aggregation, *notes = aggregation_notes(predictions, rule)
     notes = [f"Patients are answered by the {aggregation}.", *notes]
     left_out = len(predictions) - int(patients["slices"].sum())
     if left_out:
@@ -112,12 +112,12 @@ def evaluate_patients(
     return evaluation.model_copy(update={"aggregation": aggregation, "notes": (*notes, *evaluation.notes)})
 
 
-def _on_aggregation(predictions: pd.DataFrame, rule: PatientRule | None) -> list[str]:
-    """How patients are answered, then what a reader must know of it."""
+def aggregation_notes(predictions: pd.DataFrame, rule: PatientRule | None) -> list[str]:
+    """How patients are answered, then what a reader must know about it; parameters as of :func:`by_patient`."""
     if rule is None:
         return [f"{MEAN_OF_SLICES} (no detector is known whose patient rule could be used)"]
     named = predictions[predictions["patient"] != ""]
-    without = named["patient"].nunique() - len(_patients_with_areas(named))
+    without = named["patient"].nunique() - len(patients_with_areas(named))
     if without == named["patient"].nunique():
         return [f"{MEAN_OF_SLICES} (the predictions have no lung areas, which the patient rule needs)"]
     rest = f"{count_of(without, 'patient')} without lung areas answered by the {MEAN_OF_SLICES}."
@@ -163,7 +163,7 @@ def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | 
     some = said.groupby(frame["patient"]).any()
     patients["verdict"] = answers.where(some["answered"], UNCERTAIN).where(some["chest"], NOT_A_CHEST_CT)
     if rule is not None:
-        for name, slices in _patients_with_areas(frame).items():
+        for name, slices in patients_with_areas(frame).items():
             bearing = slices[(slices[list(LUNG_AREAS[:2])].sum(axis=1) > 0).to_numpy(dtype=bool)]
             if shows_chest(len(bearing), len(slices)):
                 probability, verdict, _ = rule.answer(lung_slices(bearing))
@@ -174,7 +174,7 @@ def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | 
     return patients.reset_index()[[*COLUMNS, "slices", "mixed_labels"]]
 
 
-def _patients_with_areas(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def patients_with_areas(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The slices of each patient for whom all slices have lung areas."""
     if not set(LUNG_AREAS) <= set(frame.columns):
         return {}

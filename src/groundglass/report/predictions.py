@@ -185,7 +185,10 @@ def _draw(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -
     if evaluation.metrics["roc_auc"].value is not None:
         drawn = {
             "roc": ("ROC curve, with the 95% band", figures.roc(predictions, evaluation, threshold)),
-            "precision-recall": ("Precision and recall", figures.precision_recall(predictions, evaluation, threshold)),
+            "precision-recall": (
+                "Precision and recall",
+                figures.precision_recall(predictions, evaluation, threshold),
+            ),
             **drawn,
         }
     return {name: Picture(caption, to_png(figure)) for name, (caption, figure) in drawn.items()}
