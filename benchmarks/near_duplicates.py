@@ -27,7 +27,7 @@ from groundglass.data.datasets import load_dataset
 from groundglass.data.registry import DATASETS
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 Picture = NDArray[np.uint8]

@@ -20,7 +20,7 @@ from groundglass.commands.predict import predict
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import BundleError
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 
 GROUNDGLASS = Path(sys.executable).with_name("groundglass")
 ENGINE_SLICES = 256

@@ -19,7 +19,7 @@ from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.phantom import write_phantom_set
 from groundglass.recipe.recipe import AnyRecipe, load_recipe
 from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.run import Run
 
@@ -101,11 +101,11 @@ def test_every_recipe_trains_for_two_epochs_and_its_bundle_answers(
     if isinstance(recipe, SegmentationRecipe):
         segmenter = Segmenter.load(run.folder)
         assert segmenter.bundle.facts.name == path.stem
-        assert segmenter.segment(scan).lungs.shape == scan.pixels.shape
+        assert segmenter(scan).lungs.shape == scan.pixels.shape
         return
     detector = Detector.load(run.folder, lungs=False)
     assert detector.bundle.facts.name == path.stem
-    finding = detector.predict(scan)
+    finding = detector(scan)
     assert 0 <= finding.probability <= 1
     assert finding.verdict in (POSITIVE, NEGATIVE)
     assert np.isfinite(finding.evidence).all()

@@ -11,16 +11,16 @@ __version__ = "0.1.0"
 _HOME = {
     "Bundle": "groundglass.detect.bundle",
     "Detector": "groundglass.detect.detector",
+    "Findings": "groundglass.detect.findings",
     "GroundglassError": "groundglass.errors",
     "Preprocessing": "groundglass.preprocess",
     "Scan": "groundglass.scan.scan",
     "ScanError": "groundglass.errors",
-    "make_phantom": "groundglass.phantom",
     "Segmenter": "groundglass.segment.segmenter",
     "Volume": "groundglass.scan.volume",
-    "answer_volume": "groundglass.detect.volume",
     "find_series": "groundglass.scan.find",
-    "read_scan": "groundglass.scan.find",
+    "make_phantom": "groundglass.phantom",
+    "read": "groundglass.scan.read",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -22,7 +22,7 @@ from groundglass.detect.findings import labelled_predictions
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.phantom import make_phantom, random_lesions, write_phantom
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.segment.segmenter import Segmenter
 from segmenter_stub import threshold_segmenter
 

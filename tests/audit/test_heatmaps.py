@@ -41,15 +41,18 @@ def unexplained(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     return planted_trial(tmp_path_factory.getbasetemp(), "lungs, unexplained")
 
 
-def finding(evidence: np.ndarray, shape: tuple[int, int], region: Box | None = None) -> SliceFinding:
+def finding(
+    evidence: np.ndarray, shape: tuple[int, int], preprocessing: Preprocessing, region: Box | None = None
+) -> SliceFinding:
     whole = Box(top=0, left=0, height=shape[0], width=shape[1])
     scan = Scan(np.full(shape, 0.5, dtype=np.float32), is_hu=False, scan_id="x")
-    return SliceFinding(0.9, 0.9, "covid", view=SliceView(evidence.astype(np.float32), region or whole, scan))
+    view = SliceView(evidence.astype(np.float32), region or whole, preprocessing, scan)
+    return SliceFinding(0.9, 0.9, "covid", view=view)
 
 
 def test_evidence_lies_on_the_slice_as_the_logit_of_its_place() -> None:
     """An even map of 4 x 4 cells of a quarter each is a logit of 4 everywhere, whatever the slice's size."""
-    laid = evidence_map(finding(np.full((4, 4), 0.25), (50, 100)), Preprocessing(size=(64, 64)))
+    laid = evidence_map(finding(np.full((4, 4), 0.25), (50, 100), Preprocessing(size=(64, 64))))
     assert laid.shape == (50, 100)
     assert laid.dtype == np.float32
     np.testing.assert_allclose(laid, 4, rtol=1e-5)
@@ -58,7 +61,7 @@ def test_evidence_lies_on_the_slice_as_the_logit_of_its_place() -> None:
 def test_evidence_is_signed_and_nowhere_outside_what_was_seen() -> None:
     evidence = np.array([[1.0, 1], [-1, -1]])
     region = Box(top=10, left=20, height=30, width=40)
-    laid = evidence_map(finding(evidence, (60, 90), region), Preprocessing(size=(32, 32), resize="stretch"))
+    laid = evidence_map(finding(evidence, (60, 90), Preprocessing(size=(32, 32), resize="stretch"), region))
     assert (laid[10:20, 20:60] > 0).all()
     assert (laid[30:40, 20:60] < 0).all()
     laid[region.slices] = 0
@@ -85,7 +88,7 @@ def test_shares_are_those_of_the_pixels(honest: Trial) -> None:
     place = called_covid(honest)[0]
     on = heat_on(honest, np.array([place]), lambda found: found.lungs == 1)
     mask = honest.segmentations[place].lungs == 1
-    heat = evidence_map(honest.findings[place], honest.detector.bundle.facts.preprocessing).clip(0)
+    heat = evidence_map(honest.findings[place]).clip(0)
     assert on.evidence[0] == pytest.approx(heat[mask].sum() / heat.sum(), rel=1e-4)
     assert on.area[0] == pytest.approx(mask.mean())
     assert on.area[0] < on.best[0] < 1
@@ -133,7 +136,7 @@ def test_pixels_go_by_the_cell_that_they_lie_in(resize: str) -> None:
     preprocessing = Preprocessing(size=(40, 40), resize=resize)
     heat = np.random.default_rng(0).permutation(16).reshape(4, 4)
     shape = (20, 40) if resize == "pad" else (80, 120)
-    order = pixel_order(finding(heat, shape), preprocessing, heat)
+    order = pixel_order(finding(heat, shape, preprocessing), preprocessing, heat)
     drawn = np.kron(heat, np.ones((10, 10)))
     rows, columns = (
         (np.arange(10, 30), np.arange(40)) if resize == "pad" else (np.arange(80) // 2, np.arange(120) // 3)
@@ -145,8 +148,9 @@ def test_pixels_go_by_the_cell_that_they_lie_in(resize: str) -> None:
 
 def test_only_pixels_that_the_model_saw_are_taken_away() -> None:
     region = Box(top=2, left=3, height=10, width=8)
-    seen = finding(np.arange(4).reshape(2, 2), (40, 50), region)
-    order = pixel_order(seen, Preprocessing(size=(16, 16)), seen.evidence)
+    preprocessing = Preprocessing(size=(16, 16))
+    seen = finding(np.arange(4).reshape(2, 2), (40, 50), preprocessing, region)
+    order = pixel_order(seen, preprocessing, seen.evidence)
     rows, columns = np.unravel_index(order, (40, 50))
     assert (len(order), rows.min(), rows.max(), columns.min(), columns.max()) == (80, 2, 11, 3, 10)
 

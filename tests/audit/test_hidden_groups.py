@@ -10,7 +10,7 @@ from groundglass.audit.hidden_groups import hidden_groups as from_duplicates
 from groundglass.audit.material import small_picture
 from groundglass.audit.near_duplicates import similar_pictures
 from groundglass.phantom import write_phantom_set
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 
 SLICES = [5, 1, 8, 3, 12, 1, 7, 6, 4, 9]
 PATIENTS = np.repeat(np.arange(len(SLICES)), SLICES)

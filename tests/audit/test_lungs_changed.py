@@ -60,7 +60,7 @@ def test_lungs_removed_is_the_auc_of_slices_with_a_black_box(honest: Trial) -> N
         changed = scan.pixels.copy()
         changed[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = 0
         black.append(Scan(changed, is_hu=False, scan_id="black"))
-    answered = [honest.detector.predict(scan).probability for scan in black]
+    answered = [honest.detector(scan).probability for scan in black]
     assert removed.value == pytest.approx(roc_auc_score(honest.truth, answered), abs=0.02)
     assert whole.value == pytest.approx(roc_auc_score(honest.truth, honest.probability))
 

@@ -23,7 +23,7 @@ from groundglass.errors import BundleError
 from groundglass.files import sha256
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.scan.scan import LUNG_WINDOW, apply_window
 
 DATA = "0123456789abcdef" * 4

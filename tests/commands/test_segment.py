@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from groundglass.commands.segment import segment
 from groundglass.errors import GroundglassError
 from groundglass.files import unique_names
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.segmenter import AHEAD, Segmenter

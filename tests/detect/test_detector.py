@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import find_scans, read_scan
+from groundglass.scan.find import find_scans
+from groundglass.scan.read import read_scan
 from groundglass.scan.scan import Scan
 
 
@@ -25,9 +27,7 @@ def detector(bundle_folder: Path) -> Detector:
 def test_a_slice_gets_the_same_answer_alone_and_among_others(detector: Detector, class_folder: Path) -> None:
     files = find_scans([class_folder])
     together = [finding for _, finding in detector.predict_files(files)]
-    alone = [
-        Detector.load(detector.bundle.source, lungs=False).predict(read_scan(file)) for file in files[::7]
-    ]
+    alone = [Detector.load(detector.bundle.source, lungs=False)(read_scan(file)) for file in files[::7]]
     for one, other in zip(alone, together[::7], strict=True):
         assert one.score == other.score
         np.testing.assert_array_equal(one.evidence, other.evidence)
@@ -83,27 +83,27 @@ def test_a_heatmap_lies_where_the_evidence_is(detector: Detector, resize: str) -
     scan = Scan(np.full((50, 100), 0.5, dtype=np.float32), False, "x")
     evidence = np.zeros((8, 8), dtype=np.float32)
     evidence[2 if resize == "pad" else 0, 0] = 1
-    finding = detector.predict(scan).with_evidence(evidence)
-    image = heatmap(finding, preprocessing)
+    finding = detector(scan).with_evidence(evidence)
+    assert finding.view is not None
+    finding = replace(finding, view=replace(finding.view, preprocessing=preprocessing))
+    image = heatmap(finding)
     assert image.size == (100, 50)
     colour = np.ptp(np.asarray(image).astype(int), axis=-1)
     assert colour[:8, :10].min() > 20
     assert colour[30:].max() == 0
     assert colour[:, 60:].max() == 0
-    assert grey_image(finding, preprocessing).getpixel((5, 5)) == 128
+    assert grey_image(finding).getpixel((5, 5)) == 128
 
 
 def test_evidence_against_covid_is_not_drawn(detector: Detector) -> None:
     scan = Scan(np.full((50, 50), 0.5, dtype=np.float32), False, "x")
-    finding = detector.predict(scan).with_evidence(np.full((8, 8), -1, dtype=np.float32))
-    assert np.ptp(np.asarray(heatmap(finding, Preprocessing())).astype(int), axis=-1).max() == 0
+    finding = detector(scan).with_evidence(np.full((8, 8), -1, dtype=np.float32))
+    assert np.ptp(np.asarray(heatmap(finding)).astype(int), axis=-1).max() == 0
 
 
 def test_hu_scans_are_answered_through_the_window(detector: Detector) -> None:
     hu = np.random.default_rng(0).normal(-600, 300, (64, 64)).astype(np.float32)
     window = detector.bundle.facts.preprocessing.window
     grey = np.clip((hu - (window.level - window.width / 2)) / window.width, 0, 1).astype(np.float32)
-    by_hu, by_grey = (
-        detector.predict(Scan(pixels, is_hu, "x")) for pixels, is_hu in ((hu, True), (grey, False))
-    )
+    by_hu, by_grey = (detector(Scan(pixels, is_hu, "x")) for pixels, is_hu in ((hu, True), (grey, False)))
     assert by_hu.score == pytest.approx(by_grey.score, abs=1e-4)

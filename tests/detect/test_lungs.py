@@ -25,7 +25,7 @@ from groundglass.errors import BundleError, ScanError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.phantom import write_phantom_set
 from groundglass.preprocess import Box, Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.segment.masks import PostProcessing
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.run import Run
@@ -110,7 +110,7 @@ def test_the_lesion_share_is_near_the_truth(
 
 
 def test_noise_is_no_chest_ct_and_the_reason_is_said(detector: Detector, noise: Path) -> None:
-    finding = detector.predict(read_scan(noise))
+    finding = detector(read_scan(noise))
     assert finding.verdict == NOT_A_CHEST_CT
     assert finding.lesion_share is None
     assert finding.reason.startswith("no lungs")
@@ -120,7 +120,7 @@ def test_noise_is_no_chest_ct_and_the_reason_is_said(detector: Detector, noise: 
 def test_without_a_segmenter_nothing_is_said_of_lungs(bundle_folder: Path, noise: Path) -> None:
     detector = Detector.load(bundle_folder, lungs=False)
     assert detector.segmenter is None
-    finding = detector.predict(read_scan(noise))
+    finding = detector(read_scan(noise))
     assert finding.verdict in (POSITIVE, NEGATIVE)
     assert (finding.lesion_share, finding.reason, finding.segmentation) == (None, "", None)
     assert finding.region == Box(top=0, left=0, height=90, width=70)
@@ -131,7 +131,7 @@ def test_looking_for_lungs_changes_no_score(
 ) -> None:
     alone = Detector.load(bundle_folder, lungs=False)
     for path in paths[:3]:
-        one, other = alone.predict(read_scan(path)), detector.predict(read_scan(path))
+        one, other = alone(read_scan(path)), detector(read_scan(path))
         assert (one.score, one.probability) == (other.score, other.probability)
         np.testing.assert_array_equal(one.evidence, other.evidence)
 
@@ -156,7 +156,7 @@ def test_files_that_cannot_be_read_keep_their_place(
 def test_a_slice_gets_the_same_answer_alone_and_among_others(detector: Detector, paths: list[Path]) -> None:
     for path, finding in list(detector.predict_files(paths))[::9]:
         assert not isinstance(finding, ScanError)
-        alone = detector.predict(read_scan(path))
+        alone = detector(read_scan(path))
         assert (alone.score, alone.lesion_share) == (finding.score, finding.lesion_share)
         assert alone.segmentation is not None
         assert finding.segmentation is not None
@@ -232,7 +232,7 @@ def test_evidence_is_drawn_where_the_network_looked(run: Run, paths: list[Path])
     detector = Detector.load(run.folder)
     preprocessing = detector.bundle.facts.preprocessing
     for path in paths[::6]:
-        finding = detector.predict(read_scan(path))
+        finding = detector(read_scan(path))
         assert finding.segmentation is not None
         lungs = finding.segmentation.lungs > 0
         height, width = lungs.shape
@@ -243,7 +243,7 @@ def test_evidence_is_drawn_where_the_network_looked(run: Run, paths: list[Path])
         assert finding.region.height * finding.region.width < 0.9 * lungs.size
         assert lungs[finding.region.slices].sum() == lungs.sum()
         everywhere = finding.with_evidence(np.ones_like(finding.evidence))
-        coloured = np.ptp(np.asarray(heatmap(everywhere, preprocessing)).astype(int), axis=-1) > 0
+        coloured = np.ptp(np.asarray(heatmap(everywhere)).astype(int), axis=-1) > 0
         inside = np.zeros_like(lungs)
         inside[finding.region.slices] = True
         assert not coloured[~inside].any()
@@ -251,7 +251,7 @@ def test_evidence_is_drawn_where_the_network_looked(run: Run, paths: list[Path])
 
 
 def test_a_slice_without_lungs_is_looked_at_whole(run: Run, noise: Path) -> None:
-    finding = Detector.load(run.folder).predict(read_scan(noise))
+    finding = Detector.load(run.folder)(read_scan(noise))
     assert finding.verdict == NOT_A_CHEST_CT
     assert finding.segmentation is not None
     if not finding.segmentation.lungs.any():
@@ -267,7 +267,7 @@ def test_what_is_predicted_is_written(
         table = list(csv.DictReader(handle))
     findings = json.loads((folder / "findings.json").read_text())
     for row, entry, path in zip(table, findings["slices"], [*paths[:3], noise], strict=True):
-        finding = detector.predict(read_scan(path))
+        finding = detector(read_scan(path))
         assert row["reason"] == entry["reason"] == finding.reason
         share = finding.lesion_share
         assert row["lesion_share"] == ("" if share is None else f"{share:.6f}")

@@ -15,7 +15,8 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan import members
-from groundglass.scan.find import find_scans, find_series, read_scan
+from groundglass.scan.find import find_scans, find_series
+from groundglass.scan.read import read_scan
 
 SLICES = 12
 

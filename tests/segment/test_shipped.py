@@ -38,7 +38,7 @@ def grey_scan(grey: NDArray[np.floating]) -> Scan:
 
 
 def refused(segmenter: Segmenter, grey: NDArray[np.floating]) -> str:
-    return segmenter.segment(grey_scan(grey)).problem
+    return segmenter(grey_scan(grey)).problem
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -95,7 +95,7 @@ def test_phantom_lungs_are_found_however_they_lie(segmenter: Segmenter, turned: 
         if turned == "mirrored":
             # The patient's right comes to lie at the picture's right, which is called left.
             pixels, truth = pixels[:, ::-1], np.array([0, 2, 1])[truth[:, ::-1]]
-        found = segmenter.segment(Scan(np.ascontiguousarray(pixels), True, "slice"))
+        found = segmenter(Scan(np.ascontiguousarray(pixels), True, "slice"))
         assert found.found
         for side in (1, 2):
             common = np.count_nonzero((found.lungs == side) & (truth == side))

@@ -11,7 +11,8 @@ from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import Augmentation, Data
 from groundglass.recipe.recipe import Recipe
-from groundglass.scan.find import find_scans, read_scan
+from groundglass.scan.find import find_scans
+from groundglass.scan.read import read_scan
 from groundglass.train.augment import Augment
 from groundglass.train.slices import Batches, Slices, decode, make_loader
 from groundglass.train.tasks.classify import ClassifierModule

@@ -14,7 +14,7 @@ from groundglass.audit.material import Material
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
 from groundglass.evaluation.predictions import unit_codes
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.segmenter import Segmenter

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from groundglass.errors import BundleError
 from groundglass.files import sha256
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 
 Prints = NDArray[np.uint8]
 

@@ -35,7 +35,7 @@ from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import Recipe
 from groundglass.report.page import Picture, Report, Table, dataset_table, write_report
 from groundglass.report.slices import slice_cards
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 
 TIMED_SLICES, TIMED_ROUNDS = 32, 3
 """Slices that each system answers to be timed, and how often; the systems take turns."""

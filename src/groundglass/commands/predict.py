@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, findings_document, write_predictions_csv
@@ -91,7 +89,7 @@ def predict(
                 continue
             picture = f"heatmaps/{names[path]}.png" if names else ""
             if picture and folder:
-                drawn.append(pool.submit(_draw, detector, finding, folder / picture))
+                drawn.append(pool.submit(_draw, finding, folder / picture))
                 # Drawing is slower than answering: waiting for it keeps few slices in memory.
                 if len(drawn) > AHEAD:
                     drawn.popleft().result()
@@ -108,8 +106,8 @@ def predict(
     return Prediction(rows, failures, document)
 
 
-def _draw(detector: Detector, finding: SliceFinding, path: Path) -> None:
-    image: Image.Image = heatmap(finding, detector.bundle.facts.preprocessing)
+def _draw(finding: SliceFinding, path: Path) -> None:
+    image = heatmap(finding)
     with replacing(path, "wb") as handle:
         image.save(handle, "PNG", compress_level=1)
 

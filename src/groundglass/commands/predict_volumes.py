@@ -38,7 +38,7 @@ from groundglass.report.page import write_report
 from groundglass.report.volume import answer_study, studies_report
 from groundglass.scan.studies import Study, find_studies, key_of
 from groundglass.scan.volume import Listing
-from groundglass.segment.volume import SIDES
+from groundglass.segment.shares import SIDES
 
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""

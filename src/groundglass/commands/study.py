@@ -26,10 +26,9 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import reason_of, umask, write_json, write_text
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
-from groundglass.report.volume import AnsweredStudy, headline, montage, stack, volume_report
+from groundglass.report.volume import AnsweredStudy, stack, volume_report
 from groundglass.scan.volume import RESULTS, mark_results
-from groundglass.segment.shares import LESION
-from groundglass.segment.volume import SIDES
+from groundglass.segment.shares import SIDES
 
 FINDINGS = "findings.json"
 SLICE_COLUMNS = (
@@ -152,14 +151,14 @@ def sweep(folder: Path) -> None:
 
 def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:
     outputs = making.outputs
-    sheet = montage(answered.thumbnails, answered.answer, _words(answered.finding, detector))
+    sheet = answered.finding.picture()
     with ThreadPoolExecutor(2) as pool:
         dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), making)
-        masks = pool.submit(_write_masks, folder, answered, outputs)
-        frames = stack(answered.thumbnails, answered.answer) if outputs.report else None
-        notes = (*masks.result(), *dicom.result())
+        masks = pool.submit(answered.finding.masks.write, folder) if outputs.nifti else None
+        frames = stack(answered.finding) if outputs.report else None
+        notes = (*(masks.result() if masks else ()), *dicom.result())
     finding = replace(answered.finding, warnings=(*answered.finding.warnings, *notes))
-    answered = replace(answered, answer=replace(answered.answer, finding=finding))
+    answered = replace(answered, finding=finding)
     if frames is not None:
         write_report(volume_report(answered, detector, sheet, frames), folder / "report.html")
     _write_slices(folder / "slices.csv", finding)
@@ -170,29 +169,6 @@ def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Ma
     return document
 
 
-def _words(finding: PatientFinding, detector: Detector) -> tuple[str, str]:
-    """The two lines above the montage."""
-    return (
-        headline(finding),
-        f"Groundglass {__version__}, {detector.bundle.facts.name}. RESEARCH USE ONLY, not a medical device. "
-        "Right lung, at the left, in blue, left lung in yellow, lesions in orange.",
-    )
-
-
-def _write_masks(folder: Path, answered: AnsweredStudy, outputs: Outputs) -> list[str]:
-    if not outputs.nifti:
-        return []
-    from groundglass.scan.nifti_out import is_even, write_nifti_mask
-
-    volume, labels = answered.volume, answered.answer.labels
-    sides, lesions = labels & np.uint8(LESION - 1), (labels // LESION).astype(np.uint8)
-    for name, mask in (("lungs", sides), ("lesions", lesions)):
-        write_nifti_mask(folder / f"{name}.nii.gz", mask, volume.geometry, source=volume.grid)
-    if volume.geometry is None or volume.grid is not None or is_even(volume.geometry):
-        return []
-    return ["the NIfTI masks are on an even spacing, each slice from the nearest one of the uneven series"]
-
-
 def _write_dicom(
     folder: Path,
     answered: AnsweredStudy,
@@ -200,7 +176,8 @@ def _write_dicom(
     picture: NDArray[np.uint8],
     making: Making,
 ) -> tuple[str, ...]:
-    origin, finding = answered.volume.origin, answered.finding
+    finding = answered.finding
+    origin = finding.masks.volume.origin
     if not making.outputs.dicom or origin is None:
         return ()
     from groundglass.dicom_out import Measured, ResultsError, write_results
@@ -227,7 +204,7 @@ def _write_dicom(
         written = write_results(
             folder,
             origin,
-            answered.answer.labels,
+            finding.masks.labels,
             measured,
             picture,
             anonymise_key=making.key if making.outputs.anonymise else None,
@@ -252,9 +229,9 @@ def _write_slices(path: Path, finding: PatientFinding) -> None:
 
 def document_of(answered: AnsweredStudy, detector: Detector, made_from: str) -> dict[str, Any]:
     """The content of a study's ``findings.json``."""
-    facts, volume, study = detector.bundle.facts, answered.volume, answered.study
+    facts, study, masks = detector.bundle.facts, answered.study, answered.finding.masks
     segmenter = segmenter_of(detector).bundle.facts
-    spacing = None if volume.geometry is None else volume.geometry.spacing
+    volume, spacing = masks.volume, masks.volume.spacing
     return {
         "groundglass": __version__,
         "research_use": RESEARCH_USE,
@@ -275,8 +252,7 @@ def document_of(answered: AnsweredStudy, detector: Detector, made_from: str) -> 
         },
         **answered.finding.to_dict(),
         "unread": [
-            {"slice": number + 1, "problem": error.problem}
-            for number, error in sorted(answered.answer.damaged.items())
+            {"slice": number + 1, "problem": error.problem} for number, error in sorted(masks.damaged.items())
         ],
         "other_series": [{"series": series.number, "reason": reason} for series, reason in study.others],
         "made_from": made_from,

@@ -15,7 +15,7 @@ from groundglass.detect.findings import SliceFinding, SliceView
 from groundglass.errors import ScanError
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.preprocess import Box
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import ScanLike, read, read_scan
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
 from groundglass.segment.masks import Segmentation
@@ -41,8 +41,9 @@ class Detector:
 
     Examples
     --------
-    >>> detector = Detector.load()                               # doctest: +SKIP
-    >>> detector.predict(read_scan("slice.png")).probability     # doctest: +SKIP
+    >>> detector = Detector.load()                       # doctest: +SKIP
+    >>> detector("slice.png").probability                # doctest: +SKIP
+    >>> detector("patient/").extent["both"].lesion_ml    # doctest: +SKIP
     """
 
     def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:
@@ -77,31 +78,43 @@ class Detector:
             detector.segmenter = segmenter.result()
         return detector
 
-    @overload
-    def predict(self, scan: Scan) -> SliceFinding: ...
+    def __repr__(self) -> str:
+        return f"Detector({self.bundle.facts.name!r})"
 
     @overload
-    def predict(self, scan: Volume) -> "PatientFinding": ...
+    def __call__(self, scan: Scan, *, spacing: None = None) -> SliceFinding: ...
 
-    def predict(self, scan: Scan | Volume) -> "SliceFinding | PatientFinding":
+    @overload
+    def __call__(self, scan: Volume, *, spacing: None = None) -> "PatientFinding": ...
+
+    @overload
+    def __call__(
+        self, scan: ScanLike, *, spacing: Sequence[float] | None = None
+    ) -> "SliceFinding | PatientFinding": ...
+
+    def __call__(
+        self, scan: ScanLike, *, spacing: Sequence[float] | None = None
+    ) -> "SliceFinding | PatientFinding":
         """The finding for one slice, or for the patient whose volume it is.
 
-        :func:`groundglass.detect.volume.answer_volume` gives a volume's masks and evidence as well.
+        Parameters
+        ----------
+        scan, spacing
+            A path, an array, or another library's image, as groundglass.read takes them.
 
         Raises
         ------
-        ValueError
-            If ``scan`` is a Scan of several slices: groundglass.find_series opens those as a Volume.
         ScanError
-            If too many slices of the volume are damaged.
+            If the scan cannot be read, holds several studies, or too many slices of the volume are damaged.
         GroundglassError
             If a volume is given to a detector without a segmenter.
         """
-        if isinstance(scan, Volume):
+        opened = read(scan, spacing=spacing)
+        if isinstance(opened, Volume):
             from groundglass.detect.volume import answer_volume
 
-            return answer_volume(self, scan).finding
-        return next(self.predict_scans([scan]))
+            return answer_volume(self, opened)
+        return next(self.predict_scans([opened]))
 
     def predict_scans(self, scans: Iterable[Scan]) -> Iterator[SliceFinding]:
         """Findings for slices, in their order."""
@@ -155,7 +168,7 @@ class Detector:
             path=str(scan.source or ""),
             patient=scan.patient or "",
             warnings="; ".join(scan.warnings),
-            view=SliceView(evidence, region, scan, segmentation),
+            view=SliceView(evidence, region, self.bundle.facts.preprocessing, scan, segmentation),
         )
         if segmentation is None:
             return finding

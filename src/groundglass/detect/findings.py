@@ -2,6 +2,7 @@
 
 import csv
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
@@ -23,9 +25,10 @@ from groundglass.labels import (
     UNCERTAIN,
     UNLIKE,
 )
-from groundglass.preprocess import Box
+from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
+from groundglass.segment.notebook import as_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +50,48 @@ NUMBERS = ("score", "probability", "lesion_share")
 DIGITS = 6
 
 
+class Findings(ABC):
+    """What a bundle finds on a scan: a :class:`SliceFinding`, or a groundglass.detect.patient.PatientFinding.
+
+    Attributes
+    ----------
+    probability
+        The calibrated probability of COVID-19; None if the network could not be asked.
+    verdict
+        ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
+    reason
+        Why the verdict is ``uncertain`` or ``not a chest CT``; else "".
+    """
+
+    probability: float | None
+    verdict: str
+    reason: str
+
+    @property
+    @abstractmethod
+    def lesion_share(self) -> float | None:
+        """The share of the lungs that is lesion, in [0, 1]; None if no lungs were found or looked for."""
+
+    @abstractmethod
+    def picture(self) -> Image.Image:
+        """What was found, drawn over the scan, in RGB; raises ValueError once the scan has been dropped."""
+
+    @abstractmethod
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+
+    def headline(self) -> str:
+        """The one sentence that says what was found, without a full stop."""
+        if self.probability is None or self.verdict == NOT_A_CHEST_CT:
+            return f"{self.verdict}: {self.reason}"
+        reason = f" ({self.reason})" if self.reason else ""
+        share = "" if self.lesion_share is None else f"; lesions in {self.lesion_share:.1%} of the lungs"
+        return f"{self.verdict}{reason}: probability of COVID-19 {self.probability:.2f}{share}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.headline()})"
+
+
 @dataclass(frozen=True, eq=False)
 class SliceView:
     """What it takes to draw a finding over its slice.
@@ -57,6 +102,8 @@ class SliceView:
         float32, shape (rows, columns): what each place of the model's input adds to the logit.
     region
         The part of the slice that the model saw.
+    preprocessing
+        That of the bundle.
     scan
         The slice; None once it has been dropped to save memory.
     segmentation
@@ -65,12 +112,13 @@ class SliceView:
 
     evidence: NDArray[np.float32]
     region: Box
+    preprocessing: Preprocessing
     scan: Scan | None = None
     segmentation: Segmentation | None = None
 
 
-@dataclass(frozen=True)
-class SliceFinding:
+@dataclass(frozen=True, repr=False)
+class SliceFinding(Findings):
     """What a bundle finds on one slice, on its own or in a volume.
 
     Attributes
@@ -131,6 +179,23 @@ class SliceFinding:
         lungs = sum(self.lungs_px)
         return sum(self.lesions_px) / lungs if lungs else None
 
+    def picture(self) -> Image.Image:
+        """The slice with the places that speak for COVID-19, and beside it with its masks if there are any, in RGB.
+
+        Raises
+        ------
+        ValueError
+            Once the slice has been dropped.
+        """
+        from groundglass.detect.heatmap import finding_picture
+
+        return finding_picture(self)
+
+    def _repr_html_(self) -> str:
+        kept = self.view is not None and self.view.scan is not None
+        warnings = (self.warnings,) if self.warnings else ()
+        return as_html(self.headline(), self.picture() if kept else None, warnings=warnings)
+
     @property
     def scan(self) -> Scan:
         """The slice; raises ValueError once it has been dropped."""
@@ -149,6 +214,11 @@ class SliceFinding:
         return self._view.region
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """See :class:`SliceView`; raises ValueError once dropped."""
+        return self._view.preprocessing
+
+    @property
     def segmentation(self) -> Segmentation | None:
         """See :class:`SliceView`; None once dropped."""
         return self.view.segmentation if self.view is not None else None
@@ -161,7 +231,7 @@ class SliceFinding:
 
     def without_pixels(self) -> "SliceFinding":
         """The finding without the slice and its masks, which take the memory; the evidence stays."""
-        return replace(self, view=SliceView(self.evidence, self.region))
+        return replace(self, view=SliceView(self.evidence, self.region, self.preprocessing))
 
     def with_evidence(self, evidence: NDArray[np.float32]) -> "SliceFinding":
         """The finding with other evidence, to compare heatmaps with."""

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from groundglass.detect.findings import SliceFinding
-from groundglass.preprocess import Preprocessing
+from groundglass.segment.overlay import overlay
 
 _ANCHORS = np.array(
     [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
@@ -23,21 +23,33 @@ _PALETTE = np.rint(_COLOURS).astype(np.uint8).tobytes()
 _OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).tolist()
 
 
-def grey_image(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+def grey_image(finding: SliceFinding) -> Image.Image:
     """The slice as 8-bit grey, HU seen through the bundle's window."""
-    return Image.fromarray(preprocessing.picture(finding.scan))
+    return Image.fromarray(finding.preprocessing.picture(finding.scan))
 
 
-def heatmap(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+def heatmap(finding: SliceFinding) -> Image.Image:
     """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it."""
-    slice_image = grey_image(finding, preprocessing)
-    strength = _strength(finding, preprocessing)
+    slice_image = grey_image(finding)
+    strength = _strength(finding)
     colour = strength.copy()
     colour.putpalette(_PALETTE)
     return Image.composite(colour.convert("RGB"), slice_image.convert("RGB"), strength.point(_OPACITIES))
 
 
-def evidence_map(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def finding_picture(finding: SliceFinding) -> Image.Image:
+    """The heatmap, and beside it the slice with its masks if lungs were found, in RGB."""
+    evidence = heatmap(finding)
+    if finding.segmentation is None or not finding.segmentation.found:
+        return evidence
+    both = Image.new("RGB", (2 * evidence.width, evidence.height))
+    both.paste(evidence)
+    grey8 = finding.preprocessing.picture(finding.scan)
+    both.paste(overlay(grey8, finding.segmentation), (evidence.width, 0))
+    return both
+
+
+def evidence_map(finding: SliceFinding) -> NDArray[np.float32]:
     """The evidence for COVID-19, laid over the slice.
 
     Returns
@@ -45,6 +57,7 @@ def evidence_map(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray
     float32, the slice's shape (height, width): the logit of a slice that looked everywhere like that place.
     Negative where a place speaks against COVID-19, 0 where the model did not see the slice.
     """
+    preprocessing = finding.preprocessing
     local_logit = finding.evidence * np.float32(finding.evidence.size)
     rows, columns = preprocessing.size
     whole = np.asarray(Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC))
@@ -55,7 +68,7 @@ def evidence_map(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray
     return laid
 
 
-def _strength(finding: SliceFinding, preprocessing: Preprocessing) -> Image.Image:
+def _strength(finding: SliceFinding) -> Image.Image:
     """Evidence for each pixel of a slice, 8-bit, 255 for ``FULL_SCALE``."""
-    scaled = evidence_map(finding, preprocessing) * np.float32(255 / FULL_SCALE)
+    scaled = evidence_map(finding) * np.float32(255 / FULL_SCALE)
     return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8))

@@ -1,17 +1,22 @@
 """What a bundle says of a patient's volume: the answer, the extent of disease, and each slice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from groundglass import __version__
 from groundglass.detect.bundle import BundleFacts
-from groundglass.detect.findings import SliceFinding
+from groundglass.detect.findings import Findings, SliceFinding
 from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST, LungSlices, shows_chest
 from groundglass.labels import NOT_A_CHEST_CT
-from groundglass.segment.volume import DiseaseExtent, disease_extent
+from groundglass.segment.notebook import as_html
+from groundglass.segment.overlay import LEGEND
+from groundglass.segment.shares import DiseaseExtent, disease_extent
+from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
 """Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
@@ -33,9 +38,9 @@ BAND_SOURCE = (
 )
 
 
-@dataclass(frozen=True)
-class PatientFinding:
-    """What a bundle says of one volume.
+@dataclass(frozen=True, repr=False)
+class PatientFinding(Findings):
+    """What a bundle finds on one volume.
 
     Attributes
     ----------
@@ -53,6 +58,10 @@ class PatientFinding:
         Every slice of the volume, from the feet to the head.
     warnings
         What has to be known of the volume before the answer is believed.
+    bundle
+        The bundle's name.
+    view
+        The volume and its masks; None once dropped.
     """
 
     probability: float | None
@@ -62,6 +71,37 @@ class PatientFinding:
     severity: str
     slices: tuple[SliceFinding, ...]
     warnings: tuple[str, ...] = ()
+    bundle: str = ""
+    view: VolumeMasks | None = field(default=None, compare=False)
+
+    @property
+    def lesion_share(self) -> float | None:
+        """The share of both lungs that is lesion, in [0, 1]; None if there is no lung."""
+        return self.extent["both"].lesion_share
+
+    @property
+    def masks(self) -> VolumeMasks:
+        """The lungs and lesions, with the volume; raises ValueError once dropped."""
+        if self.view is None:
+            raise ValueError("this finding no longer holds its volume")
+        return self.view
+
+    def headline(self) -> str:
+        """The one sentence that says what was found, without a full stop."""
+        return super().headline() + (f" ({self.severity})" if self.severity else "")
+
+    def picture(self) -> Image.Image:
+        """Up to 20 slices from the head to the feet with their masks, in RGB; raises ValueError once dropped."""
+        return self.masks.picture(
+            (
+                self.headline(),
+                f"Groundglass {__version__}, {self.bundle}. RESEARCH USE ONLY, not a medical device. {LEGEND}",
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        picture = None if self.view is None else self.picture()
+        return as_html(self.headline(), picture, self.extent, self.warnings)
 
     @property
     def counted(self) -> list[SliceFinding]:
@@ -154,7 +194,9 @@ def conclude(
     ]
     reason = _no_chest(len(bearing), len(slices), extent["both"].lung_ml)
     if reason:
-        return PatientFinding(None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings))
+        return PatientFinding(
+            None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings), facts.name
+        )
     probability, verdict, reason = facts.patient_rule.answer(_lung_slices(bearing))
     return PatientFinding(
         probability=probability,
@@ -164,6 +206,7 @@ def conclude(
         severity=severity(extent["both"].lesion_share),
         slices=tuple(slices),
         warnings=(*warnings, *_doubts(facts, slices)),
+        bundle=facts.name,
     )
 
 

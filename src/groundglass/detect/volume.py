@@ -1,9 +1,6 @@
 """Answering for a volume: slice by slice, so that memory use does not grow with the number of slices."""
 
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
@@ -15,28 +12,10 @@ from groundglass.segment.shares import counts
 from groundglass.segment.volume import Seen, VolumeMasks
 
 
-@dataclass(frozen=True, eq=False)
-class VolumeFinding:
-    """What a bundle finds on a volume.
-
-    Attributes
-    ----------
-    finding
-        The patient's answer. Its slices hold the network's evidence if they show lungs.
-    labels
-        uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
-        is a lesion; see groundglass.segment.shares.
-    damaged
-        Why slices could not be read, by the slice's number from 0.
-    """
-
-    finding: PatientFinding
-    labels: NDArray[np.uint8]
-    damaged: dict[int, ScanError]
-
-
-def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> VolumeFinding:
+def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> PatientFinding:
     """Find lungs and lesions on every slice, ask the network about those with lungs, and answer for the patient.
+
+    The slices of the finding hold the network's evidence if they show lungs.
 
     Parameters
     ----------
@@ -45,7 +24,7 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     volume
         The volume; threads read its slices ahead.
     seen
-        Called with each readable slice's number from 0 and the slice, in order, in the caller's thread.
+        Called after each readable slice, in the caller's thread.
 
     Raises
     ------
@@ -54,7 +33,7 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     GroundglassError
         If the detector has no segmenter.
     """
-    masks = VolumeMasks(volume)
+    masks = VolumeMasks(volume, detector.bundle.facts.preprocessing)
     with_lungs = masks.slices(segmenter_of(detector), seen)
     asked = {
         number: finding.without_pixels()
@@ -65,13 +44,15 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     slices = [replace(one, counted=enough) for one, enough in zip(slices, enough_lung(slices), strict=True)]
     pixel_mm2 = None if volume.geometry is None else volume.geometry.pixel_mm2
     finding = conclude(detector.bundle.facts, slices, masks.thickness_mm(), pixel_mm2, masks.warnings)
-    return VolumeFinding(finding, masks.labels, masks.damaged)
+    return replace(finding, view=masks)
 
 
 def segmenter_of(detector: Detector) -> Segmenter:
     """The detector's segmenter; raises GroundglassError if it has none, as no volume can be answered then."""
     if detector.segmenter is None:
-        raise GroundglassError("a volume cannot be answered without the lungs: leave out --no-lungs")
+        raise GroundglassError(
+            "a volume cannot be answered without the lungs: leave out --no-lungs (lungs=False)"
+        )
     return detector.segmenter
 
 

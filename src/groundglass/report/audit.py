@@ -9,8 +9,9 @@ from groundglass.audit.run import Audit
 from groundglass.bundle.evaluation import format_estimate
 from groundglass.errors import ScanError
 from groundglass.preprocess import Preprocessing
-from groundglass.report.page import PICTURE_SIDE, Report, SliceCard, Table
-from groundglass.scan.find import read_scan
+from groundglass.report.page import Report, SliceCard, Table
+from groundglass.scan.read import read_scan
+from groundglass.segment.overlay import PICTURE_SIDE
 
 SETS, PICTURES, ROWS = 6, 4, 30
 """Sets of pictures of a check, pictures of a set, and rows of details that the page shows; audit.json has all."""

@@ -13,9 +13,7 @@ from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE, Facts
 from groundglass.data.registry import DATASETS
 from groundglass.files import write_text
-
-PICTURE_SIDE = 320
-"""Longest side in pixels at which slices are shown."""
+from groundglass.segment.overlay import PICTURE_SIDE
 
 
 class Link(str):

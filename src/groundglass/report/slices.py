@@ -14,9 +14,9 @@ from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.errors import ScanError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
-from groundglass.report.page import PICTURE_SIDE, SliceCard, Table
+from groundglass.report.page import SliceCard, Table
 from groundglass.segment.masks import resize
-from groundglass.segment.overlay import overlay
+from groundglass.segment.overlay import PICTURE_SIDE, overlay
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import shares
 
@@ -32,7 +32,6 @@ def slice_cards(
     ``labels`` maps a path to its label; a slice without one is shown without a judgement. A file that has
     become unreadable in the meantime is left out.
     """
-    preprocessing = detector.bundle.facts.preprocessing
     cards = []
     for path, finding in detector.predict_files(paths):
         if isinstance(finding, ScanError):
@@ -44,7 +43,7 @@ def slice_cards(
                 name=path.name,
                 verdict=finding.verdict,
                 answer=_answer(finding),
-                images=(grey_image(finding, preprocessing), heatmap(finding, preprocessing)),
+                images=(grey_image(finding), heatmap(finding)),
                 truth=label,
                 right=(finding.verdict == POSITIVE) == (label == POSITIVE) if label and decided else None,
                 unsure=finding.verdict == UNCERTAIN,

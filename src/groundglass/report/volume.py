@@ -2,26 +2,24 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.patient_rule import LESION_FEATURES
-from groundglass.detect.volume import VolumeFinding, answer_volume
+from groundglass.detect.volume import answer_volume
 from groundglass.errors import ScanError
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
-from groundglass.preprocess import Preprocessing
 from groundglass.report.page import (
-    PICTURE_SIDE,
     Link,
     Picture,
     Report,
@@ -31,61 +29,22 @@ from groundglass.report.page import (
     Table,
     bundle_table,
 )
-from groundglass.scan.scan import Scan
 from groundglass.scan.studies import Study
-from groundglass.scan.volume import Volume
-from groundglass.segment.masks import Segmentation
-from groundglass.segment.overlay import contact_sheet, layer, overlay
-from groundglass.segment.shares import segmentation_of
-from groundglass.segment.volume import SIDES
+from groundglass.segment.overlay import layer, overlay, small_masks
+from groundglass.segment.shares import EXTENT_HEADER, extent_rows, segmentation_of
+from groundglass.segment.volume import VolumeMasks
 
 MOST_FRAMES = 200
 """Slices that a stack holds; of a longer volume every second, third and so on."""
-TILES, COLUMNS, TILE = 20, 5, 256
-"""Slices of the montage, in a row, and their side in pixels."""
 QUALITY = 75
-BAND = 44
-"""Height in pixels of the words above the montage."""
-
-
-class Thumbnails:
-    """Small grey pictures of a volume's slices, taken as they pass by.
-
-    Parameters
-    ----------
-    preprocessing
-        Whose window HU are seen through.
-    slices
-        How many will pass.
-    """
-
-    def __init__(self, preprocessing: Preprocessing, slices: int) -> None:
-        self._preprocessing = preprocessing
-        self.pictures: list[NDArray[np.uint8] | None] = [None] * slices
-
-    def take(self, number: int, scan: Scan) -> None:
-        """Keep a slice, by its number from 0: uint8, with the longer side of PICTURE_SIDE pixels."""
-        height, width = scan.pixels.shape
-        scale = PICTURE_SIDE / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        small = np.asarray(cv2.resize(scan.pixels, size, interpolation=method), dtype=np.float32)
-        self.pictures[number] = self._preprocessing.picture(replace(scan, pixels=small))
 
 
 @dataclass(frozen=True, eq=False)
 class AnsweredStudy:
-    """A study's volume with the answer, and small pictures of its slices."""
+    """A study with the patient's answer, which holds the volume and its masks."""
 
     study: Study
-    volume: Volume
-    answer: VolumeFinding
-    thumbnails: Thumbnails
-
-    @property
-    def finding(self) -> PatientFinding:
-        """The patient's answer."""
-        return self.answer.finding
+    finding: PatientFinding
 
 
 def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> AnsweredStudy:
@@ -98,29 +57,21 @@ def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -
     """
     if study.series is None:
         raise study.error()
-    volume = study.series.load()
-    thumbnails = Thumbnails(detector.bundle.facts.preprocessing, volume.shape[0])
-
-    def passing(number: int, scan: Scan) -> None:
-        thumbnails.take(number, scan)
-        seen()
-
-    return AnsweredStudy(study, volume, answer_volume(detector, volume, passing), thumbnails)
+    return AnsweredStudy(study, answer_volume(detector, study.series.load(), seen))
 
 
-def stack(thumbnails: Thumbnails, answer: VolumeFinding) -> StackViewer:
+def stack(finding: PatientFinding) -> StackViewer:
     """The slices with their masks, from the feet to the head, beginning with the one with most lesion."""
-    finding = answer.finding
     step = -(-len(finding.slices) // MOST_FRAMES)
     frames, numbers = [], []
     for number in range(0, len(finding.slices), step):
-        grey = thumbnails.pictures[number]
+        grey = finding.masks.thumbnails[number]
         if grey is None:
             continue
         numbers.append(number)
-        labels = answer.labels[number]
-        over = layer(_small(labels, grey.shape)) if labels.any() else b""
-        frames.append(StackFrame(_caption(answer, number), _jpeg(grey), over))
+        labels = finding.masks.labels[number]
+        over = layer(small_masks(labels, grey.shape)) if labels.any() else b""
+        frames.append(StackFrame(_caption(finding, number), _jpeg(grey), over))
     telling = finding.most_telling(1)
     wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
@@ -129,20 +80,14 @@ def stack(thumbnails: Thumbnails, answer: VolumeFinding) -> StackViewer:
     return StackViewer(f"All slices, from the feet to the head{note}", frames, start, legend)
 
 
-def _small(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
-    """A slice's masks at the size of its thumbnail: by the nearest pixel, which is quick and fine enough here."""
-    resized = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return segmentation_of(np.asarray(resized, dtype=np.uint8))
-
-
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return bytes(encoded)
 
 
-def _caption(answer: VolumeFinding, number: int) -> str:
-    found = answer.finding.slices[number]
-    parts = [f"slice {found.number} of {len(answer.finding.slices)}"]
+def _caption(finding: PatientFinding, number: int) -> str:
+    found = finding.slices[number]
+    parts = [f"slice {found.number} of {len(finding.slices)}"]
     if found.height_mm is not None:
         parts.append(f"{found.height_mm:.1f} mm")
     if found.lesion_share is not None and found.probability is not None:
@@ -152,27 +97,6 @@ def _caption(answer: VolumeFinding, number: int) -> str:
     else:
         parts.append(found.reason)
     return ", ".join(parts)
-
-
-def montage(thumbnails: Thumbnails, answer: VolumeFinding, words: tuple[str, str]) -> Image.Image:
-    """Lung-bearing slices evenly spread over the volume, with their masks, under two lines of words."""
-    bearing = [one.number - 1 for one in answer.finding.slices if sum(one.lungs_px)]
-    numbers = bearing or [n for n, picture in enumerate(thumbnails.pictures) if picture is not None]
-    chosen = sorted({numbers[round(at)] for at in np.linspace(0, len(numbers) - 1, TILES)})
-    pictures = []
-    for number in reversed(chosen):
-        grey = thumbnails.pictures[number]
-        if grey is not None:
-            masks = _small(answer.labels[number], grey.shape)
-            pictures.append((overlay(grey, masks, line=1), f"slice {number + 1}"))
-    sheet = contact_sheet(pictures, COLUMNS, TILE, numbered=False)
-    whole = Image.new("RGB", (sheet.width, sheet.height + BAND))
-    whole.paste(sheet, (0, BAND))
-    draw = ImageDraw.Draw(whole)
-    font = ImageFont.load_default(15)
-    for line, text in enumerate(words):
-        draw.text((8, 4 + 19 * line), text, fill=(255, 255, 255), font=font)
-    return whole
 
 
 TELLING = 6
@@ -189,7 +113,7 @@ def volume_report(
     with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
-        headline=f"{headline(finding)}.",
+        headline=f"{finding.headline()}.",
         warnings=[
             *caveats,
             *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
@@ -201,7 +125,7 @@ def volume_report(
         slices_title="The most telling slices",
         slices_note="The slice, the places that speak for COVID-19, in one scale for all slices, and the masks: "
         "the right lung in blue, the left one in yellow, lesions in orange.",
-        slices=_cards(answered, detector),
+        slices=_cards(answered),
         stack=frames,
         facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
     )
@@ -226,69 +150,39 @@ def uncertainty(detector: Detector) -> list[str]:
     return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
 
 
-def headline(finding: PatientFinding) -> str:
-    """The one sentence that says what came out, without a full stop."""
-    if finding.probability is None:
-        return f"{finding.verdict}: {finding.reason}"
-    share = finding.extent["both"].lesion_share or 0.0
-    reason = f" ({finding.reason})" if finding.reason else ""
-    return (
-        f"{finding.verdict}{reason}: probability of COVID-19 {finding.probability:.2f}; lesions in {share:.1%} of "
-        f"the lungs ({finding.severity})"
-    )
-
-
 def _extent(finding: PatientFinding) -> Table:
-    rows = []
-    for side in SIDES:
-        extent = finding.extent[side]
-        share = extent.lesion_share
-        rows.append(
-            (
-                "both lungs" if side == "both" else f"{side} lung",
-                ml(extent.lung_ml),
-                ml(extent.lesion_ml),
-                "" if share is None else f"{share:.1%}",
-            )
-        )
     note = f"Severity band {finding.severity}: {BAND_SOURCE}."
-    return Table("", ("", "lung", "lesions", "share of the lung"), rows, note)
+    return Table("", EXTENT_HEADER, extent_rows(finding.extent), note)
 
 
-def ml(volume: float | None) -> str:
-    """A volume in words."""
-    return "spacing not known" if volume is None else f"{volume:.0f} ml"
-
-
-def _cards(answered: AnsweredStudy, detector: Detector) -> list[SliceCard]:
+def _cards(answered: AnsweredStudy) -> list[SliceCard]:
     return [
         card
         for one in answered.finding.most_telling(TELLING)
-        if (card := _card(answered, detector, one)) is not None
+        if (card := _card(answered.finding.masks, one)) is not None
     ]
 
 
-def _card(answered: AnsweredStudy, detector: Detector, one: SliceFinding) -> SliceCard | None:
-    number, preprocessing = one.number - 1, detector.bundle.facts.preprocessing
+def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
     try:
-        scan = answered.volume.slice(number)
+        scan = masks.volume.slice(one.number - 1)
     except ScanError:
         return None
     finding = one.with_pixels(scan)
-    grey = grey_image(finding, preprocessing)
-    drawn = overlay(np.asarray(grey), segmentation_of(answered.answer.labels[number]))
+    grey = grey_image(finding)
+    drawn = overlay(np.asarray(grey), segmentation_of(masks.labels[one.number - 1]))
     return SliceCard(
         name=f"slice {one.number}",
         verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",
         answer=f"slice probability {finding.probability:.2f}",
-        images=(grey, heatmap(finding, preprocessing), drawn),
+        images=(grey, heatmap(finding), drawn),
         drawn="heatmap or masks over the slice",
     )
 
 
 def _volume_table(answered: AnsweredStudy) -> Table:
-    volume, series = answered.volume, answered.study.series
-    spacing = None if volume.geometry is None else volume.geometry.spacing
+    volume, series = answered.finding.masks.volume, answered.study.series
+    spacing = volume.spacing
     rows = [
         ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
         ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),

@@ -1,21 +1,20 @@
 """Find scans: the one search that every command uses.
 
-Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``scan``); call
-:func:`find_scans` for files to read one slice each with :func:`read_scan` (``segment``, ``sheet``).
+Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``segment``, ``scan``); call
+:func:`find_scans` for files to read one slice each with groundglass.scan.read.read_scan (``sheet``).
 """
 
 import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.scan.image import SUFFIXES, read_image
+from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
-from groundglass.scan.scan import Scan
 from groundglass.scan.volume import RESULTS, Listing, Member, Series
 
 Kind = Literal["dicom", "not dicom", "nifti", "picture", "zip", "other"]
@@ -179,7 +178,7 @@ class _Search:
         elif kind == "dicom" and path.name.upper() == "DICOMDIR":
             self._directory(path, named)
         elif kind == "dicom":
-            self.dicom[member] = found(path)
+            self.dicom[member] = found(member)
         elif kind == "zip" and (named or path.suffix.lower() == ".zip"):
             self._zip(path, named)
         elif path.suffix.lower() in DICOM_SUFFIXES:
@@ -276,34 +275,8 @@ def _side_by_side(series: list[Series]) -> list[Series]:
     return sorted(series, key=lambda one: (met[one.examination], natural_key(one.number)))
 
 
-def read_scan(path: Path | str) -> Scan:
-    """Read one slice: a picture, or a DICOM or NIfTI file that holds a single slice, in Hounsfield units.
-
-    Raises
-    ------
-    ScanError
-        If the file cannot be read as a slice; the message names the file and the remedy.
-    """
-    path = Path(path)
-    if by_name(path.name) == "picture" or not path.is_file():
-        return read_image(path)
-    listing = find_series([path])
-    if listing.pictures:
-        return read_image(path)
-    if listing.failures:
-        raise listing.failures[0]
-    series = listing.series[0]
-    if series.problem:
-        raise ScanError(path, series.problem, series.remedy)
-    if len(listing.series) > 1 or series.slices != 1:
-        count = sum(one.slices for one in listing.series)
-        raise ScanError(path, f"holds {count} slices", f"read it as a volume: groundglass predict {path}")
-    volume = series.load()
-    return replace(volume.slice(0), warnings=volume.warnings)
-
-
 def find_scans(paths: Iterable[Path | str]) -> list[Path]:
-    """List the files that ``paths`` name, each to be read as one slice by :func:`read_scan`.
+    """List the files that ``paths`` name, each to be read as one slice.
 
     Parameters
     ----------

@@ -48,10 +48,12 @@ class Found:
     changed: int
 
 
-def found(path: Path) -> Found:
-    """A file on disk, with its size and time of change."""
-    state = path.stat()
-    return Found(Member(path), state.st_size, state.st_mtime_ns)
+def found(member: Member) -> Found:
+    """A file, with its size and time of change; of one within a ZIP, those of the ZIP."""
+    if member.content is not None:
+        return Found(member, len(member.content), changed=0)
+    state = member.path.stat()
+    return Found(member, state.st_size, state.st_mtime_ns)
 
 
 def hidden(parts: tuple[str, ...]) -> bool:
@@ -114,6 +116,8 @@ def open_member(member: Member) -> BinaryIO:
 
 
 def _stream(member: Member) -> BinaryIO:
+    if member.content is not None:
+        return io.BytesIO(member.content)
     if not member.inside:
         return member.path.open("rb")
     return cast("BinaryIO", _archive(member.path, *_identity(member.path)).open(member.inside))

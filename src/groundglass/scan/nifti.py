@@ -88,7 +88,7 @@ def nifti_series(path: Path | Member) -> Series:
         columns,
         problem=problem,
         remedy=remedy,
-        content=content_hash([replace(found(member.path), member=member)]),
+        content=content_hash([found(member)]),
     )
     if problem:
         return listed
@@ -170,7 +170,7 @@ def _load(plan: _Plan) -> Volume:
             raise ScanError(plan.path, "most of its voxels hold no number", GET_NEW_COPY)
         warnings += (f"{holes} voxels hold no number and were taken for air",)
     low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (low, high))
-    meaning = judge_values(plan.path, _sample(voxels, plan.scale), low, high)
+    meaning = judge_values(plan.path, sample(voxels, plan.scale), low, high)
     upright = plan.placing.grid.upright(voxels.reshape(plan.stored, order="F"))
     return Volume(
         shape=plan.placing.shape,
@@ -210,7 +210,8 @@ def _read_voxels(plan: _Plan, handle: IO[bytes]) -> tuple[NDArray[Any], float, f
     return voxels, low, high, holes
 
 
-def _sample(voxels: NDArray[Any], scale: tuple[float, float]) -> NDArray[np.float32]:
+def sample(voxels: NDArray[Any], scale: tuple[float, float] = (1.0, 0.0)) -> NDArray[np.float32]:
+    """Stretches of a flat array of voxels, scaled, for judge_values: float32, shape (stretches, voxels), finite."""
     count, length = SAMPLE
     length = min(length, voxels.size)
     starts = np.unique(np.linspace(0, voxels.size - length, count).astype(np.intp))

@@ -60,10 +60,21 @@ class Scan:
         if self.spacing is not None and len(self.spacing) != self.pixels.ndim:
             raise ValueError("spacing needs one value in mm for each axis of the pixels")
 
+    def __repr__(self) -> str:
+        return f"Scan({self.scan_id!r}, {describe(self.pixels.shape, self.spacing, is_hu=self.is_hu)})"
+
     @property
     def is_volume(self) -> bool:
         """Whether the scan is an ordered stack of slices."""
         return self.pixels.ndim == 3
+
+
+def describe(shape: tuple[int, ...], spacing: tuple[float, ...] | None, *, is_hu: bool) -> str:
+    """The size, spacing and units of a scan, in a few words."""
+    slices = f"{shape[0]} slices of " if len(shape) == 3 else ""
+    size = f"{slices}{shape[-2]} x {shape[-1]} pixels"
+    mm = "" if spacing is None else f", {' x '.join(f'{length:.3g}' for length in spacing)} mm"
+    return f"{size}{mm}, {'HU' if is_hu else 'grey'}"
 
 
 LUNG_WINDOW = (-600.0, 1500.0)

@@ -1,16 +1,16 @@
 """Volume: an ordered stack of axial slices, read one at a time, and where it lies in the patient."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
 from groundglass.files import write_text
-from groundglass.scan.scan import Scan
+from groundglass.scan.scan import Scan, describe
 
 ORIENTATION = "SPL"
 """Of every volume: slices run from the feet to the head, rows from front to back, columns from the patient's right
@@ -50,6 +50,14 @@ class Geometry:
                 raise ValueError(f"a step is three finite lengths in mm, not all 0, got {step}")
         if not np.isfinite(self.positions).all():
             raise ValueError("positions must be finite")
+
+    @classmethod
+    def even(cls, slices: int, spacing: Sequence[float]) -> Self:
+        """That of an upright stack which starts at the origin; ``spacing`` of slices, rows and columns in mm."""
+        across, down, along = spacing
+        positions = np.zeros((slices, 3))
+        positions[:, 2] = across * np.arange(slices)
+        return cls(positions, row_step=np.array([0.0, down, 0.0]), column_step=np.array([along, 0.0, 0.0]))
 
     @property
     def normal(self) -> Vector:
@@ -99,10 +107,13 @@ class Member:
         The file, or the ZIP.
     inside
         Its name within the ZIP; "" for a file on disk.
+    content
+        The bytes of a file that is only in memory, whose ``path`` is then just a name; None for any other.
     """
 
     path: Path
     inside: str = ""
+    content: bytes | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}/{self.inside}" if self.inside else str(self.path)
@@ -213,9 +224,17 @@ class Volume:
     origin: Origin | None = None
     grid: Grid | None = None
 
+    def __repr__(self) -> str:
+        return f"Volume({self.scan_id!r}, {describe(self.shape, self.spacing, is_hu=self.is_hu)})"
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Distance in mm of neighbouring slices, rows and columns; None if it is not known."""
+        return None if self.geometry is None else self.geometry.spacing
+
     def slice(self, number: int) -> Scan:
         """Slice ``number``, from 0 at the feet; raises ScanError where it is damaged."""
-        spacing = None if self.geometry is None else self.geometry.spacing
+        spacing = self.spacing
         return Scan(
             self.read(number),
             is_hu=self.is_hu,

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+
+from groundglass.labels import NOT_A_CHEST_CT
 
 RIGHT, LEFT = 1, 2
 """Labels of the lungs, those of groundglass.phantom; the patient's right lies at the picture's left."""
@@ -93,12 +96,46 @@ class Segmentation:
         Expected Dice of the lungs, in [0, 1].
     problem
         Why this is no chest CT with lungs, in words with the figures; "" where it is one.
+    grey8
+        The slice as 8-bit grey, shape (height, width), to draw on; None if it was not kept.
     """
 
     lungs: Mask
     lesions: NDArray[np.bool_]
     quality: float
     problem: str = ""
+    grey8: Mask | None = None
+
+    def __repr__(self) -> str:
+        return f"Segmentation({self.headline()})"
+
+    def _repr_html_(self) -> str:
+        from groundglass.segment.notebook import as_html
+
+        return as_html(self.headline(), None if self.grey8 is None else self.picture())
+
+    def headline(self) -> str:
+        """What was found, in one line."""
+        if self.problem:
+            return f"{NOT_A_CHEST_CT}: {self.problem}"
+        lungs, lesions = int(np.count_nonzero(self.lungs)), int(np.count_nonzero(self.lesions))
+        return f"lesions in {lesions / max(1, lungs):.1%} of the lungs"
+
+    def picture(self) -> Image.Image:
+        """The slice in RGB with the contours of its lungs and its lesions in colour.
+
+        Raises
+        ------
+        ValueError
+            If the slice was not kept: only ``Segmenter()(scan)`` keeps it.
+        """
+        from groundglass.segment.overlay import overlay
+
+        if self.grey8 is None:
+            raise ValueError(
+                "this segmentation does not hold its slice; draw it with segment.overlay.overlay"
+            )
+        return overlay(self.grey8, self)
 
     @property
     def trusted_lungs(self) -> NDArray[np.bool_]:

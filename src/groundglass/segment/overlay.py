@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from groundglass.preprocess import Preprocessing
+from groundglass.scan.scan import Scan
 from groundglass.segment.masks import LEFT, RIGHT, Segmentation
+from groundglass.segment.shares import segmentation_of
 
 # Of the palette by M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind can tell apart.
 RIGHT_COLOUR = (86, 180, 233)
@@ -25,6 +29,13 @@ FONT_SIZE = 12
 CAPTION = 18
 """Height of a caption in pixels."""
 CAPTION_COLOUR = (230, 230, 230)
+PICTURE_SIDE = 320
+"""Longest side in pixels at which reports show slices."""
+TILES, COLUMNS, TILE = 20, 5, 256
+"""Slices of a montage, in a row, and their side in pixels."""
+BAND = 44
+"""Height in pixels of the words above a montage."""
+LEGEND = "Right lung, at the left, in blue, left lung in yellow, lesions in orange."
 
 
 def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | None = None) -> Image.Image:
@@ -123,6 +134,54 @@ def contact_sheet(
         caption = _shortened(f"{index + 1} {name}" if numbered else name, tile - 4, font)
         draw.text((left + 2, top + tile + 1), caption, fill=CAPTION_COLOUR, font=font)
     return sheet
+
+
+def montage(
+    thumbnails: Sequence[NDArray[np.uint8] | None], labels: NDArray[np.uint8], words: tuple[str, str]
+) -> Image.Image:
+    """Lung-bearing slices evenly spread over a volume, from the head to the feet, with their masks.
+
+    Parameters
+    ----------
+    thumbnails
+        Each slice as small grey picture, uint8, from the feet to the head; None for one that was not read.
+    labels
+        uint8, shape (slices, height, width), as groundglass.segment.volume.VolumeMasks has them.
+    words
+        Two lines to stand above the slices.
+    """
+    bearing = [number for number, plane in enumerate(labels) if plane.any()]
+    numbers = bearing or [number for number, grey in enumerate(thumbnails) if grey is not None]
+    chosen = sorted({numbers[round(at)] for at in np.linspace(0, len(numbers) - 1, TILES)})
+    pictures = [
+        (overlay(grey, small_masks(labels[number], grey.shape), line=1), f"slice {number + 1}")
+        for number in reversed(chosen)
+        if (grey := thumbnails[number]) is not None
+    ]
+    sheet = contact_sheet(pictures, COLUMNS, TILE, numbered=False)
+    whole = Image.new("RGB", (sheet.width, sheet.height + BAND))
+    whole.paste(sheet, (0, BAND))
+    draw = ImageDraw.Draw(whole)
+    font = ImageFont.load_default(15)
+    for line, text in enumerate(words):
+        draw.text((8, 4 + 19 * line), text, fill=(255, 255, 255), font=font)
+    return whole
+
+
+def small_masks(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
+    """A slice's masks at the size of its thumbnail: by the nearest pixel, which is quick and fine enough here."""
+    resized = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return segmentation_of(np.asarray(resized, dtype=np.uint8))
+
+
+def thumbnail(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """A slice as small grey picture: uint8, its longer side of PICTURE_SIDE pixels, HU seen through the window."""
+    height, width = scan.pixels.shape
+    scale = PICTURE_SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(scan.pixels, size, interpolation=method), dtype=np.float32)
+    return preprocessing.picture(replace(scan, pixels=small))
 
 
 def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

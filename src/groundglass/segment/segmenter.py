@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,13 @@ from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.store import StoredBundle, shipped_bundles
 from groundglass.errors import ScanError
 from groundglass.preprocess import Preprocessing
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import ScanLike, read, read_scan
 from groundglass.scan.scan import Scan
+from groundglass.scan.volume import Volume
 from groundglass.segment.masks import PostProcessing, Segmentation, resize, segmentation
+
+if TYPE_CHECKING:
+    from groundglass.segment.volume import VolumeMasks
 
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
@@ -73,7 +77,7 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
 
 
 class Segmenter:
-    """Finds lungs and lesions on slices by a bundle.
+    """Finds lungs and lesions on slices and volumes by a bundle.
 
     Parameters
     ----------
@@ -82,8 +86,8 @@ class Segmenter:
 
     Examples
     --------
-    >>> segmenter = Segmenter.load()                               # doctest: +SKIP
-    >>> segmenter.segment(read_scan("slice.png")).lungs.any()      # doctest: +SKIP
+    >>> masks = Segmenter.load()("patient/")                       # doctest: +SKIP
+    >>> masks.extent()["both"].lesion_ml                           # doctest: +SKIP
     """
 
     def __init__(self, bundle: SegmenterBundle) -> None:
@@ -97,9 +101,49 @@ class Segmenter:
         """Load a bundle by name or path, by default the shipped one; raises BundleError as its load does."""
         return cls(SegmenterBundle.load(name_or_path))
 
-    def segment(self, scan: Scan) -> Segmentation:
-        """Lungs and lesions of one slice, at its own size; raises ValueError for a volume."""
-        return next(self.segment_scans([scan]))[1]
+    def __repr__(self) -> str:
+        return f"Segmenter({self.bundle.facts.name!r})"
+
+    @overload
+    def __call__(self, scan: Scan, *, spacing: None = None) -> Segmentation: ...
+
+    @overload
+    def __call__(self, scan: Volume, *, spacing: None = None) -> "VolumeMasks": ...
+
+    @overload
+    def __call__(
+        self, scan: ScanLike, *, spacing: Sequence[float] | None = None
+    ) -> "Segmentation | VolumeMasks": ...
+
+    def __call__(
+        self, scan: ScanLike, *, spacing: Sequence[float] | None = None
+    ) -> "Segmentation | VolumeMasks":
+        """Find the lungs and lesions of a slice or a volume.
+
+        Parameters
+        ----------
+        scan, spacing
+            A path, an array, or another library's image, as groundglass.read takes them.
+
+        Returns
+        -------
+        A Segmentation of the slice, at its own size, or the VolumeMasks of the volume. Both have ``lungs`` (uint8,
+        1 in the right and 2 in the left lung), ``lesions`` (bool) and ``picture()``; VolumeMasks has ``extent()``
+        in ml.
+
+        Raises
+        ------
+        ScanError
+            If the scan cannot be read, or too many slices of the volume are damaged.
+        """
+        opened = read(scan, spacing=spacing)
+        if isinstance(opened, Volume):
+            from groundglass.segment.volume import VolumeMasks
+
+            masks = VolumeMasks(opened, self.bundle.facts.preprocessing)
+            return masks.filled_by(self)
+        found = next(self.segment_scans([opened]))[1]
+        return replace(found, grey8=self.bundle.facts.preprocessing.picture(opened))
 
     def segment_scans(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation]]:
         """Lungs and lesions of slices, in their order, each at the slice's own size."""
@@ -188,12 +232,12 @@ def answer_files(
     outcomes: deque[tuple[Path, ScanError | None]] = deque()
 
     def scans() -> Iterator[Scan]:
-        for path, read in read_ahead(paths, read_scan):
-            if isinstance(read, ScanError):
-                outcomes.append((path, read))
+        for path, scan in read_ahead(paths, read_scan):
+            if isinstance(scan, ScanError):
+                outcomes.append((path, scan))
             else:
                 outcomes.append((path, None))
-                yield read
+                yield scan
 
     def failures() -> Iterator[tuple[Path, ScanError]]:
         while outcomes and (error := outcomes[0][1]) is not None:

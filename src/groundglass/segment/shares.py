@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,3 +185,74 @@ def counts(plane: Labels) -> tuple[tuple[int, int], tuple[int, int]]:
         int(np.count_nonzero(plane == label)) for label in (RIGHT, LEFT, LESION + RIGHT, LESION + LEFT)
     )
     return (right + lesions[0], left + lesions[1]), (lesions[0], lesions[1])
+
+
+SIDES = ("right", "left", "both")
+
+
+@dataclass(frozen=True)
+class DiseaseExtent:
+    """Lung and lesion of one lung or both.
+
+    Attributes
+    ----------
+    lung_ml, lesion_ml
+        Volumes in ml, lesions being part of the lung; None if the spacing is not known.
+    lesion_share
+        The share of the lung that is lesion, in [0, 1]; None if there is no lung.
+    """
+
+    lung_ml: float | None
+    lesion_ml: float | None
+    lesion_share: float | None
+
+
+def disease_extent(
+    lungs: NDArray[np.float64],
+    lesions: NDArray[np.float64],
+    thickness_mm: NDArray[np.float64] | None,
+    pixel_mm2: float | None,
+) -> dict[str, DiseaseExtent]:
+    """Volumes of lung and lesion by side, see :data:`SIDES`.
+
+    Parameters
+    ----------
+    lungs, lesions
+        Shape (slices, 2): pixels in the right and in the left lung.
+    thickness_mm
+        How much each slice stands for, shape (slices,); None if it is not known.
+    pixel_mm2
+        The area of a pixel; None if it is not known.
+    """
+    weights = np.ones(len(lungs)) if thickness_mm is None else thickness_mm
+    ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
+    lung, lesion = weights @ lungs, weights @ lesions
+    sums = ((lung[0], lesion[0]), (lung[1], lesion[1]), (lung.sum(), lesion.sum()))
+    return {
+        side: DiseaseExtent(
+            lung_ml=None if ml is None else float(lung * ml),
+            lesion_ml=None if ml is None else float(lesion * ml),
+            lesion_share=float(lesion / lung) if lung else None,
+        )
+        for side, (lung, lesion) in zip(SIDES, sums, strict=True)
+    }
+
+
+def extent_rows(extent: Mapping[str, DiseaseExtent]) -> list[tuple[str, str, str, str]]:
+    """The side, the volumes of lung and lesions, and the share, in words; one row a side."""
+    return [
+        (
+            "both lungs" if side == "both" else f"{side} lung",
+            _ml(extent[side].lung_ml),
+            _ml(extent[side].lesion_ml),
+            "" if (share := extent[side].lesion_share) is None else f"{share:.1%}",
+        )
+        for side in SIDES
+    ]
+
+
+EXTENT_HEADER = ("", "lung", "lesions", "share of the lung")
+
+
+def _ml(volume: float | None) -> str:
+    return "spacing not known" if volume is None else f"{volume:.0f} ml"

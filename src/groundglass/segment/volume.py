@@ -2,20 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from groundglass.errors import ScanError
+from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
-from groundglass.segment.masks import Segmentation
+from groundglass.segment.masks import LEFT, RIGHT, Segmentation
+from groundglass.segment.notebook import NOTICE, as_html
+from groundglass.segment.overlay import LEGEND, montage, thumbnail
 from groundglass.segment.segmenter import Segmenter, read_ahead
-from groundglass.segment.shares import Labels, counts, label_plane
+from groundglass.segment.shares import LESION, DiseaseExtent, Labels, counts, disease_extent, label_plane
 
-Seen = Callable[[int, Scan], None]
-SIDES = ("right", "left", "both")
+Seen = Callable[[], object]
 MOST_DAMAGED = 0.1
 """Share of a volume's slices that may be damaged; a volume with more of them is refused."""
 NOT_JOINED = "what looks like lung here is not connected to the lungs"
@@ -26,23 +31,6 @@ BLOCK = 4
 """Side in pixels of the blocks in which pieces are told apart: exact borders do not matter for that."""
 
 
-@dataclass(frozen=True)
-class DiseaseExtent:
-    """Lung and lesion of one lung or both.
-
-    Attributes
-    ----------
-    lung_ml, lesion_ml
-        Volumes in ml, lesions being part of the lung; None if the spacing is not known.
-    lesion_share
-        The share of the lung that is lesion, in [0, 1]; None if there is no lung.
-    """
-
-    lung_ml: float | None
-    lesion_ml: float | None
-    lesion_share: float | None
-
-
 @dataclass(eq=False)
 class VolumeMasks:
     """The lungs and lesions of a volume; filled by :meth:`slices`.
@@ -51,20 +39,87 @@ class VolumeMasks:
     ----------
     volume
         The volume.
+    preprocessing
+        Its window is the one through which pictures show HU.
     labels
         uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
         is a lesion; see groundglass.segment.shares.
     damaged
         Why slices could not be read, by the slice's number from 0.
+    thumbnails
+        Each slice as small grey picture, see groundglass.segment.overlay.thumbnail; None if it could not be read.
     """
 
     volume: Volume
+    preprocessing: Preprocessing = field(repr=False)
     labels: Labels = field(init=False)
     damaged: dict[int, ScanError] = field(default_factory=dict)
+    thumbnails: list[NDArray[np.uint8] | None] = field(init=False)
     _no_lungs: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.labels = np.zeros(self.volume.shape, dtype=np.uint8)
+        self.thumbnails = [None] * self.volume.shape[0]
+
+    def __repr__(self) -> str:
+        return f"VolumeMasks({self.volume.scan_id!r}, {self.headline()})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self.headline(), self.picture(), self.extent(), self.warnings)
+
+    @property
+    def lungs(self) -> Labels:
+        """uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, lesions included."""
+        return self.labels & np.uint8(RIGHT | LEFT)
+
+    @property
+    def lesions(self) -> NDArray[np.bool_]:
+        """bool, the volume's shape: where lesions are, which is always within the lungs."""
+        return self.labels >= LESION
+
+    def headline(self) -> str:
+        """What was found, in one line."""
+        both = self.extent()["both"]
+        if both.lesion_share is None:
+            return "no lungs were found"
+        ml = "" if both.lung_ml is None else f" ({both.lesion_ml:.0f} of {both.lung_ml:.0f} ml)"
+        return f"lesions in {both.lesion_share:.1%} of the lungs{ml}"
+
+    def picture(self, words: tuple[str, str] | None = None) -> Image.Image:
+        """Up to 20 slices from the head to the feet with their masks, under two lines of words, in RGB."""
+        return montage(self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {LEGEND}"))
+
+    def write(self, folder: Path | str) -> list[str]:
+        """Write ``lungs.nii.gz``, 1 in the right and 2 in the left lung, and ``lesions.nii.gz`` into a folder.
+
+        They lie over the volume that was read, also if it was a NIfTI file itself; see
+        groundglass.scan.nifti_out.write_nifti_mask.
+
+        Returns
+        -------
+        What must be known of the files, such as that an uneven series was brought to an even spacing.
+
+        Raises
+        ------
+        GroundglassError
+            If a file cannot be written.
+        """
+        from groundglass.scan.nifti_out import is_even, write_nifti_mask
+
+        volume = self.volume
+        for name, mask in (("lungs", self.lungs), ("lesions", self.lesions.astype(np.uint8))):
+            write_nifti_mask(Path(folder, f"{name}.nii.gz"), mask, volume.geometry, source=volume.grid)
+        if volume.geometry is None or volume.grid is not None or is_even(volume.geometry):
+            return []
+        return [
+            "the NIfTI masks are on an even spacing, each slice from the nearest one of the uneven series"
+        ]
+
+    def filled_by(self, segmenter: Segmenter, seen: Seen | None = None) -> Self:
+        """The masks of all slices, for who needs no slice on its own; parameters and errors as :meth:`slices`."""
+        for _ in self.slices(segmenter, seen):
+            pass
+        return self
 
     def slices(
         self, segmenter: Segmenter, seen: Seen | None = None
@@ -76,7 +131,7 @@ class VolumeMasks:
         segmenter
             Finds the lungs and lesions.
         seen
-            Called with each readable slice's number from 0 and the slice, in order, in the caller's thread.
+            Called after each readable slice, in the caller's thread.
 
         Raises
         ------
@@ -88,8 +143,9 @@ class VolumeMasks:
             if isinstance(scan, ScanError):
                 self.damaged[number] = scan
                 continue
+            self.thumbnails[number] = thumbnail(scan, self.preprocessing)
             if seen is not None:
-                seen(number, scan)
+                seen()
             if found is None or not found.found:
                 self._no_lungs[number] = found.problem if found is not None else ""
                 continue
@@ -146,37 +202,6 @@ class VolumeMasks:
         return disease_extent(
             areas[:, 0], areas[:, 1], self.thickness_mm(), None if geometry is None else geometry.pixel_mm2
         )
-
-
-def disease_extent(
-    lungs: NDArray[np.float64],
-    lesions: NDArray[np.float64],
-    thickness_mm: NDArray[np.float64] | None,
-    pixel_mm2: float | None,
-) -> dict[str, DiseaseExtent]:
-    """Volumes of lung and lesion by side, see :data:`SIDES`.
-
-    Parameters
-    ----------
-    lungs, lesions
-        Shape (slices, 2): pixels in the right and in the left lung.
-    thickness_mm
-        How much each slice stands for, shape (slices,); None if it is not known.
-    pixel_mm2
-        The area of a pixel; None if it is not known.
-    """
-    weights = np.ones(len(lungs)) if thickness_mm is None else thickness_mm
-    ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
-    lung, lesion = weights @ lungs, weights @ lesions
-    sums = ((lung[0], lesion[0]), (lung[1], lesion[1]), (lung.sum(), lesion.sum()))
-    return {
-        side: DiseaseExtent(
-            lung_ml=None if ml is None else float(lung * ml),
-            lesion_ml=None if ml is None else float(lesion * ml),
-            lesion_share=float(lesion / lung) if lung else None,
-        )
-        for side, (lung, lesion) in zip(SIDES, sums, strict=True)
-    }
 
 
 def drop_strays(labels: Labels) -> None:

@@ -13,7 +13,7 @@ from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.labels import POSITIVE
 from groundglass.recipe.tasks import FeaturesRecipe
-from groundglass.scan.find import read_scan
+from groundglass.scan.read import read_scan
 from groundglass.train.classifiers import Tuned, classifier_logits
 from groundglass.train.run import Run
 from groundglass.train.slices import load_part
@@ -99,7 +99,7 @@ def test_a_run_is_exported_from_what_it_saved(trained: Trained) -> None:
     assert loaded.facts.chosen[0].values["name"] == f"{tuned.name} ({tuned.described})"
     detector = Detector(loaded)
     for path, logit in zip(validation.rows["path"][:3], expected, strict=False):
-        finding = detector.predict(read_scan(path))
+        finding = detector(read_scan(path))
         assert finding.evidence.shape == (2, 2)
         assert finding.score == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
 

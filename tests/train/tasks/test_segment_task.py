@@ -126,10 +126,10 @@ def test_the_table_of_masks_is_of_the_validation_part(trained: Run) -> None:
         assert row["true_px"] == true.sum()
     bundle = SegmenterBundle.load(trained.folder)
     segmenter = Segmenter(bundle)
-    from groundglass.scan.find import read_scan
+    from groundglass.scan.read import read_scan
 
     path = table["path"].iloc[-1]
-    found = segmenter.segment(read_scan(path))
+    found = segmenter(read_scan(path))
     assert table["predicted_px"].iloc[-2:].tolist() == [
         int(found.trusted_lungs.sum()),
         int(found.trusted_lesions.sum()),

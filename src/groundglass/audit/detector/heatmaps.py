@@ -55,9 +55,8 @@ class Place:
 
 def called_covid(trial: Trial) -> NDArray[np.intp]:
     """Places in the sample of the slices that are called covid and whose heatmap has any colour, rising."""
-    preprocessing = trial.detector.bundle.facts.preprocessing
     called = np.flatnonzero(trial.probability >= trial.threshold)
-    coloured = [_positive(trial.findings[place], preprocessing).any() for place in called]
+    coloured = [_positive(trial.findings[place]).any() for place in called]
     return called[np.array(coloured, dtype=bool)]
 
 
@@ -76,14 +75,14 @@ def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentatio
     for place in places:
         finding, mask = trial.findings[place], where(trial.segmentations[place])
         aimed = finding.with_evidence(_on_grid(finding, preprocessing, mask))
-        evidence, best = (_share(_positive(one, preprocessing), mask) for one in (finding, aimed))
+        evidence, best = (_share(_positive(one), mask) for one in (finding, aimed))
         shares.append((evidence, float(mask[finding.region.slices].mean()), best))
     return Place(*np.array(shares).T)
 
 
-def _positive(finding: SliceFinding, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def _positive(finding: SliceFinding) -> NDArray[np.float32]:
     """Evidence for COVID-19 at each pixel of a slice: float32, the slice's shape, none negative."""
-    return np.maximum(evidence_map(finding, preprocessing), 0)
+    return np.maximum(evidence_map(finding), 0)
 
 
 def _share(heat: NDArray[np.float32], mask: Mask) -> float:

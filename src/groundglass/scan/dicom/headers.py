@@ -20,6 +20,7 @@ from groundglass.errors import ScanError
 from groundglass.scan.dicom import frame as values
 from groundglass.scan.dicom.frame import DicomFrame, Encoding, ImageHeader, PixelExtent, measure
 from groundglass.scan.members import HEAD, MAX_BYTES, Found, found, open_member
+from groundglass.scan.volume import Member
 
 _DISTINGUISHING = """
     AcquisitionNumber TemporalPositionIdentifier ConvolutionKernel ImageType EchoTime KVP
@@ -281,7 +282,7 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
     ScanError
         If it cannot be read, or names no file.
     """
-    records = values.items(_read(found(path))[0], "DirectoryRecordSequence")
+    records = values.items(_read(found(Member(path)))[0], "DirectoryRecordSequence")
     names = [name for record in records if (name := values.texts(record, "ReferencedFileID"))]
     if not names:
         raise ScanError(path, "this DICOMDIR names no file", "name the folder of the DICOM files instead")

@@ -239,7 +239,7 @@ def _frame_bytes(frame: DicomFrame) -> bytes:
 
 def _stream(frame: DicomFrame) -> BinaryIO:
     listed, encoding = frame.header.found, frame.header.encoding
-    now = found(listed.member.path)
+    now = found(listed.member)
     if now.changed != listed.changed:
         raise ScanError(str(listed.member), "has changed since it was listed", "start anew")
     if encoding.frames > 1 and (
