@@ -17,6 +17,7 @@ from groundglass.scan.image import MIN_SIDE, read_image
 from groundglass.scan.members import found
 from groundglass.scan.scan import Scan
 from groundglass.scan.studies import find_studies
+from groundglass.scan.units import AIR_HU, judge_values
 from groundglass.scan.volume import Geometry, Listing, Member, Series, Volume, spacing_warnings
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def read(source: ScanLike, *, spacing: Sequence[float] | None = None) -> Scan | 
           the chest best and finest, as ``groundglass predict`` does.
         - a NumPy array, shape (height, width) or (slices, height, width): slices from the feet to the head, rows
           from front to back, columns from the patient's right to the left. Its values are taken for Hounsfield
-          units if they look like a chest in HU (some of them from -1100 to -500, the largest above 0), for grey if
-          all lie in [0, 1] or [0, 255]; anything else is refused. An assumption is among the ``warnings``.
+          units if they look like a chest in HU (at least 1% of them from -1100 to -500, the largest above 0), or in
+          HU with a usual offset such as 1024, which is then subtracted; for grey if all lie in [0, 1] or [0, 255].
+          Anything else is refused. What was assumed is among the ``warnings``; see groundglass.scan.units.
         - an image of nibabel or SimpleITK in HU or grey, which states its own geometry.
         - a pydicom Dataset with pixels, or a sequence of those of one study.
         - a Scan or Volume, which is returned as it is; a Scan of several slices becomes a Volume.
@@ -171,9 +173,7 @@ def _volume_of_scan(scan: Scan) -> Volume:
 
 
 def _read_array(array: NDArray[Any], spacing: Sequence[float] | None) -> Scan | Volume:
-    # These load nibabel, which pictures do not need.
-    from groundglass.scan.nifti import sample
-    from groundglass.scan.nifti_header import AIR_HU, judge_values
+    from groundglass.scan.nifti import sample  # loads nibabel, which pictures do not need
 
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
         raise ScanError(
