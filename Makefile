@@ -38,25 +38,25 @@ segmenter: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/lungs-lite0-first.yaml --overwrite
 	$(BIN)/groundglass train recipes/lungs-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/lungs-lite0 -o $(SHIPPED)/lungs-lite0
-	$(BIN)/groundglass evaluate lungs-lite0 covid19-ct-seg --record -o evaluations/covid19-ct-seg
+	$(BIN)/groundglass evaluate -b lungs-lite0 --data covid19-ct-seg --record -o evaluations/covid19-ct-seg
 
 detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/detector-lesions.yaml --overwrite
 	$(BIN)/groundglass bundle runs/detector-lesions -o $(SHIPPED)/detector-lesions
-	$(BIN)/groundglass calibrate detector-lesions runs/detector-lesions/predictions.csv --refit
+	$(BIN)/groundglass calibrate runs/detector-lesions/predictions.csv -b detector-lesions --refit
 	$(BIN)/groundglass evaluate --leave-one-source-out recipes/detector-lesions.yaml \
 		-o evaluations/leave-one-source-out --record-into detector-lesions
-	$(BIN)/groundglass aggregate evaluations/leave-one-source-out/sarscov2-ct sarscov2-ct \
+	$(BIN)/groundglass aggregate -b evaluations/leave-one-source-out/sarscov2-ct --data sarscov2-ct \
 		-o evaluations/aggregation --record-into detector-lesions
-	$(BIN)/groundglass evaluate detector-lesions covid-ct --record -o evaluations/covid-ct
+	$(BIN)/groundglass evaluate -b detector-lesions --data covid-ct --record -o evaluations/covid-ct
 
 # The usual transfer learning, which does not travel: what the default detector is compared with.
 usual-detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/covid-ct-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/covid-ct-lite0 -o $(SHIPPED)/covid-ct-lite0
-	$(BIN)/groundglass aggregate covid-ct-lite0 sarscov2-ct -o evaluations/usual-aggregation --record
-	$(BIN)/groundglass evaluate covid-ct-lite0 covid-ct --record -o evaluations/usual-covid-ct
-	$(BIN)/groundglass evaluate covid-ct-lite0 sarscov2-ct --record -o evaluations/usual-sarscov2-ct
+	$(BIN)/groundglass aggregate -b covid-ct-lite0 --data sarscov2-ct -o evaluations/usual-aggregation --record
+	$(BIN)/groundglass evaluate -b covid-ct-lite0 --data covid-ct --record -o evaluations/usual-covid-ct
+	$(BIN)/groundglass evaluate -b covid-ct-lite0 --data sarscov2-ct --record -o evaluations/usual-sarscov2-ct
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

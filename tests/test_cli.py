@@ -70,7 +70,7 @@ def test_predict_goes_on_past_bad_files(bundle_folder: Path, class_folder: Path,
     done = groundglass(
         "predict", tmp_path / "bad.png", good, "-b", bundle_folder, "-o", tmp_path / "out", code=3
     )
-    assert "bad.png: is no picture" in done.stderr
+    assert "bad.png: is not a picture" in done.stderr
     assert len(rows_of(tmp_path / "out" / "predictions.csv")) == 1
     findings = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert findings["failures"][0]["path"].endswith("bad.png")
@@ -90,23 +90,33 @@ def test_json_goes_to_standard_output_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "hint"),
+    ("arguments", "hint", "code"),
     [
-        (["predict", "gone.png"], "gone.png: there is no such file or folder"),
-        (["predict", "."], "there is no DICOM, NIfTI or picture"),
-        (["predict", "x.txt", "-b", "gone"], "no such bundle"),
-        (["train", "gone.yaml"], "no such recipe"),
-        (["evaluate", "gone", "covid-ct"], "no such bundle"),
-        (["evaluate", "gone.yaml"], "this is a recipe; name the run that was trained from it"),
-        (["evaluate", "--leave-one-source-out", "gone.yaml"], "no such recipe"),
-        (["evaluate", "--leave-one-source-out", "."], "takes a recipe (a YAML file)"),
-        (["evaluate", "--leave-one-source-out", "x.yaml", "covid-ct"], "takes only a recipe"),
-        (["evaluate", "gone", "covid-ct", "--set", "seed=1"], "needs --leave-one-source-out"),
-        (["bundle", "."], "no run"),
+        (["predict", "gone.png"], "gone.png: there is no such file or folder", 1),
+        (["predict", "."], "there is no DICOM, NIfTI or picture", 1),
+        (["predict", "x.txt", "-b", "gone"], "no such bundle", 1),
+        (["predict", "x.txt", "-v", "-q"], "use only one of them", 2),
+        (["train", "gone.yaml"], "no such recipe", 1),
+        (["evaluate", "-b", "gone", "--data", "covid-ct"], "no such bundle", 1),
+        (["evaluate", "gone", "-b", "gone"], "predictions are evaluated alone", 2),
+        (["evaluate", "gone"], "gone: is no predictions.csv; name a detector with -b", 2),
+        (["evaluate", "gone.yaml"], "is a recipe; name the run that was trained from it", 2),
+        (["evaluate", "--leave-one-source-out", "gone.yaml"], "no such recipe", 1),
+        (["evaluate", "--leave-one-source-out", "."], "takes a recipe (a YAML file)", 2),
+        (["evaluate", "--leave-one-source-out", "x.yaml", "--data", "covid-ct"], "takes only a recipe", 2),
+        (
+            ["evaluate", "-b", "gone", "--data", "covid-ct", "--set", "seed=1"],
+            "needs --leave-one-source-out",
+            2,
+        ),
+        (["calibrate", "x.txt"], "name the bundle to calibrate with -b", 2),
+        (["bundle", "."], "no run", 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_users_mistake_is_one_clear_line(arguments: list[str], hint: str, tmp_path: Path) -> None:
+def test_a_users_mistake_is_one_clear_line(
+    arguments: list[str], hint: str, code: int, tmp_path: Path
+) -> None:
     (tmp_path / "x.txt").write_text("a file that is there")
     done = subprocess.run(
         [sys.executable, "-m", "groundglass", *arguments],
@@ -115,7 +125,7 @@ def test_a_users_mistake_is_one_clear_line(arguments: list[str], hint: str, tmp_
         cwd=tmp_path,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == code
     assert done.stderr.startswith("error: ")
     assert hint in done.stderr
     assert done.stderr.count("\n") == 1
@@ -139,7 +149,9 @@ def test_detection_loads_nothing_heavy(bundle_folder: Path, class_folder: Path) 
 
 
 def test_evaluate_and_predict_give_the_same_scores(trained: Path, class_folder: Path, tmp_path: Path) -> None:
-    done = groundglass("evaluate", trained, class_folder, "--part", "all", "-o", tmp_path / "evaluated")
+    done = groundglass(
+        "evaluate", "-b", trained, "--data", class_folder, "--part", "all", "-o", tmp_path / "evaluated"
+    )
     assert "trained on some of these slices" in done.stderr
     groundglass("predict", class_folder, "-b", trained, "-o", tmp_path / "predicted", "--no-heatmaps")
     assert not (tmp_path / "predicted" / "heatmaps").exists()
@@ -150,11 +162,11 @@ def test_evaluate_and_predict_give_the_same_scores(trained: Path, class_folder: 
 
 
 def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_path: Path) -> None:
-    done = groundglass("evaluate", trained, class_folder, "-o", tmp_path / "out")
+    done = groundglass("evaluate", "-b", trained, "--data", class_folder, "-o", tmp_path / "out")
     assert "The test part of the dataset that it was trained on" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["part"], metrics["external"], metrics["slices"]["count"]) == ("test", False, 12)
-    groundglass("evaluate", trained, class_folder, "--no-lungs", "-o", tmp_path / "without")
+    groundglass("evaluate", "-b", trained, "--data", class_folder, "--no-lungs", "-o", tmp_path / "without")
     assert "lesion_share" in pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert "lesion_share" not in pd.read_csv(tmp_path / "without" / "predictions.csv")
     assert {"roc.png", "calibration.png"} <= {file.name for file in (tmp_path / "out" / "figures").iterdir()}
@@ -165,13 +177,15 @@ def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_p
 
 def test_predictions_are_judged_from_their_file_alone(trained: Path, tmp_path: Path) -> None:
     """The figures are the same, whether the detector or only its predictions are there."""
-    groundglass("evaluate", trained, trained / "manifest.csv", "--part", "val", "-o", tmp_path / "a")
+    groundglass(
+        "evaluate", "-b", trained, "--data", trained / "manifest.csv", "--part", "val", "-o", tmp_path / "a"
+    )
     groundglass("evaluate", tmp_path / "a" / "predictions.csv", "-o", tmp_path / "b")
     whole, alone = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "ab")
     assert alone["slices"] == whole["slices"]
     assert (tmp_path / "b" / "figures" / "roc.png").is_file()
-    done = groundglass("evaluate", trained, code=1)
-    assert "which dataset?" in done.stderr
+    done = groundglass("evaluate", "-b", trained, code=2)
+    assert "name the labelled scans with --data" in done.stderr
 
 
 def test_training_on_a_random_split_warns_in_one_line(recipe_file: Path, tmp_path: Path) -> None:
@@ -185,7 +199,9 @@ def test_training_on_a_random_split_warns_in_one_line(recipe_file: Path, tmp_pat
 def test_another_set_is_external_and_taken_whole(trained: Path, class_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(class_folder, tmp_path / "elsewhere")
     copy = shutil.copytree(trained / "bundle", tmp_path / "bundle")
-    done = groundglass("evaluate", copy, tmp_path / "elsewhere", "-o", tmp_path / "out", "--record")
+    done = groundglass(
+        "evaluate", "-b", copy, "--data", tmp_path / "elsewhere", "-o", tmp_path / "out", "--record"
+    )
     assert "External validation" in done.stderr
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["slices"]["count"] == 48
     assert "elsewhere" in (copy / "MODEL_CARD.md").read_text()
@@ -220,7 +236,7 @@ def test_the_demo_takes_phantoms_where_there_are_none(
 @pytest.mark.parametrize("name", ["detector-lesions", "covid-ct-lite0"])
 def test_a_shipped_bundle_answers_real_slices_as_it_says(name: str, tmp_path: Path) -> None:
     """The figures in the model card are those that this code gives."""
-    groundglass("evaluate", name, "covid-ct", "-o", tmp_path / "out")
+    groundglass("evaluate", "-b", name, "--data", "covid-ct", "-o", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     from groundglass.detect.bundle import Bundle
 

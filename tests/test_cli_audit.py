@@ -51,7 +51,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def test_a_spoilt_dataset_is_told_in_table_json_page_and_exit_code(spoilt: Path) -> None:
-    done = run("audit", spoilt, *FAST, "-o", "out", "--json", "findings.json", "--fail-on", "error")
+    done = run("audit", "--data", spoilt, *FAST, "-o", "out", "--json", "findings.json", "--fail-on", "error")
     assert done.exit_code == 4, (done.exception, done.stdout)
     assert "GG103" in done.stdout
     assert "Report: out/report.html" in done.stdout
@@ -75,7 +75,7 @@ def test_a_spoilt_dataset_is_told_in_table_json_page_and_exit_code(spoilt: Path)
 
 
 def test_a_fixed_manifest_has_none_of_it(spoilt: Path) -> None:
-    done = run("audit", spoilt, *FAST, "--fix", "clean.csv")
+    done = run("audit", "--data", spoilt, *FAST, "--fix", "clean.csv")
     assert done.exit_code == 0, (done.exception, done.stdout)
     assert "Corrected manifest: clean.csv" in done.stdout
     changes = pd.read_csv("clean.changes.csv")
@@ -84,6 +84,7 @@ def test_a_fixed_manifest_has_none_of_it(spoilt: Path) -> None:
     assert not {"bad.png", "opposite.png"} & set(names)
     again = run(
         "audit",
+        "--data",
         "clean.csv",
         *FAST,
         "--select",
@@ -106,34 +107,35 @@ def test_a_fixed_manifest_has_none_of_it(spoilt: Path) -> None:
 
 def test_the_same_seed_gives_the_same_findings(spoilt: Path) -> None:
     for name in ("one.json", "two.json"):
-        assert run("audit", spoilt, *FAST, "--json", name).exit_code == 0
+        assert run("audit", "--data", spoilt, *FAST, "--json", name).exit_code == 0
     assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
 
 
 def test_checks_are_chosen_by_the_beginning_of_their_codes(spoilt: Path) -> None:
-    assert (
-        run("audit", spoilt, "--no-lungs", "--select", "gg116", "--select", "GG119", "-o", "few").exit_code
-        == 0
-    )
+    chosen = ("--select", "gg116", "--select", "GG119")
+    assert run("audit", "--data", spoilt, "--no-lungs", *chosen, "-o", "few").exit_code == 0
     outcomes = json.loads(Path("few/audit.json").read_text())["outcomes"]
     assert [outcome["code"] for outcome in outcomes] == ["GG116", "GG119"]
 
 
 def test_severity_decides_the_exit_code(spoilt: Path) -> None:
     only = ("--no-lungs", "--select", "GG116")
-    assert run("audit", spoilt, *only, "--fail-on", "error").exit_code == 0
-    assert run("audit", spoilt, "--no-lungs", "--select", "GG103", "--fail-on", "warning").exit_code == 4
+    assert run("audit", "--data", spoilt, *only, "--fail-on", "error").exit_code == 0
+    assert (
+        run("audit", "--data", spoilt, "--no-lungs", "--select", "GG103", "--fail-on", "warning").exit_code
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "told", "code"),
     [
-        (("nowhere",), "no dataset has this name"),
-        (("spoilt.csv", "--select", "GG999"), "GG999: no check has this code"),
-        (("spoilt.csv", "--select", "GG119", "--ignore", "GG1"), "no check is left"),
-        (("spoilt.csv", "--part", "test"), "--part needs --on"),
-        (("covid-ct-lite0", "--on", "spoilt.csv", "--fix", "x.csv"), "--fix corrects a dataset"),
-        (("no-bundle", "--on", "spoilt.csv"), "no such bundle"),
+        (("--data", "nowhere"), "no dataset has this name", 1),
+        (("--data", "spoilt.csv", "--select", "GG999"), "GG999: no check has this code", 1),
+        (("--data", "spoilt.csv", "--select", "GG119", "--ignore", "GG1"), "no check is left", 1),
+        (("--data", "spoilt.csv", "--part", "test"), "--part needs -b", 2),
+        (("-b", "covid-ct-lite0", "--data", "spoilt.csv", "--fix", "x.csv"), "--fix corrects a dataset", 2),
+        (("-b", "no-bundle", "--data", "spoilt.csv"), "no such bundle", 1),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -142,11 +144,12 @@ def test_mistakes_are_told_in_a_line(
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     told: str,
+    code: int,
 ) -> None:
     monkeypatch.setattr("sys.argv", ["groundglass", "audit", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 1
+    assert ended.value.code == code
     assert told in capsys.readouterr().err
     assert not Path("audits").exists()
 
@@ -158,7 +161,7 @@ def test_a_set_that_cannot_be_read_at_all_is_an_error(
     for label in ("covid", "normal"):
         Path(label).mkdir()
         Path(label, "a.png").write_bytes(b"no picture")
-    done = run("audit", tmp_path, "--no-lungs")
+    done = run("audit", "--data", tmp_path, "--no-lungs")
     assert done.exit_code == 1
     assert "none of its 2 files can be read" in str(done.exception)
 
@@ -168,7 +171,16 @@ def test_a_detector_is_audited_on_a_dataset(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = run(
-        "audit", bundle_folder, "--on", class_folder, "--part", "train", "--no-lungs", "--json", "all.json"
+        "audit",
+        "-b",
+        bundle_folder,
+        "--data",
+        class_folder,
+        "--part",
+        "train",
+        "--no-lungs",
+        "--json",
+        "all.json",
     )
     assert done.exit_code == 0, (done.exception, done.stdout)
     folder = Path("audits") / f"bundle-on-{class_folder.name}"
@@ -185,5 +197,5 @@ def test_one_picture_is_enough_not_to_fall_over(tmp_path: Path, monkeypatch: pyt
     Path("covid").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save("covid/a.png")
     with pytest.warns(UserWarning, match="one class only"):
-        done = run("audit", tmp_path, "--no-lungs", "-o", "out")
+        done = run("audit", "--data", tmp_path, "--no-lungs", "-o", "out")
     assert done.exit_code == 0, done.exception

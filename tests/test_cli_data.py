@@ -1,4 +1,6 @@
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from groundglass.cli.data import app
+from groundglass.cli.output import listen
 from groundglass.data.manifest import read_manifest
 from groundglass.data.registry import DATASETS
 
@@ -16,6 +19,14 @@ def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GROUNDGLASS_MIRROR", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _terminal() -> Iterator[None]:
+    """Print warnings as the program does."""
+    handler = listen()
+    yield
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture
@@ -94,7 +105,7 @@ def test_import_then_split(tmp_path: Path, scans: Path) -> None:
     assert set(frame["split"]) == {"train", "val", "test"}
 
     result = run(
-        "split", tmp_path / "s.csv", "--scheme", "official", "--folds", "2", "--fold", "1", "-o", "f.csv"
+        "split", tmp_path / "s.csv", "--split", "official", "--folds", "2", "--fold", "1", "-o", "f.csv"
     )
     assert result.exit_code == 0
     again = read_manifest(tmp_path / "f.csv")
@@ -102,7 +113,7 @@ def test_import_then_split(tmp_path: Path, scans: Path) -> None:
 
 
 def test_a_random_split_warns_on_standard_error(scans: Path) -> None:
-    result = run("split", scans, "--scheme", "random", "-o", "random.csv")
+    result = run("split", scans, "--split", "random", "-o", "random.csv")
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: a random split")
     assert "warning" not in result.stdout
@@ -114,7 +125,7 @@ def test_mistakes_end_with_a_message(scans: Path) -> None:
     assert overwriting.exit_code == 1
     assert "would overwrite" in str(overwriting.exception)
     assert "--fold needs --folds" in str(run("split", "m.csv", "--fold", "1", "-o", "x.csv").exception)
-    assert run("split", "m.csv", "--scheme", "byhand", "-o", "x.csv").exit_code == 2
+    assert run("split", "m.csv", "--split", "byhand", "-o", "x.csv").exit_code == 2
 
 
 def test_phantoms_come_with_a_manifest(tmp_path: Path) -> None:
@@ -133,4 +144,4 @@ def test_phantoms_come_with_a_manifest(tmp_path: Path) -> None:
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"Example: groundglass data {command}" in result.stdout
+    assert f"groundglass data {command}" in result.stdout

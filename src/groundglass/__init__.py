@@ -3,10 +3,13 @@
 The names below are loaded when they are first used, so that ``import groundglass`` stays fast.
 """
 
+import logging
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.2.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the user of a library chooses handlers
 
 _HOME = {
     "Bundle": "groundglass.detect.bundle",

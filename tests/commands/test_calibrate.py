@@ -184,7 +184,7 @@ def test_a_zip_is_not_rewritten(bundle: Bundle, csv: Path, tmp_path: Path) -> No
 
 def test_the_command(bundle: Bundle, csv: Path) -> None:
     done = CliRunner().invoke(
-        app, ["calibrate", str(bundle.source), str(csv), "--coverage", "0.95", "--refit"]
+        app, ["calibrate", str(csv), "-b", str(bundle.source), "--coverage", "0.95", "--refit"]
     )
     assert done.exit_code == 0, done.output
     for words in ("Temperature", "elsewhere", "all", "uncertain between the two", "Coverage 95%"):

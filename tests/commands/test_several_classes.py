@@ -194,7 +194,7 @@ def check_metrics(written: Path, count: int) -> None:
 
 
 def test_evaluate_judges_each_class(trained: Run, folder: Path, tmp_path: Path) -> None:
-    printed = groundglass("evaluate", trained.folder, folder, "-o", tmp_path, "--no-lungs")
+    printed = groundglass("evaluate", "-b", trained.folder, "--data", folder, "-o", tmp_path, "--no-lungs")
     assert "Each class against the rest" in printed
     assert "viral pneumonia" in printed
     test = read_manifest(trained.manifest_file).query("split == 'test'")

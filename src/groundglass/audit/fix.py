@@ -393,6 +393,6 @@ def _refuse_empty_part(name: str, manifest: pd.DataFrame, fixed: pd.DataFrame) -
         if part in set(manifest["split"]) - set(fixed["split"]):
             raise GroundglassError(
                 f"{name}: no slice would be left in the {part} part, since each is removed or belongs to a group "
-                "that is in another part too; divide again first with  groundglass data split DATASET --scheme "
+                "that is in another part too; divide again first with  groundglass data split DATASET --split "
                 "grouped -o FILE"
             )

@@ -1,4 +1,4 @@
-"""The command ``groundglass audit``: thin, like all commands."""
+"""The command ``groundglass audit``."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass.cli.output import say, table
-from groundglass.errors import GroundglassError
+from groundglass.cli.options import Json, Lungs, Part, RequiredData, Seed, command, output
+from groundglass.cli.output import FOUND, give_json, say, table, wrong_usage
 
 if TYPE_CHECKING:
     from groundglass.audit.run import Audit
 
-FOUND = 4
-"""Exit code if --fail-on was given and something that severe was found."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -30,30 +28,23 @@ class FailOn(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command(
-        epilog="Examples:  groundglass audit covid-ct   |   groundglass audit my.csv --fail-on error --fix new.csv"
-        "   |   groundglass audit covid-ct-lite0 --on sarscov2-ct   |   groundglass audit my.csv --select GG10"
+    command(
+        app,
+        "audit --data covid-ct",
+        "audit --data my.csv --fail-on error --fix new.csv",
+        "audit -b covid-ct-lite0 --data sarscov2-ct",
+        "audit --data my.csv --select GG10 --json",
     )(audit)
 
 
 def audit(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET|BUNDLE",
-            help="A dataset's name, a manifest CSV, a folder with a subfolder per class; with --on, a detector.",
-        ),
-    ],
-    on: Annotated[
-        str | None, typer.Option("--on", help="Audit a detector on this dataset: a name, a CSV or a folder.")
+    data: RequiredData,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="Audit this detector on the data, rather than the data alone."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for report.html and audit.json [audits/...]."),
-    ] = None,
-    as_json: Annotated[
-        Path | None, typer.Option("--json", help="Write the findings to this file, as a JSON list.")
-    ] = None,
+    output: Annotated[Path | None, output("Folder for report.html and audit.json [audits/...].")] = None,
+    as_json: Json = None,
     fail_on: Annotated[
         FailOn | None, typer.Option(help=f"Exit with code {FOUND} if anything this severe is found.")
     ] = None,
@@ -64,18 +55,17 @@ def audit(
         ),
     ] = None,
     part: Annotated[
-        str | None, typer.Option(help="With --on, the part to use: train, val, test or all.")
+        Part | None,
+        typer.Option("--part", help="With -b, the part to use [test, or all of an external dataset]."),
     ] = None,
-    lungs: Annotated[
-        bool, typer.Option(help="Find the lungs, for the checks that remove or keep them.")
-    ] = True,
+    lungs: Lungs = True,
     select: Annotated[
         list[str] | None, typer.Option(help="Run only checks whose code starts with this; may be repeated.")
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="Skip checks whose code starts with this; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same figures.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Find leaks and shortcuts, in labelled scans or in a detector, before a reviewer does.
 
@@ -86,37 +76,38 @@ def audit(
         audit_dataset,
         audit_detector,
         write_audit,
-        write_findings,
         write_fixed,
     )
     from groundglass.detect.detector import Detector
 
-    if on is not None and fix is not None:
-        raise GroundglassError("--fix corrects a dataset; audit the dataset by itself, without --on")
-    if on is None and part is not None:
-        raise GroundglassError("--part needs --on: a dataset is audited as a whole")
+    wrong_usage(
+        (
+            bundle is not None and fix is not None,
+            "--fix corrects a dataset: audit the dataset alone, without -b",
+        ),
+        (bundle is None and part is not None, "--part needs -b: a dataset is audited as a whole"),
+    )
     options = AuditOptions(lungs, tuple(select or ()), tuple(ignore or ()), seed)
-    folder = output or Path("audits") / _name(subject, on)
+    name = Path(data).stem if bundle is None else f"{Path(bundle).stem}-on-{Path(data).stem}"
+    folder = output or Path("audits") / name
     with _telling() as tell:
-        if on is None:
-            made = audit_dataset(subject, options, tell)
+        if bundle is None:
+            made = audit_dataset(data, options, tell)
         else:
-            detector = Detector.load(subject, lungs=lungs)
-            made = audit_detector(detector, on, folder, options, part=part, tell=tell)
-    _print(made)
-    if as_json is not None:
-        write_findings(made, as_json)
+            detector = Detector.load(bundle, lungs=lungs)
+            made = audit_detector(detector, data, folder, options, part=part, tell=tell)
+    text = give_json([outcome.to_dict() for outcome in made.found], as_json)
+    if text:
+        _print(made)
     report = write_audit(made, folder)
     if fix is not None:
         changes = write_fixed(made, fix)
-        typer.echo(f"Corrected manifest: {fix} ({len(changes)} changes: {fix.with_suffix('.changes.csv')})")
-    typer.echo(f"Report: {report}")
+        counted = f"{len(changes)} changes: {fix.with_suffix('.changes.csv')}"
+        typer.echo(f"Corrected manifest: {fix} ({counted})", err=not text)
+    if text:
+        typer.echo(f"Report: {report}")
     if fail_on is not None and made.fails(fail_on.value):
         raise typer.Exit(FOUND)
-
-
-def _name(subject: str, on: str | None) -> str:
-    return Path(subject).stem if on is None else f"{Path(subject).stem}-on-{Path(on).stem}"
 
 
 def _print(audit: "Audit") -> None:

@@ -1,10 +1,11 @@
-"""The command ``groundglass compare``: thin, like all commands."""
+"""The command ``groundglass compare``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from groundglass.cli.options import Data, Set, SplitOption, command, output
 from groundglass.cli.output import say, table
 
 PRINTED_COLUMNS = ("System", "AUC", "AUC by member", "AUC against the best")
@@ -13,9 +14,10 @@ PRINTED_COLUMNS = ("System", "AUC", "AUC by member", "AUC against the best")
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command(
-        epilog="Examples:  groundglass compare recipes/saopaulo-cnn.yaml recipes/keras-cnn.yaml --data covid-ct   "
-        "|   groundglass compare recipes/*-cnn.yaml --data my.csv --split grouped --seeds 5 --external sarscov2-ct"
+    command(
+        app,
+        "compare recipes/saopaulo-cnn.yaml recipes/keras-cnn.yaml --data covid-ct",
+        "compare recipes/*-cnn.yaml --data my.csv --split grouped --seeds 5 --external sarscov2-ct",
     )(compare)
 
 
@@ -24,21 +26,11 @@ def compare(
         list[Path],
         typer.Argument(metavar="RECIPE|RUN", help="Recipes to train, and folders of finished runs."),
     ],
+    data: Data = None,
+    split: SplitOption = None,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", help="Folder for the page, the tables, the runs and their predictions."
-        ),
+        Path, output("Folder for the page, the tables, the runs and their predictions.")
     ] = Path("comparison"),
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="The dataset for all systems: a name, a manifest CSV or a folder [the recipes' own]."
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="official, grouped, blocks or random [the dataset's default].")
-    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Train each recipe this many times, with seeds 0, 1, ...")
     ] = 3,
@@ -51,9 +43,7 @@ def compare(
         list[str] | None,
         typer.Option(help="Also compare on this dataset from another source; may be repeated."),
     ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value in every recipe: key=value.")
-    ] = None,
+    change: Set = None,
 ) -> None:
     """Train several systems under one protocol and report which are better and which are indistinguishable.
 

@@ -1,7 +1,5 @@
 """The commands ``groundglass data ...``; heavy imports are inside the functions, so that they start quickly."""
 
-import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from groundglass.cli.options import Json, Seed, SplitOption, command, output
+from groundglass.cli.output import give_json, say, wrong_usage
 from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-
-class Scheme(StrEnum):
-    """The ways to split, as the command line offers them."""
-
-    official = "official"
-    grouped = "grouped"
-    blocks = "blocks"
-    random = "random"
 
 
 class Turn(StrEnum):
@@ -55,6 +46,23 @@ class Form(StrEnum):
     nifti = "nifti"
 
 
+class Syntax(StrEnum):
+    """The transfer syntaxes of groundglass.phantom.dicom_syntax, which is slow to import."""
+
+    implicit_little = "implicit-little"
+    explicit_little = "explicit-little"
+    explicit_big = "explicit-big"
+    deflated = "deflated"
+    jpeg_lossless = "jpeg-lossless"
+    jpeg_lossless_any = "jpeg-lossless-any"
+    jpeg_ls = "jpeg-ls"
+    jpeg_ls_near = "jpeg-ls-near"
+    jpeg_2000 = "jpeg-2000"
+    jpeg_2000_lossy = "jpeg-2000-lossy"
+    htj2k = "htj2k"
+    rle = "rle"
+
+
 class Disease(StrEnum):
     """The diseases that the phantoms of a set show."""
 
@@ -64,24 +72,21 @@ class Disease(StrEnum):
     mixed = "mixed"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest CSV to write.")]
-PhantomFolder = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")]
+Manifest = Annotated[Path, output("The manifest CSV to write.")]
+PhantomFolder = Annotated[Path, output("The folder to write.")]
 PhantomCount = Annotated[int, typer.Option(min=1, help="Number of patients.")]
 PhantomDisease = Annotated[Disease, typer.Option(help="Their disease.")]
-PhantomSeed = Annotated[int, typer.Option(min=0, help="The same seed gives the same phantoms.")]
 PhantomSlices = Annotated[int, typer.Option(min=1, help="Slices per patient.")]
 
 
-@app.command("list", epilog="Example: groundglass data list --json")
-def list_datasets(as_json: Json = False) -> None:
+@command(app, "data list", "data list --json", name="list")
+def list_datasets(as_json: Json = None) -> None:
     """List the known datasets and whether they are available locally."""
     from rich.table import Table
 
     from groundglass.data.registry import DATASETS
 
-    if as_json:
-        _print_json([{**_facts(row), "where": _where(row)} for row in DATASETS.values()])
+    if not give_json([{**_facts(row), "where": _where(row)} for row in DATASETS.values()], as_json):
         return
     table = Table("name", "title", "slices", "licence", "where")
     for column in (table.columns[0], table.columns[4]):
@@ -91,9 +96,9 @@ def list_datasets(as_json: Json = False) -> None:
     _print(table)
 
 
-@app.command("info", epilog="Example: groundglass data info covid-ct")
+@command(app, "data info covid-ct")
 def info(
-    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")], as_json: Json = None
 ) -> None:
     """Show everything known about a dataset: licence, citation, splits, known problems."""
     from rich.table import Table
@@ -105,9 +110,8 @@ def info(
 
     dataset = find(name)
     summary = summarise(load_dataset(name)) if locate(name) else None
-    if as_json:
-        parts = [] if summary is None else summary.to_dict("records")
-        _print_json({**_facts(dataset), "where": _where(dataset), "parts": parts})
+    parts = [] if summary is None else summary.to_dict("records")
+    if not give_json({**_facts(dataset), "where": _where(dataset), "parts": parts}, as_json):
         return
     table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -118,7 +122,7 @@ def info(
         _print_summary(summary)
 
 
-@app.command("get", epilog="Example: groundglass data get covid-ct")
+@command(app, "data get covid-ct")
 def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")]) -> None:
     """Find or download a dataset, verify its files and write its manifest.
 
@@ -137,14 +141,12 @@ def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data li
     typer.echo(f"manifest: {path}")
 
 
-@app.command(
-    "import", epilog="Example: groundglass data import my-scans --source 'hospital A' -o my-scans.csv"
-)
+@command(app, "data import my-scans --source 'hospital A' -o my-scans.csv", name="import")
 def import_(
     path: Annotated[
         Path, typer.Argument(help="A folder with one subfolder per class, or a CSV with path and label.")
     ],
-    output: Output = Path("manifest.csv"),
+    output: Manifest = Path("manifest.csv"),
     source: Annotated[str, typer.Option(help="Where the scans come from [the folder's name].")] = "",
     patients_from_folders: Annotated[
         bool, typer.Option("--patients-from-folders", help="Each subfolder of a class folder is a patient.")
@@ -160,26 +162,20 @@ def import_(
 
     if path.exists() and output.exists() and output.samefile(path):
         raise GroundglassError(f"{output}: would overwrite the imported file; choose another one with -o")
-    with _warnings_shown():
-        manifest = import_path(path, source=source, patients_from_folders=patients_from_folders)
+    manifest = import_path(path, source=source, patients_from_folders=patients_from_folders)
     write_manifest(manifest, output)
     _print_summary(summarise(manifest))
     if patients_from_folders:
-        typer.echo("The manifest now has the names of the patient folders as ids: use pseudonyms.", err=True)
+        say("The manifest now has the names of the patient folders as ids: use pseudonyms.")
     typer.echo(f"manifest: {output}")
 
 
-@app.command(
-    "split",
-    epilog="Example: groundglass data split covid-ct --scheme grouped --folds 5 --fold 0 -o fold0.csv",
-)
+@command(app, "data split covid-ct --split grouped --folds 5 --fold 0 -o fold0.csv")
 def split(
     dataset: Annotated[str, typer.Argument(help="A dataset's name, a manifest CSV or a folder.")],
-    output: Output,
-    scheme: Annotated[
-        Scheme | None, typer.Option(help="How to split [the dataset's default; grouped for your own data].")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same parts.")] = 0,
+    output: Manifest,
+    scheme: SplitOption = None,
+    seed: Seed = 0,
     fractions: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="Shares of the training, validation and test parts, which add up to 1."),
@@ -200,20 +196,18 @@ def split(
     from groundglass.data.manifest import summarise, write_manifest
     from groundglass.data.registry import DATASETS
 
-    if fold and folds is None:
-        raise GroundglassError("--fold needs --folds, the number of folds")
+    wrong_usage((bool(fold) and folds is None, "--fold needs --folds, the number of folds"))
     known = DATASETS.get(dataset)
     chosen = scheme.value if scheme else known.default_split if known else "grouped"
-    with _warnings_shown():
-        manifest = splits.split(
-            load_dataset(dataset), chosen, seed=seed, fractions=fractions, folds=folds, fold=fold
-        )
+    manifest = splits.split(
+        load_dataset(dataset), chosen, seed=seed, fractions=fractions, folds=folds, fold=fold
+    )
     write_manifest(manifest, output)
     _print_summary(summarise(manifest))
     typer.echo(f"{chosen} split, manifest: {output}")
 
 
-@app.command("convert", epilog="Example: groundglass data convert iq-othnccd downloads/IQ-OTHNCCD")
+@command(app, "data convert iq-othnccd downloads/IQ-OTHNCCD")
 def convert(
     name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")],
     published: Annotated[Path, typer.Argument(help="The folder with the unpacked files, as published.")],
@@ -237,12 +231,12 @@ def convert(
     typer.echo(f"{name}: {count} slices, verified: {folder}")
 
 
-@app.command("phantom", epilog="Example: groundglass data phantom -o phantoms --count 6 --disease mixed")
+@command(app, "data phantom -o phantoms --count 6 --disease mixed")
 def phantom(
     output: PhantomFolder,
     count: PhantomCount = 3,
     disease: PhantomDisease = Disease.mixed,
-    seed: PhantomSeed = 0,
+    seed: Seed = 0,
     slices: PhantomSlices = 32,
 ) -> None:
     """Write synthetic chest CT slices and their manifest, for tests and trials, never to claim accuracy."""
@@ -267,17 +261,15 @@ def phantom(
     typer.echo(f"synthetic phantoms, manifest: {output / 'manifest.csv'}")
 
 
-@app.command("volumes", epilog="Example: groundglass data volumes -o phantoms --syntax jpeg-lossless")
+@command(app, "data volumes -o phantoms --syntax jpeg-lossless")
 def volumes(
     output: PhantomFolder,
     count: PhantomCount = 3,
     disease: PhantomDisease = Disease.mixed,
-    seed: PhantomSeed = 0,
+    seed: Seed = 0,
     slices: PhantomSlices = 40,
     form: Annotated[Form, typer.Option(help="One of three kinds of DICOM, or NIfTI.")] = Form.classic,
-    syntax: Annotated[
-        str, typer.Option(help="DICOM transfer syntax: jpeg-lossless, rle ...; a wrong name lists them all.")
-    ] = "explicit-little",
+    syntax: Annotated[Syntax, typer.Option(help="The DICOM transfer syntax.")] = Syntax.explicit_little,
 ) -> None:
     """Write synthetic chest CT as DICOM series or NIfTI, with exact masks and volumes."""
     from rich.progress import MofNCompleteColumn
@@ -292,7 +284,7 @@ def volumes(
             seed=seed,
             shape=(slices, 256, 256),
             form=form.value,
-            syntax=syntax,
+            syntax=syntax.value,
             progress=partial(report, "phantoms"),
         )
     typer.echo(
@@ -362,10 +354,6 @@ def _print(renderable: Any) -> None:
     Console().print(renderable)
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 def _print_summary(summary: "pd.DataFrame") -> None:
     from rich.table import Table
 
@@ -375,16 +363,6 @@ def _print_summary(summary: "pd.DataFrame") -> None:
     for part, label, slices, patients in summary.itertuples(index=False):
         table.add_row(part or "-", label, str(slices), str(patients) if patients else "unknown")
     _print(table)
-
-
-@contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """Print each warning as one plain line on standard error."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        typer.echo(f"warning: {message}", err=True)
 
 
 @contextmanager

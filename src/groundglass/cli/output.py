@@ -1,40 +1,73 @@
-"""What the commands share: exit codes, common options, and printing."""
+"""How commands print: results on standard output, everything else on standard error; and exit codes."""
 
+import json
+import logging
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from groundglass.errors import GroundglassError
 
 if TYPE_CHECKING:
     from groundglass.detect.findings import Failure
 
-FAILED = 1
-SOME_FAILED = 3
-"""Exit code if the work was done but some files could not be read; 1 means no result, 2 wrong usage."""
+FAILED, WRONG_USAGE, SOME_FAILED, FOUND, STOPPED = 1, 2, 3, 4, 130
+EXIT_CODES = {
+    0: "success",
+    FAILED: "nothing was done",
+    WRONG_USAGE: "wrong usage",
+    SOME_FAILED: "done, but some files could not be read",
+    FOUND: "an audit found something as severe as --fail-on",
+    STOPPED: "stopped with Ctrl-C",
+}
 PRINTED = 20
 """How many slices are printed if a table lists all of them."""
+STDOUT = Path("-")
+"""What ``--json`` is without a file."""
 
 
-DetectorOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bundle",
-        "-b",
-        help="The detector: a shipped bundle's name, a bundle (folder or zip), or a run's folder.",
-    ),
-]
-LungsOption = Annotated[
-    bool,
-    typer.Option(
-        help="Find lungs and lesions, to report the lesion share and reject what is not a chest CT. A detector "
-        "that sees only the lungs, such as the default, always does this."
-    ),
-]
+class WrongUsageError(GroundglassError):
+    """Options that do not go together."""
+
+
+def wrong_usage(*wrong: tuple[bool, str]) -> None:
+    """Refuse the first combination of options that is wrong, with its message."""
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise WrongUsageError(message)
+
+
+class _Terminal(logging.Handler):
+    """Prints a record as one plain line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        typer.echo(level + record.getMessage().replace("\n", " "), err=True)
+
+
+def listen() -> logging.Handler:
+    """Print log messages and Python warnings on standard error from now on; returns the handler that does it."""
+    handler = _Terminal()
+    logging.getLogger().addHandler(handler)
+    warnings.showwarning = lambda message, *_, **__: logging.getLogger("groundglass").warning("%s", message)
+    return handler
+
+
+def show_messages(*, verbose: bool, quiet: bool) -> None:
+    """Set how much is printed on standard error. Other libraries never print more than warnings."""
+    wrong_usage((verbose and quiet, "--verbose and --quiet: use only one of them"))
+    level = logging.ERROR if quiet else logging.WARNING
+    logging.getLogger().setLevel(level)
+    logging.getLogger("groundglass").setLevel(logging.DEBUG if verbose else level)
 
 
 def say(text: str) -> None:
-    """Print something other than the result, such as a warning, to stderr."""
-    typer.echo(text, err=True)
+    """Print something other than the result, such as a note, to stderr, unless the user wants quiet."""
+    if logging.getLogger("groundglass").isEnabledFor(logging.WARNING):
+        typer.echo(text, err=True)
 
 
 def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -49,10 +82,26 @@ def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) 
     Console().print(drawn)
 
 
+def give_json(value: Any, to: Path | None) -> bool:
+    """Print a value as JSON, or write it to a file; without ``--json`` do nothing.
+
+    Returns
+    -------
+    Whether text for people is still to be printed: standard output does not hold the JSON.
+    """
+    if to == STDOUT:
+        typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    elif to is not None:
+        from groundglass.files import write_json
+
+        write_json(to, value)
+    return to != STDOUT
+
+
 def end(failures: "Sequence[Failure]", *, any_read: bool) -> None:
     """List the files that could not be read, and exit with the code for them."""
     for failure in failures:
         remedy = f"; {failure.remedy}" if failure.remedy else ""
-        say(f"not read: {failure.path}: {failure.problem}{remedy}")
+        typer.echo(f"not read: {failure.path}: {failure.problem}{remedy}", err=True)
     if failures:
         raise typer.Exit(SOME_FAILED if any_read else FAILED)

@@ -1,6 +1,5 @@
-"""The commands ``groundglass predict``, ``scan`` and ``aggregate``: thin, like all commands."""
+"""The commands ``groundglass predict``, ``scan`` and ``demo``."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.output import PRINTED, DetectorOption, LungsOption, end, say, table
-from groundglass.errors import GroundglassError
+from groundglass.cli.options import Detector, Json, Lungs, command, output
+from groundglass.cli.output import PRINTED, end, give_json, say, table
 from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
     from groundglass.commands.predict import Prediction
     from groundglass.commands.predict_volumes import PatientAnswers
-    from groundglass.detect.detector import Detector
+    from groundglass.detect.detector import Detector as LoadedDetector
     from groundglass.scan.find import Progress
     from groundglass.scan.volume import Listing
 
@@ -26,26 +25,23 @@ SCANS = "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, ZIP, DICOMDIR), fol
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command(
-        epilog="Examples:  groundglass predict slice.png   |   groundglass predict dicom-folder/ -o out   |   "
-        "groundglass predict patients/ -o out --no-nifti   |   groundglass predict ct.nii.gz 'more/*.jpg' -o out"
+    command(
+        app,
+        "predict slice.png",
+        "predict dicom-folder/ -o out",
+        "predict patients/ -o out --no-nifti",
+        "predict ct.nii.gz 'more/*.jpg' --json answers.json",
     )(predict)
-    app.command(
-        "scan", epilog="Examples:  groundglass scan dicom-folder/   |   groundglass scan study.zip --json"
-    )(scan)
-    app.command(
-        epilog="Example:  groundglass aggregate runs/covid-ct-lite0 sarscov2-ct -o aggregation --record"
-    )(aggregate)
+    command(app, "scan dicom-folder/", "scan study.zip --json")(scan)
+    command(app, "demo -o demo-report")(demo)
 
 
 def predict(
     paths: Annotated[list[str], typer.Argument(help=SCANS)],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for tables, findings, masks and reports.")
-    ] = None,
-    bundle: DetectorOption = None,
+    output: Annotated[Path | None, output("Folder for tables, findings, masks and reports.")] = None,
+    bundle: Detector = None,
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
-    lungs: LungsOption = True,
+    lungs: Lungs = True,
     dicom: Annotated[
         bool, typer.Option(help="For DICOM volumes, write DICOM results: report, segmentation, picture.")
     ] = True,
@@ -59,7 +55,7 @@ def predict(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Process all volumes again, even those already done.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Json = None,
 ) -> None:
     """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
 
@@ -77,8 +73,7 @@ def predict(
             listing = find_series(paths, progress)
         failures = [Failure.of(error) for error in listing.failures]
         if not listing.pictures and not listing.series:
-            if as_json:
-                typer.echo(json.dumps({"failures": [asdict(failure) for failure in failures]}, indent=2))
+            give_json({"failures": [asdict(failure) for failure in failures]}, as_json)
             end(failures, any_read=False)
         detector = loading.result()
     slices = volumes = None
@@ -99,9 +94,7 @@ def predict(
 
         unread = () if listing.series else listing.failures
         slices = run(listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread)
-    if as_json:
-        _print_json(slices, volumes)
-    else:
+    if give_json(_document(slices, volumes), as_json):
         _print_volumes(volumes, output)
         _print_slices(slices, output)
         say("Research use only; not a medical device.")
@@ -113,7 +106,7 @@ def predict(
 
 def scan(
     paths: Annotated[list[str], typer.Argument(help=SCANS)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: Json = None,
 ) -> None:
     """List the series and volumes in files and folders, and say which can be used, and why not if they cannot.
 
@@ -124,79 +117,22 @@ def scan(
 
     with _looking() as progress:
         listing = find_series(paths, progress)
-    if as_json:
-        typer.echo(json.dumps(_listing(listing), indent=2, ensure_ascii=False))
-    else:
+    if give_json(_listing(listing), as_json):
         _print_listing(listing)
     failures = [Failure.of(error) for error in listing.failures]
     end(failures, any_read=bool(listing.series or listing.pictures))
 
 
-def aggregate(
-    bundle: Annotated[
-        str, typer.Argument(help="The detector: a shipped bundle's name, or a bundle's or run's folder.")
-    ],
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A dataset's name, a manifest CSV or a folder with a subfolder per class; it must name patients."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for aggregation.json and report.html.")
-    ] = Path("aggregation"),
-    part: Annotated[
-        str | None, typer.Option(help="train, val or all [all of an external dataset, otherwise val].")
-    ] = None,
-    least_slices: Annotated[
-        int, typer.Option(min=1, help="Leave out patients with fewer slices that show lungs.")
-    ] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed for the folds.")] = 0,
-    coverage: Annotated[
-        float, typer.Option(help="The share of each class for which the correct answer must remain possible.")
-    ] = 0.9,
-    record: Annotated[
-        bool, typer.Option("--record", help="Record the rule in the bundle and its model card.")
-    ] = False,
-    record_into: Annotated[
-        str | None,
-        typer.Option(
-            help="Record it in this bundle, which was trained in the same way but also on this dataset."
-        ),
-    ] = None,
+def demo(
+    output: Annotated[Path, output("Folder for the report.")] = Path("demo-report"),
 ) -> None:
-    """Choose on labelled patients how the slices' results become a patient's probability.
+    """Run the shipped detector on the test part of covid-ct, or on phantoms, and write a report."""
+    from groundglass.commands.demo import demo as run
 
-    Every aggregation is fitted and evaluated by cross-validation over patients. The simplest one with a log loss
-    within one standard error of the best is chosen.
-    """
-    from groundglass.commands.aggregate import COLUMNS, rows_of
-    from groundglass.commands.aggregate import aggregate as run
-    from groundglass.detect.bundle import Bundle
-    from groundglass.detect.detector import Detector
-
-    if record and record_into is not None:
-        raise GroundglassError("--record and --record-into: use only one of them")
-    detector = Detector.load(bundle)
-    own = detector.bundle if record else None
-    result = run(
-        detector,
-        dataset,
-        output,
-        part=part,
-        least_slices=least_slices,
-        seed=seed,
-        coverage=coverage,
-        record=Bundle.load(record_into) if record_into is not None else own,
-    )
-    table(f"Aggregations on {result.patients} patients, {result.positive} positive", COLUMNS, rows_of(result))
-    uncertain = result.rule.abstention
-    for line in (*result.rule.chosen, *((uncertain.ends(), *uncertain.chosen) if uncertain else ())):
-        typer.echo(line)
-    typer.echo(f"Report: {output / 'report.html'}")
+    typer.echo(f"Report: {run(output, say)}")
 
 
-def _load_detector(bundle: str | None, lungs: bool) -> "Detector":
+def _load_detector(bundle: str | None, lungs: bool) -> "LoadedDetector":
     from groundglass.detect.detector import Detector
 
     return Detector.load(bundle, lungs=lungs)
@@ -211,12 +147,12 @@ def _looking() -> "Iterator[Progress]":
         yield progress
 
 
-def _print_json(slices: "Prediction | None", volumes: "PatientAnswers | None") -> None:
+def _document(slices: "Prediction | None", volumes: "PatientAnswers | None") -> dict[str, Any]:
     document: dict[str, Any] = slices.document if slices is not None else {}
     if volumes is not None:
         patients = volumes.document()
         document = patients if not document else {**document, "volumes": patients}
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    return document
 
 
 def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> None:

@@ -1,48 +1,31 @@
-"""The commands ``groundglass segment`` and ``groundglass sheet``: thin, like all commands."""
+"""The commands ``groundglass segment`` and ``groundglass sheet``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass.cli.output import PRINTED, end, say
+from groundglass.cli.options import Json, Seed, Segmenter, command, output
+from groundglass.cli.output import PRINTED, end, give_json, say
 
 if TYPE_CHECKING:
     from groundglass.segment.shares import ShareRow
 
-BundleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--bundle",
-        "-b",
-        help="The segmenter: a shipped bundle's name, a bundle (folder or zip), or a run's folder.",
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command(
-        epilog="Examples:  groundglass segment slice.png -o masks   |   "
-        "groundglass segment scans/ 'more/*.jpg' -o masks --no-overlays"
-    )(segment)
-    app.command(
-        epilog="Examples:  groundglass sheet covid-ct -o look   |   "
-        "groundglass sheet scans/ -o look -b runs/lungs --count 30 --seed 1"
-    )(sheet)
+    command(app, "segment slice.png -o masks", "segment scans/ 'more/*.jpg' -o masks --no-overlays")(segment)
+    command(app, "sheet covid-ct -o look", "sheet scans/ -o look -b runs/lungs --count 30 --seed 1")(sheet)
 
 
 def segment(
     paths: Annotated[
         list[str], typer.Argument(help="Slices: pictures or DICOM files, folders, or quoted patterns.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the masks, shares.csv and report.html.")
-    ],
-    bundle: BundleOption = None,
+    output: Annotated[Path, output("Folder for the masks, shares.csv and report.html.")],
+    bundle: Segmenter = None,
     overlays: Annotated[bool, typer.Option(help="Draw the masks over each slice.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the areas and shares as JSON.")] = False,
+    as_json: Json = None,
 ) -> None:
     """Find the lungs and their lesions on slices: masks, and the share of each lung that is diseased.
 
@@ -55,9 +38,7 @@ def segment(
     from groundglass.segment.segmenter import Segmenter
 
     result = run(find_scans(paths), output, segmenter=Segmenter.load(bundle), overlays=overlays)
-    if as_json:
-        typer.echo(json.dumps(result.document, indent=2, ensure_ascii=False))
-    else:
+    if give_json(result.document, as_json):
         for row in result.rows[:PRINTED]:
             typer.echo(_line(row))
         if len(result.rows) > PRINTED:
@@ -74,10 +55,10 @@ def sheet(
             metavar="DATASET|PATH", help="Datasets, manifest CSVs, folders, files, or quoted patterns."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sheet.png and sheet.csv.")],
-    bundle: BundleOption = None,
+    output: Annotated[Path, output("Folder for sheet.png and sheet.csv.")],
+    bundle: Segmenter = None,
     count: Annotated[int, typer.Option(min=1, help="Number of random slices.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same slices.")] = 0,
+    seed: Seed = 0,
     turned: Annotated[
         float, typer.Option(min=0, max=1, help="Share of slices to turn upside down or mirror first.")
     ] = 0.34,

@@ -112,11 +112,6 @@ def write_audit(audit: Audit, folder: Path) -> Path:
     return folder / "report.html"
 
 
-def write_findings(audit: Audit, path: Path) -> None:
-    """Write what was found as a JSON list, the worst first."""
-    write_json(path, [outcome.to_dict() for outcome in audit.found])
-
-
 def write_fixed(audit: Audit, path: Path) -> list[Change]:
     """Write a manifest without the duplicates, conflicts and leaks, and beside it the list of changes.
 

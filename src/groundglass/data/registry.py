@@ -255,7 +255,7 @@ _SARSCOV2_CT_1010 = replace(
     classes={POSITIVE: 1010, NEGATIVE: 1010},
     fractions=(800 / 1010, 210 / 1010, 0.0),
     known_problems=(
-        "The published figures come from a random split, which leaks; --scheme random makes such a split. The "
+        "The published figures come from a random split, which leaks; --split random makes such a split. The "
         "default, blocks, has the same sizes (800 and 210 slices per class) and does not mix neighbours.",
         "There is no test part: the validation part both chose the model and gave the published figures.",
         *_SARSCOV2_PROBLEMS,

@@ -371,8 +371,8 @@ def test_a_segmenter_is_not_judged_on_a_dataset_without_masks(
 
 
 def test_evaluate_judges_masks_and_enters_the_figures(trained: Run, dataset: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", str(trained.folder), str(dataset), "-o", str(tmp_path / "out"), "--record"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    where = ["-b", str(trained.folder), "--data", str(dataset), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["evaluate", *where, "--record"], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "The test part of the dataset" in done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {

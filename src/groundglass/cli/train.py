@@ -1,0 +1,49 @@
+"""The commands ``groundglass train`` and ``groundglass bundle``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from groundglass.cli.options import Set, command, output
+from groundglass.cli.output import say, wrong_usage
+from groundglass.errors import need_extra
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    command(
+        app,
+        "train recipes/covid-ct-lite0.yaml --set training.epochs=5 -o runs/short",
+        "train recipes/covid-ct-lite0.yaml --resume",
+    )(train)
+    command(app, "bundle runs/covid-ct-lite0 -o detector.zip")(bundle)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe (a YAML file).")],
+    change: Set = None,
+    output: Annotated[Path | None, output("Folder for the run [runs/NAME].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete an earlier run in that folder.")
+    ] = False,
+) -> None:
+    """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle."""
+    need_extra("train")
+    from groundglass.commands.train import train as run
+
+    wrong_usage((resume and overwrite, "--resume and --overwrite: use only one of them"))
+    finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=say)
+    typer.echo(f"Run: {finished.folder}\nBundle: {finished.bundle_folder}\nReport: {finished.report_file}")
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="The folder of the training run.")],
+    output: Annotated[Path | None, output("A folder or a .zip to write [RUN/bundle].")] = None,
+) -> None:
+    """Export the best epoch of a run as a bundle that needs no training library."""
+    need_extra("train")
+    from groundglass.commands.train import bundle_run
+
+    typer.echo(f"Bundle: {bundle_run(run, output)}")
