@@ -138,11 +138,19 @@ PIXELS = {
     "monochrome1": Fault(
         "to be shown inverted (MONOCHROME1)", images=setting(PhotometricInterpretation="MONOCHROME1")
     ),
+    "header-only": Fault(
+        "headers alone, as some exports make them",
+        images=without(
+            *("PixelData", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel"),
+            *("PixelRepresentation", "PhotometricInterpretation"),
+        ),
+    ),
     "float-pixels": Fault(
         "floating-point pixel data", images=pixels.each(pixels.float_pixels), syntax="explicit-little"
     ),
     "wrapped": Fault("signed HU that the header calls unsigned", images=pixels.each(pixels.wrapped)),
     "overflowed": Fault("air that became the largest 16-bit value", images=pixels.each(pixels.overflowed)),
+    "modality-lut": Fault("a modality LUT beside a rescale", images=pixels.each(pixels.modality_lut)),
     "padding-range": Fault(
         "a range of padding values around a round field of view", images=pixels.each(pixels.padding_range)
     ),
@@ -182,6 +190,26 @@ FILES = {
         "no file meta information",
         files=files.in_all(files.without_meta),
         syntax="implicit-little",
+    ),
+    "no-meta-big-endian": Fault(
+        "big endian without file meta information",
+        files=files.in_all(files.without_meta),
+        syntax="explicit-big",
+    ),
+    "called-implicit": Fault(
+        "explicit VRs, labelled as implicit",
+        files=files.in_all(files.with_syntax("1.2.840.10008.1.2")),
+        syntax="explicit-little",
+    ),
+    "called-explicit": Fault(
+        "implicit VRs, labelled as explicit",
+        files=files.in_all(files.with_syntax("1.2.840.10008.1.2.1")),
+        syntax="implicit-little",
+    ),
+    "called-big-endian": Fault(
+        "little endian, labelled as big endian",
+        files=files.in_all(files.with_syntax("1.2.840.10008.1.2.2")),
+        syntax="explicit-little",
     ),
     "unknown-syntax": Fault(
         "an unknown transfer syntax",

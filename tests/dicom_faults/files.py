@@ -5,6 +5,7 @@ from io import BytesIO
 from struct import unpack_from
 
 from pydicom.filereader import dcmread
+from pydicom.filewriter import write_file_meta_info
 
 Files = dict[str, bytes]
 Change = Callable[[Files], Files]
@@ -64,12 +65,14 @@ def without_meta(content: bytes) -> bytes:
 
 
 def with_syntax(uid: str) -> Callable[[bytes], bytes]:
-    """Name another transfer syntax, whose UID is at most as long."""
+    """Name another transfer syntax."""
 
     def change(content: bytes) -> bytes:
-        old = str(dcmread(BytesIO(content), stop_before_pixels=True).file_meta.TransferSyntaxUID).encode()
-        end = _meta_end(content)
-        return content[:end].replace(old, uid.encode().ljust(len(old), b"\0"), 1) + content[end:]
+        meta = dcmread(BytesIO(content), stop_before_pixels=True).file_meta
+        meta.TransferSyntaxUID = uid
+        written = BytesIO()
+        write_file_meta_info(written, meta)
+        return content[:PREAMBLE] + written.getvalue() + content[_meta_end(content) :]
 
     return change
 

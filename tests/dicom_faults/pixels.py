@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicom_faults.headers import Images
-from groundglass.phantom.dicom_headers import outside_view
+from groundglass.phantom.dicom_headers import make, outside_view
 
 PADDING_HU = (-3024, -2500, -2000)
 EIGHT_BIT_STEP_HU = 16
@@ -77,6 +78,18 @@ def overflowed(image: Dataset) -> None:
     hu = hounsfield(image).round()
     put_pixels(image, np.where(hu < -950, 32767, hu).astype(np.int16))
     image.RescaleIntercept, image.RescaleSlope = "0", "1"
+
+
+def modality_lut(image: Dataset) -> None:
+    """A table that gives HU + 1024 for stored values of half a HU, beside a rescale for other values."""
+    put_pixels(image, (2 * (hounsfield(image) + 1024)).round().clip(0, 8191).astype(np.uint16))
+    table = (np.arange(8192) // 2).astype("<u2")
+    image.RescaleIntercept, image.RescaleSlope = "-1024", "1"
+    image.ModalityLUTSequence = Sequence(
+        [make(LUTDescriptor=[8192, 0, 16], ModalityLUTType="HU", LUTData=table.tobytes())]
+    )
+    for keyword, vr in (("LUTDescriptor", "US"), ("LUTData", "OW")):
+        image.ModalityLUTSequence[0][keyword].VR = vr
 
 
 def padding_range(image: Dataset) -> None:

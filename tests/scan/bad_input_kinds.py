@@ -1,6 +1,7 @@
 """The kinds of bad or awkward input: how each is made, and what is expected of it."""
 
 import gzip
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -120,6 +121,34 @@ def dicomdir_without_files(folder: Path) -> Path:
     return folder / "disc" / "DICOMDIR"
 
 
+def dicomdir_renamed(folder: Path) -> Path:
+    """A directory under the name that some makers give it, beside its files."""
+    files = FileSet()
+    for path in write_phantom_dicom(phantom(), folder / "series"):
+        files.add(path)
+    files.write(folder / "disc")
+    shutil.rmtree(folder / "series")
+    return (folder / "disc" / "DICOMDIR").rename(folder / "disc" / "DIRFILE")
+
+
+def disc_with_dirfile(folder: Path) -> Path:
+    return dicomdir_renamed(folder).parent
+
+
+def linked_folder(folder: Path) -> Path:
+    write_phantom_dicom(phantom(), folder / "store" / "series")
+    (folder / "cohort").mkdir()
+    (folder / "cohort" / "patient").symlink_to(folder / "store", target_is_directory=True)
+    (folder / "store" / "loop").symlink_to(folder / "cohort", target_is_directory=True)
+    return folder / "cohort"
+
+
+def broken_link(folder: Path) -> Path:
+    write_phantom_dicom(phantom(), folder)
+    (folder / "slice.dcm").symlink_to(folder / "nowhere.dcm")
+    return folder
+
+
 def picture_named_dcm(folder: Path) -> Path:
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(folder / "slice.png")
     (folder / "slice.png").rename(folder / "slice.dcm")
@@ -223,6 +252,10 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "corrupt-zip": corrupt_zip,
     "zip-without-scans": zip_without_scans,
     "dicomdir-without-files": dicomdir_without_files,
+    "dirfile": dicomdir_renamed,
+    "disc-with-dirfile": disc_with_dirfile,
+    "linked-folder": linked_folder,
+    "broken-link": broken_link,
     "picture-named-dcm": picture_named_dcm,
     "picture-hu-32768": partial(picture_of, lambda hu: hu + 32768),
     "picture-hu-1024": partial(picture_of, lambda hu: (hu + 1024).clip(0)),
@@ -298,9 +331,11 @@ EXPECTED = {
     "eight-bits": Expected((12,), "", ALL),
     "eight-bit-window": Expected((), "its 8-bit values are grey levels of a window", NONE),
     "monochrome1": Expected((12,), "", ALL),
+    "header-only": Expected((), "holds the header of a CT image without its pixels", NONE),
     "float-pixels": Expected((), "has floating-point pixels", NONE),
     "wrapped": Expected((), "wrapped around: negative values were stored without their sign", NONE),
     "overflowed": Expected((), "lie above 4000 HU, so they have overflowed", NONE),
+    "modality-lut": Expected((12,), "the values look like HU + 1024, and are read so", ALL),
     "padding-range": Expected((12,), "", ALL),
     "overlay-bits": Expected((12,), "", ALL),
     "localizer-in-series": Expected((12,), "is a localizer (scout)", ALL),
@@ -319,6 +354,10 @@ EXPECTED = {
     "all-text": Expected((), "is not a DICOM file, although its name says so", NONE),
     "no-preamble": Expected((12,), "", ALL),
     "no-meta": Expected((12,), "", ALL),
+    "no-meta-big-endian": Expected((12,), "", ALL),
+    "called-implicit": Expected((12,), "", ALL),
+    "called-explicit": Expected((12,), "", ALL),
+    "called-big-endian": Expected((12,), "", ALL),
     "unknown-syntax": Expected((), "its transfer syntax cannot be read", NONE),
     "wrong-syntax": Expected((), "its pixels are not stored as its transfer syntax says", NONE),
     "corrupt-jpeg": Expected((12,), "its pixels are damaged", SOME, damaged=1),
@@ -332,6 +371,10 @@ EXPECTED = {
     "corrupt-zip": Expected((11,), "the ZIP is damaged", SOME),
     "zip-without-scans": Expected((), "the ZIP holds no DICOM", NONE),
     "dicomdir-without-files": Expected((), "names 12 files that are not there", NONE),
+    "dirfile": Expected((12,), "", ALL),
+    "disc-with-dirfile": Expected((12,), "", ALL),
+    "linked-folder": Expected((12,), "", ALL),
+    "broken-link": Expected((12,), "is a link to a file that does not exist", SOME),
     "picture-named-dcm": Expected((), "is not a DICOM file, although its name says so", NONE),
     "picture-hu-32768": Expected((1,), "its values look like HU + 32768, so 32768 was subtracted", ALL),
     "picture-hu-1024": Expected((1,), "its values look like HU + 1024, so 1024 was subtracted", ALL),

@@ -26,7 +26,10 @@ SAME_PIXELS = {
     **dict.fromkeys(("prone", "feet-first", "quarter-turn", "localizer-in-series", "other-script"), 0),
     **dict.fromkeys(("same-places", "same-images", "one-uid", "minimal-header", "no-position", "head"), 0),
     **dict.fromkeys(
-        ("no-rescale", "monochrome1", "overlay-bits", "padding-range", "no-preamble", "no-meta"), 0
+        ("no-rescale", "monochrome1", "overlay-bits", "padding-range", "no-preamble", "no-meta", "dirfile"), 0
+    ),
+    **dict.fromkeys(
+        ("no-meta-big-endian", "called-implicit", "called-explicit", "called-big-endian", "modality-lut"), 0
     ),
     "eight-bits": EIGHT_BIT_STEP_HU / 2,
 }

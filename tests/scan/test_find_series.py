@@ -1,5 +1,6 @@
 """Finding series among files, folders, patterns, ZIPs and DICOMDIRs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,41 @@ def test_a_folder_is_searched_whatever_its_files_are_called(tmp_path: Path, fold
     assert listing.failures == ()
     assert listing.ignored == 1
     assert seen == [(number + 1, SLICES) for number in range(SLICES)]
+
+
+def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path, folder: Path) -> None:
+    cohort = tmp_path / "cohort"
+    (cohort / "patient-1").mkdir(parents=True)
+    (cohort / "patient-1" / "ct").symlink_to(folder, target_is_directory=True)
+    (cohort / "patient-1" / "again").symlink_to(cohort, target_is_directory=True)
+    (cohort / "same").symlink_to(folder, target_is_directory=True)
+    (cohort / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    listing = find_series([cohort])
+    assert [(one.slices, one.warnings) for one in listing.series] == [
+        (SLICES, find_series([folder]).series[0].warnings)
+    ]
+    (failure,) = listing.failures
+    assert "link to a file that does not exist" in str(failure)
+    assert find_scans([cohort])[0].parent in (cohort / "patient-1" / "ct", cohort / "same")
+    assert len(find_scans([cohort])) == SLICES + 1, "reading the broken link reports it"
+
+
+def test_a_folder_that_may_not_be_read_is_reported(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "open")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    listing = find_series([tmp_path])
+    assert [one.slices for one in listing.series] == [SLICES]
+    assert [failure.path for failure in listing.failures] == [tmp_path / "closed"]
 
 
 def test_files_and_patterns_are_taken_once(folder: Path) -> None:

@@ -17,16 +17,18 @@ from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.volume import RESULTS, Listing, Member, Series
 
-Kind = Literal["dicom", "not dicom", "nifti", "picture", "zip", "other"]
+Kind = Literal["dicom", "dicomdir", "not dicom", "nifti", "picture", "zip", "other"]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
 _NIFTI_ENDINGS = (".nii", ".nii.gz")
 _GROUPS = {b"\x02\x00", b"\x08\x00"}
+_DIRECTORY = b"1.2.840.10008.1.3.10\x02\0"
+"""The class of a DICOMDIR, which some makers call otherwise, and the element after it."""
 _FIRST_VRS = {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM"}
 
 
 def by_name(name: str) -> Kind:
-    """What a file's name alone says of it; DICOM files have any name."""
+    """What kind of file a name alone tells; DICOM files have any name."""
     lower = name.lower()
     if lower.endswith(_NIFTI_ENDINGS):
         return "nifti"
@@ -40,7 +42,11 @@ def is_dicom(head: bytes) -> bool:
     """
     if head[128:132] == b"DICM":
         return True
-    if len(head) < 16 or head[:2] not in _GROUPS or head[3] != 0:
+    if len(head) < 16:
+        return False
+    if head[:1] + head[2:3] == b"\0\0" and head[1:2] + b"\0" in _GROUPS:  # big endian, which has VRs
+        return head[4:6] in _FIRST_VRS
+    if head[:2] not in _GROUPS or head[3] != 0:
         return False
     return head[4:6] in _FIRST_VRS or int.from_bytes(head[4:8], "little") <= 64
 
@@ -63,7 +69,7 @@ def kind_of(member: Member) -> Kind:
         return kind
     first = head(member)
     if is_dicom(first):
-        return "dicom"
+        return "dicomdir" if _DIRECTORY in first or name.upper() == "DICOMDIR" else "dicom"
     if first[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # with files in it, or empty
         return "zip"
     return "not dicom" if PurePath(name).suffix.lower() in DICOM_SUFFIXES else "other"
@@ -82,14 +88,20 @@ Progress = Callable[[int, int], None]
 _NOTHING = "there is no DICOM, NIfTI or picture"
 
 
-def _expand(paths: Iterable[Path], results: list[Path]) -> Iterator[tuple[Path, bool]]:
-    """The files that paths, folders and patterns name, and whether the user named each one itself.
+@dataclass
+class _Passed:
+    """What a search of folders passes over: earlier results, and what cannot be read."""
 
-    Folders with earlier results are added to ``results`` instead.
-    """
+    results: list[Path] = field(default_factory=list)
+    failures: list[ScanError] = field(default_factory=list)
+
+
+def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool]]:
+    """The files that paths, folders and patterns name, and whether the user named each one directly."""
+    seen: set[str] = set()
     for path in paths:
         if path.is_dir():
-            for file in _files(path, results):
+            for file in _files(path, passed, seen):
                 yield file, False
         elif path.exists():
             yield path, True
@@ -97,21 +109,38 @@ def _expand(paths: Iterable[Path], results: list[Path]) -> Iterator[tuple[Path, 
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
             if not matches:
                 raise GroundglassError(f"{path}: no file matches this pattern")
-            yield from _expand(matches, results)
+            yield from _expand(matches, passed)
         else:
             raise GroundglassError(f"{path}: there is no such file or folder")
 
 
-def _files(folder: Path, results: list[Path]) -> list[Path]:
-    """Every file under a folder that is neither hidden nor a result; numbers sort as numbers."""
+def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
+    """Every file under a folder that is neither hidden nor a result; numbers sort as numbers.
+
+    Links to folders are followed. Each folder is searched once, so a link to a folder above it does no harm.
+    """
+
+    def unreadable(error: OSError) -> None:
+        problem = f"this folder may not be read ({error.strerror or 'unknown reason'}), so it was skipped"
+        passed.failures.append(ScanError(str(error.filename), problem, "change its permissions"))
+
     files = []
-    for parent, folders, names in os.walk(folder):
-        if RESULTS in names and Path(parent) != folder:
-            results.append(Path(parent))
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not hidden((name,))]
+        seen.add(place)
+        if RESULTS in names and Path(parent) != folder:
+            passed.results.append(Path(parent))
+            folders.clear()
+            continue
+        folders[:] = [name for name in sorted(folders, key=natural_key) if not hidden((name,))]
         files += [Path(parent, name) for name in names if not hidden((name,))]
+    for file in files:
+        if file.is_symlink() and not file.exists():
+            problem = "is a link to a file that does not exist"
+            passed.failures.append(ScanError(file, problem, "restore the file, or remove the link"))
     return sorted((file for file in files if file.is_file()), key=natural_key)
 
 
@@ -138,7 +167,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     """
     named = [Path(path) for path in paths]
     search = _Search()
-    for path, by_user in _expand(named, search.results):
+    for path, by_user in _expand(named, search):
         search.file(path, by_user)
     series = _read(search, progress)
     pictures = tuple(search.pictures)
@@ -149,15 +178,13 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
 
 
 @dataclass
-class _Search:
+class _Search(_Passed):
     """The files met so far, by kind, each once."""
 
     dicom: dict[Member, Found] = field(default_factory=dict)
     nifti: dict[Member, None] = field(default_factory=dict)
     pictures: dict[Path, None] = field(default_factory=dict)
-    failures: list[ScanError] = field(default_factory=list)
     ignored: int = 0
-    results: list[Path] = field(default_factory=list)
 
     def file(self, path: Path, named: bool) -> None:
         """Add one file, or record why it cannot be read."""
@@ -175,7 +202,7 @@ class _Search:
         kind = kind_of(member)
         if kind == "nifti":
             self.nifti[member] = None
-        elif kind == "dicom" and path.name.upper() == "DICOMDIR":
+        elif kind == "dicomdir":
             self._directory(path, named)
         elif kind == "dicom":
             self.dicom[member] = found(member)
@@ -228,7 +255,7 @@ class _Search:
             self.nifti[file.member] = None
         elif kind == "not dicom":
             self.failures.append(_not_dicom(file.member))
-        elif kind != "picture":
+        elif kind not in ("picture", "dicomdir"):
             self.ignored += 1
         return kind
 
@@ -294,7 +321,9 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
         If a path does not exist, or nothing at all is found.
     """
     named = [Path(path) for path in paths]
-    files = dict.fromkeys(path for path, by_user in _expand(named, []) if by_user or _may_be_scan(path))
+    files = dict.fromkeys(
+        path for path, by_user in _expand(named, _Passed()) if by_user or _may_be_scan(path)
+    )
     if not files:
         raise GroundglassError(f"{', '.join(map(str, named)) or 'no path was given'}: {_NOTHING}")
     return list(files)
@@ -306,6 +335,4 @@ def _may_be_scan(path: Path) -> bool:
         kind = kind_of(Member(path))
     except ScanError:
         return True
-    if kind == "dicom":
-        return path.name.upper() != "DICOMDIR"
-    return kind != "other" and (kind != "zip" or path.suffix.lower() == ".zip")
+    return kind not in ("other", "dicomdir") and (kind != "zip" or path.suffix.lower() == ".zip")

@@ -228,6 +228,8 @@ class ImageHeader:
         The values of ImageType.
     rescale_type
         What the rescaled values are: ``HU`` or nothing for a CT.
+    lut
+        The item of ModalityLUTSequence, which replaces the rescale; empty where there is none.
     lossy
         Whether LossyImageCompression says that pixels were changed.
     """
@@ -242,6 +244,7 @@ class ImageHeader:
     image_type: tuple[str, ...]
     number: str
     rescale_type: str
+    lut: Dataset = field(repr=False)
     lossy: bool
     patient: str = field(repr=False)
     study: str = field(repr=False)

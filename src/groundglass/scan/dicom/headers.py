@@ -11,9 +11,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import pydicom
 from pydicom import Dataset, config, uid
-from pydicom.filereader import read_dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag, Tag
 
 from groundglass.errors import ScanError
@@ -33,7 +33,7 @@ _KEYWORDS = """
     SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
     SliceThickness SpacingBetweenSlices SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
     PixelSpacing BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
-    RescaleIntercept RescaleSlope RescaleType LossyImageCompression ExtendedOffsetTable
+    RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence LossyImageCompression ExtendedOffsetTable
     ExtendedOffsetTableLengths DirectoryRecordSequence
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """
@@ -54,6 +54,7 @@ _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _lock = threading.Lock()
 CT_CLASSES = (uid.CTImageStorage, uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 T = TypeVar("T")
+_NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _DEFLATED = str(uid.DeflatedExplicitVRLittleEndian).encode()
 
 
@@ -79,9 +80,12 @@ def read_header(found: Found) -> list[DicomFrame]:
     ScanError
         If the file cannot be read, or its header is cut short or damaged.
     """
-    dataset, encoding = _read(found)
+    dataset, encoding, whole = _read(found)
     kind = values.text(dataset, "Modality").upper() or values.text(dataset, "SOPClassUID")
-    if not encoding.rows and (not kind or kind in ("CT", *CT_CLASSES)):
+    if not encoding.rows and kind in ("CT", *CT_CLASSES) and whole:
+        problem = "holds the header of a CT image without its pixels"
+        raise ScanError(str(found.member), problem, "export the series with its images")
+    if not encoding.rows and kind in ("", "CT", *CT_CLASSES):
         raise ScanError(str(found.member), "its DICOM header is cut short or damaged", "get a new copy")
     header = ImageHeader(
         found=found,
@@ -94,6 +98,7 @@ def read_header(found: Found) -> list[DicomFrame]:
         image_type=tuple(one.upper() for one in values.texts(dataset, "ImageType")),
         number=values.text(dataset, "SeriesNumber"),
         rescale_type=values.text(dataset, "RescaleType").upper(),
+        lut=values.item(dataset, "ModalityLUTSequence"),
         lossy=values.text(dataset, "LossyImageCompression") == "01",
         patient=values.text(dataset, "PatientID"),
         study=values.text(dataset, "StudyInstanceUID"),
@@ -140,12 +145,15 @@ def _whole_file(found: Found) -> bytes:
         return stream.read()
 
 
-def _read(found: Found) -> tuple[Dataset, Encoding]:
+def _read(found: Found) -> tuple[Dataset, Encoding, bool]:
+    """The header, how the pixels are stored, and whether the file ends with an element where it has no pixels."""
     try:
         stream, deflated = open_dicom(found)
         with stream:
             dataset, syntax, implicit, little = _dataset(stream, deflated)
-            return dataset, _encoding(dataset, syntax, measure(stream, implicit, little))
+            end = stream.tell()
+            encoding = _encoding(dataset, syntax, measure(stream, implicit, little))
+            return dataset, encoding, end == stream.seek(0, io.SEEK_END) and _uncut(dataset)
     except ScanError:
         raise
     except PermissionError as error:
@@ -157,22 +165,34 @@ def _read(found: Found) -> tuple[Dataset, Encoding]:
         raise ScanError(str(found.member), "its DICOM header cannot be read", remedy) from error
 
 
+def _uncut(dataset: Dataset) -> bool:
+    """Whether each value that was read has the length that its element states."""
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over the dataset would convert its values
+        element = dataset.get_item(tag)
+        length = element.length if isinstance(element, RawDataElement) else values.UNDEFINED
+        if length not in (len(element.value or b""), values.UNDEFINED):
+            return False
+    return True
+
+
 def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool]:
-    """The dataset up to its pixels, where ``stream`` then stands; its syntax, whether implicit, little endian."""
-    if deflated:
-        dataset = read_dataset(
-            stream,
-            is_implicit_VR=False,
-            is_little_endian=True,
-            stop_when=_at_pixels,
-            specific_tags=_TAGS,
-        )
-        return dataset, str(uid.DeflatedExplicitVRLittleEndian), False, True
-    read = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=[*_TAGS])
-    syntax = str(read.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
-    implicit, little = map(bool, read.original_encoding)
-    native = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-    return read, syntax or str(uid.ImplicitVRLittleEndian if implicit else native), implicit, little
+    """The dataset up to its pixels, where ``stream`` then stands; its syntax, whether implicit, little endian.
+
+    The elements themselves show how they are written, whatever the file's meta information says of it.
+    """
+    syntax = str(uid.DeflatedExplicitVRLittleEndian)
+    if not deflated:
+        start = read_partial(stream, stop_when=lambda *_: True, force=True)
+        syntax = str(start.file_meta.get("TransferSyntaxUID", "")).strip(" \0")
+    first = stream.read(6)
+    stream.seek(-len(first), io.SEEK_CUR)
+    little = first[1:2] == b"\0"
+    implicit = little and not first[4:6].isupper()
+    dataset = read_dataset(stream, implicit, little, stop_when=_at_pixels, specific_tags=_TAGS)
+    if not syntax or (syntax in _NATIVE and not deflated):
+        native = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        syntax = str(uid.ImplicitVRLittleEndian if implicit else native)
+    return dataset, syntax, implicit, little
 
 
 def _at_pixels(tag: BaseTag, representation: str | None, length: int) -> bool:
@@ -256,8 +276,8 @@ def _frame(
             partial(values.numbers, count=6), "PlaneOrientationSequence", "ImageOrientationPatient"
         ),
         spacing=get(partial(values.numbers, count=2), "PixelMeasuresSequence", "PixelSpacing"),
-        slope=get(values.rescale, rescale, "RescaleSlope"),
-        intercept=get(values.rescale, rescale, "RescaleIntercept"),
+        slope=None if header.lut else get(values.rescale, rescale, "RescaleSlope"),
+        intercept=None if header.lut else get(values.rescale, rescale, "RescaleIntercept"),
         location=values.number(source.dataset, "SliceLocation"),
         instance=get(values.number, _CONTENT, instance),
         gap=get(values.number, "PixelMeasuresSequence", "SpacingBetweenSlices"),

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import uid
+from pydicom import Dataset, uid
 from pydicom.encaps import get_frame
+from pydicom.pixels.processing import apply_modality_lut
 
 from groundglass.errors import ScanError
 from groundglass.scan.dicom.frame import DicomFrame, Encoding
@@ -180,7 +181,7 @@ def _rescaled(
     container, encoding = _container(frame), frame.header.encoding
     stored = _stored(container, encoding)
     slope, shift = (frame.slope, frame.intercept) if intercept is None else (1.0, intercept)
-    pixels = stored.astype(np.float32)
+    pixels = _looked_up(stored, frame).astype(np.float32)
     if slope is not None and slope != 1:
         pixels *= np.float32(slope)
     pixels += np.float32(shift or 0.0)
@@ -196,6 +197,22 @@ def sample_hu(frames: Sequence[DicomFrame], intercept: float | None) -> NDArray[
             few = pixels[::4, ::4]
             found.append(few.ravel() if padded is None else few[~padded[::4, ::4]])
     return np.concatenate(found)
+
+
+def _looked_up(stored: Stored, frame: DicomFrame) -> Stored:
+    """Stored values after the modality LUT (PS3.3 C.11.1), if the header holds one."""
+    if not frame.header.lut:
+        return stored
+    dataset = Dataset()
+    dataset.set_original_encoding(False, frame.header.encoding.syntax != uid.ExplicitVRBigEndian)
+    dataset.ModalityLUTSequence = [frame.header.lut]
+    try:
+        return apply_modality_lut(stored, dataset)
+    except Exception as error:  # on damaged values pydicom raises nearly any kind
+        path = str(frame.header.found.member)
+        raise ScanError(
+            path, "its ModalityLUTSequence cannot be applied", "export it with a rescale"
+        ) from error
 
 
 def stored_values(frame: DicomFrame) -> Stored:

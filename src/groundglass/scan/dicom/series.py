@@ -42,14 +42,10 @@ def dicom_series(
             failures.append(error)
         if step is not None:
             step()
-    together = [(part, stack(part)) for part in stacks(frames) if not _directory(part)]
+    together = [(part, stack(part)) for part in stacks(frames)]
     parts = [(part, stacked, problem(part, stacked)) for part, stacked in together]
     usable = Counter(_uids(part) for part, _, found in parts if not found.text)
     return [_series(*part, usable[_uids(part[0])]) for part in parts], failures
-
-
-def _directory(frames: list[DicomFrame]) -> bool:
-    return frames[0].header.sop_class == "1.2.840.10008.1.3.10"
 
 
 def _uids(frames: list[DicomFrame]) -> tuple[str, str, str]:
