@@ -321,9 +321,9 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
         If a path does not exist, or nothing at all is found.
     """
     named = [Path(path) for path in paths]
-    files = dict.fromkeys(
-        path for path, by_user in _expand(named, _Passed()) if by_user or _may_be_scan(path)
-    )
+    passed = _Passed()
+    files = dict.fromkeys(path for path, by_user in _expand(named, passed) if by_user or _may_be_scan(path))
+    files |= dict.fromkeys(failure.path for failure in passed.failures)
     if not files:
         raise GroundglassError(f"{', '.join(map(str, named)) or 'no path was given'}: {_NOTHING}")
     return list(files)
