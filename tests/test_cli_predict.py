@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from groundglass.detect.detector import Detector
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.volumes import write_phantom_nifti
+from groundglass.scan.scan import apply_window
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,14 @@ def test_with_a_folder_the_report_is_named(series: Path, tmp_path: Path) -> None
     assert Path(report).parent.name in (tmp_path / "patients.html").read_text()
     _, _, err = run("predict", series, "-o", tmp_path, "--no-nifti", "--no-dicom")
     assert "1 of 1 studies were already done" in err
+
+
+def test_warnings_about_a_volume_are_printed(covid_phantom: Phantom, tmp_path: Path) -> None:
+    write_faulty_dicom(covid_phantom, tmp_path / "gap", fault="missing-slices", seed=4)
+    code, out, err = run("predict", tmp_path / "gap")
+    assert code == 0
+    assert "slices missing, between" in err
+    assert "slices missing" not in out
 
 
 def test_json_is_one_document(series: Path) -> None:
@@ -121,8 +131,16 @@ def test_a_kernel_that_looks_like_markup(tmp_path: Path, covid_phantom: Phantom)
     assert "\x1b" not in out
 
 
-def test_heatmaps_within_the_input_are_no_new_slices(tmp_path: Path) -> None:
+def test_a_refused_picture_is_printed_without_a_probability(tmp_path: Path) -> None:
     Image.linear_gradient("L").save(tmp_path / "slice.png")
+    code, out, _ = run("predict", tmp_path / "slice.png")
+    assert code == 0
+    assert re.match(rf"not a chest CT +{re.escape(str(tmp_path))}/slice.png: no lungs", out)
+
+
+def test_heatmaps_within_the_input_are_no_new_slices(tmp_path: Path, covid_phantom: Phantom) -> None:
+    pixels = apply_window(covid_phantom.scan.pixels[10], -600, 1500)
+    Image.fromarray((pixels * 255).astype("uint8")).save(tmp_path / "slice.png")
     for _ in range(2):
         _, out, _ = run("predict", tmp_path, "-o", tmp_path, "--json")
         assert len(json.loads(out)["slices"]) == 1

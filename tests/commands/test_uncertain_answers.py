@@ -93,6 +93,19 @@ def test_no_chest_ct_goes_before_uncertain(unsure: Detector, picture: Path) -> N
     assert "answers stay possible" not in row.reason
 
 
+def test_a_refused_picture_gets_no_probability_anywhere(
+    usual_detector: Detector, picture: Path, tmp_path: Path
+) -> None:
+    (row,) = predict([picture], tmp_path, detector=usual_detector).rows
+    assert (row.probability, row.score, row.lesion_share, row.heatmap) == (None, None, None, "")
+    (line,) = csv.DictReader((tmp_path / "predictions.csv").open())
+    assert (line["probability"], line["score"], line["lesion_share"]) == ("", "", "")
+    page = (tmp_path / "report.html").read_text()
+    assert "not a chest CT" in page
+    assert "probability of COVID-19 0." not in page
+    assert not any((tmp_path / "heatmaps").glob("*.png"))
+
+
 @pytest.mark.parametrize("distance", [1.9, 2.1])
 def test_the_third_output_is_the_distance(usual_detector: Detector, picture: Path, distance: float) -> None:
     detector = without_lungs(usual_detector, furthest=2.0)

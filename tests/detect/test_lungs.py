@@ -114,7 +114,8 @@ def test_noise_is_no_chest_ct_and_the_reason_is_said(detector: Detector, noise: 
     assert finding.verdict == NOT_A_CHEST_CT
     assert finding.lesion_share is None
     assert finding.reason.startswith("no lungs")
-    assert 0 < finding.probability < 1
+    assert (finding.score, finding.probability, finding.probabilities) == (None, None, {})
+    assert 0 < finding.network.probability < 1
 
 
 def test_without_a_segmenter_nothing_is_said_of_lungs(bundle_folder: Path, noise: Path) -> None:
@@ -272,7 +273,9 @@ def test_what_is_predicted_is_written(
         share = finding.lesion_share
         assert row["lesion_share"] == ("" if share is None else f"{share:.6f}")
         assert entry["lesion_share"] == (None if share is None else round(share, 6))
-    assert (table[3]["verdict"], table[3]["lesion_share"]) == (NOT_A_CHEST_CT, "")
+    assert table[3]["verdict"] == NOT_A_CHEST_CT
+    assert [table[3][name] for name in ("score", "probability", "lesion_share", "heatmap")] == [""] * 4
+    assert findings["slices"][3]["probability"] is findings["slices"][3]["score"] is None
     assert findings["summary"]["not_a_chest_ct"] == sum(bool(row["reason"]) for row in table)
     report = (folder / "report.html").read_text()
     assert "of the lungs" in report

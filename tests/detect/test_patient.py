@@ -60,6 +60,55 @@ def test_too_little_lung_is_no_chest(shipped_detector: Detector) -> None:
     assert "10 ml (at least 300 ml are needed)" in finding.reason
 
 
+def infant(count: int = 12) -> list[SliceFinding]:
+    """The slices of lungs of 257 ml, at 5 mm and 0.5 mm² a pixel."""
+    return lung_slices(count, lungs=5140)
+
+
+@pytest.mark.parametrize(
+    ("age", "refused"), [(0.25, False), (2.0, False), (2.5, True), (18.0, True), (None, False)]
+)
+def test_a_child_may_have_small_lungs(shipped_detector: Detector, age: float | None, refused: bool) -> None:
+    finding = conclude(shipped_detector.bundle.facts, infant(), np.full(12, 5.0), 0.5, age_years=age)
+    assert (finding.verdict == NOT_A_CHEST_CT) == refused
+    assert any("was made for adults" in warning for warning in finding.warnings) != refused
+
+
+def test_small_lungs_of_unknown_age_must_lie_on_most_slices(shipped_detector: Detector) -> None:
+    slices = [
+        *lung_slices(12, lungs=5140),
+        *(SliceFinding(number=n, reason="no lungs") for n in range(13, 26)),
+    ]
+    finding = conclude(shipped_detector.bundle.facts, slices, np.full(25, 5.0), 0.5)
+    assert finding.verdict == NOT_A_CHEST_CT
+    tiny = conclude(shipped_detector.bundle.facts, lung_slices(12, lungs=900), np.full(12, 5.0), 0.5)
+    assert "45 ml (at least 300 ml" in tiny.reason
+
+
+def test_what_is_refused_has_neither_probability_nor_lesions(shipped_detector: Detector) -> None:
+    slices = lung_slices(12, lungs=200, lesions=100)
+    document = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5).to_dict()
+    assert document["verdict"] == NOT_A_CHEST_CT
+    assert document["both"]["lung_ml"] > 0
+    for one in (document["right"], document["left"], document["both"], *document["slices"]):
+        assert all(one.get(name) is None for name in ("lesion_share", "lesion_ml", "probability", "score"))
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(0, "the left lung was not found"), (6000, "the left lung holds only 30% of the right one"), (9000, "")],
+)
+def test_a_missing_or_small_lung_is_told(shipped_detector: Detector, left: int, said: str) -> None:
+    slices = [
+        replace(one, lungs_px=(one.lungs_px[0], left if sum(one.lungs_px) else 0))
+        for one in lung_slices(12, lesions=1000)
+    ]
+    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    assert any(said and said in warning for warning in finding.warnings) == bool(said)
+    assert (finding.severity == "") == bool(said)
+    assert finding.probability is not None
+
+
 def test_lungs_that_go_on_are_told(shipped_detector: Detector) -> None:
     finding = conclude(shipped_detector.bundle.facts, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
     assert any("go on below the volume" in warning for warning in finding.warnings)

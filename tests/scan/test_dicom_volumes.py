@@ -48,6 +48,17 @@ def said(series: Series, words: str) -> bool:
     return any(words in warning for warning in series.warnings)
 
 
+@pytest.mark.parametrize(
+    ("stated", "years"), [("018M", 1.5), ("034Y", 34), ("005D", 0.0137), ("", None), ("old", None)]
+)
+def test_the_patients_age_is_read(tmp_path: Path, phantom: Phantom, stated: str, years: float | None) -> None:
+    for file in write_phantom_dicom(phantom, tmp_path):
+        dataset = dcmread(file)
+        dataset.PatientAge = stated
+        dataset.save_as(file)
+    assert only(tmp_path).load().age_years == (None if years is None else pytest.approx(years, abs=1e-4))
+
+
 @pytest.mark.parametrize("syntax", EXACT)
 @pytest.mark.parametrize("storage", ["unsigned", "signed", "signed-1024", "unsigned-8192", "half-hu"])
 def test_every_lossless_syntax_gives_the_same_hounsfield_units(

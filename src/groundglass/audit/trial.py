@@ -109,12 +109,12 @@ class Trial:
     @cached_property
     def probability(self) -> NDArray[np.float64]:
         """Calibrated probability of COVID-19 of each slice of the sample."""
-        return np.array([finding.probability for finding in self.findings])
+        return np.array([finding.network.probability for finding in self.findings])
 
     def answer(self, pictures: Iterable[Picture]) -> NDArray[np.float64]:
         """Calibrated probability of COVID-19 for each of some pictures, few of which are held at a time."""
         scans = (Scan(picture, is_hu=False, scan_id="changed") for picture in pictures)
-        return np.array([finding.probability for finding in self._quick.predict_scans(scans)])
+        return np.array([one.network.probability for one in self._quick.predict_scans(scans)])
 
     @property
     def threshold(self) -> float:

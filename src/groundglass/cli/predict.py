@@ -161,6 +161,8 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
     rows = volumes.answered
     for row in rows[:PRINTED] if output else rows:
         typer.echo(_volume_line(row))
+        if row["warnings"]:
+            say(f"{row['source']}: {row['warnings']}")
     if output is None:
         return
     if len(rows) > PRINTED:
@@ -178,8 +180,9 @@ def _volume_line(row: dict[str, Any]) -> str:
     share, lungs, lesions = (row[f"both_{name}"] for name in ("lesion_share", "lung_ml", "lesion_ml"))
     volume = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
     reason = f": {row['reason']}" if row["reason"] else ""
+    band = f", {row['severity']}" if row["severity"] else ""
     return (
-        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}, {row['severity']}  "
+        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}{band}  "
         f"{row['source']}{reason}"
     )
 
@@ -191,7 +194,10 @@ def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
         share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
         reason = f": {row.reason}" if row.reason else ""
         answered = f" ({row.predicted_class})" if row.predicted_class and row.verdict == NEGATIVE else ""
-        typer.echo(f"{row.verdict:14} {row.probability:6.3f}  {share:15} {row.path}{answered}{reason}")
+        probability = " " * 6 if row.probability is None else f"{row.probability:6.3f}"
+        typer.echo(f"{row.verdict:14} {probability}  {share:15} {row.path}{answered}{reason}")
+        if row.warnings:
+            say(f"{row.path}: {row.warnings}")
     if output and len(slices.rows) > PRINTED:
         typer.echo(f"... and {len(slices.rows) - PRINTED} more in {output / 'predictions.csv'}")
     if output:

@@ -1,8 +1,8 @@
 """``groundglass predict``: answer for files, and write what was found."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from groundglass.errors import ScanError
 from groundglass.files import replacing, unique_names, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.progress import track
-from groundglass.report.page import Report, Table, bundle_table, write_report
-from groundglass.report.slices import slice_cards
+from groundglass.report.page import Report, SliceCard, Table, bundle_table, write_report
+from groundglass.report.slices import slice_card
+from groundglass.scan.read import read_scan
 from groundglass.scan.volume import mark_results
-from groundglass.segment.segmenter import AHEAD
+from groundglass.segment.segmenter import read_ahead
 
 SHOWN = 60
 """Slices that the report shows with their pictures."""
@@ -79,51 +80,66 @@ def predict(
     names = unique_names(files) if heatmaps and folder else {}
     rows: list[SliceFinding] = []
     failures = [Failure.of(error) for error in unread]
-    if names and folder:
-        mark_results(folder / "heatmaps")
-    with ThreadPoolExecutor(2) as pool:
-        drawn: deque[Future[None]] = deque()
-        for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
-            if isinstance(finding, ScanError):
-                failures.append(Failure.of(finding))
-                continue
-            picture = f"heatmaps/{names[path]}.png" if names else ""
-            if picture and folder:
-                drawn.append(pool.submit(_draw, finding, folder / picture))
-                # Drawing is slower than answering: waiting for it keeps few slices in memory.
-                if len(drawn) > AHEAD:
-                    drawn.popleft().result()
-            rows.append(replace(finding, path=str(path), heatmap=picture, view=None))
-        for job in drawn:
-            job.result()
-    facts = detector.bundle.facts
-    document = findings_document(facts, rows, failures)
+    for path, finding in track(detector.predict_files(files), "Reading slices", len(files)):
+        if isinstance(finding, ScanError):
+            failures.append(Failure.of(finding))
+            continue
+        picture = f"heatmaps/{names[path]}.png" if names and finding.probability is not None else ""
+        rows.append(replace(finding.without_pixels(), path=str(path), heatmap=picture))
+    document = findings_document(detector.bundle.facts, rows, failures)
     if folder:
         write_predictions_csv(folder / "predictions.csv", rows)
         write_json(folder / "findings.json", document)
-        report = _report(detector, rows, failures, heatmaps, title or "COVID-19 on chest CT slices")
+        # Nobody who only wants the answers waits for the pictures.
+        ranked = sorted(
+            rows, key=lambda row: -1 if row.probability is None else row.probability, reverse=True
+        )
+        if heatmaps:
+            _draw(rows, folder)
+        cards = _cards(ranked[:SHOWN]) if heatmaps else []
+        report = _report(detector, ranked, cards, failures, title or "COVID-19 on chest CT slices")
         write_report(report, folder / "report.html")
-    return Prediction(rows, failures, document)
+    return Prediction([replace(row, view=None) for row in rows], failures, document)
 
 
-def _draw(finding: SliceFinding, path: Path) -> None:
-    image = heatmap(finding)
-    with replacing(path, "wb") as handle:
-        image.save(handle, "PNG", compress_level=1)
+def _draw(rows: Sequence[SliceFinding], folder: Path) -> None:
+    """Write the heatmaps: the slices are read again, since all of them would fill the memory."""
+    mark_results(folder / "heatmaps")
+    drawable = [row for row in rows if row.heatmap]
+
+    def draw(row: SliceFinding) -> None:
+        with suppress(ScanError):  # the file has gone in the meantime
+            image = heatmap(row.with_pixels(read_scan(Path(row.path))))
+            with replacing(folder / row.heatmap, "wb") as handle:
+                image.save(handle, "PNG", compress_level=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in track(pool.map(draw, drawable), "Drawing heatmaps", len(drawable)):
+            pass
+
+
+def _cards(rows: Sequence[SliceFinding]) -> list[SliceCard]:
+    """The slices as the report shows them; a file that has gone in the meantime is left out."""
+    read = read_ahead(rows, lambda row: read_scan(Path(row.path)))
+    return [slice_card(row.with_pixels(scan)) for row, scan in read if not isinstance(scan, ScanError)]
 
 
 def _report(
-    detector: Detector, rows: list[SliceFinding], failures: list[Failure], heatmaps: bool, title: str
+    detector: Detector,
+    rows: Sequence[SliceFinding],
+    cards: list[SliceCard],
+    failures: Sequence[Failure],
+    title: str,
 ) -> Report:
+    """The page; ``rows`` are those of all slices, the most probable first."""
     facts = detector.bundle.facts
     positive = sum(row.verdict == POSITIVE for row in rows)
     uncertain = sum(row.verdict == UNCERTAIN for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
-    ranked = sorted(rows, key=lambda row: -(row.probability or 0))
     several = [name for name in facts.classes if name != POSITIVE]
     listed = [
         (Path(row.path).name, *_probabilities(row, several), _verdict(row), _share(row))
-        for row in ranked[:LISTED]
+        for row in rows[:LISTED]
     ]
     more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
     tables = [
@@ -136,7 +152,6 @@ def _report(
     ]
     if failures:
         tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
-    shown = [Path(row.path) for row in ranked[:SHOWN]] if heatmaps else []
     return Report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
@@ -146,7 +161,7 @@ def _report(
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
-        slices=slice_cards(detector, shown),
+        slices=cards,
         facts=[*tables, bundle_table(facts)],
     )
 
@@ -173,6 +188,8 @@ def _verdict(row: SliceFinding) -> str:
 
 def _probabilities(row: SliceFinding, others: Sequence[str]) -> list[str]:
     """The probability of COVID-19, and those of the other classes of a detector of several."""
+    if row.probability is None:
+        return [""] * (1 + len(others))
     return [f"{row.probability:.3f}", *(f"{row.probabilities[name]:.3f}" for name in others)]
 
 

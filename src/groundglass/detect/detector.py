@@ -13,7 +13,6 @@ from groundglass.bundle.engine import Engine, Outputs
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.findings import SliceFinding, SliceView
 from groundglass.errors import ScanError
-from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.preprocess import Box
 from groundglass.scan.read import ScanLike, read, read_scan
 from groundglass.scan.scan import Scan
@@ -173,6 +172,6 @@ class Detector:
         if segmentation is None:
             return finding
         if not segmentation.found:
-            return replace(finding, verdict=NOT_A_CHEST_CT, reason=segmentation.problem, predicted_class="")
+            return finding.refused(segmentation.problem)
         lungs, lesions = counts(label_plane(segmentation))
         return replace(finding, lungs_px=lungs, lesions_px=lesions)

@@ -124,8 +124,7 @@ class SliceFinding(Findings):
     Attributes
     ----------
     score
-        Raw output of the network in [0, 1], 1 for COVID-19; None if the network was not asked, because the slice
-        of a volume shows no lungs.
+        Raw output of the network in [0, 1], 1 for COVID-19; None where no lungs were found.
     probability
         The same after calibration.
     verdict
@@ -152,6 +151,9 @@ class SliceFinding(Findings):
         In a volume: whether the slice shows enough lung to count for the patient.
     view
         The slice and the evidence, for drawing; None once dropped.
+    withheld
+        What the network said of a picture that is not a chest CT: it is never shown, and only evaluations and
+        audits, which judge the network, look at it.
     """
 
     score: float | None = None
@@ -172,6 +174,24 @@ class SliceFinding(Findings):
     height_mm: float | None = None
     counted: bool = False
     view: SliceView | None = field(default=None, compare=False, repr=False)
+    withheld: "SliceFinding | None" = field(default=None, compare=False, repr=False)
+
+    def refused(self, reason: str) -> "SliceFinding":
+        """The finding for a picture that is not a chest CT: the file and the reason, and no answer."""
+        return SliceFinding(
+            verdict=NOT_A_CHEST_CT,
+            reason=reason,
+            path=self.path,
+            patient=self.patient,
+            warnings=self.warnings,
+            view=self.view,
+            withheld=replace(self, view=None),
+        )
+
+    @property
+    def network(self) -> "SliceFinding":
+        """What the network said, even if it is withheld."""
+        return self.withheld or self
 
     @property
     def lesion_share(self) -> float | None:
@@ -263,8 +283,8 @@ class Failure:
 
 def write_predictions_csv(path: Path, findings: Sequence[SliceFinding]) -> None:
     """Write ``predictions.csv``, one row per slice, numbers with six digits."""
-    several = [CLASS] if findings and findings[0].probabilities else []
-    several += [name for name in findings[0].numbers() if name not in COLUMNS] if several else []
+    by_class = next((one for one in findings if one.probabilities), None)
+    several = [CLASS, *(name for name in by_class.numbers() if name not in COLUMNS)] if by_class else []
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, (*COLUMNS, *several), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -368,16 +388,17 @@ def labelled_predictions(
     units = groups(rows)
     # A group of one file is no group: it is left blank, to tell it from a patient who has one slice.
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
-    for name in ("score", "probability", "verdict"):
-        frame[name] = [getattr(one, name) for one in findings]
+    frame["score"] = [one.network.score for one in findings]
+    frame["probability"] = [one.network.probability for one in findings]
+    frame["verdict"] = [one.verdict for one in findings]
     if lungs:
         frame["lesion_share"] = [_digits(one.lesion_share) for one in findings]
         areas = [(*one.lungs_px, *one.lesions_px) for one in findings]
         frame[list(LUNG_AREAS)] = np.array(areas, dtype=np.int64).reshape(-1, len(LUNG_AREAS))
     if unlike:
-        frame[UNLIKE] = np.array([one.unlike for one in findings], dtype=np.int64)
+        frame[UNLIKE] = np.array([one.network.unlike for one in findings], dtype=np.int64)
     if classes:
         frame[CLASS] = [one.predicted_class for one in findings]
         for name in classes:
-            frame[CLASS_PREFIX + name] = [one.probabilities[name] for one in findings]
+            frame[CLASS_PREFIX + name] = [one.network.probabilities[name] for one in findings]
     return frame

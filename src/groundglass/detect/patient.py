@@ -1,7 +1,7 @@
 """What a bundle says of a patient's volume: the answer, the extent of disease, and each slice."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,15 @@ from groundglass.segment.shares import DiseaseExtent, disease_extent
 from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
-"""Both lungs of an adult hold 2000 to 7000 ml; what holds less than this is no pair of lungs."""
+"""Both lungs of an adult hold 2000 to 7000 ml; less than this is not a pair of lungs."""
+LEAST_NEWBORN_ML, LEAST_ML_A_YEAR = 50.0, 90.0
+"""Least volume of a newborn's lungs, and what each year adds: half of what was found in normal CT, 100 ml in
+newborns and 470 ml at two years (Stein et al. 2016, Pediatric Radiology 46:1804, PMC5116406)."""
+ADULT_YEARS = 18
+PAIRED = 0.5
+"""If the age is not known, a smaller volume is still a chest CT if this share of its slices shows both lungs."""
+LEAST_SIDE = 0.4
+"""Share of the larger lung from which the smaller one is usual; in nine whole volumes it was 0.77 to 0.98."""
 CUT_AREA = 0.35
 """Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
 
@@ -53,7 +61,8 @@ class PatientFinding(Findings):
     extent
         By side: ``right``, ``left`` and ``both``.
     severity
-        The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs.
+        The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs, or one is missing or far
+        smaller than the other.
     slices
         Every slice of the volume, from the feet to the head.
     warnings
@@ -168,6 +177,7 @@ def conclude(
     thickness_mm: NDArray[np.float64] | None,
     pixel_mm2: float | None,
     warnings: Sequence[str] = (),
+    age_years: float | None = None,
 ) -> PatientFinding:
     """From a volume's slices to the patient's answer.
 
@@ -183,6 +193,8 @@ def conclude(
         The area of a pixel; None where it is not known.
     warnings
         What the reader had to assume.
+    age_years
+        The patient's age in years; None where it is not known.
     """
     lungs, lesions = (
         np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
@@ -192,20 +204,45 @@ def conclude(
     bearing = [
         (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
     ]
-    reason = _no_chest(len(bearing), len(slices), extent["both"].lung_ml)
+    lung_ml = extent["both"].lung_ml
+    reason = _no_chest(slices, lung_ml, age_years)
     if reason:
-        return PatientFinding(
-            None, NOT_A_CHEST_CT, reason, extent, "", tuple(slices), tuple(warnings), facts.name
-        )
+        return _refused(facts, reason, extent, slices, warnings)
     probability, verdict, reason = facts.patient_rule.answer(_lung_slices(bearing))
+    one_sided = _one_sided(weights @ lungs)
     return PatientFinding(
         probability=probability,
         verdict=verdict,
         reason=reason,
         extent=extent,
-        severity=severity(extent["both"].lesion_share),
+        severity="" if one_sided else severity(extent["both"].lesion_share),
         slices=tuple(slices),
-        warnings=(*warnings, *_doubts(facts, slices)),
+        warnings=(*warnings, *one_sided, *_small(slices, lung_ml, age_years), *_doubts(facts, slices)),
+        bundle=facts.name,
+    )
+
+
+def _refused(
+    facts: BundleFacts,
+    reason: str,
+    extent: Mapping[str, DiseaseExtent],
+    slices: Sequence[SliceFinding],
+    warnings: Sequence[str],
+) -> PatientFinding:
+    """No answer for a volume that is not a chest CT, nor for its slices: neither a probability nor lesions."""
+    return PatientFinding(
+        probability=None,
+        verdict=NOT_A_CHEST_CT,
+        reason=reason,
+        extent={side: replace(one, lesion_ml=None, lesion_share=None) for side, one in extent.items()},
+        severity="",
+        slices=tuple(
+            SliceFinding(
+                number=one.number, height_mm=one.height_mm, reason=one.reason or "part of no chest CT"
+            )
+            for one in slices
+        ),
+        warnings=tuple(warnings),
         bundle=facts.name,
     )
 
@@ -227,12 +264,51 @@ def _lung_slices(bearing: Sequence[tuple[SliceFinding, float]]) -> LungSlices:
     )
 
 
-def _no_chest(bearing: int, slices: int, lung_ml: float | None) -> str:
-    if not shows_chest(bearing, slices):
-        return f"lungs were found on {bearing} of {slices} slices"
-    if lung_ml is not None and lung_ml < LEAST_LUNG_ML and slices >= LEAST_LUNG_SLICES:
-        return f"the lungs that were found hold {lung_ml:.0f} ml (at least {LEAST_LUNG_ML:.0f} ml are needed)"
-    return ""
+def least_lung_ml(age_years: float | None) -> float:
+    """The least volume of both lungs in ml, of an adult where the age is not known."""
+    if age_years is None:
+        return LEAST_LUNG_ML
+    return min(LEAST_LUNG_ML, LEAST_NEWBORN_ML + LEAST_ML_A_YEAR * age_years)
+
+
+def _no_chest(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: float | None) -> str:
+    """Why a volume is not a chest CT; "" where it is one."""
+    bearing = sum(sum(one.lungs_px) > 0 for one in slices)
+    if not shows_chest(bearing, len(slices)):
+        return f"lungs were found on {bearing} of {len(slices)} slices"
+    least = least_lung_ml(age_years)
+    if lung_ml is None or lung_ml >= least or len(slices) < LEAST_LUNG_SLICES:
+        return ""
+    paired = sum(min(one.lungs_px) > 0 for one in slices)
+    if age_years is None and lung_ml >= LEAST_NEWBORN_ML and paired >= PAIRED * len(slices):
+        return ""
+    return f"the lungs that were found hold {lung_ml:.0f} ml (at least {least:.0f} ml are needed)"
+
+
+def _one_sided(areas: NDArray[np.float64]) -> list[str]:
+    """What to know where one lung, of ``areas`` right and left, is missing or far smaller than the other."""
+    smaller, larger = ("right", "left") if areas[0] < areas[1] else ("left", "right")
+    share = float(areas.min() / areas.max())
+    if share >= LEAST_SIDE:
+        return []
+    found = "was not found" if share < 0.01 else f"holds only {share:.0%} of the {larger} one"
+    return [
+        f"the {smaller} lung {found}: it may be removed, collapsed, filled or cut off. The share of lesions is "
+        "that of the lung that was found, so no severity band is given"
+    ]
+
+
+def _small(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: float | None) -> list[str]:
+    """What to know of a child's lungs, or of lungs that may be a child's."""
+    if age_years is not None and age_years < ADULT_YEARS:
+        return ["the patient is a child: the detector was made for adults"]
+    small = lung_ml is not None and lung_ml < LEAST_LUNG_ML and len(slices) >= LEAST_LUNG_SLICES
+    if age_years is None and small:
+        return [
+            f"the lungs hold only {lung_ml:.0f} ml, and the patient's age is not known: they are an infant's, or "
+            "only part of them was scanned; the detector was made for adults"
+        ]
+    return []
 
 
 def _doubts(facts: BundleFacts, slices: Sequence[SliceFinding]) -> list[str]:

@@ -6,6 +6,7 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient import PatientFinding, conclude, enough_lung
 from groundglass.errors import GroundglassError, ScanError
+from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.scan.volume import Volume
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import counts
@@ -15,7 +16,7 @@ from groundglass.segment.volume import Seen, VolumeMasks
 def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> PatientFinding:
     """Find lungs and lesions on every slice, ask the network about those with lungs, and answer for the patient.
 
-    The slices of the finding hold the network's evidence if they show lungs.
+    The slices of the finding hold the network's evidence if they show lungs. What is no chest CT has empty masks.
 
     Parameters
     ----------
@@ -43,7 +44,11 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     slices = [_slice(masks, number, asked.get(number)) for number in range(volume.shape[0])]
     slices = [replace(one, counted=enough) for one, enough in zip(slices, enough_lung(slices), strict=True)]
     pixel_mm2 = None if volume.geometry is None else volume.geometry.pixel_mm2
-    finding = conclude(detector.bundle.facts, slices, masks.thickness_mm(), pixel_mm2, masks.warnings)
+    finding = conclude(
+        detector.bundle.facts, slices, masks.thickness_mm(), pixel_mm2, masks.warnings, volume.age_years
+    )
+    if finding.verdict == NOT_A_CHEST_CT:
+        masks.labels[:] = 0
     return replace(finding, view=masks)
 
 

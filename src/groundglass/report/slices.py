@@ -32,28 +32,37 @@ def slice_cards(
     ``labels`` maps a path to its label; a slice without one is shown without a judgement. A file that has
     become unreadable in the meantime is left out.
     """
-    cards = []
-    for path, finding in detector.predict_files(paths):
-        if isinstance(finding, ScanError):
-            continue
-        label = (labels or {}).get(path, "")
-        decided = finding.verdict in (POSITIVE, NEGATIVE)
-        cards.append(
-            SliceCard(
-                name=path.name,
-                verdict=finding.verdict,
-                answer=_answer(finding),
-                images=(grey_image(finding), heatmap(finding)),
-                truth=label,
-                right=(finding.verdict == POSITIVE) == (label == POSITIVE) if label and decided else None,
-                unsure=finding.verdict == UNCERTAIN,
-                note="; ".join(filter(None, (finding.reason, *finding.scan.warnings))),
-            )
-        )
-    return cards
+    return [
+        slice_card(finding, (labels or {}).get(path, ""))
+        for path, finding in detector.predict_files(paths)
+        if not isinstance(finding, ScanError)
+    ]
+
+
+def slice_card(finding: SliceFinding, label: str = "") -> SliceCard:
+    """A finding that still holds its slice and evidence, drawn beside its heatmap, and judged by its label."""
+    decided = finding.verdict in (POSITIVE, NEGATIVE)
+    return SliceCard(
+        name=Path(finding.path).name,
+        verdict=finding.verdict,
+        answer=_answer(finding),
+        images=_images(finding),
+        truth=label,
+        right=(finding.verdict == POSITIVE) == (label == POSITIVE) if label and decided else None,
+        unsure=finding.verdict == UNCERTAIN,
+        note="; ".join(filter(None, (finding.reason, finding.warnings))),
+    )
+
+
+def _images(finding: SliceFinding) -> tuple[Image.Image, ...]:
+    """The slice and its heatmap; of what is not a chest CT the picture alone."""
+    grey = grey_image(finding)
+    return (grey,) if finding.probability is None else (grey, heatmap(finding))
 
 
 def _answer(finding: SliceFinding) -> str:
+    if finding.probability is None:
+        return ""
     answer = f"probability of COVID-19 {finding.probability:.2f}"
     if finding.predicted_class not in ("", POSITIVE):
         answer += f", of {finding.predicted_class} {finding.probabilities[finding.predicted_class]:.2f}"

@@ -151,8 +151,12 @@ def uncertainty(detector: Detector) -> list[str]:
 
 
 def _extent(finding: PatientFinding) -> Table:
-    note = f"Severity band {finding.severity}: {BAND_SOURCE}."
-    return Table("", EXTENT_HEADER, extent_rows(finding.extent), note)
+    band = (
+        f"Severity band {finding.severity}: {BAND_SOURCE}."
+        if finding.severity
+        else "No severity band is given."
+    )
+    return Table("", EXTENT_HEADER, extent_rows(finding.extent), band)
 
 
 def _cards(answered: AnsweredStudy) -> list[SliceCard]:

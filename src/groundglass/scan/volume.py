@@ -212,6 +212,8 @@ class Volume:
         The DICOM images; None for a volume that was no DICOM.
     grid
         How the NIfTI file stores it; None for a volume that was no NIfTI.
+    age_years
+        The patient's age in years; None where it is not known.
     """
 
     shape: tuple[int, int, int]
@@ -223,6 +225,7 @@ class Volume:
     warnings: tuple[str, ...] = ()
     origin: Origin | None = None
     grid: Grid | None = None
+    age_years: float | None = None
 
     def __repr__(self) -> str:
         return f"Volume({self.scan_id!r}, {describe(self.shape, self.spacing, is_hu=self.is_hu)})"

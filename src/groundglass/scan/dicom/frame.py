@@ -12,6 +12,9 @@ from pydicom.sequence import Sequence
 
 from groundglass.scan.members import Found
 
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
+_OF_A_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
+
 
 def text(dataset: Dataset, keyword: str) -> str:
     """One value as text without padding, several joined by a backslash; "" where it is missing or damaged."""
@@ -32,6 +35,12 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     """One finite number; None where it is missing, damaged or not finite."""
     values = numbers(dataset, keyword)
     return values[0] if values else None
+
+
+def years(dataset: Dataset, keyword: str) -> float | None:
+    """An age (AS), such as ``018M``, in years; None where there is none."""
+    age = _AGE.fullmatch(text(dataset, keyword).upper())
+    return None if age is None else int(age[1]) / _OF_A_YEAR[age[2]]
 
 
 def rescale(dataset: Dataset, keyword: str) -> float | None:
@@ -232,6 +241,8 @@ class ImageHeader:
         The item of ModalityLUTSequence, which replaces the rescale; empty where there is none.
     lossy
         Whether LossyImageCompression says that pixels were changed.
+    age_years
+        PatientAge in years; None where it is not stated.
     """
 
     found: Found
@@ -247,6 +258,7 @@ class ImageHeader:
     lut: Dataset = field(repr=False)
     lossy: bool
     patient: str = field(repr=False)
+    age_years: float | None = field(repr=False)
     study: str = field(repr=False)
     series: str = field(repr=False)
 

@@ -29,11 +29,12 @@ _DISTINGUISHING = """
 """
 _TIMES = "AcquisitionTime AcquisitionDateTime ContentTime"
 _KEYWORDS = """
-    ImageType SOPClassUID SOPInstanceUID Modality PatientID BodyPartExamined PatientPosition StudyInstanceUID
-    SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient SliceLocation
-    SliceThickness SpacingBetweenSlices SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
-    PixelSpacing BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit
-    RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence LossyImageCompression ExtendedOffsetTable
+    ImageType SOPClassUID SOPInstanceUID Modality PatientID PatientAge BodyPartExamined PatientPosition
+    StudyInstanceUID SeriesInstanceUID SeriesNumber InstanceNumber ImagePositionPatient ImageOrientationPatient
+    SliceLocation SliceThickness SpacingBetweenSlices SamplesPerPixel PhotometricInterpretation NumberOfFrames
+    Rows Columns PixelSpacing BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue
+    PixelPaddingRangeLimit RescaleIntercept RescaleSlope RescaleType ModalityLUTSequence LossyImageCompression
+    ExtendedOffsetTable
     ExtendedOffsetTableLengths DirectoryRecordSequence
     SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """
@@ -101,6 +102,7 @@ def read_header(found: Found) -> list[DicomFrame]:
         lut=values.item(dataset, "ModalityLUTSequence"),
         lossy=values.text(dataset, "LossyImageCompression") == "01",
         patient=values.text(dataset, "PatientID"),
+        age_years=values.years(dataset, "PatientAge"),
         study=values.text(dataset, "StudyInstanceUID"),
         series=values.text(dataset, "SeriesInstanceUID"),
     )

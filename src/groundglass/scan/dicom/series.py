@@ -119,4 +119,5 @@ def _volume(stacked: SliceStack, source: Path, said: tuple[str, ...]) -> Volume:
         geometry=stacked.geometry,
         warnings=said,
         origin=stacked.origin,
+        age_years=first.age_years,
     )
