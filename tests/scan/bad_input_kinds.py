@@ -236,6 +236,34 @@ def nifti_under(affine: list[float], folder: Path) -> Path:
     return folder / "scan.nii"
 
 
+def metaimage(folder: Path) -> Path:
+    """A MetaImage of sound values, written by hand."""
+    values = np.rint(phantom().scan.pixels).astype("<i2")
+    size = " ".join(map(str, values.shape[::-1]))
+    head = f"NDims = 3\nDimSize = {size}\nElementSpacing = 2.5 2.5 5\nOffset = 0 0 -300\n"
+    head += "TransformMatrix = 1 0 0 0 1 0 0 0 1\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    (folder / "scan.mha").write_bytes(head.encode() + values.tobytes())
+    return folder
+
+
+def analyze(folder: Path) -> Path:
+    values = np.rint(phantom().scan.pixels).astype(np.int16)
+    nib.save(nib.AnalyzeImage(values.transpose(2, 1, 0)[:, ::-1], None), folder / "scan.img")
+    return folder
+
+
+def hdr_without_img(folder: Path) -> Path:
+    analyze(folder)
+    (folder / "scan.img").unlink()
+    return folder
+
+
+def numpy_beside(folder: Path) -> Path:
+    metaimage(folder)
+    np.save(folder / "scan.npy", np.zeros((4, 64, 64)))
+    return folder
+
+
 def mask(folder: Path) -> Path:
     return write_phantom_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
 
@@ -276,6 +304,10 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "nifti-identity": partial(nifti_under, [1, 1, 1, 1]),
     "nifti-itk-identity": partial(nifti_under, [-1, -1, 1, 1]),
     "nifti-no-origin": partial(nifti_under, [5.6, 5.6, 5, 1]),
+    "metaimage": metaimage,
+    "analyze": analyze,
+    "hdr-without-img": hdr_without_img,
+    "numpy-beside": numpy_beside,
     "nifti-mask": mask,
     "nifti-grey": grey_nifti,
 }
@@ -395,6 +427,10 @@ EXPECTED = {
     "nifti-identity": Expected((12,), "its affine is the identity", ALL),
     "nifti-itk-identity": Expected((12,), "its affine is the identity", ALL),
     "nifti-no-origin": Expected((12,), "its affine has no origin", ALL),
+    "metaimage": Expected((12,), "", ALL),
+    "analyze": Expected((12,), "it does not say which way its axes point", ALL),
+    "hdr-without-img": Expected((), "its voxels, scan.img, are not beside it", NONE),
+    "numpy-beside": Expected((12,), "files that end in .npy are not read", SOME),
     "nifti-mask": Expected((), "looks like a mask, not a CT", NONE),
     "nifti-grey": Expected((12,), "holds grey from 0 to 255, not Hounsfield units", ALL),
 }

@@ -99,13 +99,6 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
             nifti_series(path)
 
 
-def test_pairs_and_analyze_are_refused(tmp_path: Path) -> None:
-    pair = nib.Nifti1Pair(np.asarray(image().dataobj), image().affine)
-    nib.save(pair, tmp_path / "ct.hdr")
-    assert "pair" in refusal(tmp_path / "ct.hdr")
-    assert "not a NIfTI" in refusal(tmp_path / "ct.img")
-
-
 @pytest.mark.parametrize(
     "fields",
     [

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from groundglass.scan.find import Progress
     from groundglass.scan.volume import Listing
 
-SCANS = "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, ZIP, DICOMDIR), folders, or quoted patterns."
+SCANS = (
+    "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, or quoted patterns."
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -15,12 +15,18 @@ from typing import Literal
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
-from groundglass.scan.volume import RESULTS, Listing, Member, Series
+from groundglass.scan.volume import RESULTS, VOLUME_ENDINGS, Listing, Member, Series
 
 Kind = Literal["dicom", "dicomdir", "not dicom", "nifti", "picture", "zip", "other"]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".dic"})
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
+_ARCHIVE, _VOLUME = "unpack it and name the folder instead", "convert it to NIfTI"
+_UNREAD = {
+    **dict.fromkeys((".tar", ".tar.gz", ".dcm.gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), _ARCHIVE),
+    **dict.fromkeys((".mgh", ".mgz", ".mnc", ".gipl", ".npy", ".npz", ".mat", ".h5", ".vti"), _VOLUME),
+    **dict.fromkeys((".heic", ".avif", ".jxl", ".psd", ".pgm", ".ppm", ".svg"), "save it as PNG"),
+}
+"""Endings of files that may hold scans and that are not read, each with what to do about it."""
 _GROUPS = {b"\x02\x00", b"\x08\x00"}
 _DIRECTORY = b"1.2.840.10008.1.3.10\x02\0"
 """The class of a DICOMDIR, which some makers call otherwise, and the element after it."""
@@ -30,7 +36,7 @@ _FIRST_VRS = {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM"}
 def by_name(name: str) -> Kind:
     """What kind of file a name alone tells; DICOM files have any name."""
     lower = name.lower()
-    if lower.endswith(_NIFTI_ENDINGS):
+    if lower.endswith(VOLUME_ENDINGS):
         return "nifti"
     return "picture" if PurePath(lower).suffix in SUFFIXES else "other"
 
@@ -210,7 +216,14 @@ class _Search(_Passed):
             self._zip(path, named)
         elif path.suffix.lower() in DICOM_SUFFIXES:
             self.failures.append(_not_dicom(member))
-        elif kind == "picture" or named:
+        elif kind == "picture":
+            self.pictures[path] = None
+        elif path.suffix.lower() == ".img" and path.with_suffix(".hdr").is_file():
+            self.nifti[Member(path.with_suffix(".hdr"))] = None
+        elif ending := next((one for one in _UNREAD if path.name.lower().endswith(one)), ""):
+            problem = f"files that end in {ending} are not read"
+            self.failures.append(ScanError(path, problem, _UNREAD[ending]))
+        elif named:
             self.pictures[path] = None
         else:
             self.ignored += 1

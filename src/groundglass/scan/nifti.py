@@ -1,5 +1,7 @@
 """Reading a volume from a NIfTI file, of version 1 or 2, compressed or not, or from one within a ZIP.
 
+MetaImage, NRRD and Analyze are read in the same way, see :mod:`groundglass.scan.raw_volumes`.
+
 The array is decoded once and held as it is stored (64-bit numbers and 32-bit whole ones as float32); each slice is
 turned and scaled when it is asked for. :mod:`groundglass.scan.units` decides what the numbers mean.
 """
@@ -29,7 +31,7 @@ from groundglass.scan.nifti_header import (
     stored_shape,
 )
 from groundglass.scan.units import AIR_HU, Meaning, judge_values
-from groundglass.scan.volume import Member, Series, Volume
+from groundglass.scan.volume import VOLUME_ENDINGS, Member, Series, Volume
 
 MAX_SLICES = 5000
 CHUNK_VOXELS = 1 << 20
@@ -40,10 +42,12 @@ LABEL_INTENT = 1002
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _StoredArray:
     """All that a header states about how to read the array; ``path`` names the file in errors."""
 
     member: Member
+    data: Member
+    packed: bool
     path: Path
     stored: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -75,8 +79,8 @@ def nifti_series(path: Path | Member) -> Series:
     """
     member = path if isinstance(path, Member) else Member(path)
     name = Path(str(member))
-    with opened(member) as (handle, _):
-        header = read_header(name, handle)
+    layout = read_header(member)
+    header = layout.header
     size = stored_shape(name, header)
     columns, rows, slices = size[:3]
     problem, remedy = _unusable(header, size)
@@ -94,8 +98,9 @@ def nifti_series(path: Path | Member) -> Series:
         return listed
     stored = (columns, rows, slices)
     placing = place_voxels(header, stored)
-    offset, scale = data_offset(name, header), scaling(name, header)
-    plan = _Plan(member, name, stored, header.get_data_dtype(), offset, scale, placing)
+    offset = data_offset(name, header) if layout.offset is None else layout.offset
+    dtype, scale = header.get_data_dtype(), scaling(name, header)
+    plan = _StoredArray(member, layout.data, layout.packed, name, stored, dtype, offset, scale, placing)
     slices, rows, columns = placing.shape
     problem, remedy = _wrong_size(placing)
     return replace(
@@ -113,12 +118,10 @@ def nifti_series(path: Path | Member) -> Series:
 
 
 def scan_name(member: Member) -> str:
-    """The file's name without ``.nii`` and ``.gz``."""
+    """The file's name without its ending."""
     name = Path(member.inside or member.path).name
-    for suffix in (".gz", ".nii"):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            name = name[: -len(suffix)]
-    return name
+    ending = next((one for one in VOLUME_ENDINGS if name.lower().endswith(one) and len(name) > len(one)), "")
+    return name.removesuffix(name[len(name) - len(ending) :])
 
 
 def _unusable(header: Any, size: tuple[int, ...]) -> tuple[str, str]:
@@ -154,9 +157,11 @@ def _wrong_size(placing: Placing) -> tuple[str, str]:
     return "", ""
 
 
-def _load(plan: _Plan) -> Volume:
-    with opened(plan.member) as (handle, most):
-        needed = plan.offset + math.prod(plan.stored) * plan.dtype.itemsize
+def _load(plan: _StoredArray) -> Volume:
+    size = math.prod(plan.stored) * plan.dtype.itemsize
+    start, unpacked = (plan.offset, size) if plan.packed else (0, 0)
+    needed = size if plan.packed else size + plan.offset
+    with opened(plan.data, start, unpacked) as (handle, most):
         if most < needed:
             raise ScanError(plan.path, "holds fewer voxels than its header says", GET_NEW_COPY)
         try:
@@ -184,13 +189,14 @@ def _load(plan: _Plan) -> Volume:
     )
 
 
-def _read_voxels(plan: _Plan, handle: IO[bytes]) -> tuple[NDArray[Any], float, float, int]:
+def _read_voxels(plan: _StoredArray, handle: IO[bytes]) -> tuple[NDArray[Any], float, float, int]:
     """Decode the array: voxels in the file's order, their lowest and highest number, and how many hold none.
 
     It is read piece by piece, so that no second copy is ever held. nibabel's ArrayProxy would decompress the file
     again for each slice, scale to float64 and leave gzip's checksum unread.
     """
-    handle.seek(plan.offset)
+    if not plan.packed:
+        handle.seek(plan.offset)
     native = plan.dtype.newbyteorder("=")
     kept = native if native.itemsize <= 2 or native == np.float32 else np.dtype(np.float32)
     voxels = np.empty(math.prod(plan.stored), dtype=kept)

@@ -1,6 +1,7 @@
 """The header of a NIfTI file: what it promises, and where it lays the voxels in the patient."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from groundglass.errors import ScanError
 from groundglass.scan.members import open_member
+from groundglass.scan.raw_volumes import HEAD_BYTES, Layout, raw_layout
 from groundglass.scan.volume import ORIENTATION, Geometry, Grid, Member, Vector, spacing_warnings
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -71,12 +73,19 @@ class Placing:
 
 
 @contextmanager
-def opened(member: Member) -> Iterator[tuple[IO[bytes], int]]:
+def opened(member: Member, start: int = 0, unpacked: int = 0) -> Iterator[tuple[IO[bytes], int]]:
     """Open a file, or one within a ZIP; what begins as gzip does is decompressed as it is read.
+
+    Parameters
+    ----------
+    member
+        The file.
+    start, unpacked
+        Where compressed data within the file begin, and how many bytes they unpack to; 0 where the file has none.
 
     Yields
     ------
-    The file, and how many bytes it can hold at most.
+    The file, or the unpacked data, and how many bytes it can hold at most.
 
     Raises
     ------
@@ -86,9 +95,12 @@ def opened(member: Member) -> Iterator[tuple[IO[bytes], int]]:
     with open_member(member) as raw:
         packed = raw.read(2) == GZIP_MAGIC
         size = raw.seek(0, 2)
-        raw.seek(0)
+        raw.seek(start)
         try:
-            if packed:
+            if unpacked and (size - start) * MAX_RATIO >= unpacked:
+                data = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(raw.read(), unpacked)
+                yield io.BytesIO(data), len(data)
+            elif packed:
                 with gzip.GzipFile(fileobj=raw) as handle:
                     yield handle, size * MAX_RATIO  # type: ignore[misc]
             else:
@@ -97,28 +109,30 @@ def opened(member: Member) -> Iterator[tuple[IO[bytes], int]]:
             raise ScanError(str(member), f"cannot be read ({error})", GET_NEW_COPY) from error
 
 
-def read_header(path: Path, handle: IO[bytes]) -> Any:
-    """Read the header that a file begins with: nibabel's Nifti1Header or Nifti2Header, unchecked.
+def read_header(member: Member) -> Layout:
+    """Read the header of a volume's file: of NIfTI, which nibabel does not check, or of another format.
 
     Raises
     ------
     ScanError
-        If it is no NIfTI header, or one of a pair of files.
+        If it is the header of no known format.
     """
-    head = handle.read(540)
+    with opened(member) as (handle, _):
+        head = handle.read(HEAD_BYTES)
     for order in ("<", ">"):
         size = int.from_bytes(head[:4], "little" if order == "<" else "big")
         if size == 348 and head[344:348] == b"n+1\0":
-            return nib.Nifti1Header(head[:348], endianness=order, check=False)
-        if size == 540 and len(head) == 540 and head[4:12] == b"n+2\0\r\n\x1a\n":
-            return nib.Nifti2Header(head, endianness=order, check=False)
-        if size in (348, 540) and len(head) >= 348:
-            raise ScanError(
-                path,
-                "is one of a pair of files, .hdr and .img, or of the older Analyze format",
-                "save it as one .nii file",
-            )
-    raise ScanError(path, "is not a NIfTI file", "give a .nii or .nii.gz file, whole and as it was made")
+            return Layout(nib.Nifti1Header(head[:348], endianness=order, check=False), member)
+        if size == 540 and len(head) >= 540 and head[4:12] == b"n+2\0\r\n\x1a\n":
+            return Layout(nib.Nifti2Header(head[:540], endianness=order, check=False), member)
+    layout = raw_layout(member, head)
+    if layout is None:
+        name = (member.inside or member.path.name).lower()
+        kind = "a NIfTI" if name.endswith((".nii", ".nii.gz")) else "a known volume"
+        raise ScanError(
+            str(member), f"is not {kind} file", "give a .nii or .nii.gz file, whole and as it was made"
+        )
+    return layout
 
 
 def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
