@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import ClassVar
 
 import pytest
+from jinja2 import UndefinedError
 
 from groundglass.audit import data, detector
 from groundglass.audit.check import (
@@ -13,6 +14,7 @@ from groundglass.audit.check import (
     NotApplicable,
     Result,
     checks_in,
+    rendered,
     run_checks,
     worst,
 )
@@ -93,6 +95,36 @@ def test_a_check_is_found_passes_or_does_not_apply():
     assert document["files"] == ["/a.png"]
     assert document["severity"] == "warning"
     assert outcomes[3].to_dict()["severity"] is None
+
+
+def test_templates_count_and_format_and_refuse_what_is_not_given():
+    share = Estimate(value=0.5, low=0.25, high=0.75)
+    template = """{{ one|counted('pair') }}, {{ two|counted('pair') }}
+        of {{ share }}, {{ share|as(1) }}, {{ part|as('.1%') }}"""
+    values = {"one": 1, "two": 2, "share": share, "part": 0.125}
+    told = "1 pair, 2 pairs of 0.50 (0.25 to 0.75), 0.5 (0.2 to 0.8), 12.5%"
+    assert rendered(template, values) == told
+    with pytest.raises(UndefinedError, match="one"):
+        rendered(template, {name: value for name, value in values.items() if name != "one"})
+
+
+def test_a_check_speaks_in_the_words_of_its_code():
+    class Counts(Check):
+        code = "GG119"
+
+        def run(self, subject):
+            share = Estimate(value=0.25)
+            lost = {"lost": 1, "total": 4, "name": "The class covid", "gone": 1, "of": 2}
+            return self.result("error", share, files=[Path("/a.png")], rows=[("a.png", share)], **lost)
+
+    result = Counts().run(None)
+    assert result.message.startswith("1 of 4 files (25.0%) cannot be read")
+    assert (result.measure, result.header, result.rows) == (
+        "share of files",
+        ("File", "Problem"),
+        (("a.png", "0.25"),),
+    )
+    assert result.files == ("/a.png",)
 
 
 def test_details_are_named_by_the_header():

@@ -4,20 +4,28 @@ from typing import Any
 
 import pytest
 
+from groundglass.audit.measures import DECISIVE, TELLING
 from groundglass.audit.trust import (
+    CHANCE,
     ELSEWHERE,
     HEADER,
+    INTERVAL,
     KNOWN,
     LUNGS,
+    MANY_KNOWN,
     MEANINGS,
+    NARROW,
+    PATIENTS,
     RULES,
     SPLIT,
+    WIDE,
     ExternalAuc,
     ReferenceAuc,
     SeenSlices,
     TrustCard,
 )
 from groundglass.bundle.evaluation import Estimate
+from groundglass.evaluation.bootstrap import FEW_UNITS
 
 DOCS = Path(__file__).parents[2] / "docs" / "honest-numbers.md"
 
@@ -209,6 +217,21 @@ def test_the_rules_stand_worst_first() -> None:
 def test_the_docs_hold_the_same_rules_and_meanings() -> None:
     text = DOCS.read_text(encoding="utf-8")
     table = re.findall(r"^\| ([B-E]) \| ([^|]+?) \| ([^|]+?) \|$", text, re.MULTILINE)
-    assert table == [(rule.grade, rule.item, rule.when) for rule in RULES]
+    assert [row[:2] for row in table] == [(rule.grade, rule.item) for rule in RULES]
+    limits = {
+        (HEADER, "D"): f"over {CHANCE:.2f}",
+        (LUNGS, "D"): f"at least {DECISIVE:.2f}",
+        (ELSEWHERE, "D"): f"over {CHANCE:.2f}",
+        (ELSEWHERE, "C"): f"over {CHANCE:.2f}",
+        (INTERVAL, "C"): f"±{WIDE:.2f}",
+        (INTERVAL, "B"): f"±{NARROW:.2f}",
+        (PATIENTS, "D"): f"fewer than {FEW_UNITS} patients",
+        (KNOWN, "E"): f"more than {MANY_KNOWN:.0%}",
+        (KNOWN, "D"): f"at most {MANY_KNOWN:.0%}",
+    }
+    told = {(item, grade): when for grade, item, when in table}
+    assert all(limit in told[rule] for rule, limit in limits.items())
+    reached = [when for grade, item, when in table if (grade, item) in (("C", HEADER), ("C", LUNGS))]
+    assert reached.count(f"it is surely at least {TELLING:.2f}") == 2
     meanings = dict(re.findall(r"^\| \*\*([A-E])\*\* \| ([^|]+?) \|$", text, re.MULTILINE))
     assert meanings == MEANINGS

@@ -1,18 +1,25 @@
 """What a check is, what it reports, and how the checks in a package are found.
 
-Like skore's checks, each is a small class with a code, a title, a severity and a section in the docs.
+Like skore's checks, each is a small class with a code and a section in the docs. The class measures; what it says
+is in ``checks.yaml``, by its code: the title, the worst severity, what the check needs, the remedy, and templates
+(jinja2) of the message, of what the figure is, and of the header of the table, whose columns ``|`` separates.
 """
 
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cache
+from importlib import import_module, resources
 from types import ModuleType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from groundglass.bundle.evaluation import Estimate
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.evaluation.bootstrap import count_of
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -56,8 +63,35 @@ class Result:
     rows: tuple[tuple[str, ...], ...] = ()
 
 
+@cache
+def _words() -> dict[str, dict[str, Any]]:
+    """What the checks say, by their codes."""
+    text = resources.files(__package__).joinpath("checks.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def _formatted(value: object, form: str) -> str:
+    """A value in Python's format; an estimate with so many digits."""
+    return format_estimate(value, int(form)) if isinstance(value, Estimate) else format(value, form)
+
+
+_TEMPLATES = Environment(
+    undefined=StrictUndefined,
+    finalize=lambda value: format_estimate(value) if isinstance(value, Estimate) else value,
+    autoescape=False,  # plain text, which the report escapes
+)
+_TEMPLATES.filters |= {"as": _formatted, "counted": count_of}
+
+
+def rendered(template: str, values: dict[str, Any]) -> str:
+    """A template with its values, in one line."""
+    return " ".join(_TEMPLATES.from_string(template).render(values).split())
+
+
 class Check(ABC, Generic[Subject]):
     """One question about labelled scans, or about a detector on them.
+
+    All attributes but the code come from ``checks.yaml``.
 
     Attributes
     ----------
@@ -71,6 +105,8 @@ class Check(ABC, Generic[Subject]):
         Names in the subject's ``NEEDS``; if one is missing, the check does not apply.
     remedy
         What to do if something was found, full sentences.
+    message, measure, header
+        Templates of the result's parts of these names.
     """
 
     code: ClassVar[str]
@@ -78,6 +114,45 @@ class Check(ABC, Generic[Subject]):
     severity: ClassVar[Severity]
     needs: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str]
+    message: ClassVar[str]
+    measure: ClassVar[str] = ""
+    header: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        for name, words in _words().get(cls.__dict__.get("code", ""), {}).items():
+            setattr(cls, name, words)
+
+    def result(
+        self,
+        severity: Severity | None,
+        figure: Estimate = NOTHING,
+        *,
+        files: Iterable[str] = (),
+        side_by_side: Iterable[Iterable[str]] = (),
+        rows: Iterable[Iterable[object]] = (),
+        **values: Any,
+    ) -> Result:
+        """The result in the words of the check.
+
+        Parameters
+        ----------
+        files, side_by_side, rows
+            As in :class:`Result`; cells become text, and an estimate is shown with its interval.
+        values
+            What the templates name, besides ``severity`` and ``figure``.
+        """
+        values |= {"severity": severity, "figure": figure}
+        cells = tuple(tuple(_cell(cell) for cell in row) for row in rows)
+        return Result(
+            severity,
+            rendered(self.message, values),
+            figure,
+            rendered(self.measure, values),
+            tuple(map(str, files)),
+            tuple(tuple(map(str, together)) for together in side_by_side),
+            tuple(rendered(self.header, values).split(" | ")) if cells else (),
+            cells,
+        )
 
     @abstractmethod
     def run(self, subject: Subject) -> Result:
@@ -87,6 +162,10 @@ class Check(ABC, Generic[Subject]):
     def page(cls) -> str:
         """The section of the docs that explains what it does, how, and from which figure it reports something."""
         return f"{DOCS}#{cls.code.lower()}"
+
+
+def _cell(value: object) -> str:
+    return format_estimate(value) if isinstance(value, Estimate) else str(value)
 
 
 Status = Literal["found", "passed", "not applicable"]

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from groundglass.audit.check import NOTHING
-from groundglass.audit.measures import DECISIVE, TELLING, severity_of, surely_over, surely_under
+from groundglass.audit.measures import severity_of, surely_over, surely_under
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.bundle.facts import Grade, GradeReason
 from groundglass.evaluation.bootstrap import FEW_UNITS
@@ -191,11 +192,11 @@ Value = int | float | str | Estimate
 Reason = tuple[str, dict[str, Value]]
 """The name in ``groundglass.bundle.facts.REASONS``, and the values of its sentence."""
 MEANINGS: dict[Grade, str] = {
-    "A": "Nothing that was looked at speaks against the AUC.",
-    "B": "Believable, but its interval is not narrow or no other source was tested.",
-    "C": "A hint: something else may have made the AUC, or not enough is known.",
-    "D": "Not to be quoted by itself: something else explains or contradicts the AUC.",
-    "E": "No test.",
+    "A": "Nothing that was checked speaks against the AUC.",
+    "B": "Believable, but its interval is not narrow, or no other source was tested.",
+    "C": "Only an indication: something other than the disease may explain the AUC, or not enough is known.",
+    "D": "Do not quote it alone: something else explains the AUC or contradicts it.",
+    "E": "Not a test.",
 }
 CHANCE = 0.5
 WIDE, NARROW = 0.10, 0.05
@@ -235,7 +236,7 @@ class TrustCard(TrustItems):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that lowers the grade.
+    """A rule that lowers the grade; docs/honest-numbers.md lists the rules in words, in the same order.
 
     Attributes
     ----------
@@ -243,24 +244,17 @@ class Rule:
         The best grade that remains possible.
     item
         The item that it concerns.
-    when
-        The rule in words, as in docs/honest-numbers.md.
     reason
         From a card to the reason and its values; None if the rule does not apply.
     """
 
     grade: Grade
     item: str
-    when: str
     reason: Callable[[TrustItems], Reason | None]
 
 
-def _because(rule: str, **values: Value) -> Reason:
-    return rule, values
-
-
-def _no_auc(card: TrustItems) -> Reason | None:
-    return _because("no AUC") if card.auc.value is None else None
+def _because(rule: str, /, when: bool = True, **values: Value) -> Reason | None:
+    return (rule, values) if when else None
 
 
 def _evaluated_on_training(card: TrustItems) -> Reason | None:
@@ -270,14 +264,9 @@ def _evaluated_on_training(card: TrustItems) -> Reason | None:
 
 
 def _seen(card: TrustItems, many: bool) -> Reason | None:
-    count, of = card.known.slices, card.known.of
-    if not count or (count > MANY_KNOWN * of) != many:
-        return None
-    return _because("seen in training", count=count, of=of)
-
-
-def _torn(card: TrustItems) -> Reason | None:
-    return _because("groups in two parts", count=card.torn) if card.torn else None
+    count, of = card.known.slices or 0, card.known.of
+    as_many = count > 0 and (count > MANY_KNOWN * of) == many
+    return _because("seen in training", as_many, count=count, of=of)
 
 
 def _slice_by_slice(card: TrustItems) -> Reason | None:
@@ -286,40 +275,35 @@ def _slice_by_slice(card: TrustItems) -> Reason | None:
         return None
     if card.unit == "slice" and not scheme:
         return _because("split not known")
-    by_slice = scheme == "random" or (scheme == "grouped" and card.unit == "slice")
-    return _because("split by slice") if by_slice else None
+    return _because("split by slice", scheme == "random" or (scheme == "grouped" and card.unit == "slice"))
 
 
 def _unknown_patients(card: TrustItems) -> Reason | None:
-    if card.unit == "patient":
-        return None
-    return _because("patients guessed" if card.unit == "guessed group" else "patients not known")
+    why = "patients guessed" if card.unit == "guessed group" else "patients not known"
+    return _because(why, card.unit != "patient")
 
 
 def _few(card: TrustItems) -> Reason | None:
     fewest = min(card.covid_units, card.other_units)
-    if fewest >= FEW_UNITS:
-        return None
-    return _because("few patients", least=FEW_UNITS, units=UNITS[card.unit], fewest=fewest)
+    values: dict[str, Value] = {"least": FEW_UNITS, "units": UNITS[card.unit], "fewest": fewest}
+    return _because("few patients", fewest < FEW_UNITS, **values)
 
 
 def _lungs(card: TrustItems, severity: str) -> Reason | None:
     auc = card.lungs_removed.auc
-    return _because("lungs removed", auc=auc) if severity_of(auc) == severity else None
+    return _because("lungs removed", severity_of(auc) == severity, auc=auc)
 
 
 def _header_reaches(card: TrustItems) -> Reason | None:
     header, own = card.header.auc, card.auc
-    if header.value is None or own.value is None or header.value < own.value:
-        return None
-    if not (surely_over(header, CHANCE) and surely_over(own, CHANCE)):
-        return None
-    return _because("headers reach the AUC", auc=header)
+    reached = header.value is not None and own.value is not None and header.value >= own.value
+    by_chance = not (surely_over(header, CHANCE) and surely_over(own, CHANCE))
+    return _because("headers reach the AUC", reached and not by_chance, auc=header)
 
 
 def _header_tells(card: TrustItems) -> Reason | None:
     auc = card.header.auc
-    return None if severity_of(auc) is None else _because("headers predict the label", auc=auc)
+    return _because("headers predict the label", severity_of(auc) is not None, auc=auc)
 
 
 def _worse_elsewhere(card: TrustItems, chance: bool) -> Reason | None:
@@ -333,89 +317,43 @@ def _worse_elsewhere(card: TrustItems, chance: bool) -> Reason | None:
 def _wide(card: TrustItems, limit: float) -> Reason | None:
     half = card.half_width
     if half is None:
-        return _because("no interval") if limit == WIDE and card.auc.value is not None else None
-    return _because("wide interval", half_width=half) if half > limit else None
+        return _because("no interval", limit == WIDE and card.auc.value is not None)
+    return _because("wide interval", half > limit, half_width=half)
 
 
-def _unmeasured(item: str, of: Callable[[TrustItems], ReferenceAuc]) -> Callable[[TrustItems], Reason | None]:
-    def reason(card: TrustItems) -> Reason | None:
-        other = of(card)
-        unknown = other.applies and other.auc.value is None
-        return _because("not measured", item=item, why=other.note) if unknown else None
-
-    return reason
-
-
-def _unknown_duplicates(card: TrustItems) -> Reason | None:
-    return _because("not measured", item=KNOWN, why=card.known.note) if card.known.slices is None else None
+def _unmeasured(item: str, other: ReferenceAuc) -> Reason | None:
+    return _because("not measured", other.applies and other.auc.value is None, item=item, why=other.note)
 
 
 def _not_tested(card: TrustItems) -> Reason | None:
-    if card.external or card.elsewhere:
-        return None
-    return _because("not known on another source" if card.external is None else "no other source tested")
+    why = "not known on another source" if card.external is None else "no other source tested"
+    return _because(why, not (card.external or card.elsewhere))
 
 
 RULES = (
-    Rule("E", AUC, "there is none, since all slices are of one class", _no_auc),
-    Rule(
-        "E",
-        SPLIT,
-        "the part judged is the training or validation part of the detector's own dataset, or holds it",
-        _evaluated_on_training,
-    ),
-    Rule(
-        "E",
-        KNOWN,
-        f"over {MANY_KNOWN:.0%} of the slices judged are in the training or validation part",
-        lambda card: _seen(card, many=True),
-    ),
-    Rule(
-        "D",
-        KNOWN,
-        f"any of the slices judged is, up to {MANY_KNOWN:.0%}",
-        lambda card: _seen(card, many=False),
-    ),
-    Rule(
-        "D",
-        SPLIT,
-        "a patient or named group of the slices judged lies in the training or validation part too",
-        _torn,
-    ),
-    Rule(
-        "D",
-        SPLIT,
-        "patients are not known, and the split was made slice by slice or is not known either",
-        _slice_by_slice,
-    ),
-    Rule("D", PATIENTS, f"a class comes from fewer than {FEW_UNITS} patients or groups", _few),
-    Rule(
-        "D",
-        HEADER,
-        f"it is at least the detector's, and both are surely over {CHANCE:.2f}",
-        _header_reaches,
-    ),
-    Rule("D", LUNGS, f"it is surely at least {DECISIVE:.2f}", lambda card: _lungs(card, "error")),
-    Rule(
-        "D",
-        ELSEWHERE,
-        f"it is surely below the AUC and not surely over {CHANCE:.2f}",
-        lambda card: _worse_elsewhere(card, chance=True),
-    ),
-    Rule("C", SPLIT, "patients are guessed or not known, in all other cases", _unknown_patients),
-    Rule("C", INTERVAL, f"it is wider than ±{WIDE:.2f}, or there is none", lambda card: _wide(card, WIDE)),
-    Rule("C", HEADER, f"it is surely at least {TELLING:.2f}", _header_tells),
-    Rule("C", HEADER, "it could not be measured", _unmeasured(HEADER, lambda card: card.header)),
-    Rule("C", LUNGS, f"it is surely at least {TELLING:.2f}", lambda card: _lungs(card, "warning")),
-    Rule("C", LUNGS, "it could not be measured", _unmeasured(LUNGS, lambda card: card.lungs_removed)),
+    Rule("E", AUC, lambda card: _because("no AUC", card.auc.value is None)),
+    Rule("E", SPLIT, _evaluated_on_training),
+    Rule("E", KNOWN, partial(_seen, many=True)),
+    Rule("D", KNOWN, partial(_seen, many=False)),
+    Rule("D", SPLIT, lambda card: _because("groups in two parts", bool(card.torn), count=card.torn or 0)),
+    Rule("D", SPLIT, _slice_by_slice),
+    Rule("D", PATIENTS, _few),
+    Rule("D", HEADER, _header_reaches),
+    Rule("D", LUNGS, partial(_lungs, severity="error")),
+    Rule("D", ELSEWHERE, partial(_worse_elsewhere, chance=True)),
+    Rule("C", SPLIT, _unknown_patients),
+    Rule("C", INTERVAL, partial(_wide, limit=WIDE)),
+    Rule("C", HEADER, _header_tells),
+    Rule("C", HEADER, lambda card: _unmeasured(HEADER, card.header)),
+    Rule("C", LUNGS, partial(_lungs, severity="warning")),
+    Rule("C", LUNGS, lambda card: _unmeasured(LUNGS, card.lungs_removed)),
+    Rule("C", ELSEWHERE, partial(_worse_elsewhere, chance=False)),
     Rule(
         "C",
-        ELSEWHERE,
-        f"it is surely below the AUC, though surely over {CHANCE:.2f}",
-        lambda card: _worse_elsewhere(card, chance=False),
+        KNOWN,
+        lambda card: _because("not measured", card.known.slices is None, item=KNOWN, why=card.known.note),
     ),
-    Rule("C", KNOWN, "they are not known", _unknown_duplicates),
-    Rule("B", INTERVAL, f"it is wider than ±{NARROW:.2f}", lambda card: _wide(card, NARROW)),
-    Rule("B", ELSEWHERE, "no set of another source was tested", _not_tested),
+    Rule("B", INTERVAL, partial(_wide, limit=NARROW)),
+    Rule("B", ELSEWHERE, _not_tested),
 )
 """The worst first."""

@@ -1,8 +1,9 @@
 """The result of an evaluation, and the one table of what its metrics are called and mean."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from importlib import resources
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -32,53 +33,18 @@ class Metric:
         return format_estimate(estimate, self.digits, self.scale, self.unit)
 
 
-METRICS = {
-    "accuracy": Metric(
-        "Accuracy",
-        "share of the answers that are right; depends on how common COVID-19 is",
-        "nothing answered",
-    ),
-    "balanced_accuracy": Metric(
-        "Balanced accuracy", "mean of sensitivity and specificity; 0.5 is chance", "a class without answers"
-    ),
-    "sensitivity": Metric(
-        "Sensitivity (recall)", "share of COVID-19 that is answered covid", "no COVID-19 answered"
-    ),
-    "specificity": Metric(
-        "Specificity", "share of the others that is answered not covid", "nothing but COVID-19 answered"
-    ),
-    "ppv": Metric(
-        "PPV (precision)",
-        "share of the answers covid that are right; falls where COVID-19 is rarer than here",
-        "nothing answered covid",
-    ),
-    "npv": Metric(
-        "NPV",
-        "share of the answers not covid that are right; falls where COVID-19 is commoner than here",
-        "nothing answered not covid",
-    ),
-    "f1": Metric(
-        "F1", "harmonic mean of sensitivity and PPV", "no COVID-19 answered and nothing answered covid"
-    ),
-    "roc_auc": Metric(
-        "ROC AUC",
-        "chance that a case of COVID-19 is given a higher probability than another; 0.5 is chance",
-        "only one class",
-    ),
-    "pr_auc": Metric(
-        "PR AUC",
-        "average precision over all thresholds; chance is the share of COVID-19 here",
-        "only one class",
-    ),
-    "brier": Metric("Brier score", "mean squared distance of probability and truth; 0 is perfect", digits=3),
-    "ece": Metric(
-        "ECE",
-        "calibration error: how far probabilities lie from what is observed; 0 is perfect, and with few "
-        "slices both value and interval come out too high",
-        digits=3,
-    ),
-    "coverage": Metric("Coverage", "share that is answered, neither uncertain nor not a chest CT"),
-}
+_TABLES = json.loads(resources.files(__package__).joinpath("metrics.json").read_text(encoding="utf-8"))
+
+
+def metrics_of(table: str, **words: str) -> dict[str, Metric]:
+    """The metrics in a table of ``metrics.json``, by name; ``words`` fill in their titles."""
+    return {
+        name: Metric(**facts | {"title": facts["title"].format(**words)})
+        for name, facts in _TABLES[table].items()
+    }
+
+
+METRICS = metrics_of("slices")
 """By name, in the order of display. COVID-19 is the positive class."""
 
 
@@ -187,64 +153,10 @@ def _intervals(evaluation: "Evaluation | OverlapEvaluation", units: int, plural:
     return f"{evaluation.confidence:.0%}, {drawn}" if units > 1 else "none"
 
 
-_OverlapMetric = partial(Metric, digits=3)
-
-
-def _mask_metrics(word: str) -> dict[str, Metric]:
-    return {
-        "dice": _OverlapMetric(
-            f"{word} Dice, mean over cases",
-            "2 x common / (true + predicted) pixels of a case, its slices taken together as one volume; 1 where "
-            "both masks of the case are empty",
-        ),
-        "pooled_dice": _OverlapMetric(
-            f"{word} Dice, all slices pooled",
-            "2 x common / (true + predicted) pixels of all slices; large structures weigh most",
-            "all masks are empty",
-        ),
-        "slice_dice": _OverlapMetric(
-            f"{word} Dice, mean over slices",
-            "a slice where both masks are empty counts as 1, so it rises with the share of such slices",
-        ),
-        "hd95": _OverlapMetric(
-            f"{word} HD95, mean over cases",
-            "95th percentile of the distance between the outlines in a slice, in pixels of the slice; "
-            "mean over a case's slices in which neither mask is empty",
-            "no slice has both masks",
-            digits=1,
-            unit=" px",
-        ),
-        "sensitivity": _OverlapMetric(
-            f"{word} sensitivity, mean over cases",
-            "share of a case's true pixels that are found",
-            "no true pixels",
-        ),
-        "precision": _OverlapMetric(
-            f"{word} precision, mean over cases",
-            "share of a case's predicted pixels that are true",
-            "no predicted pixels",
-        ),
-    }
-
-
-def _share_metric(name: str, meaning: str) -> Metric:
-    undefined = "no case has lungs in both masks"
-    return _OverlapMetric(
-        f"lesion share, {name}", meaning, undefined, digits=1, scale=100, unit=" percentage points"
-    )
-
-
 OVERLAP_METRICS = {
-    "lungs": _mask_metrics("lung"),
-    "lesions": _mask_metrics("lesion"),
-    "lesion_share": {
-        "mean_absolute_error": _share_metric(
-            "mean absolute error", "distance of predicted and true lesion pixels / lung pixels of a case"
-        ),
-        "bias": _share_metric(
-            "bias", "mean of predicted minus true lesion pixels / lung pixels of a case; above 0 is too much"
-        ),
-    },
+    "lungs": metrics_of("masks", structure="lung"),
+    "lesions": metrics_of("masks", structure="lesion"),
+    "lesion_share": metrics_of("lesion_share"),
 }
 """By part and name, in the order of display. The main figure is ``dice``."""
 

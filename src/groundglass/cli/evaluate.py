@@ -128,7 +128,7 @@ def _evaluate_bundle(
     bundle: str | None, data: str, part: Part | None, output: Path | None, *, record: bool, lungs: bool
 ) -> None:
     from groundglass.bundle.store import kind_of_bundle
-    from groundglass.commands.evaluate import choose_rows, evaluate_detector, evaluate_segmenter, kind_of
+    from groundglass.commands.evaluate import choose_rows, evaluate_detector, evaluate_segmenter
     from groundglass.detect.detector import Detector
     from groundglass.segment.segmenter import Segmenter
 
@@ -136,7 +136,7 @@ def _evaluate_bundle(
     opened = Segmenter.load(bundle) if segments else Detector.load(bundle, lungs=lungs)
     labelled = choose_rows(opened.bundle, data, part)
     folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
-    say(kind_of(labelled))
+    say(labelled.kind)
     for warning in labelled.warnings:
         say(f"warning: {warning}")
     if isinstance(opened, Segmenter):

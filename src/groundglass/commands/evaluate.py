@@ -10,7 +10,8 @@ import pandas as pd
 
 from groundglass.audit.trust import TrustCard
 from groundglass.audit.trust_measurements import SliceCollector, trust_card
-from groundglass.bundle.facts import EvaluationFacts
+from groundglass.bundle.evaluation import Evaluation, OverlapEvaluation
+from groundglass.bundle.facts import EvaluationFacts, Facts
 from groundglass.bundle.store import StoredBundle
 from groundglass.data.datasets import load_labelled
 from groundglass.data.manifest import fingerprint
@@ -65,6 +66,41 @@ class Labelled:
     fingerprint: str
     warnings: tuple[str, ...]
 
+    @property
+    def kind(self) -> str:
+        """What sort of test this is, in words."""
+        if self.external:
+            return "External validation: no source of these slices was trained on."
+        return f"The {self.part} part of the dataset that it was trained on."
+
+    def facts(self, slices: Evaluation | OverlapEvaluation, **further: Any) -> EvaluationFacts:
+        """What a bundle records about an evaluation on these rows."""
+        shared = {name: getattr(self, name) for name in ("part", "external", "fingerprint")}
+        today = date.today().isoformat()
+        return EvaluationFacts(dataset=self.name, date=today, slices=slices, **shared, **further)
+
+    def document(self, facts: Facts) -> dict[str, Any]:
+        """The head of ``metrics.json``: which bundle was evaluated, and on what."""
+        return {
+            "bundle": {"name": facts.name, "graph_sha256": facts.graph_sha256},
+            "dataset": self.name,
+            "part": self.part,
+            "external": self.external,
+            "fingerprint": self.fingerprint,
+            "warnings": list(self.warnings),
+        }
+
+    def report(self, facts: Facts, headline: str, *tables: Table, **content: Any) -> Report:
+        """The report of an evaluation on these rows; ``tables`` follow the dataset's and the bundle's."""
+        about = dataset_table(self.name)
+        return Report(
+            title=f"{facts.name} on {self.name}, {self.part}",
+            headline=f"{headline} {self.kind}",
+            warnings=list(self.warnings),
+            facts=[*([] if about is None else [about]), bundle_table(facts), *tables],
+            **content,
+        )
+
 
 @dataclass(frozen=True)
 class DetectorEvaluation:
@@ -74,6 +110,13 @@ class DetectorEvaluation:
     evaluated: EvaluatedPredictions
     card: TrustCard
     failures: list[Failure]
+
+    @property
+    def facts(self) -> EvaluationFacts:
+        """What a bundle records about it."""
+        evaluated, card = self.evaluated, self.card
+        grade = {"grade": card.grade, "grade_reasons": card.grade_reasons}
+        return self.labelled.facts(evaluated.slices, patients=evaluated.patients, **grade)
 
 
 def choose_rows(bundle: StoredBundle[Any], dataset: str, part: str | None) -> Labelled:
@@ -188,10 +231,11 @@ def evaluate_detector(
         collector.trial(evaluated.predictions), evaluated.slices, labelled.divided, labelled.split
     )
     outcome = DetectorEvaluation(labelled, evaluated, card, failures)
-    write_metrics(outcome.evaluated, folder, _document(detector, outcome))
+    more = {"failures": [vars(failure) for failure in failures], "honest_numbers": card.to_dict()}
+    write_metrics(evaluated, folder, labelled.document(facts) | more)
     write_report(_report(detector, outcome), folder / "report.html")
     if record:
-        detector.bundle.record(facts_of(outcome))
+        detector.bundle.record(outcome.facts)
     return outcome
 
 
@@ -235,62 +279,19 @@ def predict_rows(
     return failures
 
 
-def _document(detector: Detector, outcome: DetectorEvaluation) -> dict[str, Any]:
-    labelled = outcome.labelled
-    return {
-        "bundle": {"name": detector.bundle.facts.name, "graph_sha256": detector.bundle.facts.graph_sha256},
-        "dataset": labelled.name,
-        "part": labelled.part,
-        "external": labelled.external,
-        "fingerprint": labelled.fingerprint,
-        "warnings": list(labelled.warnings),
-        "failures": [vars(failure) for failure in outcome.failures],
-        "honest_numbers": outcome.card.to_dict(),
-    }
-
-
-def facts_of(outcome: DetectorEvaluation) -> EvaluationFacts:
-    """What is entered into a bundle of an evaluation."""
-    labelled = outcome.labelled
-    return EvaluationFacts(
-        dataset=labelled.name,
-        part=labelled.part,
-        external=labelled.external,
-        fingerprint=labelled.fingerprint,
-        date=date.today().isoformat(),
-        slices=outcome.evaluated.slices,
-        patients=outcome.evaluated.patients,
-        grade=outcome.card.grade,
-        grade_reasons=outcome.card.grade_reasons,
-    )
-
-
-def kind_of(labelled: Labelled) -> str:
-    """What sort of test this is, in words."""
-    if labelled.external:
-        return "External validation: no source of these slices was trained on."
-    return f"The {labelled.part} part of the dataset that it was trained on."
-
-
 def _report(detector: Detector, outcome: DetectorEvaluation) -> Report:
-    labelled, evaluated, facts = outcome.labelled, outcome.evaluated, detector.bundle.facts
-    tables = [bundle_table(facts)]
-    if (about := dataset_table(labelled.name)) is not None:
-        tables.insert(0, about)
-    if outcome.failures:
-        rows = [(Path(f.path).name, f.problem) for f in outcome.failures]
-        tables.append(Table("Not read", ("file", "reason"), rows))
-    return Report(
-        title=f"{facts.name} on {labelled.name}, {labelled.part}",
-        headline=f"{evaluated.headline()} {kind_of(labelled)}",
+    evaluated = outcome.evaluated
+    unread = [(Path(failure.path).name, failure.problem) for failure in outcome.failures]
+    return outcome.labelled.report(
+        detector.bundle.facts,
+        evaluated.headline(),
+        *([Table("Not read", ("file", "reason"), unread)] if unread else []),
         card=trust_box(outcome.card),
-        warnings=list(labelled.warnings),
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
         slices_title="Telling slices: the surest errors, then the surest right answers",
         slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
         slices=slice_cards(detector, evaluated.telling_slices(), evaluated.labels()),
-        facts=tables,
     )
 
 
@@ -340,39 +341,18 @@ def evaluate_segmenter(
     evaluation = evaluate_overlap(table)
     facts = segmenter.bundle.facts
     rows = evaluation.rows()
-    document = {
-        "bundle": {"name": facts.name, "graph_sha256": facts.graph_sha256},
-        "dataset": labelled.name,
-        "part": labelled.part,
-        "external": labelled.external,
-        "fingerprint": labelled.fingerprint,
-        "warnings": list(labelled.warnings),
-        **evaluation.to_dict(),
-    }
-    write_json(folder / "metrics.json", document)
-    about = dataset_table(labelled.name)
-    report = Report(
-        title=f"{facts.name} on {labelled.name}, {labelled.part}",
-        headline=f"{_headline(rows)} {kind_of(labelled)}",
-        warnings=list(labelled.warnings),
+    write_json(folder / "metrics.json", labelled.document(facts) | evaluation.to_dict())
+    report = labelled.report(
+        facts,
+        _headline(rows),
         figures_of_merit=overlap_tables(evaluation, by_case(table)),
         slices_title="The slices with the least lesion Dice",
         slices_note="Left the slice, right the contours of the lungs and the lesions in colour.",
         slices=mask_cards(segmenter, worst_slices(table)),
-        facts=[*_some(about), bundle_table(facts)],
     )
     write_report(report, folder / "report.html")
     if record:
-        segmenter.bundle.record(
-            EvaluationFacts(
-                dataset=labelled.name,
-                part=labelled.part,
-                external=labelled.external,
-                fingerprint=labelled.fingerprint,
-                date=date.today().isoformat(),
-                slices=evaluation,
-            )
-        )
+        segmenter.bundle.record(labelled.facts(evaluation))
     return MaskJudgement(rows, list(evaluation.notes))
 
 
@@ -382,7 +362,3 @@ def _headline(rows: list[tuple[str, str]]) -> str:
         f"Dice, mean over cases: lungs {values['lung Dice, mean over cases']}, "
         f"lesions {values['lesion Dice, mean over cases']}."
     )
-
-
-def _some(table: Table | None) -> list[Table]:
-    return [] if table is None else [table]

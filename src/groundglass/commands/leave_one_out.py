@@ -12,7 +12,7 @@ import pandas as pd
 
 from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
-from groundglass.commands.evaluate import Labelled, evaluate_detector, facts_of
+from groundglass.commands.evaluate import Labelled, evaluate_detector
 from groundglass.commands.system_runs import check_runs, tell_of, without_leakage_warning
 from groundglass.commands.train import check_ready, finish_training, masks_of
 from groundglass.data.manifest import fingerprint, read_manifest
@@ -308,7 +308,7 @@ def _judged(recipe: AnyRecipe, run: Run, *, lungs: bool, tell: Callable[[str], N
         patients=evaluated.patients,
         most_certain=most_certain_accuracy(evaluated.predictions, evaluated.threshold),
         failures=tuple(outcome.failures),
-        facts=facts_of(outcome),
+        facts=outcome.facts,
     )
 
 

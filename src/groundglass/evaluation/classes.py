@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, StoredResult, metric_rows
+from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy, StoredResult, metric_rows, metrics_of
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.bootstrap import (
     Floats,
@@ -36,43 +36,9 @@ from groundglass.evaluation.predictions import (
 )
 from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, UNCERTAIN
 
-CLASS_METRICS = {
-    "sensitivity": Metric(
-        "Sensitivity", "share of the class that is answered so", "no slice of the class answered"
-    ),
-    "specificity": Metric(
-        "Specificity", "share of the others that is answered otherwise", "nothing but the class answered"
-    ),
-    "ppv": Metric("PPV", "share of the answers of the class that are right", "no answer names the class"),
-    "f1": Metric(
-        "F1",
-        "harmonic mean of sensitivity and PPV",
-        "no slice of the class answered and no answer names the class",
-    ),
-    "roc_auc": Metric(
-        "One-vs-rest AUC",
-        "chance that a slice of the class is given a higher probability of it than another; 0.5 is chance",
-        "all slices or none are of the class",
-    ),
-}
+CLASS_METRICS = metrics_of("class")
 """Of each class against the rest, by name, in the order of display."""
-MACRO_METRICS = {
-    "accuracy": Metric(
-        "Accuracy",
-        "share of the answers that name the right class; depends on how common each class is",
-        "nothing answered",
-    ),
-    "macro_sensitivity": Metric(
-        "Macro sensitivity (balanced accuracy)",
-        "mean of the classes' sensitivities; 1 over the number of classes is chance",
-        "a class has no sensitivity",
-    ),
-    "macro_ppv": Metric("Macro PPV", "mean of the classes' PPVs", "a class has no PPV"),
-    "macro_f1": Metric("Macro F1", "mean of the classes' F1", "a class has no F1"),
-    "macro_auc": Metric(
-        "Macro AUC", "mean of the classes' one-vs-rest AUCs; 0.5 is chance", "a class has no AUC"
-    ),
-}
+MACRO_METRICS = metrics_of("classes")
 """Of all classes together, by name, in the order of display."""
 MEAN_OF = {"macro_sensitivity": "sensitivity", "macro_ppv": "ppv", "macro_f1": "f1", "macro_auc": "roc_auc"}
 CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.values()))

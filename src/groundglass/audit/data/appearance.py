@@ -11,7 +11,7 @@ from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Sever
 from groundglass.audit.label_prediction import LabelPrediction, predict_from
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, severity_of, surely_over
-from groundglass.bundle.evaluation import format_estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.scan.image import COLOURED, FORMATS
 
@@ -36,12 +36,6 @@ class BurntIn(Check[Material]):
     """How often each class has burnt-in marks, and how well their numbers predict the label."""
 
     code = "GG113"
-    title = "Burnt-in text, arrows and rulers"
-    severity = "warning"
-    remedy = (
-        "Use slices without marks, or paint over or crop the marks in both classes alike. Look for names and dates "
-        "among the letters before you pass the slices on."
-    )
 
     def run(self, material: Material) -> Result:
         """Count marks by class, and predict the label from their numbers."""
@@ -49,55 +43,42 @@ class BurntIn(Check[Material]):
         counts = np.array([[getattr(one, kind) for kind in KINDS] for one in marks], dtype=np.intp)
         total = counts.sum(axis=1)
         marked = total > 0
-        if not marked.any():
-            return Result(None, f"No burnt-in marks were seen on any of the {len(marked)} slices.")
         prediction = _from_marks(material, np.column_stack([counts, [one.share for one in marks]]))
         revealing = prediction is not None and prediction.severity is not None
         severity: Severity | None = "warning" if revealing else "note" if marked.mean() > COMMON else None
         columns = {**dict(zip(KINDS.values(), counts.T, strict=True)), "any of them": total}
-        return Result(
+        return self.result(
             severity,
-            _message(material.truth, marked, prediction),
             prediction.cross_validated if prediction else NOTHING,
-            prediction.measure if prediction else "",
-            files=tuple(map(str, material.paths[marked])) if severity else (),
+            files=material.paths[marked] if severity else (),
             side_by_side=_greatest(material, total) if severity else (),
-            header=("Marks", f"{POSITIVE} slices", f"{NEGATIVE} slices", "AUC of their number"),
-            rows=tuple((name, *_by_class(material, number)) for name, number in columns.items()),
+            rows=[(name, *_by_class(material, number)) for name, number in columns.items()]
+            if marked.any()
+            else (),
+            marked=marked,
+            prediction=prediction,
+            shares=(_share(marked[material.truth]), _share(marked[~material.truth])),
         )
 
 
 def _from_marks(material: Material, features: NDArray[np.floating]) -> LabelPrediction | None:
-    """None where there are not two classes of two groups each: marks are reported all the same."""
+    """None where there are no marks, or not two classes of two groups each."""
+    both = material.truth.any() and not material.truth.all()
     try:
-        both = material.truth.any() and not material.truth.all()
-        return predict_from(material, features, trees=TREES) if both else None
+        return predict_from(material, features, trees=TREES) if both and features.any() else None
     except NotApplicable:
         return None
-
-
-def _message(truth: NDArray[np.bool_], marked: NDArray[np.bool_], prediction: LabelPrediction | None) -> str:
-    seen = (
-        f"Marks that look burnt in were seen on {marked.sum()} of {len(marked)} slices ({marked.mean():.0%})"
-    )
-    personal = "Letters may contain names and dates."
-    if prediction is None:
-        return f"{seen}. {personal}"
-    return (
-        f"{seen}: {_share(marked[truth])} of {POSITIVE}, {_share(marked[~truth])} of {NEGATIVE}. The label "
-        f"{prediction.verdict} from their number and the area they cover: AUC {prediction}. {personal}"
-    )
 
 
 def _share(marked: NDArray[np.bool_]) -> str:
     return f"{marked.mean():.1%}" if marked.size else "no slices"
 
 
-def _by_class(material: Material, number: NDArray[np.intp]) -> tuple[str, str, str]:
+def _by_class(material: Material, number: NDArray[np.intp]) -> tuple[str, str, Estimate]:
     """The share of each class with any, and the AUC of their number."""
     truth = material.truth
     area = auc(truth, number.astype(np.float64), material.units, material.seed)
-    return _share(number[truth] > 0), _share(number[~truth] > 0), format_estimate(area)
+    return _share(number[truth] > 0), _share(number[~truth] > 0), area
 
 
 GREY_MODES = ("1", "L", "La", "LA", "F")
@@ -113,40 +94,35 @@ class Colour(Check[Material]):
     """How much of each slice is coloured, and how well that predicts the label."""
 
     code = "GG114"
-    title = "Colour"
-    severity = "warning"
-    needs = ("two classes",)
-    remedy = (
-        "CT has no colour, but arrows, overlays and watermarks do. Use slices without them, and save both classes "
-        "in grey with the same program."
-    )
 
     def run(self, material: Material) -> Result:
         """Measure the coloured share of every slice that is not stored in grey."""
         shares = _coloured_shares(material)
         truth, coloured = material.truth, shares > 0
-        if not coloured.any():
-            return Result(None, f"None of the {len(shares)} slices has coloured pixels.")
+        figure, commoner, of_class = NOTHING, POSITIVE, truth
+        if coloured.any():
+            figure = auc(truth, shares, material.units, material.seed)
         # The class with more colour is the one that is predicted, so that the figure is at least 0.5.
-        figure, commoner, of_class = auc(truth, shares, material.units, material.seed), POSITIVE, truth
-        if (figure.value or 0) < 0.5:
+        if figure.value is not None and figure.value < 0.5:
             figure, commoner, of_class = auc(~truth, shares, material.units, material.seed), NEGATIVE, ~truth
         notable = coloured[of_class].mean() >= NOTABLE and surely_over(figure, 0.5)
         severity: Severity | None = "warning" if severity_of(figure) else "note" if notable else None
-        return Result(
+        both = ((POSITIVE, truth), (NEGATIVE, ~truth))
+        return self.result(
             severity,
-            f"{coloured[truth].mean():.1%} of {POSITIVE} and {coloured[~truth].mean():.1%} of {NEGATIVE} slices "
-            "have coloured pixels. The coloured share of a slice predicts the label with AUC "
-            f"{format_estimate(figure)}: the more colour, the more likely {commoner}.",
             figure,
-            "AUC of the coloured share",
-            files=tuple(map(str, material.paths[coloured])) if severity else (),
+            files=material.paths[coloured] if severity else (),
             side_by_side=_greatest(material, shares) if severity else (),
-            header=("Class", "Slices with colour", "Most of a slice that is coloured"),
-            rows=tuple(
-                (label, f"{coloured[of_class].sum()} of {of_class.sum()}", f"{shares[of_class].max():.1%}")
-                for label, of_class in ((POSITIVE, truth), (NEGATIVE, ~truth))
-            ),
+            rows=[
+                (label, f"{coloured[of].sum()} of {of.sum()}", f"{shares[of].max():.1%}")
+                for label, of in both
+            ]
+            if coloured.any()
+            else (),
+            shares=shares,
+            covid=coloured[truth],
+            other=coloured[~truth],
+            commoner=commoner,
         )
 
 

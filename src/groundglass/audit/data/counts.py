@@ -30,10 +30,6 @@ def _worst(findings: list[Finding]) -> Severity | None:
     return min((severity for severity, _ in findings), key=SEVERITIES.index, default=None)
 
 
-def _sentences(first: str, findings: list[Finding]) -> str:
-    return " ".join([first, *(sentence for _, sentence in findings)])
-
-
 @dataclass(frozen=True)
 class _Count:
     name: str
@@ -55,9 +51,14 @@ class _Count:
         return POSITIVE if self.positives > self.negatives else NEGATIVE
 
     @property
+    def most(self) -> int:
+        """Slices of the commoner class."""
+        return max(self.positives, self.negatives)
+
+    @property
     def share(self) -> float:
         """Of the commoner class."""
-        return max(self.positives, self.negatives) / self.slices
+        return self.most / self.slices
 
     @property
     def single(self) -> bool:
@@ -76,12 +77,6 @@ class ClassBalance(Check[Material]):
     """Whether both classes are there in similar numbers, everywhere."""
 
     code = "GG116"
-    title = "Class balance"
-    severity = "error"
-    remedy = (
-        "Have both classes in every part and from every source, in similar shares. Report sensitivity, specificity "
-        "and AUC instead of accuracy, and give the rarer class more weight in training."
-    )
 
     def run(self, material: Material) -> Result:
         """Count the classes."""
@@ -90,17 +85,12 @@ class ClassBalance(Check[Material]):
         parts = [part for part in parts if part.slices]
         sources = _sources(material)
         findings = list(_findings(material, everything, parts, sources))
-        always = (
-            f"{max(everything.positives, everything.negatives)} of {everything.slices} slices are "
-            f"{everything.commoner}: always answering that is correct for {everything.share:.0%} of them."
-        )
-        return Result(
+        return self.result(
             _worst(findings),
-            _sentences(always, findings),
             Estimate(value=everything.share),
-            "accuracy of always answering the commoner class",
-            header=("Of", "Slices", POSITIVE, NEGATIVE, "Always the commoner"),
-            rows=tuple(count.row for count in (everything, *parts, *sources)),
+            rows=[count.row for count in (everything, *parts, *sources)],
+            everything=everything,
+            findings=[sentence for _, sentence in findings],
         )
 
 
@@ -175,12 +165,6 @@ class GroupSizes(Check[Material]):
     """Whether a few patients make up the data, and whether patients are known at all."""
 
     code = "GG117"
-    title = "Tiny and dominating groups"
-    severity = "warning"
-    remedy = (
-        "Fill the column patient of the manifest, limit the slices per patient or count each patient once, and "
-        "bootstrap by patient."
-    )
 
     def run(self, material: Material) -> Result:
         """Count groups and their slices."""
@@ -188,35 +172,16 @@ class GroupSizes(Check[Material]):
         everything = sizes(material.units)
         worth = effective_number(everything)
         findings = [*_unknown(material, kind), *_by_class(material, kind), *_worth(everything, worth, kind)]
-        return Result(
+        by_class = [(name, sizes(material.units[of])) for name, of in _classes(material)]
+        return self.result(
             _worst(findings),
-            _sentences(_overview(everything, worth, kind), findings),
             Estimate(value=worth),
-            f"effective number of {kind}s",
-            files=tuple(material.paths[_in_dominating(material)].tolist()),
-            header=(
-                "Of",
-                "Slices",
-                f"{kind}s".capitalize(),
-                "Median",
-                "Largest",
-                "Its share",
-                "Effective number",
-            ),
-            rows=(
-                _row("all", everything),
-                *(_row(name, sizes(material.units[of])) for name, of in _classes(material)),
-            ),
+            files=material.paths[_in_dominating(material)],
+            rows=[_row(name, slices) for name, slices in (("all", everything), *by_class)],
+            kind=kind,
+            sizes=everything,
+            findings=[sentence for _, sentence in findings],
         )
-
-
-def _overview(everything: NDArray[np.intp], worth: float, kind: Kind) -> str:
-    if kind == "slice":
-        return f"There are {len(everything)} slices."
-    return (
-        f"{everything.sum()} slices come from {len(everything)} {kind}s, the largest with {everything[0]}; "
-        f"these are worth {worth:.0f} of equal size."
-    )
 
 
 def _classes(material: Material) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -326,7 +291,6 @@ JUDGED = 0.90
 """The AUC whose interval is checked."""
 WIDE = 0.05
 """Half-width of its 95% interval, above which a warning is due."""
-NOT_ALL_KNOWN = " Not every patient is known, so there may be fewer patients and the interval may be wider."
 AIMS = (0.05, 0.025)
 """Half-widths for which the number of patients is reported."""
 
@@ -335,38 +299,26 @@ class TooFewPatients(Check[Material]):
     """Whether the test part has the patients that a trustworthy figure needs."""
 
     code = "GG118"
-    title = "Too few patients"
-    severity = "warning"
-    needs = ("two classes",)
-    remedy = (
-        "Test on more patients, or on all of them by cross-validation. Report every figure with its interval by "
-        "patient, and do not rank detectors whose intervals overlap."
-    )
 
     def run(self, material: Material) -> Result:
         """Expect the interval of an AUC from the groups of the test part."""
         name, tested = _tested(material)
         slices = [sizes(material.units[tested & of]) for of in (material.truth, ~material.truth)]
-        positives, negatives = map(len, slices)
         worth = [effective_number(of_class) for of_class in slices]
-        equal = worth == [positives, negatives]
-        in_equal_groups = "" if equal else f", worth {worth[0]:.0f} and {worth[1]:.0f} of equal size"
-        kind = kind_of_groups(material.manifest)
         wide = half_width(JUDGED, *worth)
-        return Result(
+        return self.result(
             "warning" if wide > WIDE else None,
-            f"{name} has {positives} {kind}s of {POSITIVE} and {negatives} of {NEGATIVE}{in_equal_groups}: an AUC "
-            f"of {JUDGED:.2f} on them has the 95% interval {_interval(JUDGED, wide)}. For plus or minus {WIDE:g} "
-            f"it takes {needed(JUDGED, WIDE)} patients of "
-            "each class." + NOT_ALL_KNOWN * (kind != "patient"),
             Estimate(value=wide),
-            f"half-width of the expected 95% interval of an AUC of {JUDGED:.2f}",
-            header=(
-                "AUC",
-                "Expected 95% interval",
-                *(f"Patients of each class for ±{aim:g}" for aim in AIMS),
-            ),
-            rows=tuple(_area_row(area, *worth) for area in AREAS),
+            rows=[_area_row(area, *worth) for area in AREAS],
+            name=name,
+            kind=kind_of_groups(material.manifest),
+            groups=[len(of_class) for of_class in slices],
+            worth=worth,
+            judged=JUDGED,
+            aims=AIMS,
+            interval=_interval(JUDGED, wide),
+            wide=WIDE,
+            needed=needed(JUDGED, WIDE),
         )
 
 
@@ -396,32 +348,25 @@ class Unreadable(Check[Material]):
     """Counts what cannot be read, of all files and of the class or part that loses most."""
 
     code = "GG119"
-    title = "Files that cannot be read"
-    severity = "error"
-    remedy = (
-        "Get the files again or remove their rows from the manifest, and say in every report how many were left "
-        "out and of which class."
-    )
 
     def run(self, material: Material) -> Result:
         """Count them."""
-        lost = [error.path for error in material.unreadable]
+        lost = material.unreadable
         total = len(material.manifest) + len(lost)
-        if not lost:
-            return Result(None, f"All {total} files can be read.", Estimate(value=0.0), "share of files")
-        name, gone, of = _hit_most(material)
-        return Result(
-            "error" if gone / of > LOST else "warning",
-            f"{len(lost)} of {total} files ({len(lost) / total:.1%}) cannot be read and are left out of the other "
-            f"checks. {name} loses the largest share, {gone} of {of} ({gone / of:.1%}).",
+        name, gone, of = _hit_most(material) if lost else ("", 0, 1)
+        severity: Severity | None = "error" if gone / of > LOST else "warning" if lost else None
+        return self.result(
+            severity,
             Estimate(value=len(lost) / total),
-            "share of files",
-            files=tuple(map(str, lost)),
-            header=("File", "Problem"),
-            rows=tuple(
-                (error.path.name, "; ".join(filter(None, (error.problem, error.remedy))))
-                for error in material.unreadable
-            ),
+            files=[str(error.path) for error in lost],
+            rows=[
+                (error.path.name, "; ".join(filter(None, (error.problem, error.remedy)))) for error in lost
+            ],
+            lost=len(lost),
+            total=total,
+            name=name,
+            gone=gone,
+            of=of,
         )
 
 

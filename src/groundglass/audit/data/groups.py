@@ -1,6 +1,6 @@
 """GG104, GG105 and GG107: patients, papers and guessed groups that are in more than one part of the split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from groundglass.audit.check import Check, NotApplicable, Result, Severity
+from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.data.duplicates import parts_in_words
 from groundglass.audit.hidden_groups import origins
 from groundglass.audit.material import Material
@@ -24,6 +24,7 @@ SHOWN = 12
 OF_EACH_PART = 2
 """Pictures of a name that are shown of each part."""
 Places = NDArray[np.intp]
+Rows = Iterable[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -64,30 +65,14 @@ class NamesInSeveralParts:
             f"{format_estimate(self.share)} of the {self.held_out} slices has {of} in {self.others} too."
         )
 
-    def result(
-        self,
-        material: Material,
-        severity: Severity,
-        message: str,
-        of: str,
-        header: tuple[str, ...],
-        rows: tuple[tuple[str, ...], ...],
-    ) -> Result:
-        """The result of a check that looks for such names; ``of`` says what they are."""
-        shown = [
-            np.concatenate([places[material.parts[places] == part][:OF_EACH_PART] for part in PARTS])
+    def shown(self, material: Material) -> list[NDArray[np.object_]]:
+        """Files of each part for each of the first names."""
+        return [
+            material.paths[
+                np.concatenate([places[material.parts[places] == part][:OF_EACH_PART] for part in PARTS])
+            ]
             for places in self.places[:SHOWN]
         ]
-        return Result(
-            severity if self.names else None,
-            message,
-            self.share,
-            f"share of the {self.held_out} slices whose {of} is in {self.others} too",
-            files=tuple(material.paths[self.slices].tolist()),
-            side_by_side=tuple(tuple(material.paths[places].tolist()) for places in shown),
-            header=header,
-            rows=rows,
-        )
 
     def counts(self, parts: NDArray[np.str_]) -> tuple[tuple[str, ...], ...]:
         """A row for each name: the name, and its slices in training, validation and test."""
@@ -141,17 +126,27 @@ COLUMNS = ("patient", "group")
 """Of the manifest, the second one where it has it."""
 
 
-class PatientInTwoParts(Check[Material]):
+class _InTwoParts(Check[Material]):
+    def found(
+        self, material: Material, found: NamesInSeveralParts, of: str, rows: Rows, **values: object
+    ) -> Result:
+        """The result where names are looked for in several parts; ``of`` says what they are."""
+        return self.result(
+            self.severity if found.names else None,
+            found.share,
+            files=material.paths[found.slices],
+            side_by_side=found.shown(material),
+            rows=rows,
+            found=found,
+            of=of,
+            **values,
+        )
+
+
+class PatientInTwoParts(_InTwoParts):
     """Looks for patients, and groups that the manifest names, in more than one part."""
 
     code = "GG104"
-    title = "Patient in two parts"
-    severity = "error"
-    needs = ("two parts",)
-    remedy = (
-        "Divide again with the patients kept together (split grouped), then train and test again: scores on this "
-        "split are too good."
-    )
 
     def run(self, material: Material) -> Result:
         """Compare the parts of the slices of each patient and group."""
@@ -172,30 +167,22 @@ class PatientInTwoParts(Check[Material]):
         if unnamed := int((manifest[columns] == "").all(axis=1).sum()):
             sentences.append(f"{unnamed} slices name neither and are not judged.")
         # Numbered, since no id of a patient may go into a report.
-        rows = tuple(
+        rows = [
             (f"{name} {number}", *counts)
             for name, one in found.items()
             for number, (_, *counts) in enumerate(one.counts(material.parts), start=1)
-        )
-        header = ("Which", *(part.capitalize() for part in PARTS))
-        return worst.result(material, "error", " ".join(sentences), column, header, rows)
+        ]
+        return self.found(material, worst, column, rows, sentences=sentences)
 
 
 NAMED = 3
 """Papers and series that are named in the message."""
 
 
-class OriginInTwoParts(Check[Material]):
+class OriginInTwoParts(_InTwoParts):
     """Looks for papers and series, as far as file names give them, in more than one part."""
 
     code = "GG105"
-    title = "Paper or series in two parts"
-    severity = "warning"
-    needs = ("two parts",)
-    remedy = (
-        "Write the paper or series into the column group of the manifest and divide again with groups kept "
-        "together: pictures of one paper share scanner, window, crop and often the patient."
-    )
 
     def run(self, material: Material) -> Result:
         """Compare the parts of the files of each paper or series."""
@@ -204,19 +191,16 @@ class OriginInTwoParts(Check[Material]):
         if known.empty:
             raise NotApplicable("The file names give no paper or series.")
         found = in_several_parts(material, names, _sources(material))
-        listed = ", ".join(found.names[:NAMED]) + ", ..." * (len(found.names) > NAMED)
-        sentence = (
-            found.sentence(f"of them ({listed}) is", f"of them ({listed}) are", "its paper or series")
-            if found.names
-            else "None of them is in two parts of the split."
-        )
-        return found.result(
+        listed = f"of them ({', '.join(found.names[:NAMED])}{', ...' * (len(found.names) > NAMED)})"
+        return self.found(
             material,
-            "warning",
-            f"{len(known)} of {len(names)} file names give a paper or series, {known.nunique()} in all. {sentence}",
+            found,
             "paper or series",
-            ("Paper or series", *(part.capitalize() for part in PARTS)),
             found.counts(material.parts),
+            known=len(known),
+            names=len(names),
+            origins=known.nunique(),
+            sentence=found.names and found.sentence(f"{listed} is", f"{listed} are", "its paper or series"),
         )
 
 
@@ -224,115 +208,86 @@ ROWS = 30
 """Groups in the table, the largest first."""
 PICTURES = 6
 """Pictures that are shown of a group."""
-HEADER = ("First", "Last", "Slices", "Parts")
 
 
-class UnnamedGroups(Check[Material]):
+class UnnamedGroups(_InTwoParts):
     """Guesses groups, such as patients, where they are not named, and compares them with those that are."""
 
     code = "GG107"
-    title = "Groups that the manifest does not name"
-    severity = "warning"
-    remedy = (
-        "Find out where the slices come from and fill the column patient. Until then, write guessed groups into "
-        "the column group and keep them together. Look at the pictures first: the groups are a guess."
-    )
 
     def run(self, material: Material) -> Result:
         """Guess groups, and look at how the split treats them."""
         unnamed = (named_groups(material.manifest) == "").to_numpy(dtype=bool)
-        return _guessed(material, unnamed) if unnamed.any() else _compared(material)
+        return self._guessed(material, unnamed) if unnamed.any() else self._compared(material)
 
-
-def _guessed(material: Material, unnamed: NDArray[np.bool_]) -> Result:
-    groups, sizes = material.hidden.groups, material.hidden.sizes
-    several = (sizes > 1) & (np.bincount(groups[unnamed], minlength=len(sizes)) > 0)
-    if not several.any():
-        raise NotApplicable(
-            "Patients are unknown, and no groups can be guessed: there are too few slices, or neighbours in the "
-            "order of the files are no more alike than other slices."
+    def _guessed(self, material: Material, unnamed: NDArray[np.bool_]) -> Result:
+        groups, sizes = material.hidden.groups, material.hidden.sizes
+        several = (sizes > 1) & (np.bincount(groups[unnamed], minlength=len(sizes)) > 0)
+        if not several.any():
+            raise NotApplicable(
+                "Patients are unknown, and no groups can be guessed: there are too few slices, or neighbours in "
+                "the order of the files are no more alike than other slices."
+            )
+        values = {"unnamed": unnamed, "guessed": sizes[several].tolist(), "alone": (sizes == 1).sum()}
+        values["median"] = np.median(sizes[several])
+        if len(set(material.parts) - {""}) > 1:
+            names = pd.Series(groups.astype(str)).where(several[groups], "")
+            found = in_several_parts(material, names, np.full(len(names), "", dtype=object))
+            words = ("of them is", "of them are", "other slices of its guessed group")
+            sentence = found.names and found.sentence(*words)
+            rows = _rows(material, map(int, found.names))
+            return self.found(material, found, "guessed group", rows, sentence=sentence, **values)
+        largest = [int(group) for group in np.argsort(-sizes, kind="stable") if several[group]]
+        return self.result(
+            "warning",
+            Estimate(value=float(several[groups].mean())),
+            side_by_side=[_pictures(material, group) for group in largest[:SHOWN]],
+            rows=_rows(material, largest),
+            found=None,
+            separated=_separated(material, largest),
+            **values,
         )
-    guess = (
-        f"{unnamed.sum()} of {len(unnamed)} slices name no patient or group. The order of the files and the "
-        f"likeness of neighbours suggest {several.sum()} groups of several slices, with a median of "
-        f"{np.median(sizes[several]):.0f} slices and {sizes[several].max()} at most; {(sizes == 1).sum()} slices "
-        "stay alone. This is a guess."
-    )
-    if len(set(material.parts) - {""}) > 1:
-        names = pd.Series(groups.astype(str)).where(several[groups], "")
-        found = in_several_parts(material, names, np.full(len(names), "", dtype=object))
-        sentence = (
-            found.sentence("of them is", "of them are", "other slices of its guessed group")
-            if found.names
-            else "None of them is in two parts of the split."
+
+    def _compared(self, material: Material) -> Result:
+        """Patients are known: report pairs of different patients that look like one picture."""
+        hidden, names = material.hidden, named_groups(material.manifest).to_numpy(dtype=object)
+        guessed = np.concatenate([hidden.neighbours, hidden.repeats])
+        if not len(guessed):
+            raise NotApplicable(
+                "Every slice names its patient or group, and no groups can be guessed to compare with: there are "
+                "too few slices, or neighbours in the order of the files are no more alike than other slices."
+            )
+        pairs = hidden.repeats[names[hidden.repeats[:, 0]] != names[hidden.repeats[:, 1]]]
+        return self.result(
+            "note" if len(pairs) else None,
+            Estimate(value=float((names[guessed[:, 0]] == names[guessed[:, 1]]).mean())),
+            files=material.paths[np.unique(pairs)],
+            side_by_side=[material.paths[pair] for pair in pairs[:SHOWN]],
+            rows=[(Path(material.paths[a]).name, Path(material.paths[b]).name) for a, b in pairs],
+            found=None,
+            guessed=(),
+            pairs=len(pairs),
         )
-        rows = _rows(material, map(int, found.names))
-        return found.result(material, "warning", f"{guess} {sentence}", "guessed group", HEADER, rows)
-    largest = [int(group) for group in np.argsort(-sizes, kind="stable") if several[group]]
-    share = float(several[groups].mean())
-    return Result(
-        "warning",
-        f"{guess} A split that ignores them separates their slices: {share:.0%} of all slices are in one."
-        f"{_by_own_groups(material, largest)}",
-        Estimate(value=share),
-        "share of the slices in a guessed group of several",
-        side_by_side=tuple(_pictures(material, group) for group in largest[:SHOWN]),
-        header=HEADER,
-        rows=_rows(material, largest),
-    )
 
 
-def _by_own_groups(material: Material, groups: list[int]) -> str:
-    """How the groups that a grouped split would keep together fit the guess."""
+def _separated(material: Material, groups: list[int]) -> int | None:
+    """How many guessed groups a split by the known groups could separate; None where no groups are known."""
     if not np.bincount(material.units).max() > 1:
-        return ""
+        return None
     within = pd.Series(material.units).groupby(material.hidden.groups).nunique()
-    return f" A split by the groups that are known so far could separate {int((within[groups] > 1).sum())} of them."
+    return int((within[groups] > 1).sum())
 
 
-def _pictures(material: Material, group: int) -> tuple[str, ...]:
+def _pictures(material: Material, group: int) -> NDArray[np.object_]:
     """Files of a group from its first to its last, evenly."""
     members = np.flatnonzero(material.hidden.groups == group)
     chosen = np.unique(np.linspace(0, len(members) - 1, PICTURES).round().astype(int))
-    return tuple(material.paths[members[chosen]].tolist())
+    return material.paths[members[chosen]]
 
 
-def _rows(material: Material, groups: Iterable[int]) -> tuple[tuple[str, ...], ...]:
-    rows = []
+def _rows(material: Material, groups: Iterable[int]) -> Iterator[tuple[str, ...]]:
     for group in islice(groups, ROWS):
         members = np.flatnonzero(material.hidden.groups == group)
         names = [Path(path).name for path in material.paths[members[[0, -1]]]]
         parts = pd.Series(material.parts[members]).replace("", "none").value_counts()
-        cell = ", ".join(f"{part} {count}" for part, count in parts.items())
-        rows.append((*names, str(len(members)), cell))
-    return tuple(rows)
-
-
-def _compared(material: Material) -> Result:
-    """Patients are known: report pairs of different patients that look like one picture."""
-    hidden, names = material.hidden, named_groups(material.manifest).to_numpy(dtype=object)
-    guessed = np.concatenate([hidden.neighbours, hidden.repeats])
-    if not len(guessed):
-        raise NotApplicable(
-            "Every slice names its patient or group, and no groups can be guessed to compare with: there are too "
-            "few slices, or neighbours in the order of the files are no more alike than other slices."
-        )
-    share = float((names[guessed[:, 0]] == names[guessed[:, 1]]).mean())
-    pairs = hidden.repeats[names[hidden.repeats[:, 0]] != names[hidden.repeats[:, 1]]]
-    doubt = (
-        f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of different patients show the same picture, or "
-        "nearly: an id may be wrong. This is a guess."
-        if len(pairs)
-        else "No two patients look so alike that an id is in doubt."
-    )
-    return Result(
-        "note" if len(pairs) else None,
-        "Every slice names its patient or group. Of the pairs of slices that seem to belong together, "
-        f"{share:.0%} are of one patient. {doubt}",
-        Estimate(value=share),
-        "share of the pairs that are guessed to belong together which are of one patient",
-        files=tuple(material.paths[np.unique(pairs)].tolist()),
-        side_by_side=tuple(tuple(material.paths[pair].tolist()) for pair in pairs[:SHOWN]),
-        header=("One slice", "Slice of another patient"),
-        rows=tuple((Path(material.paths[a]).name, Path(material.paths[b]).name) for a, b in pairs),
-    )
+        yield *names, str(len(members)), ", ".join(f"{part} {count}" for part, count in parts.items())

@@ -15,7 +15,6 @@ from groundglass.audit.check import Check, Result
 from groundglass.audit.headers import COLUMNS, FLAG, NUMBER, TEXT, header_features
 from groundglass.audit.label_prediction import (
     FOLDS,
-    HEADER,
     LEAF,
     LabelPrediction,
     predict_from,
@@ -24,7 +23,7 @@ from groundglass.audit.label_prediction import (
 from groundglass.audit.material import Material
 from groundglass.audit.measures import estimated
 from groundglass.audit.picture_features import grey_statistics, thumbnail
-from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.evaluation.bootstrap import Floats, ratio
 from groundglass.evaluation.predictions import unit_codes
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -61,13 +60,6 @@ class LabelFromFile(Check[Material]):
     """Predicts the label from headers with trees: from all columns, and from each by itself."""
 
     code = "GG108"
-    title = "Label from the file alone"
-    severity = "error"
-    needs = ("two classes",)
-    remedy = (
-        "Take both classes from one place in one form. Saving all files again in one format and size hides the "
-        "header, but traces of the old format and size stay in the pixels, so report the source of each class."
-    )
 
     def run(self, material: Material) -> Result:
         """Predict the label from the header's columns, together and one by one."""
@@ -82,45 +74,28 @@ class LabelFromFile(Check[Material]):
         everything, without_bytes = together[EVERYTHING], together.get(WITHOUT_BYTES)
         severity = (without_bytes and without_bytes.severity) or ("warning" if everything.severity else None)
         given_away = _giveaways(varying, material) if severity else []
-        files = material.paths[np.any([one.has for one in given_away], axis=0)] if given_away else ()
-        return Result(
+        best, best_alone = next(iter(alone.items()))
+        return self.result(
             severity,
-            " ".join([_header_message(bool(severity), together, alone), *map(str, given_away[:2])]),
             everything.cross_validated,
-            everything.measure,
-            files=tuple(files),
-            header=(*HEADER, "Difference"),
-            rows=(
+            files=material.paths[np.any([one.has for one in given_away], axis=0)] if given_away else (),
+            rows=[
                 *((*one.row(name), "") for name, one in together.items()),
                 *(
                     (*one.row(_words(name)), _difference(varying[name], material.truth))
                     for name, one in alone.items()
                 ),
-            ),
+            ],
+            prediction=everything,
+            without_bytes=without_bytes,
+            best=_words(best),
+            best_alone=best_alone,
+            given_away=given_away[:2],
         )
 
 
 def _predict(headers: pd.DataFrame, material: Material, trees: int) -> LabelPrediction:
     return predict_from(material, header_features(headers)[0], trees=trees)
-
-
-def _header_message(
-    found: bool, together: dict[str, LabelPrediction], alone: dict[str, LabelPrediction]
-) -> str:
-    everything, without_bytes = together[EVERYTHING], together.get(WITHOUT_BYTES)
-    best, best_alone = next(iter(alone.items()))
-    message = (
-        f"The header alone (size, format, bytes and so on, no pixel) "
-        f"{'reveals' if found else 'does not reliably reveal'} the label, with AUC {everything}"
-    )
-    if everything.held_out:
-        held_out = format_estimate(everything.held_out)
-        message += f", and on the test part, after training on the training part, with AUC {held_out}"
-    if without_bytes:
-        message += (
-            f". Without the bytes, which depend on what the picture shows too, the AUC is {without_bytes}"
-        )
-    return f"{message}. The best single column is {_words(best)}, with AUC {best_alone}."
 
 
 def _words(name: str) -> str:
@@ -196,13 +171,6 @@ class SourceAndLabel(Check[Material]):
     """Predicts the label from the source, and the source from the picture."""
 
     code = "GG112"
-    title = "Source against label"
-    severity = "error"
-    needs = ("two classes", "two sources")
-    remedy = (
-        "Use scans of both classes from every source, in similar shares, or report figures within each source and "
-        "for a source that was not trained on."
-    )
 
     def run(self, material: Material) -> Result:
         """Predict the label from the source, and the source from the picture."""
@@ -219,40 +187,28 @@ class SourceAndLabel(Check[Material]):
         counts = pd.DataFrame({"slices": grouped.size(), "covid": grouped.sum()})
         counts = counts.sort_values("slices", ascending=False, kind="stable")
         cramer = association(counts.assign(rest=counts["slices"] - counts["covid"])[["covid", "rest"]])
-        message = (
-            f"The label {prediction.verdict} from the source alone, without the picture: AUC {prediction}, "
-            f"Cramer's V {cramer:.2f}. {_source_from_picture(material, sources.to_numpy(dtype=str))} "
-            f"{_one_class_only(counts)}"
-        )
-        return Result(
+        accuracy, known = _source_from_picture(material, sources.to_numpy(dtype=str))
+        return self.result(
             prediction.severity,
-            message.rstrip(),
             prediction.cross_validated,
-            prediction.measure,
-            header=("Source", "Slices", POSITIVE.capitalize(), "Share"),
-            rows=tuple(
-                (str(source), str(slices), str(covid), f"{covid / slices:.0%}")
+            rows=[
+                (source, slices, covid, f"{covid / slices:.0%}")
                 for source, slices, covid in counts.itertuples()
-            ),
+            ],
+            prediction=prediction,
+            cramer=cramer,
+            accuracy=accuracy,
+            chance=1 / max(known, 1),
+            one_sided=counts["covid"].isin([0]) | (counts["covid"] == counts["slices"]),
         )
 
 
-def _one_class_only(counts: pd.DataFrame) -> str:
-    one_sided = counts["covid"].isin([0]) | (counts["covid"] == counts["slices"])
-    if one_sided.all():
-        return (
-            "Every source has only one class: the label is the source, and no figure on these scans can "
-            "distinguish the disease from the place that the picture comes from."
-        )
-    return f"{one_sided.sum()} of {len(counts)} sources have only one class." if one_sided.any() else ""
-
-
-def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> str:
-    """How well pictures show their source, among the sources that have two groups."""
+def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> tuple[Estimate | None, int]:
+    """Balanced accuracy of telling the source from the picture, and of how many sources: those with two groups."""
     groups = {source: len(np.unique(material.units[sources == source])) for source in np.unique(sources)}
     known = [source for source, count in groups.items() if count > 1]
     if len(known) < 2:
-        return "Whether pictures show their source is unknown: fewer than two sources have two groups."
+        return None, len(known)
     kept = np.isin(sources, known)
     folds = min(FOLDS, *(groups[source] for source in known))
     grey, sources = material.pictures.grey[kept], sources[kept]
@@ -270,11 +226,7 @@ def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> str:
         groups=units,
         cv=StratifiedGroupKFold(folds, shuffle=True, random_state=material.seed),
     )
-    accuracy = _balanced_accuracy(sources, answers, units, material.seed)
-    return (
-        f"A thumbnail and grey levels predict the source with balanced accuracy {format_estimate(accuracy)}; "
-        f"chance is {1 / len(known):.2f}."
-    )
+    return _balanced_accuracy(sources, answers, units, material.seed), len(known)
 
 
 def _balanced_accuracy(

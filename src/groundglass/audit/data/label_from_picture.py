@@ -1,14 +1,14 @@
 """GG109 to GG111 and GG115: whether what shows little or nothing of the disease in a picture reveals the label."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.audit.check import Check, Result, Severity
-from groundglass.audit.label_prediction import HEADER, LabelPrediction, predict_from
+from groundglass.audit.label_prediction import LabelPrediction, predict_from
 from groundglass.audit.material import Material, SmallPictures
 from groundglass.audit.picture_features import (
     CELLS,
@@ -20,7 +20,6 @@ from groundglass.audit.picture_features import (
     thumbnail,
     with_margin,
 )
-from groundglass.labels import NEGATIVE, POSITIVE
 
 EACH = 4
 """Slices of each class that are shown."""
@@ -63,44 +62,38 @@ def most_confident(
     return tuple(files[rank] for rank in range(each) for files in both if rank < len(files))
 
 
-def _result(
-    material: Material,
-    prediction: LabelPrediction,
-    severity: Severity | None,
-    message: str,
-    *,
-    measure: str = "",
-    header: tuple[str, ...] = HEADER,
-    rows: tuple[tuple[str, ...], ...],
-    where: NDArray[np.bool_] | None = None,
-) -> Result:
-    """The result of a prediction on the slices ``where``; with a severity, it shows the most confident ones."""
-    places = np.flatnonzero(np.ones(len(material.truth), dtype=bool) if where is None else where)
-    of_places = material.truth[places], material.units[places], material.paths[places]
-    shown = most_confident(prediction.scores, *of_places) if severity else ()
-    return Result(
-        severity,
-        message,
-        prediction.cross_validated,
-        measure or prediction.measure,
-        files=shown,
-        side_by_side=tuple((file,) for file in shown),
-        header=header,
-        rows=rows,
-    )
+class _LabelFromPicture(Check[Material]):
+    def shown(
+        self,
+        material: Material,
+        prediction: LabelPrediction,
+        severity: Severity | None,
+        rows: Iterable[Iterable[object]],
+        where: NDArray[np.bool_] | None = None,
+        **values: object,
+    ) -> Result:
+        """The result of a prediction on the slices ``where``; a finding shows the most confident ones."""
+        places = np.flatnonzero(np.ones(len(material.truth), dtype=bool) if where is None else where)
+        of_places = material.truth[places], material.units[places], material.paths[places]
+        files = most_confident(prediction.scores, *of_places) if severity else ()
+        return self.result(
+            severity,
+            prediction.cross_validated,
+            files=files,
+            side_by_side=[(file,) for file in files],
+            rows=rows,
+            prediction=prediction,
+            **values,
+        )
 
 
-class _LabelFromFeatures(Check[Material]):
+class _LabelFromFeatures(_LabelFromPicture):
     """Predicts the label from features that may hold some of the disease itself: never more than a warning.
 
-    A subclass says what the features are (``source``, as in "from ..."), what it means if they reveal the label
-    (``meaning``, a full sentence), and measures them.
+    A subclass says what the features are (``source``, as in "from ...") and measures them.
     """
 
-    severity = "warning"
-    needs = ("two classes",)
     source: ClassVar[str]
-    meaning: ClassVar[str]
 
     @staticmethod
     @abstractmethod
@@ -110,27 +103,15 @@ class _LabelFromFeatures(Check[Material]):
     def run(self, material: Material) -> Result:
         """Predict the label from the features."""
         prediction = predict_from(material, self.features(material.pictures.grey))
-        message = f"The label {prediction.verdict} from {self.source}: AUC {prediction}."
         severity: Severity | None = "warning" if prediction.severity else None
-        if severity:
-            message = f"{message} {self.meaning}"
-        return _result(material, prediction, severity, message, rows=(prediction.row(self.source),))
+        return self.shown(material, prediction, severity, [prediction.row(self.source)])
 
 
 class LabelFromGreyLevels(_LabelFromFeatures):
     """How well the histogram of grey levels predicts the label."""
 
     code = "GG110"
-    title = "Label from grey levels alone"
-    remedy = (
-        "Start from DICOM and use one window for all slices. If you only have pictures, vary contrast and "
-        "brightness in training, and report how the detector does with the grey levels changed."
-    )
     source = "grey levels alone"
-    meaning = (
-        "The classes differ in window, contrast, exposure or share of air. Lesions make lungs brighter, so part of "
-        "the difference may be the disease."
-    )
     features = staticmethod(grey_statistics)
 
 
@@ -138,16 +119,7 @@ class LabelFromThumbnail(_LabelFromFeatures):
     """How well a thumbnail of the slice predicts the label."""
 
     code = "GG111"
-    title = f"Label from a {CELLS} x {CELLS} thumbnail"
-    remedy = (
-        "Compare the detector with this figure, which uses no texture. Bring all slices to one crop, size and "
-        "level of the chest, and vary these in training."
-    )
     source = f"a {CELLS} x {CELLS} thumbnail"
-    meaning = (
-        "A thumbnail has no texture and no small lesions, so the look, size or position of the picture reveals the "
-        "label. It still shows blurred lungs, so part of the difference may be the disease."
-    )
     features = staticmethod(thumbnail)
 
 
@@ -158,17 +130,10 @@ OUTSIDE: dict[str, Callable[[NDArray[np.uint8], NDArray[np.bool_]], Features]] =
 BOX = "the position and size of the lungs' box"
 
 
-class LabelWithoutLungs(Check[Material]):
+class LabelWithoutLungs(_LabelFromPicture):
     """How well the border, and everything outside the lungs, predict the label."""
 
     code = "GG109"
-    title = "Label without lungs"
-    severity = "error"
-    needs = ("two classes", "lungs")
-    remedy = (
-        "Look at the slices side by side for what reveals the label (crop, table, arms, text, window), crop or "
-        "mask all slices alike, and report how the detector does with the lungs removed."
-    )
 
     def run(self, material: Material) -> Result:
         """Predict the label from each region of the slices on which lungs were found."""
@@ -177,23 +142,17 @@ class LabelWithoutLungs(Check[Material]):
         regions = {name: predict_from(material, of(grey, lungs), found) for name, of in OUTSIDE.items()}
         box = predict_from(material, lung_box(lungs), found)
         best = max(regions, key=lambda name: regions[name].cross_validated.value or 0)
-        figures = " and ".join(f"from {name} with AUC {region}" for name, region in regions.items())
-        message = (
-            f"The label {regions[best].verdict} without any lung: {figures}; the position and size of the box "
-            f"alone give {box}."
-        )
-        if not found.all():
-            message += (
-                f" {(~found).sum()} of {len(found)} slices, on which no lungs were found, are left out."
-            )
-        return _result(
+        return self.shown(
             material,
             regions[best],
             regions[best].severity,
-            message,
-            measure=f"{regions[best].measure}, from {best}",
-            rows=tuple(region.row(name) for name, region in {**regions, BOX: box}.items()),
-            where=found,
+            [region.row(name) for name, region in {**regions, BOX: box}.items()],
+            found,
+            regions=regions,
+            best=best,
+            box=box,
+            count=len(found),
+            left_out=(~found).sum(),
         )
 
 
@@ -204,17 +163,10 @@ TREES, FEW_TREES = 100, 15
 Levels = dict[str, NDArray[np.float64]]
 
 
-class WindowingByClass(Check[Material]):
+class WindowingByClass(_LabelFromPicture):
     """How well the grey of air, of soft tissue and of everything but the lungs predicts the label."""
 
     code = "GG115"
-    title = "Windowing by class"
-    severity = "error"
-    needs = ("two classes",)
-    remedy = (
-        "Start from DICOM and give all slices one window, such as level -600 and width 1500 HU. If you only have "
-        "pictures, bring the grey of air and soft tissue to one value each, and vary contrast in training."
-    )
 
     def run(self, material: Material) -> Result:
         """Predict the label from all levels together, and from each by itself."""
@@ -227,23 +179,19 @@ class WindowingByClass(Check[Material]):
             for column, name in enumerate(levels)
         }
         best = max(alone, key=lambda name: alone[name].cross_validated.value or 0)
-        message = (
-            f"The label {together.verdict} from grey levels that hardly depend on the disease "
-            f"({', '.join(levels)}): AUC {together}. The best single one is {best}, with AUC {alone[best]}."
-        )
-        if missing := np.isnan(columns).any(axis=1).mean():
-            message += f" A level that was not found, on {missing:.0%} of slices, counts as {MISSING:.0f}."
         truth = material.truth
-        return _result(
+        return self.shown(
             material,
             together,
             together.severity,
-            message,
-            header=("Level", f"{POSITIVE} median", f"{NEGATIVE} median", "AUC, cross-validated"),
-            rows=tuple(
-                (name, _median(name, level[truth]), _median(name, level[~truth]), str(alone[name]))
+            [
+                (name, _median(name, level[truth]), _median(name, level[~truth]), alone[name])
                 for name, level in levels.items()
-            ),
+            ],
+            levels=levels,
+            alone=alone,
+            best=best,
+            missing=np.isnan(columns).any(axis=1).mean(),
         )
 
 

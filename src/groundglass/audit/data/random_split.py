@@ -12,7 +12,7 @@ from groundglass.audit.hidden_groups import SIDE
 from groundglass.audit.label_prediction import fold_count
 from groundglass.audit.material import Material
 from groundglass.audit.measures import auc, mean, renumbered
-from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.data.splits import named_groups
 from groundglass.evaluation.paired import mcnemar
 from groundglass.similarity import small_pictures, unit_vectors
@@ -36,23 +36,15 @@ class _Answers:
     right: Bools
     score: NDArray[np.float64]
 
-    def figures(self, truth: Bools, units: Places, seed: int) -> tuple[str, str]:
+    def figures(self, truth: Bools, units: Places, seed: int) -> tuple[Estimate, Estimate]:
         """Accuracy and AUC, with intervals by a bootstrap of whole units."""
-        accuracy, area = mean(self.right.mean(axis=0), units, seed), auc(truth, self.score, units, seed)
-        return format_estimate(accuracy), format_estimate(area)
+        return mean(self.right.mean(axis=0), units, seed), auc(truth, self.score, units, seed)
 
 
 class RandomSplit(Check[Material]):
     """Compares the nearest neighbour across random folds with that across folds of whole groups."""
 
     code = "GG120"
-    title = "What a random split would add"
-    severity = "warning"
-    needs = ("two classes",)
-    remedy = (
-        "Never divide these slices at random. Keep patients together, or guessed groups in the column group, and "
-        "do not compare with published figures from random splits."
-    )
 
     def run(self, material: Material) -> Result:
         """Cross-validate one nearest neighbour in up to three ways."""
@@ -68,22 +60,17 @@ class RandomSplit(Check[Material]):
         worst = max(added, key=lambda name: added[name].low or 0.0)
         figures = {AT_RANDOM: random.figures(truth, units[worst], seed)}
         figures |= {name: answers.figures(truth, units[name], seed) for name, answers in grouped.items()}
-        return Result(
+        return self.result(
             "warning" if (added[worst].low or 0.0) >= ADDED else None,
-            f"{_accuracies({name: accuracy for name, (accuracy, _) in figures.items()})} A random split adds "
-            f"{format_estimate(added[worst])} compared with folds by {worst}."
-            + (
-                f" Measured on whole groups with {len(kept)} of the {len(material.truth)} slices."
-                if len(kept) < len(material.truth)
-                else ""
-            ),
             added[worst],
-            f"accuracy of 1 nearest neighbour, random minus by {worst}",
-            header=("Folds", "Groups", "Accuracy", "AUC"),
-            rows=tuple(
-                (name, str(len(np.unique(units[name]))) if name in units else "", *cells)
+            rows=[
+                (name, len(np.unique(units[name])) if name in units else "", *cells)
                 for name, cells in figures.items()
-            ),
+            ],
+            accuracy={name: accuracy for name, (accuracy, _) in figures.items()},
+            worst=worst,
+            kept=len(kept),
+            count=len(material.truth),
         )
 
 
@@ -131,13 +118,3 @@ def _added(random: _Answers, grouped: _Answers, units: Places) -> Estimate:
     if np.isnan(test.low):
         return Estimate(value=test.difference)
     return Estimate(value=test.difference, low=test.low, high=test.high)
-
-
-def _accuracies(accuracy: dict[str, str]) -> str:
-    grouped = " and ".join(
-        f"{share} when folds keep {name} together" for name, share in accuracy.items() if name != AT_RANDOM
-    )
-    return (
-        f"The label of the nearest neighbour on {SIDE} x {SIDE} pixels is correct for a share of "
-        f"{accuracy[AT_RANDOM]} in random folds, but for {grouped}."
-    )

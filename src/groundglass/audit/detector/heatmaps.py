@@ -11,7 +11,7 @@ from scipy.integrate import trapezoid
 from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Picture, Trial, some_of
-from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import evidence_map
 from groundglass.evaluation.bootstrap import Floats, ratio
@@ -204,13 +204,6 @@ class HeatmapPlace(Check[Trial]):
     """Evidence inside the lungs; a warning where it is surely less than a quarter of the way from even to aimed."""
 
     code = "GG204"
-    title = "Looks outside the lungs"
-    severity = "warning"
-    needs = ("lungs",)
-    remedy = (
-        "Look at the heatmaps of the files below for what they highlight, such as a border, a letter or the table, "
-        "and remove that from the training data. GG201 tells whether it decides the answer."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where too few slices with lungs are called covid."""
@@ -223,17 +216,14 @@ class HeatmapPlace(Check[Trial]):
         lungs = heat_on(subject, places, lambda segmentation: segmentation.trusted_lungs)
         aim = lungs.aim(subject.units[places], subject.material.seed)
         found = surely_under(aim, LEAST_AIM)
-        grid = " x ".join(map(str, subject.findings[0].evidence.shape))
-        return Result(
+        return self.result(
             "warning" if found else None,
-            f"On {len(places)} slices called covid, {lungs.evidence.mean():.0%} of the evidence for COVID-19 is "
-            f"inside the lungs. An even map would have {lungs.area.mean():.0%} there, and a map of {grid} cells "
-            f"on the lungs alone {lungs.best.mean():.0%}.",
-            figure=aim,
-            measure="aim at the lungs, 0 for an even map and 1 for one on the lungs alone",
+            aim,
             files=_least_inside(subject, places, lungs) if found else (),
-            header=("place", "slices", "of the evidence", "of an even map", "of a map on it alone", "aim"),
             rows=(_row(subject, "lungs", places, lungs), *_lesion_rows(subject, places)),
+            slices=len(places),
+            lungs=lungs,
+            grid=subject.findings[0].evidence.shape,
         )
 
 
@@ -242,7 +232,7 @@ def _least_inside(trial: Trial, places: NDArray[np.intp], lungs: Place) -> tuple
     return tuple(trial.paths[places[row]] for row in np.argsort(lungs.evidence, kind="stable"))
 
 
-def _lesion_rows(trial: Trial, places: NDArray[np.intp]) -> list[tuple[str, ...]]:
+def _lesion_rows(trial: Trial, places: NDArray[np.intp]) -> list[tuple[object, ...]]:
     shown = np.array([trial.segmentations[place].trusted_lesions.any() for place in places], dtype=bool)
     if not shown.any():
         return []
@@ -250,9 +240,9 @@ def _lesion_rows(trial: Trial, places: NDArray[np.intp]) -> list[tuple[str, ...]
     return [_row(trial, "lesions", places[shown], lesions)]
 
 
-def _row(trial: Trial, name: str, places: NDArray[np.intp], on: Place) -> tuple[str, ...]:
+def _row(trial: Trial, name: str, places: NDArray[np.intp], on: Place) -> tuple[object, ...]:
     shares = (f"{share.mean():.0%}" for share in (on.evidence, on.area, on.best))
-    return name, str(len(places)), *shares, format_estimate(on.aim(trial.units[places], trial.material.seed))
+    return name, len(places), *shares, on.aim(trial.units[places], trial.material.seed)
 
 
 LEAST_DELETION_SLICES, MOST_SLICES = 10, 100
@@ -266,12 +256,6 @@ class Deletion(Check[Trial]):
     """
 
     code = "GG205"
-    title = "Heatmap does not explain the answer"
-    severity = "warning"
-    remedy = (
-        "Do not read these heatmaps as the reason for an answer. If that is their purpose, export the detector "
-        "with a heatmap of its own classifier (class activation of the last layer)."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where too few slices are called covid."""
@@ -284,19 +268,16 @@ class Deletion(Check[Trial]):
         hottest, random = deletion_curves(subject, places)
         units = subject.units[places]
         gain = mean(area_under(random) - area_under(hottest), units, seed)
-        found = not surely_over(gain, 0)
-        after = [f"{curves[:, -1].mean():.2f}" for curves in (hottest, random)]
-        return Result(
-            "warning" if found else None,
-            f"Blacking out the hottest {SHARES[-1]:.0%} of {len(places)} slices called covid brings their mean "
-            f"probability from {hottest[:, 0].mean():.2f} to {after[0]}, and as much at random to "
-            f"{after[1]}. The area between the two curves is {format_estimate(gain, 3)}: the heatmap "
-            f"{'does not surely show' if found else 'shows'} what the answer depends on.",
-            figure=gain,
-            measure="area between random and hottest-first deletion",
-            header=("blacked out", "hottest first", "at random"),
-            rows=tuple(
-                (f"{share:.0%}", *(f"{curves[:, step].mean():.2f}" for curves in (hottest, random)))
+        hot, chance = (curves.mean(axis=0) for curves in (hottest, random))
+        return self.result(
+            None if surely_over(gain, 0) else "warning",
+            gain,
+            rows=[
+                (f"{share:.0%}", f"{hot[step]:.2f}", f"{chance[step]:.2f}")
                 for step, share in enumerate((0.0, *SHARES))
-            ),
+            ],
+            slices=len(places),
+            share=SHARES[-1],
+            hottest=hot,
+            random=chance,
         )

@@ -1,17 +1,16 @@
 """GG201 to GG203: whether the detector still separates the classes when the lungs or their surroundings change."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.audit.check import Check, NotApplicable, Result, Severity
+from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.measures import TELLING, auc, auc_drop, renumbered, severity_of, surely_over
 from groundglass.audit.trial import Picture, Trial, some_of
-from groundglass.bundle.evaluation import Estimate, format_estimate
+from groundglass.bundle.evaluation import Estimate
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Box, Preprocessing
 from groundglass.segment.masks import Segmentation
@@ -244,100 +243,54 @@ def with_backgrounds_swapped(trial: Trial) -> Composed:
     return Composed(lungs, backgrounds, trial.answer(pictures))
 
 
-class _LungsChanged(Check[Trial]):
-    """Answers slices again after a change of the lungs, and compares the AUC before and after.
-
-    Attributes
-    ----------
-    change
-        What was done, as a row of the table.
-    """
-
-    needs = ("two classes", "lungs")
-    change: ClassVar[str]
-
-    def result(
-        self,
-        changed: Changed,
-        severity: Severity | None,
-        message: str,
-        figure: Estimate,
-        measure: str,
-        seed: int,
-    ) -> Result:
-        """The result, with both AUCs in a table."""
-        whole, after = map(format_estimate, changed.aucs(seed))
-        rows = (("whole", whole), (self.change, after))
-        return Result(severity, message, figure, measure, header=("slices", "AUC"), rows=rows)
-
-
-class LungsRemoved(_LungsChanged):
+class LungsRemoved(Check[Trial]):
     """AUC with a black box over both lungs (Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008).
 
     A warning where it surely passes 0.60, an error from 0.75.
     """
 
     code = "GG201"
-    title = "Answers without lungs"
-    severity = "error"
-    remedy = (
-        "Find out what separates the classes outside the lungs (GG203, GG204 and the audit of the training data "
-        "help), and train on slices where the classes do not differ in it, or on the lungs alone."
-    )
-    change = "lungs blacked out"
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where too few slices show lungs, or the detector sees nothing else."""
-        changed, seed = with_lungs_removed(subject), subject.material.seed
-        whole, removed = changed.aucs(seed)
+        changed = with_lungs_removed(subject)
+        whole, removed = changed.aucs(subject.material.seed)
         severity = severity_of(removed)
-        message = (
-            f"With a black box over the lungs the detector {'still separates' if severity else 'separates'} the "
-            f"classes with AUC {format_estimate(removed)}; on the same {len(changed.places)} slices without the "
-            f"box, with {format_estimate(whole)}. Without lungs nothing of the disease is visible, so it should "
-            "be near 0.5."
-        )
-        if severity is None and (removed.high or 0) >= TELLING:
-            message += f" So few slices do not rule out {TELLING:.2f} and more."
-        result = self.result(changed, severity, message, removed, "AUC with the lungs blacked out", seed)
         still = np.flatnonzero(changed.truth & (changed.after >= subject.threshold))
         falling = still[np.argsort(-changed.after[still], kind="stable")]
-        files = tuple(subject.paths[changed.places[row]] for row in falling)
-        return replace(result, files=files) if severity else result
+        return self.result(
+            severity,
+            removed,
+            files=[subject.paths[changed.places[row]] for row in falling] if severity else (),
+            rows=(("whole", whole), ("lungs blacked out", removed)),
+            slices=len(changed.places),
+            whole=whole,
+            telling=TELLING,
+        )
 
 
 TELLING_DROP = 0.10
 """Loss of AUC from which, if it is sure, the detector must have used what is outside the lungs."""
 
 
-class OnlyLungs(_LungsChanged):
+class OnlyLungs(Check[Trial]):
     """Loss of AUC where everything outside the lungs is black; a warning where it surely passes 0.10."""
 
     code = "GG202"
-    title = "Loses its skill when only the lungs are left"
-    severity = "warning"
-    remedy = (
-        "Train with the background masked or varied (preprocessing lungs: mask or crop), and look at GG201: "
-        "skill without lungs separates a shortcut from mere confusion by the black."
-    )
-    change = "only the lungs"
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where too few slices show lungs."""
         changed, seed = with_lungs_changed(subject, only_lungs), subject.material.seed
         whole, only = changed.aucs(seed)
         drop = auc_drop(changed.truth, changed.before, changed.after, changed.units, seed)
-        found = surely_over(drop, TELLING_DROP)
-        message = (
-            f"With everything but the lungs blacked out the AUC goes from {format_estimate(whole)} to "
-            f"{format_estimate(only)} on {len(changed.places)} slices: a loss of {format_estimate(drop)}."
+        return self.result(
+            "warning" if surely_over(drop, TELLING_DROP) else None,
+            drop,
+            rows=(("whole", whole), ("only the lungs", only)),
+            slices=len(changed.places),
+            whole=whole,
+            only=only,
         )
-        if found:
-            message += (
-                " The detector relies on what is outside the lungs, or the black confuses it: see GG201."
-            )
-        measure = "loss of AUC with only the lungs left"
-        return self.result(changed, "warning" if found else None, message, drop, measure, seed)
 
 
 class BackgroundsSwapped(Check[Trial]):
@@ -347,13 +300,6 @@ class BackgroundsSwapped(Check[Trial]):
     """
 
     code = "GG203"
-    title = "Follows the background"
-    severity = "error"
-    needs = ("two classes", "lungs")
-    remedy = (
-        "Train on slices whose surroundings do not reveal the class: with the same scanners, sizes and windows in "
-        "both classes, or cropped to the lungs or masked. Then audit again."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where too few slices show lungs."""
@@ -363,15 +309,12 @@ class BackgroundsSwapped(Check[Trial]):
             auc(truth[of], composed.probability, renumbered(units[of]), seed)
             for of in (composed.lungs, composed.backgrounds)
         )
-        return Result(
+        return self.result(
             severity_of(by_background),
-            f"The lungs of {len(composed.lungs) // 2} slices were put on a background of each class. The answer "
-            f"predicts the label of the lungs with AUC {format_estimate(by_lungs)}, and the label of the "
-            f"background, which says nothing about the lungs, with {format_estimate(by_background)}.",
-            figure=by_background,
-            measure="AUC against the background's label",
-            header=("lungs", f"mean probability on a {POSITIVE} background", f"on a {NEGATIVE} background"),
-            rows=tuple(_row(composed, truth, label) for label in (True, False)),
+            by_background,
+            rows=[_row(composed, truth, label) for label in (True, False)],
+            slices=len(composed.lungs) // 2,
+            by_lungs=by_lungs,
         )
 
 

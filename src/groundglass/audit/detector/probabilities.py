@@ -5,7 +5,6 @@ al. 2019, Calibration: the Achilles heel of predictive analytics, doi 10.1186/s1
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from groundglass.audit.check import Check, NotApplicable, Result, Severity
 from groundglass.audit.measures import estimated
 from groundglass.audit.trial import Trial
-from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, format_estimate
+from groundglass.bundle.evaluation import METRICS, Estimate
 from groundglass.evaluation.bootstrap import Floats, WeightedMetrics, ratio
-from groundglass.evaluation.calibration import BINS, BrierParts, bin_of, brier, brier_parts, reliability_curve
+from groundglass.evaluation.calibration import BINS, bin_of, brier, brier_parts, reliability_curve
 from groundglass.evaluation.metrics import evaluate
 from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
@@ -228,13 +227,6 @@ class Calibration(Check[Trial]):
     """
 
     code = "GG207"
-    title = "Calibration"
-    severity = "warning"
-    needs: ClassVar = ("two classes",)
-    remedy = (
-        "Do not show the probability as a chance of COVID-19 on such slices. Fit the temperature, or slope and "
-        "intercept, again on labelled slices from the place of use that are not tested on."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where there are too few slices."""
@@ -248,19 +240,18 @@ class Calibration(Check[Trial]):
         chance = expected_ece(probability, units, seed)
         seldom = float(np.quantile(chance, SURELY))
         above = error.value is not None and error.value > max(seldom, NEGLIGIBLE)
-        level = float(probability.mean()), float(truth.mean())
-        intercept = calibration_intercept(truth, probability, units, seed)
-        words = _in_words(level, intercept, calibration_slope(truth, probability, units, seed))
-        return Result(
+        return self.result(
             "warning" if above else None,
-            f"The probabilities are off by {format_estimate(error, 3)} from what is observed (ECE); calibrated "
-            f"ones would by chance be off by {chance.mean():.3f} on as many slices and patients, and seldom more "
-            f"than {seldom:.3f}. {words} "
-            f"{_brier_in_words(brier(truth, probability), brier_parts(truth, probability))}",
-            figure=error,
-            measure="ECE",
-            header=("probability", "slices", "mean probability", "share labelled covid"),
+            error,
             rows=_bins(truth, probability),
+            chance=chance.mean(),
+            seldom=seldom,
+            mean=probability.mean(),
+            share=truth.mean(),
+            intercept=calibration_intercept(truth, probability, units, seed),
+            slope=calibration_slope(truth, probability, units, seed),
+            brier=brier(truth, probability),
+            parts=brier_parts(truth, probability),
         )
 
 
@@ -268,38 +259,6 @@ def _ece(truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp],
     verdicts = np.full(len(truth), UNCERTAIN, dtype=object)
     metrics = WeightedMetrics(truth, probability, verdicts)
     return estimated(lambda weights: metrics(weights)["ece"], units, seed)
-
-
-def _in_words(level: tuple[float, float], intercept: Estimate, slope: Estimate) -> str:
-    """Whether the probabilities are too high, and too extreme; ``level`` is their mean and the share of covid."""
-    high = _beside(
-        intercept, 0.0, below="which is too high", above="which is too low", within="which may be chance"
-    )
-    extreme = _beside(
-        slope,
-        1.0,
-        below="they are too extreme, that is overconfident",
-        above="they are not extreme enough, that is underconfident",
-        within="they are neither surely over- nor surely underconfident",
-    )
-    return (
-        f"On average they say {level[0]:.2f} where {level[1]:.2f} are covid, {high} (calibration intercept "
-        f"{format_estimate(intercept)}); {extreme} (slope {format_estimate(slope)}, of calibrated ones 1)."
-    )
-
-
-def _beside(figure: Estimate, wanted: float, *, below: str, above: str, within: str) -> str:
-    if figure.high is not None and figure.high < wanted:
-        return below
-    return above if figure.low is not None and figure.low > wanted else within
-
-
-def _brier_in_words(score: float, parts: BrierParts) -> str:
-    return (
-        f"The Brier score of {score:.3f} is {parts.uncertainty:.3f} for the mixture of classes (uncertainty), "
-        f"minus {parts.resolution:.3f} for what is distinguished (resolution), plus {parts.reliability:.3f} for "
-        f"miscalibration (reliability) and {parts.within_bins:.3f} within bins."
-    )
 
 
 def _bins(truth: NDArray[np.bool_], probability: Floats) -> tuple[tuple[str, ...], ...]:
@@ -327,13 +286,6 @@ class ThresholdCarriesOver(Check[Trial]):
     """
 
     code = "GG208"
-    title = "Threshold does not carry over"
-    severity = "error"
-    needs: ClassVar = ("two classes",)
-    remedy = (
-        "Do not use the verdicts on such slices. If the AUC here is good, choose the threshold again on labelled "
-        "slices from the place of use that are not tested on; if it is near 0.5, no threshold helps."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where a class comes from fewer than five groups."""
@@ -347,13 +299,21 @@ class ThresholdCarriesOver(Check[Trial]):
         compared = rechosen(truth, probability, units, subject.threshold, seed)
         here = evaluate(answers, resamples=RESAMPLES, seed=seed)
         validation = subject.detector.bundle.facts.validation
-        return Result(
+        return self.result(
             _severity(compared),
-            _message(subject.threshold, here, compared, validation),
-            figure=compared.given,
-            measure="balanced accuracy at the bundle's threshold",
-            header=("figure", "here", "on its validation part"),
-            rows=_rows(here, validation),
+            compared.given,
+            rows=[
+                (
+                    METRICS[name].title,
+                    here.metrics[name],
+                    "not recorded" if validation is None else validation.metrics[name],
+                )
+                for name in SHOWN
+            ],
+            threshold=subject.threshold,
+            here=here.metrics,
+            before=None if validation is None else validation.metrics,
+            compared=compared,
         )
 
 
@@ -362,35 +322,3 @@ def _severity(compared: Rechosen) -> Severity | None:
     if sure is not None and sure <= CHANCE:
         return "error"
     return "warning" if compared.lost.low is not None and compared.lost.low > TOLERATED else None
-
-
-def _message(threshold: float, here: Evaluation, compared: Rechosen, validation: Evaluation | None) -> str:
-    named = ("sensitivity", "specificity")
-    found = ", ".join(f"{name} {format_estimate(here.metrics[name])}" for name in named)
-    before = [
-        f"{name} {format_estimate(validation.metrics[name])}" for name in named if validation is not None
-    ]
-    told = f" (on its validation part {', '.join(before)})" if before else ""
-    chance = "" if _severity(compared) != "error" else ", which may be no better than chance"
-    return (
-        f"At the bundle's threshold of {threshold:.2f} balanced accuracy is {format_estimate(compared.given)}"
-        f"{chance}, with {found}{told}. A threshold chosen here, for each slice without those of its group, would "
-        f"give {format_estimate(compared.chosen)}, {_cost(compared.lost)}; "
-        f"{compared.best:.2f} would be best here, but must not be used: the same slices would choose and judge it."
-    )
-
-
-def _cost(lost: Estimate) -> str:
-    dear = lost.value is not None and lost.value > 0
-    return "so that the bundle's costs " + (format_estimate(lost) if dear else "nothing")
-
-
-def _rows(here: Evaluation, validation: Evaluation | None) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            METRICS[name].title,
-            format_estimate(here.metrics[name]),
-            "not recorded" if validation is None else format_estimate(validation.metrics[name]),
-        )
-        for name in SHOWN
-    )

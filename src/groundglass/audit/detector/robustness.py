@@ -106,12 +106,6 @@ class Robustness(Check[Trial]):
     """
 
     code = "GG206"
-    title = "Verdict flips under harmless changes"
-    severity = "warning"
-    remedy = (
-        "Use the changes that flip verdicts as augmentation in training, and report slices near the threshold as "
-        "uncertain."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Change a sample of the slices in every way and answer them again."""
@@ -119,18 +113,15 @@ class Robustness(Check[Trial]):
         effects = [_effect(subject, places, name, change) for name, change in ROBUSTNESS.items()]
         effects.sort(key=lambda one: one.flips.value or 0, reverse=True)
         worst = effects[0]
-        return Result(
+        return self.result(
             _severity(worst.flips),
-            f"The verdict of {format_estimate(worst.flips, 1)} in a hundred slices flips when the slice is "
-            f"{worst.name}: the worst of {len(effects)} harmless changes, tried on {len(places)} slices. The "
-            f"median of the changes flips {np.median([one.flips.value or 0 for one in effects]):.1f}.",
-            figure=worst.flips,
-            measure="verdicts in a hundred that the worst harmless change flips",
-            files=tuple(subject.paths[place] for place in places[worst.flipped]),
-            header=("change", "flips in a hundred verdicts", "mean change of the probability"),
-            rows=tuple(
-                (one.name, format_estimate(one.flips, 1), format_estimate(one.shift)) for one in effects
-            ),
+            worst.flips,
+            files=[subject.paths[place] for place in places[worst.flipped]],
+            rows=[(one.name, format_estimate(one.flips, 1), one.shift) for one in effects],
+            worst=worst.name,
+            changes=len(effects),
+            slices=len(places),
+            median=np.median([one.flips.value or 0 for one in effects]),
         )
 
 

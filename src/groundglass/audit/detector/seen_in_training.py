@@ -26,12 +26,6 @@ class SeenInTraining(Check[Trial]):
     """Recognises slices by the fingerprints of the training and validation part in the bundle; any is an error."""
 
     code = "GG210"
-    title = "Tested on what it was trained on"
-    severity = "error"
-    remedy = (
-        "Leave the slices below, and all others of their patients, out of the test, and report the figures without "
-        "them. Then find out how they got into both parts."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where the bundle has no fingerprints."""
@@ -44,23 +38,27 @@ class SeenInTraining(Check[Trial]):
             )
         paths = [str(path) for path in subject.material.paths]
         how, where, apart = _recognised(paths, subject.material.pictures.grey, known)
-        rows = tuple(
+        rows = [
             (
                 paths[row],
-                str(how[row]),
+                how[row],
                 "validation" if known.parts[where[row]] == PARTS.index("val") else "training",
-                f"{apart[row]}",
+                apart[row],
             )
             for row in sorted(np.flatnonzero(how != ""), key=lambda row: (apart[row], row))
-        )
-        return Result(
+        ]
+        parts = [part for _, _, part, _ in rows]
+        return self.result(
             "error" if rows else None,
-            _message(how, [row[2] for row in rows], len(paths), len(known)),
-            figure=Estimate(value=float(len(rows))),
-            measure="slices known from the training or validation part",
-            files=tuple(row[0] for row in rows),
-            header=("file", "is", "of the part", f"bits that differ, at most {ALIKE}"),
+            Estimate(value=float(len(rows))),
+            files=[path for path, *_ in rows],
             rows=rows,
+            seen=len(rows),
+            tested=len(paths),
+            known=len(known),
+            kinds={kind: (how == kind).sum() for kind in (FILE, PICTURE, MIRRORED)},
+            parts={part: parts.count(part) for part in ("training", "validation")},
+            alike=ALIKE,
         )
 
 
@@ -79,18 +77,3 @@ def _recognised(
         if place is not None:
             how[row], where[row], apart[row] = FILE, place, 0
     return how, where, apart
-
-
-def _message(how: NDArray[np.str_], parts: list[str], tested: int, known: int) -> str:
-    patients = "Fingerprints cannot tell whether other slices show the same patients."
-    if not parts:
-        return (
-            f"None of the {tested} slices is among the {known} of the training and validation part, by file, by "
-            f"picture or by mirrored picture. {patients}"
-        )
-    told = ", ".join(f"{(how == kind).sum()} as {kind}" for kind in (FILE, PICTURE, MIRRORED))
-    return (
-        f"{len(parts)} of the {tested} slices tested are among the {known} that the detector was trained and "
-        f"chosen on: {told}; {parts.count('training')} of the training part, {parts.count('validation')} of the "
-        f"validation part. Its answers to them test nothing. {patients}"
-    )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from groundglass.audit.check import NOTHING, Check, NotApplicable, Result, Severity
 from groundglass.audit.material import Material
 from groundglass.audit.trial import Trial
-from groundglass.bundle.evaluation import Estimate, Evaluation, format_estimate
+from groundglass.bundle.evaluation import Estimate, Evaluation
 from groundglass.evaluation.bootstrap import Floats, Ranking, estimate, ratio, resample
 from groundglass.evaluation.metrics import evaluate, evaluate_patients
 from groundglass.labels import NEGATIVE, POSITIVE
@@ -126,8 +125,7 @@ def compare(
 
 
 SUBGROUP_RESAMPLES = 1000
-HEADER = ("subgroup", "slices", "of which covid", "AUC", "AUC on the others", "accuracy")
-Row = tuple[str, str, str, str, str, str]
+Row = tuple[object, ...]
 
 
 class Subgroups(Check[Trial]):
@@ -138,13 +136,6 @@ class Subgroups(Check[Trial]):
     """
 
     code = "GG209"
-    title = "Subgroups"
-    severity = "warning"
-    needs: ClassVar = ("two classes",)
-    remedy = (
-        "Report the figures of the subgroups with those of all slices, do not use the detector where it fails, and "
-        "find out what these slices have in common, to train on more like them."
-    )
 
     def run(self, subject: Trial) -> Result:
         """Raises NotApplicable where there are no subgroups."""
@@ -164,13 +155,10 @@ class Subgroups(Check[Trial]):
         worst = min(judged, key=lambda name: judged[name].auc.value or 0.0, default="")
         inside = zip(material.paths, *(named[name] for name in worse), strict=True)
         overall = evaluate(subject.predictions, resamples=SUBGROUP_RESAMPLES, seed=material.seed)
-        return Result(
+        return self.result(
             severity,
-            f"{_message(judged, worse, worst)} {_patients_message(overall, patients)}",
-            figure=judged[worst].auc if worst else NOTHING,
-            measure=f"AUC on the subgroup where it is lowest: {worst}" if worst else "",
-            files=tuple(str(path) for path, *within in inside if any(within)),
-            header=HEADER,
+            judged[worst].auc if worst else NOTHING,
+            files=[path for path, *within in inside if any(within)],
             rows=(
                 *_whole_rows(overall, patients),
                 *(
@@ -178,6 +166,12 @@ class Subgroups(Check[Trial]):
                     for name, within in named.items()
                 ),
             ),
+            judged=judged,
+            worse=worse,
+            worst=worst,
+            confidence=confidence_for(len(judged)),
+            slices=overall,
+            patients=patients,
         )
 
 
@@ -247,47 +241,14 @@ def _per_patient(trial: Trial) -> Evaluation | None:
     )
 
 
-def _message(judged: dict[str, Subset], worse: list[str], worst: str) -> str:
-    if not judged:
-        return "No subgroup is large enough, with both classes, to be judged."
-    confidence = f"{confidence_for(len(judged)):.1%}"
-    corrected = f"intervals of {confidence}, corrected for {len(judged)} subgroups by Bonferroni"
-    if worse:
-        told = "; ".join(
-            f"{name}: AUC {format_estimate(one.auc)}, on the other slices {format_estimate(one.others)}"
-            for name, one in ((name, judged[name]) for name in worse)
-        )
-        return f"The detector does worse on some slices ({corrected}). {told}."
-    return (
-        f"On no subgroup is the AUC surely lower than on the other slices; it is lowest, "
-        f"{format_estimate(judged[worst].auc)}, for {worst} ({corrected})."
-    )
-
-
-def _patients_message(slices: Evaluation, patients: Evaluation | None) -> str:
-    auc = format_estimate(slices.metrics["roc_auc"])
-    if patients is None:
-        return f"Per slice the AUC is {auc}; per patient it is unknown, since no slice names its patient."
-    return f"Per slice the AUC is {auc}, per patient {format_estimate(patients.metrics['roc_auc'])}."
-
-
 def _whole_rows(slices: Evaluation, patients: Evaluation | None) -> list[Row]:
     named = [("all, per slice", slices), *([] if patients is None else [("all, per patient", patients)])]
     return [
-        (
-            name,
-            f"{one.count}",
-            f"{one.positives}",
-            format_estimate(one.metrics["roc_auc"]),
-            "",
-            format_estimate(one.metrics["accuracy"]),
-        )
+        (name, one.count, one.positives, one.metrics["roc_auc"], "", one.metrics["accuracy"])
         for name, one in named
     ]
 
 
 def _row(name: str, truth: Mask, found: Subset | None, why: str) -> Row:
-    counts = name, f"{len(truth)}", f"{truth.sum()}"
-    if found is None:
-        return (*counts, f"not judged: {why}", "", "")
-    return (*counts, *map(format_estimate, (found.auc, found.others, found.accuracy)))  # type: ignore[return-value]
+    figures = (f"not judged: {why}", "", "") if found is None else (found.auc, found.others, found.accuracy)
+    return name, len(truth), truth.sum(), *figures
