@@ -111,20 +111,13 @@ def audit(
 
 
 def _print(audit: "Audit") -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     rows = []
     for outcome in audit.found:
-        severity = outcome.severity_found
-        message = escape(outcome.result.message) if outcome.result else ""
-        style = STYLES[severity]
-        rows.append(
-            (
-                outcome.check.code,
-                f"[{style}]{severity}[/]",
-                f"[bold]{escape(outcome.check.title)}[/]\n{message}",
-            )
-        )
+        severity, message = outcome.severity_found, outcome.result.message if outcome.result else ""
+        finding = Text.assemble((outcome.check.title, "bold"), "\n", message)
+        rows.append((outcome.check.code, Text(severity, style=STYLES[severity]), finding))
     if rows:
         table(f"{audit.title} ({audit.about})", ("code", "severity", "finding"), rows)
     typer.echo(audit.headline())

@@ -70,15 +70,16 @@ def say(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table."""
+def table(title: str, header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print a table; cells are str, printed verbatim, or Text of rich."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(*header, title=title, title_justify="left")
     for row in rows:
-        drawn.add_row(*map(Text, row))  # verbatim: brackets in a file name are not markup
+        # Text is verbatim: brackets in a file name are not markup.
+        drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     Console().print(drawn)
 
 
