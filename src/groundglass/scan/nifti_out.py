@@ -14,7 +14,7 @@ from groundglass.scan.volume import Geometry, Grid
 EVEN_SHARE = 0.05
 """How far a slice may lie from an even stack's, as a share of the spacing, before the mask is resampled."""
 SCANNER, MM = 1, 2
-RESAMPLED = "nearest slices, on an even spacing"
+EVENED, STRAIGHTENED = "nearest slices, on an even spacing", "nearest voxels, without the tilt"
 RAS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -32,9 +32,9 @@ def write_nifti_mask(
     geometry
         Where the volume's voxels lie; None leaves the place unstated, unless ``source`` has it. A stack with uneven
         gaps or missing slices is written on an even grid with the median spacing, each slice from the nearest of
-        the mask's, since NIfTI knows no other; the header's ``descrip`` says so, and :func:`is_even` tells
-        beforehand. The affine is the sform, which follows a tilted gantry; the qform, which cannot, is then left
-        out.
+        the mask's. A stack with a tilted gantry, whose slices are shifted against each other, is written on a grid
+        with right angles, each slice moved by whole pixels: NIfTI knows no uneven grid, and ITK opens no sheared
+        one. The header's ``descrip`` says so, and :func:`note_on_grid` tells beforehand.
     source
         How a NIfTI source is stored: the mask is then stored so as well, under the same affine.
 
@@ -58,9 +58,11 @@ def write_nifti_mask(
         stored = mask.T
         header.set_data_shape(stored.shape)
     else:
-        stored = _even(mask, geometry, header).T
+        header["descrip"] = ", ".join(_changes(geometry))
+        even, where = _even(*_straight(mask, geometry))
+        stored = even.T
         header.set_data_shape(stored.shape)
-        _set_affine(header, geometry)
+        _set_affine(header, where)
     header["scl_slope"], header["scl_inter"] = 1, 0
     _write(path, header, stored)
 
@@ -85,41 +87,67 @@ def _placed(header: Any, shape: tuple[int, ...], source: Grid) -> Any:
     return header
 
 
-def _step(geometry: Geometry) -> NDArray[np.float64]:
-    """From one slice of the even grid to the next, in mm of LPS; 1 mm for a single slice."""
-    positions = geometry.positions
-    if len(positions) < 2:
-        return geometry.normal
-    rise = geometry.heights_mm[-1] - geometry.heights_mm[0]
-    along = positions[-1] - positions[0]
-    if is_even(geometry):
-        return np.asarray(along / (len(positions) - 1))
-    spacing = geometry.spacing
-    assert spacing is not None
-    return np.asarray(along * (spacing[0] / rise))
+def note_on_grid(geometry: Geometry | None) -> str:
+    """What a user should know about the grid of masks that are written for this geometry; "" if nothing."""
+    said = {
+        EVENED: "are on an even spacing, each slice from the nearest one of the uneven series",
+        STRAIGHTENED: "are on a grid with right angles, each slice of the tilted series moved by whole pixels",
+    }
+    changes = [] if geometry is None else [said[change] for change in _changes(geometry)]
+    return f"the NIfTI masks {' and '.join(changes)}" if changes else ""
 
 
-def _even(mask: NDArray[np.uint8], geometry: Geometry, header: Any) -> NDArray[np.uint8]:
+def _changes(geometry: Geometry) -> list[str]:
+    """How a mask is resampled before it is written, in the words of the header."""
+    upright, moves = _moves(geometry)
+    return [EVENED] * (not is_even(upright)) + [STRAIGHTENED] * bool(moves.any())
+
+
+def _moves(geometry: Geometry) -> tuple[Geometry, NDArray[np.int_]]:
+    """The stack with its slices right above the first, and by how many rows and columns each lies off that."""
+    heights, normal = geometry.heights_mm, geometry.normal
+    upright = geometry.positions[0] + (heights - heights[0])[:, None] * normal
+    steps = np.stack([geometry.row_step, geometry.column_step])
+    moves = np.rint((geometry.positions - upright) @ (steps / (steps**2).sum(axis=1, keepdims=True)).T)
+    return Geometry(upright, geometry.row_step, geometry.column_step), moves.astype(int)
+
+
+def _even(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
+    """The nearest slices at even heights, and where they lie; an even stack as it is."""
     if is_even(geometry):
-        return mask
-    header["descrip"] = RESAMPLED
+        return mask, geometry
     heights = geometry.heights_mm
     step = float(np.median(np.diff(heights)))
-    wanted = heights[0] + step * np.arange(round((heights[-1] - heights[0]) / step) + 1)
+    rise = heights[-1] - heights[0]
+    wanted = heights[0] + step * np.arange(round(rise / step) + 1)
     nearest = np.abs(heights[None, :] - wanted[:, None]).argmin(axis=1)
-    return mask[nearest]
+    way = geometry.positions[-1] - geometry.positions[0]
+    positions = geometry.positions[0] + ((wanted - heights[0]) / rise)[:, None] * way
+    return mask[nearest], Geometry(positions, geometry.row_step, geometry.column_step)
+
+
+def _straight(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
+    """A stack with the slices right above each other: each is moved within its plane by whole pixels."""
+    upright, moves = _moves(geometry)
+    if not moves.any():
+        return mask, upright
+    least = moves.min(axis=0)
+    wide = np.zeros((len(mask), *(mask.shape[1:] + np.ptp(moves, axis=0))), np.uint8)
+    for slice_, one, (down, along) in zip(wide, mask, moves - least, strict=True):
+        slice_[down : down + one.shape[0], along : along + one.shape[1]] = one
+    first = least @ np.stack([geometry.row_step, geometry.column_step])
+    return wide, Geometry(upright.positions + first, geometry.row_step, geometry.column_step)
 
 
 def _set_affine(header: Any, geometry: Geometry) -> None:
+    count = len(geometry.positions)
+    step = (geometry.positions[-1] - geometry.positions[0]) / (count - 1) if count > 1 else geometry.normal
     affine = np.eye(4)
-    columns = (geometry.column_step, geometry.row_step, _step(geometry), geometry.positions[0])
-    affine[:3] = RAS @ np.column_stack(columns)
+    affine[:3] = RAS @ np.column_stack((geometry.column_step, geometry.row_step, step, geometry.positions[0]))
     header.set_xyzt_units(MM)
     header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     header.set_sform(affine, code=SCANNER)
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
-        header.set_qform(affine, code=SCANNER, strip_shears=True)
+    header.set_qform(affine, code=SCANNER, strip_shears=True)
 
 
 def _write(path: Path, header: Any, stored: NDArray[Any]) -> None:

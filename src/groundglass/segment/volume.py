@@ -104,16 +104,13 @@ class VolumeMasks:
         GroundglassError
             If a file cannot be written.
         """
-        from groundglass.scan.nifti_out import is_even, write_nifti_mask
+        from groundglass.scan.nifti_out import note_on_grid, write_nifti_mask
 
         volume = self.volume
         for name, mask in (("lungs", self.lungs), ("lesions", self.lesions.astype(np.uint8))):
             write_nifti_mask(Path(folder, f"{name}.nii.gz"), mask, volume.geometry, source=volume.grid)
-        if volume.geometry is None or volume.grid is not None or is_even(volume.geometry):
-            return []
-        return [
-            "the NIfTI masks are on an even spacing, each slice from the nearest one of the uneven series"
-        ]
+        note = "" if volume.grid is not None else note_on_grid(volume.geometry)
+        return [note] if note else []
 
     def filled_by(self, segmenter: Segmenter, seen: Seen | None = None) -> Self:
         """The masks of all slices, for who needs no slice on its own; parameters and errors as :meth:`slices`."""
