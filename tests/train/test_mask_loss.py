@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from groundglass.recipe.tasks import SegmentationLoss
-from groundglass.train.losses import MaskLoss
+from groundglass.train.losses import UNKNOWN, MaskLoss, lungs_and_lesions
 
 Array = NDArray[np.float64]
 SPEC = SegmentationLoss(lungs_bce=0.7, lesions_bce=1.3, lungs_dice=0.4, lesions_dice=2.0)
@@ -85,3 +85,54 @@ def test_gradients_pull_towards_the_masks_even_where_logits_are_extreme() -> Non
 
 def test_its_weights_are_no_part_of_a_checkpoint() -> None:
     assert MaskLoss(SPEC).state_dict() == {}
+
+
+def test_what_nobody_marked_teaches_nothing() -> None:
+    logits, masks = made()
+    unmarked = masks.copy()
+    unmarked[0, 0] += UNKNOWN
+    unmarked[2] += UNKNOWN
+    torch_logits = torch.from_numpy(logits).requires_grad_()
+    MaskLoss(SPEC).double()(torch_logits, torch.from_numpy(unmarked)).backward()
+    assert torch_logits.grad is not None
+    known = np.ones((3, 2), bool)
+    known[0, 0] = known[2] = False
+    assert ((np.abs(torch_logits.grad.numpy()).sum(axis=(2, 3)) > 0) == known).all()
+    rest = {
+        name: by_hand(SPEC.model_copy(update=weights), logits[part], masks[part])
+        for name, part, weights in (
+            ("lungs", slice(1, 2), {"lesions_bce": 0.0, "lesions_dice": 0.0}),
+            ("lesions", slice(0, 2), {"lungs_bce": 0.0, "lungs_dice": 0.0}),
+        )
+    }
+    assert by_torch(SPEC, logits, unmarked) == pytest.approx(sum(rest.values()), rel=1e-6)
+    assert by_torch(SPEC, logits, masks % 2 + UNKNOWN) == 0
+
+
+def types_made(seed: int = 1) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    lesions = rng.random((2, 5, 7)) < 0.4
+    solid = lesions & (rng.random(lesions.shape) < 0.5)
+    masks = np.stack([np.ones_like(lesions), lesions, solid], axis=1).astype(float)
+    return rng.normal(0, 3, masks.shape), masks
+
+
+def test_lesions_of_unknown_type_teach_the_sum_of_both_probabilities() -> None:
+    logits, masks = types_made()
+    shares = np.exp(np.stack([np.zeros_like(logits[:, 0]), logits[:, 1], logits[:, 2]]))
+    either = (shares[1] + shares[2]) / shares.sum(axis=0)
+    pair = lungs_and_lesions(torch.from_numpy(logits))
+    np.testing.assert_allclose(torch.sigmoid(pair[:, 1]).numpy(), either, rtol=1e-9)
+    masks[:, 2] += UNKNOWN
+    assert by_torch(SPEC, logits, masks) == pytest.approx(by_hand(SPEC, pair.numpy(), masks[:, :2]), rel=1e-6)
+
+
+def test_the_type_is_taught_within_lesions_whose_type_is_known() -> None:
+    logits, masks = types_made()
+    pair = lungs_and_lesions(torch.from_numpy(logits)).numpy()
+    of_solid = 1 / (1 + np.exp(logits[:, 1] - logits[:, 2]))
+    masks[1, 2] += UNKNOWN
+    right = np.where(masks[0, 2] > 0, of_solid[0], 1 - of_solid[0])[masks[0, 1] > 0]
+    expected = by_hand(SPEC, pair, masks[:, :2]) - 3 * np.log(right).mean()
+    spec = SPEC.model_copy(update={"types": 3.0})
+    assert by_torch(spec, logits, masks) == pytest.approx(expected, rel=1e-6)

@@ -9,11 +9,8 @@ from PIL import Image
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import Segmenter
-from groundglass.train.masks import (
-    case_codes,
-    load_masked_part,
-    read_truth,
-)
+from groundglass.train.losses import UNKNOWN
+from groundglass.train.masks import case_codes, load_masked_part, read_truth
 from groundglass.train.overlaps import overlaps
 from groundglass.train.slices import Slices, make_loader
 from segmenter_stub import threshold_segmenter
@@ -109,8 +106,9 @@ def test_soft_borders_and_colour_are_read_as_masks(manifest: pd.DataFrame, tmp_p
         with Image.open(row[name]) as image:
             image.convert("RGB").save(tmp_path / f"{name}.jpg", quality=60)
         row[name] = str(tmp_path / f"{name}.jpg")
-    for got, wanted in zip(read_truth(row), expected, strict=True):
-        assert (got == wanted).mean() > 0.99
+    got = read_truth(row)
+    assert got.keys() == expected.keys() == {"lungs", "lesions"}
+    assert all((got[name] == wanted).mean() > 0.99 for name, wanted in expected.items())
 
 
 def test_masks_of_another_size_than_their_slice_cannot_be_judged(
@@ -125,3 +123,47 @@ def test_masks_of_another_size_than_their_slice_cannot_be_judged(
         save(Path(manifest.loc[1, name]), np.zeros((32, 48)))
     with pytest.raises(GroundglassError, match=r"1_lungs\.png: its size \(32, 48\) is not that of .*1\.png"):
         overlaps(segmenter, manifest)
+
+
+@pytest.fixture
+def mixed(manifest: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
+    """Slices with masks of lungs and lesions, of lesion types, without lesions, of lungs alone, and of nothing."""
+    rows = manifest.assign(split="train", lesion_types="")
+    types = np.zeros((64, 96))
+    types[40:50, 8:16], types[50:56, 8:16] = 127, 254
+    rows.loc[1, ["lungs", "lesions", "lesion_types"]] = ["", "", save(tmp_path / "types.png", types)]
+    rows.loc[2, ["lungs", "lesions"]] = ["", "none"]
+    rows.loc[3, "lesions"] = ""
+    rows.loc[4, ["lungs", "lesions"]] = ""
+    return rows
+
+
+def test_each_slice_teaches_what_its_dataset_knows(mixed: pd.DataFrame, tmp_path: Path) -> None:
+    finder = Segmenter.load(threshold_segmenter(tmp_path / "stub"))
+    part = load_masked_part(mixed, "train", PREPROCESSING, lungs_from=finder, planes=3)
+    assert part.rows["path"].tolist() == mixed["path"].tolist()[:4], (
+        "a slice of which nothing is known is left out"
+    )
+    assert part.taught.tolist() == [
+        [True, True, False],
+        [False, True, True],
+        [False, True, True],
+        [True, False, False],
+    ]
+    inside = part.masks % UNKNOWN
+    assert (inside.max(axis=(1, 2))[2, 1:] == 0).all()
+    assert inside[1, ..., 1].sum() == 8 * 4
+    assert inside[1, ..., 2].sum() == 3 * 4
+    assert (inside[..., 1] <= inside[..., 0]).all()
+    assert (inside[..., 2] <= inside[..., 1]).all()
+
+
+def test_masks_are_measured_where_they_are_known(mixed: pd.DataFrame, tmp_path: Path) -> None:
+    table = overlaps(Segmenter.load(threshold_segmenter(tmp_path / "stub")), mixed.iloc[:4])
+    assert table["structure"].tolist() == ["lungs", "lesions", "lesions", "lesions", "lungs"]
+    assert table["true_px"].tolist()[2:4] == [16 * 8, 0]
+
+
+def test_without_a_finder_of_lungs_every_slice_needs_both_masks(mixed: pd.DataFrame) -> None:
+    with pytest.raises(GroundglassError, match=r"1\.png: has no mask of its lungs; .* training\.lungs_from"):
+        load_masked_part(mixed, "train", PREPROCESSING)

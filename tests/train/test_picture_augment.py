@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from groundglass.preprocess import Preprocessing
+from groundglass.preprocess import AIR, Preprocessing
 from groundglass.recipe.tasks import SegmentationAugmentation
 from groundglass.scan.scan import Scan
-from groundglass.train.augment import PictureAugment
+from groundglass.train.augment import WIDEST_MARGIN, PictureAugment
+from groundglass.train.losses import UNKNOWN
 from groundglass.train.masks import place_masks
 from groundglass.train.pictures import draw_marks, not_ct, radiograph
 
@@ -307,3 +308,31 @@ def test_a_radiograph_shows_bone_bright_and_air_dark() -> None:
 def test_chances_of_framing_exclude_one_another() -> None:
     with pytest.raises(ValueError, match="add up to 1"):
         SegmentationAugmentation(crop=0.6, piece=0.3, zoom_out=0.2)
+
+
+def test_what_is_not_taught_stays_so_and_moves_with_the_picture() -> None:
+    grey, masks = chest()
+    for seed in range(10):
+        picture, placed = drawn(seed, **GEOMETRY)
+        again, untaught = drawn(seed, (grey, masks + np.array([UNKNOWN, 0], np.uint8)), **GEOMETRY)
+        np.testing.assert_array_equal(again, picture)
+        np.testing.assert_array_equal(untaught, placed + np.array([[[UNKNOWN]], [[0]]], np.uint8))
+
+
+def test_another_picture_teaches_all_even_if_the_slice_does_not() -> None:
+    grey, masks = chest()
+    _, placed = drawn(0, (grey, masks + np.uint8(UNKNOWN)), not_ct=1.0)
+    assert not placed.any()
+
+
+def test_a_focused_picture_is_cropped_to_lungs_with_fixed_greys() -> None:
+    for seed in range(10):
+        picture, (lungs, square) = drawn(seed, focus=1.0, window=1.0)
+        rows, columns = (np.flatnonzero(lungs.any(axis=axis)) for axis in (1, 0))
+        assert (
+            max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+            >= lungs.shape[1] / (1 + 2 * WIDEST_MARGIN) - 3
+        )
+        aerated = cv2.erode(lungs & (1 - square), np.ones((5, 5), np.uint8)) > 0
+        assert np.median(picture[aerated]) == pytest.approx(255 * AIR, abs=8)
+        assert np.median(picture[aerated]) < np.median(picture[square > 0])

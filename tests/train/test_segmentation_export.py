@@ -14,12 +14,16 @@ from groundglass.errors import GroundglassError
 from groundglass.evaluation.overlap import by_case
 from groundglass.recipe.tasks import SegmentationModel
 from groundglass.train.export import halve_weights, onnx_graph
+from groundglass.train.losses import lungs_and_lesions
 from groundglass.train.segmentation_models import build_segmentation_model
 from groundglass.train.tasks.segment import THRESHOLDS, _Probabilities, best_threshold
 
 SPECS = {
     "unet": SegmentationModel(encoder="mobilenetv3_small_050", decoder=(16, 16, 8, 8, 8)),
     "bcdunet": SegmentationModel(name="bcdunet", filters=4),
+    "lesion types": SegmentationModel(
+        encoder="mobilenetv3_small_050", decoder=(16, 16, 8, 8, 8), lesion_types=True
+    ),
     "bcdunet, one direction": SegmentationModel(
         name="bcdunet", filters=4, dense_blocks=1, bidirectional=False
     ),
@@ -42,7 +46,9 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def graph(network: nn.Module) -> bytes:
-    return onnx_graph(_Probabilities(network), SHAPE, ["masks"])
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, *SHAPE)).shape[1]
+    return onnx_graph(_Probabilities(network, lesion_types=outputs == 3), SHAPE, ["masks"])
 
 
 def images(count: int = 3) -> Images:
@@ -56,8 +62,14 @@ def answers(graph: bytes, pictures: Images) -> Images:
 def test_the_graph_gives_what_torch_gives(network: nn.Module, graph: bytes) -> None:
     pictures = images()
     with torch.no_grad():
-        expected = torch.sigmoid(network(torch.from_numpy(pictures))).numpy()
-    assert expected.shape == (3, 2, *SHAPE[1:])
+        logits = network(torch.from_numpy(pictures))
+        expected = torch.sigmoid(logits).numpy()
+    if logits.shape[1] == 3:
+        parts = np.exp(logits[:, 1:].numpy())
+        expected[:, 1:] = parts / (1 + parts.sum(axis=1, keepdims=True))
+        either = torch.sigmoid(lungs_and_lesions(logits)[:, 1]).numpy()
+        np.testing.assert_allclose(expected[:, 1:].sum(axis=1), either, atol=1e-5)
+    assert expected.shape[1:] in ((2, *SHAPE[1:]), (3, *SHAPE[1:]))
     assert expected.std() > 0.01
     np.testing.assert_allclose(answers(graph, pictures), expected, atol=1e-4)
     for picture, wanted in zip(pictures, expected, strict=True):

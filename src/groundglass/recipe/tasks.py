@@ -31,9 +31,11 @@ class SegmentationAugmentation(RecipePart):
     The chances: ``flip`` left to right, ``upside_down`` top to bottom, ``crop`` towards or slightly into the
     lungs, ``piece`` of a crop anywhere, ``zoom_out`` of a border round the slice, ``frame`` of a black or white
     one, ``window`` of another level and width, ``mediastinal`` of one among these that shows the lungs black,
-    ``marks`` of text, arrows and circles, ``jpeg`` of compression, ``gas`` of pockets of air in the body that are
-    no lung, as in stomach and bowel, ``no_lungs`` of lungs filled up with tissue, as in neck and abdomen, and
-    ``not_ct`` of a picture of something else in place of the slice, the last two with empty masks.
+    ``focus`` of a crop to the lungs in which aerated lung and soft tissue have fixed greys (those of
+    groundglass.preprocess.to_landmarks), ``marks`` of text, arrows and circles, ``jpeg`` of compression,
+    ``gas`` of pockets of air in the body that are no lung, as in stomach and bowel, ``no_lungs`` of lungs filled up
+    with tissue, as in neck and abdomen, and ``not_ct`` of a picture of something else in place of the slice, the
+    last two with empty masks.
 
     The sizes: ``rotation`` in degrees, ``aspect``, ``shear`` and ``gamma`` (of its logarithm) as standard
     deviations; ``bias`` that of a smooth brightness, ``noise`` the largest of grey; ``blur`` the largest sigma in
@@ -48,6 +50,7 @@ class SegmentationAugmentation(RecipePart):
     frame: Chance = 0.0
     window: Chance = 0.0
     mediastinal: Chance = 0.0
+    focus: Chance = 0.0
     marks: Chance = 0.0
     jpeg: Chance = 0.0
     gas: Chance = 0.0
@@ -77,6 +80,7 @@ class SegmentationModel(RecipePart):
     ``unet`` is a U-Net of segmentation-models-pytorch with the timm backbone ``encoder``, whose ``weights`` are
     ``none``, ``imagenet`` or the path of a safetensors file, and ``decoder`` channels. ``bcdunet`` is BCD U-Net
     with ``filters`` in its first level, ``dense_blocks`` in its bottleneck, and ConvLSTM in both directions or one.
+    With ``lesion_types`` the network tells ground glass from consolidation, else it marks lesions of either type.
     """
 
     name: Literal["unet", "bcdunet"] = "unet"
@@ -86,17 +90,19 @@ class SegmentationModel(RecipePart):
     filters: Annotated[int, Field(ge=2, multiple_of=2)] = 64
     dense_blocks: Literal[1, 3] = 3
     bidirectional: bool = True
+    lesion_types: bool = False
 
 
 class SegmentationLoss(RecipePart):
     """Weighted sum of binary cross-entropy and of one minus soft Dice over the batch (Milletari et al. 2016,
-    arXiv 1606.04797), for lungs and for lesions.
+    arXiv 1606.04797), for lungs and for lesions, and of the cross-entropy of the lesions' type, ``types``.
     """
 
     lungs_bce: Weight = 1.0
     lesions_bce: Weight = 2.0
     lungs_dice: Weight = 0.5
     lesions_dice: Weight = 1.0
+    types: Weight = 1.0
 
 
 class Smaller(RecipePart):
@@ -111,11 +117,16 @@ class SegmentationTraining(Length):
 
     ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last`` keeps
     the last epoch. ``start_from`` names a run of the same network whose weights this one starts from.
+
+    ``lungs_from`` names the segmenter that finds the lungs of slices whose lungs nobody marked; they are cropped
+    to, but not taught. Then a slice teaches what its dataset knows of lungs, lesions and types, and a slice of
+    which nothing is known does not take part. Without it, every slice needs masks of lungs and lesions.
     """
 
     best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"
     smaller_first: Smaller | None = None
     start_from: str | None = None
+    lungs_from: str | None = None
 
 
 class SegmentationRecipe(CommonRecipe):

@@ -98,6 +98,9 @@ class Segmentation:
         Why this is no chest CT with lungs, in words with the figures; "" where it is one.
     grey8
         The slice as 8-bit grey, shape (height, width), to draw on; None if it was not kept.
+    consolidation
+        bool, shape (height, width): the part of the lesions that is consolidation, the rest is ground glass; None
+        if the segmenter does not tell them apart.
     """
 
     lungs: Mask
@@ -105,6 +108,7 @@ class Segmentation:
     quality: float
     problem: str = ""
     grey8: Mask | None = None
+    consolidation: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         return f"Segmentation({self.headline()})"
@@ -230,7 +234,9 @@ def resize(segmentation: Segmentation, shape: tuple[int, int]) -> Segmentation:
     side = np.uint8(RIGHT) + np.uint8(LEFT - RIGHT) * _mask(left > right)
     sides = side * _mask(right + left >= 0.5)
     lesions = (scaled(segmentation.lesions) >= 0.5) & (sides > 0)
-    return replace(segmentation, lungs=sides, lesions=lesions)
+    solid = segmentation.consolidation
+    consolidation = None if solid is None else lesions & (scaled(solid) >= 0.5)
+    return replace(segmentation, lungs=sides, lesions=lesions, consolidation=consolidation)
 
 
 def _mask(condition: NDArray[np.bool_]) -> Mask:

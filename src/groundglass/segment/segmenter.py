@@ -28,11 +28,19 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 
 
+LUNGS_AND_LESIONS = ("lungs", "lesions")
+LUNGS_AND_TYPES = ("lungs", "ground glass", "consolidation")
+
+
 class SegmenterFacts(Facts):
     """The content of a segmenter's ``bundle.json``.
 
     Attributes
     ----------
+    outputs
+        What each channel of the network's answer marks: lungs and lesions of either type, or lungs, ground glass
+        and consolidation. Lesions are part of the lungs. The probabilities of the two types add up to that of a
+        lesion.
     precision
         What the network is computed in, where the processor can.
     post_processing
@@ -40,6 +48,7 @@ class SegmenterFacts(Facts):
     """
 
     kind: Literal["segmenter"] = "segmenter"
+    outputs: tuple[str, ...] = LUNGS_AND_LESIONS
     precision: Precision = "f32"
     post_processing: PostProcessing = PostProcessing()
     validation: OverlapEvaluation | None = None
@@ -62,9 +71,10 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
     def card_of(cls, facts: SegmenterFacts) -> str:
         """The model card of facts, as Markdown."""
         rules = facts.post_processing
+        told = "told" if facts.outputs == LUNGS_AND_TYPES else "not told"
         what_it_does = [
             "It takes one axial chest CT slice and marks the lungs, lesions included, and the lesions in them"
-            " (ground-glass opacity and consolidation, not told apart, whatever their cause). Where it finds no"
+            f" (ground-glass opacity and consolidation, {told} apart, whatever their cause). Where it finds no"
             " lungs it says that the picture is no chest CT, and why.",
             "",
             f"- Input: {describe_input(facts)}",
@@ -187,7 +197,7 @@ class Segmenter:
         Parameters
         ----------
         masks
-            float32, shape (2, height, width) of the input: probabilities of lung and of lesion.
+            float32, shape (outputs, height, width) of the input: probabilities of what the bundle's facts name.
         grey8
             uint8, shape (height, width): the input that they answer to.
         scan
@@ -197,7 +207,10 @@ class Segmenter:
         box = facts.preprocessing.box(*scan.pixels.shape)
         inner = box.slices
         grey = grey8[inner].astype(np.float32) / np.float32(255)
-        small = segmentation(masks[0][inner], masks[1][inner], grey, facts.post_processing)
+        inside = masks[(slice(None), *inner)]
+        small = segmentation(inside[0], inside[1:].sum(axis=0), grey, facts.post_processing)
+        if facts.outputs == LUNGS_AND_TYPES:
+            small = replace(small, consolidation=small.lesions & (inside[2] > inside[1]))
         return resize(small, scan.pixels.shape)
 
 

@@ -24,11 +24,15 @@ from torch import Tensor, nn
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import Augmentation
 from groundglass.recipe.tasks import SegmentationAugmentation
+from groundglass.train.losses import UNKNOWN
 from groundglass.train.masks import place_masks
 from groundglass.train.pictures import draw_marks, not_ct, with_gas, without_lungs
 
 Grey = NDArray[np.float32]
 Masks = NDArray[np.uint8]
+
+WIDEST_MARGIN = 0.15
+"""Largest margin around lungs that a picture is cropped to, as a share of their box's longer side."""
 
 
 class Augment(nn.Module):
@@ -169,7 +173,8 @@ class PictureAugment:
         grey8
             uint8, shape (height, width).
         masks
-            uint8 0 or 1, shape (height, width, masks); the first is the mask of the lungs.
+            uint8 0 or 1, shape (height, width, masks); the first is the mask of the lungs. A plane that is not
+            taught has :data:`UNKNOWN` added.
         preprocessing
             Applied to the picture, as to a user's.
         seed
@@ -177,17 +182,35 @@ class PictureAugment:
 
         Returns
         -------
-        8-bit grey, shape ``preprocessing.size``, and masks, shape (masks, height, width).
+        8-bit grey, shape ``preprocessing.size``, and masks, shape (masks, height, width), with :data:`UNKNOWN`
+        added as before.
         """
         random = np.random.default_rng(seed)
         longest = max(preprocessing.size)
         if random.random() < self.spec.not_ct:
             grey = not_ct(random, longest)
             picture = Picture(grey, np.zeros((*grey.shape, masks.shape[2]), dtype=np.uint8))
-        else:
+            return preprocessing.place(picture.grey), place_masks(picture.masks, preprocessing)
+        unknown = np.asarray(masks.max(axis=(0, 1)) >= UNKNOWN)
+        masks = masks % UNKNOWN
+        if not unknown[0]:
             grey8, masks = self._anatomy(random, grey8, masks)
-            picture = self._intensity(random, _warp(random, self.spec, grey8, masks, longest))
-        return preprocessing.place(picture.grey), place_masks(picture.masks, preprocessing)
+        picture = self._intensity(random, _warp(random, self.spec, grey8, masks, longest))
+        grey8, placed = self._placed(random, picture, preprocessing)
+        return grey8, placed + unknown[:, None, None].astype(np.uint8) * np.uint8(UNKNOWN)
+
+    def _placed(
+        self, random: np.random.Generator, picture: Picture, preprocessing: Preprocessing
+    ) -> tuple[NDArray[np.uint8], Masks]:
+        """The picture as the network sees it: whole, or cropped to the lungs with fixed greys."""
+        grey, masks = picture
+        lungs = masks[..., 0] > 0
+        if self.spec.focus and random.random() < self.spec.focus and lungs.any():
+            near = {"lungs": "crop", "greys": "landmarks", "margin": random.uniform(0, WIDEST_MARGIN)}
+            preprocessing = preprocessing.model_copy(update=near)
+            part = preprocessing.region(lungs.shape[0], lungs.shape[1], lungs).slices
+            return preprocessing.place(grey[part], lungs[part]), place_masks(masks[part], preprocessing)
+        return preprocessing.place(grey), place_masks(masks, preprocessing)
 
     def _anatomy(
         self, random: np.random.Generator, grey8: NDArray[np.uint8], masks: Masks

@@ -139,6 +139,10 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
     recipe = parse_recipe(bundle.recipe, origin=f"the recipe of {spec.segmenter}")
     if not isinstance(recipe, SegmentationRecipe) or recipe.model.name != "unet":
         raise GroundglassError(f"model.segmenter {spec.segmenter}: is no U-Net to start from")
+    if recipe.model.lesion_types:
+        raise GroundglassError(
+            f"model.segmenter {spec.segmenter}: tells lesion types apart; name one that does not"
+        )
     if recipe.preprocessing.channels != channels:
         raise GroundglassError(
             f"model.segmenter {spec.segmenter}: takes {recipe.preprocessing.channels} channels; set "

@@ -86,10 +86,28 @@ class ClassLoss(nn.Module):
         return (loss * self.get_buffer("weights")[truth]).mean()
 
 
+UNKNOWN = 2
+"""Added to a pixel of a training mask, 0 or 1, that is not taught because nobody marked it."""
+
+
+def lungs_and_lesions(logits: Tensor) -> Tensor:
+    """Logits of lungs and of lesions of either type, shape (batch, 2, height, width), of a segmenter's logits.
+
+    A network that tells lesion types apart gives logits of lungs, ground glass and consolidation. The softmax of 0
+    (neither) and of the last two makes them probabilities, and the logit of their sum is the logarithm of the sum
+    of their exponentials.
+    """
+    if logits.shape[1] == 2:
+        return logits
+    return torch.cat([logits[:, :1], torch.logsumexp(logits[:, 1:], dim=1, keepdim=True)], dim=1)
+
+
 class MaskLoss(nn.Module):
     """Binary cross-entropy by pixel, and one minus soft Dice (Milletari et al. 2016, arXiv 1606.04797).
 
-    Dice is taken over the whole batch at once, so that a slice without lesions does not count as a whole.
+    Dice is taken over the whole batch at once, so that a slice without lesions does not count as a whole. Where the
+    network tells lesion types apart, the cross-entropy of the type is added, over the lesions whose type is known;
+    lesions of unknown type teach the sum of both probabilities.
 
     Parameters
     ----------
@@ -101,13 +119,27 @@ class MaskLoss(nn.Module):
         super().__init__()
         self.register_buffer("bce", torch.tensor([spec.lungs_bce, spec.lesions_bce]), persistent=False)
         self.register_buffer("dice", torch.tensor([spec.lungs_dice, spec.lesions_dice]), persistent=False)
+        self.types = spec.types
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Loss of logits and masks (0 or 1), both of shape (batch, 2, height, width)."""
-        truth = masks.to(logits.dtype)
-        by_pixel = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(0, 2, 3))
-        chance = torch.sigmoid(logits)
-        common = (chance * truth).sum(dim=(0, 2, 3))
-        dice = (2 * common + 1) / ((chance + truth).sum(dim=(0, 2, 3)) + 1)
+        """Loss of logits, shape (batch, 2 or 3, height, width), and masks of the same shape.
+
+        The masks are those of lungs, lesions and consolidation, 0 or 1, with :data:`UNKNOWN` added where they are
+        not taught.
+        """
+        known = (masks < UNKNOWN).to(logits.dtype)
+        truth = (masks % UNKNOWN).to(logits.dtype)
+        pair, taught, marked = lungs_and_lesions(logits), known[:, :2], truth[:, :2] * known[:, :2]
+        by_pixel = F.binary_cross_entropy_with_logits(pair, marked, weight=taught, reduction="none")
+        by_pixel = by_pixel.sum(dim=(0, 2, 3)) / taught.sum(dim=(0, 2, 3)).clamp(min=1)
+        chance = torch.sigmoid(pair) * taught
+        common = (chance * marked).sum(dim=(0, 2, 3))
+        dice = (2 * common + 1) / ((chance + marked).sum(dim=(0, 2, 3)) + 1)
         weighted: Tensor = (self.get_buffer("bce") * by_pixel + self.get_buffer("dice") * (1 - dice)).sum()
-        return weighted
+        if logits.shape[1] == 2:
+            return weighted
+        typed = marked[:, 1] * known[:, 2]
+        by_type = F.binary_cross_entropy_with_logits(
+            logits[:, 2] - logits[:, 1], truth[:, 2], weight=typed, reduction="none"
+        )
+        return weighted + self.types * by_type.sum() / typed.sum().clamp(min=1)

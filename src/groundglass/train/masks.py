@@ -9,11 +9,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluation.predictions import STRUCTURES
+from groundglass.labels import NO_LESIONS
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import Segmenter
+from groundglass.train.losses import UNKNOWN
 from groundglass.train.slices import decode, read_slices
+
+PLANES = (*STRUCTURES, "consolidation")
+"""The planes of training masks: lungs with their lesions, lesions of either type, and consolidation."""
+MASK_COLUMNS = (*STRUCTURES, "lesion_types")
+GROUND_GLASS, CONSOLIDATION = 127, 254
+"""Values of a mask of lesion types."""
+
+Masks = dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,18 @@ class MaskedPart:
     grey
         uint8, shape (slices, height, width) of the input.
     masks
-        uint8 0 or 1, shape (slices, height, width, 2): lungs with their lesions, and lesions.
+        uint8 0 or 1, with groundglass.train.losses.UNKNOWN added where nobody marked it, shape (slices, height,
+        width, planes): the first planes of :data:`PLANES`.
     """
 
     rows: pd.DataFrame
     grey: NDArray[np.uint8]
     masks: NDArray[np.uint8]
+
+    @property
+    def taught(self) -> NDArray[np.bool_]:
+        """Which planes are known of each slice, bool, shape (slices, planes)."""
+        return self.masks.max(axis=(1, 2)) < UNKNOWN
 
 
 def load_masked_part(
@@ -41,6 +57,8 @@ def load_masked_part(
     preprocessing: Preprocessing,
     segmenter: Segmenter | None = None,
     *,
+    lungs_from: Segmenter | None = None,
+    planes: int = len(STRUCTURES),
     show_progress: bool = False,
 ) -> MaskedPart:
     """Decode one part (``train``, ``val`` or ``test``) of a manifest with masks.
@@ -48,7 +66,8 @@ def load_masked_part(
     Parameters
     ----------
     manifest
-        With the columns ``lungs`` and ``lesions``, each the path of a mask.
+        With the columns ``lungs`` and ``lesions``, each the path of a mask; with ``lungs_from`` any of them and of
+        ``lesion_types`` may be blank or lacking.
     part
         Which rows.
     preprocessing
@@ -56,6 +75,11 @@ def load_masked_part(
     segmenter
         Finds the lungs, where the preprocessing crops to them: the true masks must not decide what is cut out,
         because users have none.
+    lungs_from
+        Finds the lungs of slices whose lungs nobody marked; these are not taught. Slices of which nothing is marked
+        are left out. None refuses slices without masks of lungs and lesions.
+    planes
+        How many of :data:`PLANES` the masks have.
     show_progress
         Draw a progress bar.
 
@@ -64,62 +88,146 @@ def load_masked_part(
     GroundglassError
         If the manifest has no masks, the part is empty, or a file cannot be read.
     """
-    rows = masked_rows(manifest, part)
+    rows = masked_rows(manifest, part, every=lungs_from is None)
     paths = [Path(path) for path in rows["path"]]
     regions = None
     if segmenter is None:
         grey = decode(paths, preprocessing, show_progress=show_progress)
     else:
         grey, regions = read_slices(paths, preprocessing, segmenter, show_progress=show_progress)
-    masks = np.zeros((*grey.shape, len(STRUCTURES)), dtype=np.uint8)
+    masks = np.zeros((*grey.shape, planes), dtype=np.uint8)
+    found = {} if lungs_from is None else _found_lungs(lungs_from, rows)
     for number, (_, row) in enumerate(rows.iterrows()):
-        truth = np.stack(read_truth(row), axis=-1).astype(np.uint8)
+        truth = read_truth(row)
+        stack = stacked(truth, found.get(row["path"]), planes)
         if regions is not None:
             size, region = regions[number]
-            if truth.shape[:2] != size:
+            if stack.shape[:2] != size:
                 raise GroundglassError(f"{row['path']}: its masks differ in size from the slice")
-            truth = truth[region.slices]
-        masks[number] = place_masks(truth, preprocessing).transpose(1, 2, 0)
+            stack = stack[region.slices]
+        placed = place_masks(stack, preprocessing).transpose(1, 2, 0)
+        masks[number] = placed + np.array(
+            [0 if name in truth else UNKNOWN for name in PLANES[:planes]], np.uint8
+        )
     return MaskedPart(rows, grey, masks)
 
 
-def masked_rows(manifest: pd.DataFrame, part: str) -> pd.DataFrame:
-    """The rows of one part of a manifest with masks; GroundglassError where it has none, or the part is empty."""
+def masked_rows(manifest: pd.DataFrame, part: str, *, every: bool = True) -> pd.DataFrame:
+    """The rows of one part of a manifest with masks.
+
+    Parameters
+    ----------
+    manifest, part
+        As in :func:`load_masked_part`.
+    every
+        Demand masks of lungs and lesions; else rows with any mask, or known to show no lesion, are returned.
+
+    Raises
+    ------
+    GroundglassError
+        If there are no masks, or the part is empty.
+    """
     missing = [name for name in STRUCTURES if name not in manifest.columns]
-    if missing:
+    if missing and (every or not set(MASK_COLUMNS) & set(manifest)):
         raise GroundglassError(
             f"the manifest has no column {' and no column '.join(missing)}: a segmenter is trained on masks; "
             "covid19-ct-seg has them"
         )
     rows = manifest[manifest["split"] == part].reset_index(drop=True)
+    if not every:
+        rows = rows.assign(**{name: "" for name in MASK_COLUMNS if name not in rows})
+        rows = rows[(rows[list(MASK_COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if rows.empty:
         raise GroundglassError(f"the {part} part is empty")
+    for name in STRUCTURES if every else ():
+        for path in rows["path"][rows[name] == ""].head(1):
+            raise GroundglassError(
+                f"{path}: has no mask of its {name}; a segmenter needs it, unless its recipe names another "
+                "segmenter in training.lungs_from"
+            )
     return rows
 
 
-def read_truth(row: "pd.Series[str]") -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The masks of a manifest's row, bool, shape (height, width): lungs with their lesions, and lesions.
+def read_truth(row: "pd.Series[str]") -> Masks:
+    """What is known of a slice by a manifest's row: masks by the names of :data:`PLANES`.
+
+    Returns
+    -------
+    Each bool, shape (height, width); lungs hold their lesions, if these are known. A plane of which nothing is
+    known is left out. Where the slice is known to show no lesion and there is no mask, ``lesions`` and
+    ``consolidation`` have the shape (1, 1).
 
     Raises
     ------
     GroundglassError
         If a mask is missing or cannot be read, or its size is not that of the other.
     """
-    for name in STRUCTURES:
-        if not row[name]:
-            raise GroundglassError(f"{row['path']}: has no mask of its {name}, which a segmenter needs")
-    lungs, lesions = (_read_mask(Path(row[name])) for name in STRUCTURES)
-    if lungs.shape != lesions.shape:
-        raise GroundglassError(f"{row['lesions']}: its size {lesions.shape} is not that of {row['lungs']}")
-    return lungs | lesions, lesions
+    named = {name: str(row.get(name, "")) for name in MASK_COLUMNS}
+    free = named["lesions"] == NO_LESIONS
+    grey = {name: _read_mask(Path(path)) for name, path in named.items() if path not in ("", NO_LESIONS)}
+    first = next(iter(grey), "")
+    for name, mask in grey.items():
+        if mask.shape != grey[first].shape:
+            raise GroundglassError(f"{named[name]}: its size {mask.shape} is not that of {named[first]}")
+    truth = {name: _binary(grey[name], named[name]) for name in STRUCTURES if name in grey}
+    if "lesion_types" in grey:
+        types = grey["lesion_types"]
+        truth.setdefault("lesions", types > GROUND_GLASS // 2)
+        truth["consolidation"] = types > (GROUND_GLASS + CONSOLIDATION) // 2
+    elif free:
+        truth["lesions"] = truth["consolidation"] = np.zeros(
+            grey[first].shape if grey else (1, 1), dtype=bool
+        )
+    if "lungs" in truth and "lesions" in truth:
+        truth["lungs"] = truth["lungs"] | truth["lesions"]
+    return truth
 
 
-def _read_mask(path: Path) -> NDArray[np.bool_]:
+def stacked(truth: Masks, lungs: NDArray[np.bool_] | None, planes: int) -> NDArray[np.uint8]:
+    """The masks of a slice as planes, uint8 0 or 1, shape (height, width, planes).
+
+    Parameters
+    ----------
+    truth
+        As :func:`read_truth` gives it; what is not known is 0.
+    lungs
+        Lungs that a segmenter found, which stand for the true ones where these are not known.
+    planes
+        How many of :data:`PLANES`.
+    """
+    shape = np.broadcast_shapes(
+        *(mask.shape for mask in truth.values()), () if lungs is None else lungs.shape
+    )
+    masks = np.zeros((*shape, planes), dtype=np.uint8)
+    for number, name in enumerate(PLANES[:planes]):
+        if name in truth:
+            masks[..., number] = truth[name]
+    if "lungs" not in truth and lungs is not None:
+        masks[..., 0] = lungs | truth.get("lesions", np.False_)
+    return masks
+
+
+def _found_lungs(segmenter: Segmenter, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """The lungs of the rows that have no mask of them, by path."""
+    without = [Path(path) for path in rows["path"][rows["lungs"] == ""]]
+    found = {}
+    for path, answer in segmenter.segment_files(without):
+        if isinstance(answer, ScanError):
+            raise answer
+        found[str(path)] = answer[1].trusted_lungs
+    return found
+
+
+def _read_mask(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             grey = np.asarray(image.convert("L"))
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
         raise GroundglassError(f"{path}: the mask cannot be read ({error})") from error
+    return grey
+
+
+def _binary(grey: NDArray[np.uint8], path: str) -> NDArray[np.bool_]:
     if 0 < grey.max() <= 127:
         raise GroundglassError(f"{path}: the mask goes up to {grey.max()} only; it must hold 0 and 255")
     return grey > 127

@@ -35,7 +35,7 @@ def overlaps(
     segmenter
         The segmenter to evaluate.
     rows
-        Manifest rows with the columns ``lungs`` and ``lesions``.
+        Manifest rows with masks; of a slice, what its dataset knows is measured, lungs or lesions or both.
     watch
         Receives the work and its length and passes it on, for a progress bar.
 
@@ -57,10 +57,16 @@ def _rows(segmenter: Segmenter, rows: pd.DataFrame, watch: Watch) -> Iterator[di
             raise answer
         found = answer[1]
         truth = read_truth(row)
-        if truth[0].shape != found.lungs.shape:
-            raise GroundglassError(f"{row['lungs']}: its size {truth[0].shape} is not that of {path}")
         masks = (found.trusted_lungs, found.trusted_lesions)
-        for structure, predicted, true in zip(STRUCTURES, masks, truth, strict=True):
+        for structure, predicted in zip(STRUCTURES, masks, strict=True):
+            true = truth.get(structure)
+            if true is None:
+                continue
+            if true.shape == (1, 1):
+                true = np.broadcast_to(true, predicted.shape)
+            if true.shape != predicted.shape:
+                named = row[structure] or row["lesion_types"]
+                raise GroundglassError(f"{named}: its size {true.shape} is not that of {path}")
             yield overlap_row(str(path), row["patient"] or str(path), structure, predicted, true)
 
 

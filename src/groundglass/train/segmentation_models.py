@@ -1,4 +1,4 @@
-"""The networks of segmenters, from images to logits of lung and lesion: a U-Net, and BCD U-Net.
+"""The networks of segmenters, from images to logits of lungs and lesions: a U-Net, and BCD U-Net.
 
 BCD U-Net is a U-Net whose skip connections pass through convolutional LSTMs, with a densely connected bottom: Azad,
 Asadi-Aghbolaghi, Fathy and Escalera 2019, "Bi-Directional ConvLSTM U-Net with Densely Connected Convolutions", ICCV
@@ -20,10 +20,9 @@ from torch import Tensor, nn
 
 from groundglass.errors import GroundglassError
 from groundglass.recipe.tasks import SegmentationModel
+from groundglass.segment.segmenter import LUNGS_AND_LESIONS, LUNGS_AND_TYPES
 from groundglass.train.models import timm_backbone
 
-CLASSES = 2
-"""Lungs, lesions included, and lesions."""
 LEVELS = 3
 DROPOUT = 0.5
 
@@ -44,8 +43,13 @@ def build_segmentation_model(spec: SegmentationModel, channels: int) -> nn.Modul
         If the encoder is unknown or its weights cannot be had.
     """
     if spec.name == "bcdunet":
-        return BCDUNet(channels, CLASSES, spec.filters, spec.dense_blocks, spec.bidirectional)
+        return BCDUNet(channels, len(outputs_of(spec)), spec.filters, spec.dense_blocks, spec.bidirectional)
     return _unet(spec, channels)
+
+
+def outputs_of(spec: SegmentationModel) -> tuple[str, ...]:
+    """What each channel of the network's answer marks."""
+    return LUNGS_AND_TYPES if spec.lesion_types else LUNGS_AND_LESIONS
 
 
 def _unet(spec: SegmentationModel, channels: int) -> nn.Module:
@@ -55,7 +59,7 @@ def _unet(spec: SegmentationModel, channels: int) -> nn.Module:
         f"tu-{spec.encoder}",
         encoder_weights=None,
         in_channels=channels,
-        classes=CLASSES,
+        classes=len(outputs_of(spec)),
         decoder_channels=spec.decoder,
     )
     if spec.weights != "none":

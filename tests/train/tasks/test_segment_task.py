@@ -27,6 +27,7 @@ from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.masks import load_masked_part
 from groundglass.train.run import Run
 from groundglass.train.tasks.segment import SegmenterModule, SegmentTask
+from segmenter_stub import threshold_segmenter
 
 LOG = ["epoch", "train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice", "lr"]
 RECIPE = """
@@ -427,3 +428,34 @@ def test_slices_without_lesions_that_are_left_alone_are_not_the_worst() -> None:
         ]
     )
     assert [path.name for path in worst_slices(table)] == ["missed", "false", "bad", "good"]
+
+
+def test_a_segmenter_of_lesion_types_learns_from_mixed_masks(dataset: Path, tmp_path: Path) -> None:
+    """Some slices have types, some lesions without a type, some no mask but no lesion, and some nothing."""
+    rows = read_manifest(dataset)
+    finder = threshold_segmenter(tmp_path / "finder")
+    marked = np.flatnonzero([np.asarray(Image.open(path)).any() for path in rows["lesions"]])
+    rows["lesion_types"] = ""
+    for number in marked[::3]:
+        lesions = np.asarray(Image.open(rows.loc[number, "lesions"])) > 127
+        types = np.where(lesions, 127, 0).astype(np.uint8)
+        types[: types.shape[0] // 2] *= 2
+        path = tmp_path / f"types-{number}.png"
+        Image.fromarray(types).save(path)
+        rows.loc[number, ["lungs", "lesions", "lesion_types"]] = ["", "", str(path)]
+    free = [number for number in rows.index if number not in set(marked)]
+    rows.loc[free[::4], ["lungs", "lesions"]] = ["", "none"]
+    rows.loc[free[1::4], ["lungs", "lesions"]] = ["", ""]
+    write_manifest(rows, tmp_path / "mixed.csv")
+    recipe = tmp_path / "mixed.yaml"
+    recipe.write_text(RECIPE.format(dataset=tmp_path / "mixed.csv"))
+    sets = ("model.lesion_types=true", f"training.lungs_from={finder}", "augmentation.focus=0.5")
+    run = quiet_train(recipe, tmp_path / "run", *sets)
+    taught = run.facts()["taught"]
+    assert 0 < taught["consolidation"] < taught["lesions"] == taught["slices"]
+    assert 0 < taught["lungs"] < taught["slices"]
+    assert read_manifest(run.manifest_file)["split"].eq("train").sum() > taught["slices"]
+    assert pd.read_csv(run.log_file)["train_loss"].is_monotonic_decreasing
+    bundle = SegmenterBundle.load(run.folder)
+    assert bundle.facts.outputs == ("lungs", "ground glass", "consolidation")
+    assert set(read_overlaps(run.folder / "masks.csv")["structure"]) == {"lungs", "lesions"}

@@ -10,6 +10,7 @@ import groundglass.train.torchvision_ops  # noqa: F401
 # isort: split
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -37,12 +38,12 @@ from groundglass.train.export import (
     training_facts,
 )
 from groundglass.train.fit import Fit, kept_weights
-from groundglass.train.losses import MaskLoss
-from groundglass.train.masks import MaskedPart, case_codes, load_masked_part
+from groundglass.train.losses import UNKNOWN, MaskLoss, lungs_and_lesions
+from groundglass.train.masks import PLANES, MaskedPart, case_codes, load_masked_part
 from groundglass.train.module import Batch, TaskModule
 from groundglass.train.overlaps import overlaps
 from groundglass.train.run import Run
-from groundglass.train.segmentation_models import build_segmentation_model
+from groundglass.train.segmentation_models import build_segmentation_model, outputs_of
 from groundglass.train.slices import Slices, make_loader
 from groundglass.train.task import Task
 
@@ -75,6 +76,7 @@ class SegmenterModule(TaskModule):
         self.smaller = recipe.training.smaller_first
         self.augment = PictureAugment(recipe.augmentation)
         self.loss = MaskLoss(recipe.loss)
+        self.lesion_types = recipe.model.lesion_types
         self._cases = cases
         self._counts: list[NDArray[np.float64]] = []
         self._losses: list[float] = []
@@ -118,18 +120,25 @@ class SegmenterModule(TaskModule):
         with torch.autocast(self.device.type, enabled=False):
             logits = self.model(self.images(self.grey(grey8)))
             self._losses += [float(self.loss(logits, truth))] * len(grey8)
-        found = logits > 0
-        parts = [(found & (truth > 0)), found, truth > 0]
-        counts = torch.stack([part.sum(dim=(2, 3)) for part in parts], dim=-1)
-        self._counts.append(counts.cpu().numpy().astype(np.float64))
+        truth, known = truth[:, :2] % UNKNOWN > 0, (truth[:, :2] < UNKNOWN).all(dim=(2, 3))
+        found = lungs_and_lesions(logits) > 0
+        parts = [(found & truth), found, truth]
+        counts = (
+            torch.stack([part.sum(dim=(2, 3)) for part in parts], dim=-1).cpu().numpy().astype(np.float64)
+        )
+        counts[~known.cpu().numpy()] = np.nan
+        self._counts.append(counts)
 
     def on_validation_epoch_end(self) -> None:
-        """Dice of lungs and of lesions, each the mean over cases of the case's own."""
+        """Dice of lungs and of lesions, each the mean over cases of the case's own, where their masks are known."""
         counts = np.concatenate(self._counts)
-        summed = np.stack([counts[self._cases == case].sum(axis=0) for case in np.unique(self._cases)])
+        members = [self._cases == case for case in np.unique(self._cases)]
+        summed = np.stack([np.nansum(counts[member], axis=0) for member in members])
+        known = np.stack([~np.isnan(counts[member]).all(axis=(0, 2)) for member in members])
         common, total = summed[..., 0], summed[..., 1] + summed[..., 2]
         # Where there is nothing to find, finding nothing is right.
-        dice = np.where(total > 0, 2 * common / np.maximum(1, total), 1).mean(axis=0)
+        dice = np.where(total > 0, 2 * common / np.maximum(1, total), 1)
+        dice = np.array([values[known[:, number]].mean() for number, values in enumerate(dice.T)])
         self.log("val_loss", float(np.mean(self._losses)))
         self.log("val_lung_dice", float(dice[0]))
         self.log("val_lesion_dice", float(dice[1]))
@@ -143,12 +152,16 @@ class SegmenterModule(TaskModule):
         taken = {id(p) for p in encoder}
         return [p for p in self.model.parameters() if id(p) not in taken], encoder
 
+    def answering(self) -> nn.Module:
+        """The network as the bundle's graph has it, from images to probabilities."""
+        return _Probabilities(self.model, lesion_types=self.lesion_types)
+
     @torch.no_grad()
     def probabilities(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of lung and lesion, float32, shape (slices, 2, height, width), in eval mode."""
+        """Probabilities of each output, float32, shape (slices, outputs, height, width), in eval mode."""
         self.eval()
-        batches = np.array_split(grey8, max(1, len(grey8) // 8))
-        answers = [torch.sigmoid(self.model(self._images8(batch))).cpu().numpy() for batch in batches]
+        batches, answering = np.array_split(grey8, max(1, len(grey8) // 8)), self.answering()
+        answers = [answering(self._images8(batch)).cpu().numpy() for batch in batches]
         return np.concatenate(answers).astype(np.float32)
 
 
@@ -166,8 +179,9 @@ class SegmentTask(Task[SegmentationRecipe]):
         manifest = read_manifest(run.manifest_file)
         # Augmentation equalises each picture that it draws.
         plain = recipe.preprocessing.model_copy(update={"clahe": None})
-        train = load_masked_part(manifest, "train", plain, show_progress=self.show_progress)
+        train = self._part(manifest, "train", plain)
         validation = self._validation(run)
+        run.update(taught=taught_slices(train))
         pl.seed_everything(recipe.seed, verbose=False)
         return Fit(
             self._new_module(validation),
@@ -178,9 +192,28 @@ class SegmentTask(Task[SegmentationRecipe]):
             self.best_by,
         )
 
+    def check_ready(self) -> None:
+        """Raise GroundglassError if the segmenter that finds lungs for the training is not available."""
+        super().check_ready()
+        self._lungs_from()
+
+    def _lungs_from(self) -> Segmenter | None:
+        name = self.recipe.training.lungs_from
+        return None if name is None else Segmenter.load(name)
+
     def _validation(self, run: Run) -> MaskedPart:
-        manifest, preprocessing = read_manifest(run.manifest_file), self.recipe.preprocessing
-        return load_masked_part(manifest, "val", preprocessing, show_progress=self.show_progress)
+        return self._part(read_manifest(run.manifest_file), "val", self.recipe.preprocessing)
+
+    def _part(self, manifest: pd.DataFrame, name: str, preprocessing: Preprocessing) -> MaskedPart:
+        planes = len(outputs_of(self.recipe.model))
+        return load_masked_part(
+            manifest,
+            name,
+            preprocessing,
+            lungs_from=self._lungs_from(),
+            planes=planes,
+            show_progress=self.show_progress,
+        )
 
     def _new_module(self, validation: MaskedPart) -> SegmenterModule:
         cases, start = case_codes(validation.rows), self.recipe.training.start_from
@@ -229,13 +262,18 @@ class SegmentTask(Task[SegmentationRecipe]):
         module, validation = self.kept(run), self._validation(run)
         manifest = read_manifest(run.manifest_file)
         shape = (preprocessing.channels, *preprocessing.size)
-        graph = halve_weights(onnx_graph(_Probabilities(module.model), shape, ["masks"]))
+        graph = halve_weights(onnx_graph(module.answering(), shape, ["masks"]))
         exported = np.stack(
             [masks for (masks,) in run_graph(graph, preprocessing, validation.grey, precision)]
         )
         difference = mean_difference(exported, module.probabilities(validation.grey))
         check_difference(run, difference, TOLERANCE[precision], "mean probability")
-        threshold = best_threshold(exported[:, 1], validation.masks[..., 1], case_codes(validation.rows))
+        marked = validation.taught[:, 1]
+        threshold = best_threshold(
+            exported[marked, 1:].sum(axis=1),
+            validation.masks[marked, ..., 1],
+            case_codes(validation.rows[marked]),
+        )
         rules = recipe.post_processing.model_copy(update={"lesion_threshold": threshold})
         facts = SegmenterFacts(
             name=recipe.name,
@@ -243,6 +281,7 @@ class SegmentTask(Task[SegmentationRecipe]):
             groundglass=__version__,
             graph_sha256=hashlib.sha256(graph).hexdigest(),
             preprocessing=preprocessing,
+            outputs=outputs_of(recipe.model),
             precision=precision,
             post_processing=rules,
             chosen=self._chosen(run, rules),
@@ -275,12 +314,22 @@ class SegmentTask(Task[SegmentationRecipe]):
 class _Probabilities(nn.Module):
     """The segmenter as the bundle's graph has it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, lesion_types: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.lesion_types = lesion_types
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.sigmoid(self.model(images))
+        logits = self.model(images)
+        if not self.lesion_types:
+            return torch.sigmoid(logits)
+        neither_first = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], dim=1)
+        return torch.cat([torch.sigmoid(logits[:, :1]), torch.softmax(neither_first, dim=1)[:, 1:]], dim=1)
+
+
+def taught_slices(part: MaskedPart) -> dict[str, int]:
+    """How many slices there are, and how many of them teach lungs, lesions and lesion types."""
+    return {"slices": len(part.rows)} | dict(zip(PLANES, part.taught.sum(axis=0).tolist(), strict=False))
 
 
 def _batches(part: MaskedPart) -> Slices:
@@ -289,7 +338,7 @@ def _batches(part: MaskedPart) -> Slices:
 
 
 def mean_difference(exported: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    """The larger of the mean differences of lungs and of lesions, both of shape (slices, 2, height, width)."""
+    """The largest mean difference of an output, both of shape (slices, outputs, height, width)."""
     differences = []
     for found, true in zip(exported.swapaxes(0, 1), wanted.swapaxes(0, 1), strict=True):
         compared = np.maximum(found, true) > DOUBTFUL
