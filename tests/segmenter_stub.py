@@ -8,7 +8,12 @@ import onnx
 from groundglass import __version__
 from groundglass.bundle.facts import Choice, Part, TrainingFacts
 from groundglass.preprocess import Preprocessing
-from groundglass.segment.segmenter import SegmenterBundle, SegmenterFacts
+from groundglass.segment.segmenter import (
+    LUNGS_AND_LESIONS,
+    LUNGS_AND_TYPES,
+    SegmenterBundle,
+    SegmenterFacts,
+)
 
 GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -34,23 +39,46 @@ thresholds (float[batch, 1, height, width] images) => (float[batch, 2, height, w
 
 The opening by 3 x 3 pixels takes away what is thin: vessels, noise and the blurred edge of the body.
 """
+TYPES = """
+  cuts = Constant<value_ints = [1, 1]>()
+  lung, lesion = Split<axis = 1>(both, cuts)
+  dense = Constant<value_float = 0.6>()
+  above_dense = Sub(images, dense)
+  score = Mul(above_dense, steepness)
+  solid = Sigmoid(score)
+  consolidation = Mul(lesion, solid)
+  ground_glass = Sub(lesion, consolidation)
+  masks = Concat<axis = 1>(lung, ground_glass, consolidation)
+}
+"""
+"""What the graph of lesion types does with both masks: what is brighter than 0.6 is consolidation."""
 
 
-def threshold_segmenter(folder: Path, size: tuple[int, int] = (128, 128)) -> Path:
-    """Write the segmenter's bundle for inputs of ``size`` into ``folder``, and return that."""
-    graph = onnx.parser.parse_model(GRAPH)
+def threshold_segmenter(folder: Path, size: tuple[int, int] = (128, 128), *, types: bool = False) -> Path:
+    """Write the segmenter's bundle for inputs of ``size`` into ``folder``, and return that.
+
+    With ``types`` it tells ground glass from consolidation.
+    """
+    text = GRAPH
+    if types:
+        text = (
+            text.replace("[batch, 2,", "[batch, 3,").replace("  masks =", "  both =").rstrip().rstrip("}")
+            + TYPES
+        )
+    graph = onnx.parser.parse_model(text)
     onnx.checker.check_model(graph)
     content = graph.SerializeToString()
-    SegmenterBundle(_facts(content, size), content, "name: thresholds\n", folder).write(folder)
+    SegmenterBundle(_facts(content, size, types), content, "name: thresholds\n", folder).write(folder)
     return folder
 
 
-def _facts(graph: bytes, size: tuple[int, int]) -> SegmenterFacts:
+def _facts(graph: bytes, size: tuple[int, int], types: bool) -> SegmenterFacts:
     return SegmenterFacts(
         name="thresholds",
         description="Thresholds on the grey, for tests.",
         groundglass=__version__,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
+        outputs=LUNGS_AND_TYPES if types else LUNGS_AND_LESIONS,
         preprocessing=Preprocessing(size=size, channels=1, mean=0.0, std=1.0),
         chosen=(Choice(what="thresholds", criterion="by hand"),),
         training=TrainingFacts(

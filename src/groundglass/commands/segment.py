@@ -163,8 +163,9 @@ def _entry(row: ShareRow) -> dict[str, Any]:
 
 
 def _figures(area: Area) -> dict[str, float | int | None]:
-    share = area.lesion_share
-    return {**asdict(area), "lesion_share": None if share is None else round(share, 6)}
+    areas = {name: value for name, value in asdict(area).items() if name != "consolidation_px"}
+    share, types = area.lesion_share, {name: round(value, 6) for name, value in area.type_shares.items()}
+    return {**areas, "lesion_share": None if share is None else round(share, 6), **types}
 
 
 def _report(

@@ -19,7 +19,7 @@ from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.segmenter import Segmenter, read_ahead
-from groundglass.segment.shares import counts, label_plane
+from groundglass.segment.shares import consolidation_counts, counts, label_plane
 
 if TYPE_CHECKING:
     from groundglass.detect.patient import PatientFinding
@@ -173,5 +173,7 @@ class Detector:
             return finding
         if not segmentation.found:
             return finding.refused(segmentation.problem)
-        lungs, lesions = counts(label_plane(segmentation))
-        return replace(finding, lungs_px=lungs, lesions_px=lesions)
+        plane = label_plane(segmentation)
+        lungs, lesions = counts(plane)
+        solid = None if segmentation.consolidation is None else consolidation_counts(plane)
+        return replace(finding, lungs_px=lungs, lesions_px=lesions, consolidation_px=solid)

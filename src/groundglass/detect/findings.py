@@ -29,6 +29,7 @@ from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.notebook import as_html
+from groundglass.segment.shares import type_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +143,9 @@ class SliceFinding(Findings):
         Whether that is too far for an answer.
     lungs_px, lesions_px
         Areas in pixels in the right and in the left lung; 0 if no lungs were found or looked for.
+    consolidation_px
+        The part of the lesions that is consolidation, in pixels in the right and in the left lung, the rest being
+        ground glass; None if the segmenter does not tell them apart.
     path, patient, warnings, heatmap
         The file, the patient's id, the reader's warnings, and where the heatmap was written, relative to the
         findings; "" if there is none.
@@ -166,6 +170,7 @@ class SliceFinding(Findings):
     unlike: bool = False
     lungs_px: tuple[int, int] = (0, 0)
     lesions_px: tuple[int, int] = (0, 0)
+    consolidation_px: tuple[int, int] | None = None
     path: str = ""
     patient: str = ""
     warnings: str = ""
@@ -198,6 +203,12 @@ class SliceFinding(Findings):
         """The share of the lungs that is lesion, in [0, 1]; None if no lungs were found or looked for."""
         lungs = sum(self.lungs_px)
         return sum(self.lesions_px) / lungs if lungs else None
+
+    @property
+    def type_shares(self) -> dict[str, float]:
+        """The shares of the lungs that are ground glass and consolidation, if the segmenter tells them apart."""
+        solid = None if self.consolidation_px is None else sum(self.consolidation_px)
+        return type_shares(sum(self.lungs_px), sum(self.lesions_px), solid)
 
     def picture(self) -> Image.Image:
         """The slice with the places that speak for COVID-19, and beside it with its masks if there are any, in RGB.
@@ -264,7 +275,7 @@ class SliceFinding(Findings):
     def numbers(self) -> dict[str, float | None]:
         """Everything that is written with six digits, by column."""
         by_class = {CLASS_PREFIX + name: value for name, value in self.probabilities.items()}
-        return {name: getattr(self, name) for name in NUMBERS} | by_class
+        return {name: getattr(self, name) for name in NUMBERS} | by_class | self.type_shares
 
 
 @dataclass(frozen=True)
@@ -283,10 +294,10 @@ class Failure:
 
 def write_predictions_csv(path: Path, findings: Sequence[SliceFinding]) -> None:
     """Write ``predictions.csv``, one row per slice, numbers with six digits."""
-    by_class = next((one for one in findings if one.probabilities), None)
-    several = [CLASS, *(name for name in by_class.numbers() if name not in COLUMNS)] if by_class else []
+    more = [CLASS] if any(one.probabilities for one in findings) else []
+    more += dict.fromkeys(name for one in findings for name in one.numbers() if name not in COLUMNS)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, (*COLUMNS, *several), extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(buffer, (*COLUMNS, *more), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for one in findings:
         numbers = {name: _digits(value) for name, value in one.numbers().items()}
@@ -346,7 +357,7 @@ def _slice(finding: SliceFinding) -> dict[str, Any]:
     if finding.probabilities:
         rounded = {name: _rounded(value) for name, value in finding.probabilities.items()}
         content |= {CLASS: finding.predicted_class, "probabilities": rounded}
-    return content
+    return content | {name: _rounded(share) for name, share in finding.type_shares.items()}
 
 
 def _rounded(number: float | None) -> float | None:

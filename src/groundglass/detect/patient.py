@@ -135,6 +135,7 @@ class PatientFinding(Findings):
                     "lung_ml": _rounded(extent.lung_ml, 3),
                     "lesion_ml": _rounded(extent.lesion_ml, 3),
                     "lesion_share": _rounded(extent.lesion_share, 6),
+                    **{name: round(share, 6) for name, share in extent.type_shares.items()},
                 }
                 for side, extent in self.extent.items()
             },
@@ -154,6 +155,7 @@ def _slice(answer: SliceFinding) -> dict[str, Any]:
         "lesion_share": _rounded(answer.lesion_share, 6),
         "lungs_px": {"right": answer.lungs_px[0], "left": answer.lungs_px[1]},
         "lesions_px": {"right": answer.lesions_px[0], "left": answer.lesions_px[1]},
+        **{name: round(share, 6) for name, share in answer.type_shares.items()},
         "reason": answer.reason,
     }
 
@@ -199,7 +201,7 @@ def conclude(
     lungs, lesions = (
         np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
     )
-    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2)
+    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2, _consolidation(slices))
     weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
     bearing = [
         (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
@@ -245,6 +247,13 @@ def _refused(
         warnings=tuple(warnings),
         bundle=facts.name,
     )
+
+
+def _consolidation(slices: Sequence[SliceFinding]) -> NDArray[np.float64] | None:
+    """Pixels of consolidation of each slice, right and left; None if the segmenter does not tell types apart."""
+    if all(one.consolidation_px is None for one in slices):
+        return None
+    return np.array([one.consolidation_px or (0, 0) for one in slices], dtype=float)
 
 
 def enough_lung(slices: Sequence[SliceFinding]) -> list[bool]:

@@ -9,7 +9,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.scan.volume import Volume
 from groundglass.segment.segmenter import Segmenter
-from groundglass.segment.shares import counts
+from groundglass.segment.shares import consolidation_counts, counts
 from groundglass.segment.volume import Seen, VolumeMasks
 
 
@@ -74,5 +74,8 @@ def _slice(masks: VolumeMasks, number: int, asked: SliceFinding | None) -> Slice
         height_mm=height,
         lungs_px=lungs,
         lesions_px=lesions,
+        consolidation_px=None
+        if asked.consolidation_px is None
+        else consolidation_counts(masks.labels[number]),
         reason=asked.reason if asked.unlike else "",
     )

@@ -18,7 +18,15 @@ from groundglass.segment.masks import LEFT, RIGHT, Segmentation
 from groundglass.segment.notebook import NOTICE, as_html
 from groundglass.segment.overlay import LEGEND, montage, thumbnail
 from groundglass.segment.segmenter import Segmenter, read_ahead
-from groundglass.segment.shares import LESION, DiseaseExtent, Labels, counts, disease_extent, label_plane
+from groundglass.segment.shares import (
+    LESION,
+    DiseaseExtent,
+    Labels,
+    consolidation_counts,
+    counts,
+    disease_extent,
+    label_plane,
+)
 
 Seen = Callable[[], object]
 MOST_DAMAGED = 0.1
@@ -43,7 +51,8 @@ class VolumeMasks:
         Its window is the one through which pictures show HU.
     labels
         uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
-        is a lesion; see groundglass.segment.shares.
+        is a lesion, and 8 more where it is consolidation, if the segmenter tells lesion types apart; see
+        groundglass.segment.shares.
     damaged
         Why slices could not be read, by the slice's number from 0.
     thumbnails
@@ -56,6 +65,7 @@ class VolumeMasks:
     damaged: dict[int, ScanError] = field(default_factory=dict)
     thumbnails: list[NDArray[np.uint8] | None] = field(init=False)
     _no_lungs: dict[int, str] = field(default_factory=dict)
+    _typed: bool = False
 
     def __post_init__(self) -> None:
         self.labels = np.zeros(self.volume.shape, dtype=np.uint8)
@@ -147,6 +157,7 @@ class VolumeMasks:
                 self._no_lungs[number] = found.problem if found is not None else ""
                 continue
             self.labels[number] = label_plane(found)
+            self._typed = self._typed or found.consolidation is not None
             yield number, scan, found
         self._refuse_if_damaged()
         drop_strays(self.labels)
@@ -195,9 +206,14 @@ class VolumeMasks:
     def extent(self) -> dict[str, DiseaseExtent]:
         """By side, see :data:`SIDES`."""
         areas = np.array([counts(plane) for plane in self.labels], dtype=float)
+        solid = np.array([consolidation_counts(plane) for plane in self.labels], dtype=float)
         geometry = self.volume.geometry
         return disease_extent(
-            areas[:, 0], areas[:, 1], self.thickness_mm(), None if geometry is None else geometry.pixel_mm2
+            areas[:, 0],
+            areas[:, 1],
+            self.thickness_mm(),
+            None if geometry is None else geometry.pixel_mm2,
+            solid if self._typed else None,
         )
 
 
