@@ -198,10 +198,9 @@ def split(
 
     wrong_usage((bool(fold) and folds is None, "--fold needs --folds, the number of folds"))
     known = DATASETS.get(dataset)
-    chosen = scheme.value if scheme else known.default_split if known else "grouped"
-    manifest = splits.split(
-        load_dataset(dataset), chosen, seed=seed, fractions=fractions, folds=folds, fold=fold
-    )
+    scans = load_dataset(dataset)
+    chosen = scheme.value if scheme else known.default_split if known else splits.best_split(scans)
+    manifest = splits.split(scans, chosen, seed=seed, fractions=fractions, folds=folds, fold=fold)
     write_manifest(manifest, output)
     _print_summary(summarise(manifest))
     typer.echo(f"{chosen} split, manifest: {output}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from groundglass.cli.options import Set, command, output
+from groundglass.cli.options import Data, Set, SplitOption, command, output
 from groundglass.cli.output import say, wrong_usage
 from groundglass.errors import need_extra
 
@@ -14,6 +14,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     command(
         app,
+        "train --data my/folder",
+        "train recipes/covid-ct-small.yaml --data my/folder",
         "train recipes/covid-ct-lite0.yaml --set training.epochs=5 -o runs/short",
         "train recipes/covid-ct-lite0.yaml --resume",
     )(train)
@@ -21,7 +23,11 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe (a YAML file).")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="The recipe (a YAML file) [with --data, a default recipe].")
+    ] = None,
+    data: Data = None,
+    split: SplitOption = None,
     change: Set = None,
     output: Annotated[Path | None, output("Folder for the run [runs/NAME].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
@@ -29,12 +35,28 @@ def train(
         bool, typer.Option("--overwrite", help="Delete an earlier run in that folder.")
     ] = False,
 ) -> None:
-    """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle."""
+    """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle.
+
+    With --data, the recipe trains on your own labelled scans. What belongs to its own dataset is changed to fit
+    yours, and each change is printed: the split, the classes, the number of slices and the batch size.
+    """
     need_extra("train")
     from groundglass.commands.train import train as run
 
-    wrong_usage((resume and overwrite, "--resume and --overwrite: use only one of them"))
-    finished = run(recipe, tuple(change or ()), output, resume=resume, overwrite=overwrite, tell=say)
+    wrong_usage(
+        (recipe is None and data is None, "name a recipe, or your labelled scans with --data"),
+        (resume and overwrite, "--resume and --overwrite: use only one of them"),
+    )
+    finished = run(
+        recipe,
+        tuple(change or ()),
+        output,
+        data=data,
+        split=split.value if split else None,
+        resume=resume,
+        overwrite=overwrite,
+        tell=say,
+    )
     typer.echo(f"Run: {finished.folder}\nBundle: {finished.bundle_folder}\nReport: {finished.report_file}")
 
 

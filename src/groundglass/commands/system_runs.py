@@ -16,13 +16,14 @@ from groundglass.commands.train import check_ready, finish_training, same_run
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
 from groundglass.data.registry import DATASETS, Scheme
-from groundglass.data.splits import LeakageWarning, groups
+from groundglass.data.splits import LeakageWarning, best_split, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.comparison import ENSEMBLE
 from groundglass.evaluation.predictions import read_predictions
 from groundglass.recipe.divide import divided_scans
+from groundglass.recipe.own_data import fit_sizes
 from groundglass.recipe.parts import Data
 from groundglass.recipe.recipe import AnyRecipe, load_recipe
 from groundglass.recipe.tasks import SegmentationRecipe
@@ -129,6 +130,7 @@ def trained_systems(
     recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
     names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
     _check_names(names)
+    recipes = {item: _fitting(recipe, protocol, tell) for item, recipe in recipes.items()}
     for item, recipe in recipes.items():
         if isinstance(recipe, SegmentationRecipe):
             raise GroundglassError(f"{item}: is the recipe of a segmenter; detectors are compared here")
@@ -144,6 +146,17 @@ def trained_systems(
         else TrainedSystem(name, _trained(recipes[item], protocol, folder, tell))
         for item, name in zip(items, names, strict=True)
     ]
+
+
+def _fitting(recipe: AnyRecipe, protocol: Protocol, tell: Callable[[str], None]) -> AnyRecipe:
+    """The recipe with sizes that fit the dataset of the comparison, where that is not its own."""
+    if recipe.data.dataset == protocol.dataset or isinstance(recipe, SegmentationRecipe):
+        return recipe
+    with without_leakage_warning():
+        fitted, changes = fit_sizes(recipe, divided_scans(protocol.data(), protocol.split_seed))
+    for change in changes:
+        tell(f"{recipe.name}, changed: {change}")
+    return fitted
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -336,6 +349,8 @@ def make_protocol(
         raise GroundglassError(f"--split {split}: unknown; there are {', '.join(get_args(Scheme))}")
     pairs = {frozenset(part.classes or ()) for part in parts}
     classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
+    if not set(classes) <= set(load_dataset(dataset)["label"]):
+        classes = ()  # they belong to another dataset: covid is told from the rest
     return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
 
 
@@ -348,10 +363,10 @@ def _check_one_dataset(items: Sequence[Path], parts: Sequence[Data]) -> None:
 
 
 def _own_split(dataset: str) -> str:
-    """The dataset's own way of dividing it; where it is not a known one, its column split, else by patient."""
+    """The dataset's own way of dividing it; where it is not a known one, the best that it allows."""
     if dataset in DATASETS:
         return DATASETS[dataset].default_split
-    return "official" if (load_dataset(dataset)["split"] != "").all() else "grouped"
+    return best_split(load_dataset(dataset), validation=True)
 
 
 def _recipe_of(item: Path, changes: tuple[str, ...]) -> AnyRecipe:

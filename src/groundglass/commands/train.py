@@ -9,10 +9,12 @@ import pandas as pd
 
 from groundglass.bundle.store import kind_of_bundle
 from groundglass.data.manifest import fingerprint, write_manifest
+from groundglass.data.registry import Scheme
 from groundglass.detect.bundle import Bundle
-from groundglass.errors import BundleError, GroundglassError, need_extra
+from groundglass.errors import BundleError, GroundglassError, MissingExtraError, need_extra
 from groundglass.recipe.divide import divided_scans
-from groundglass.recipe.recipe import AnyRecipe, load_recipe
+from groundglass.recipe.own_data import default_recipe, for_data
+from groundglass.recipe.recipe import AnyRecipe, dump_recipe, load_recipe, parse_recipe
 from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.train.run import Run
 
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe_file: Path,
+    recipe_file: Path | None,
     overrides: tuple[str, ...],
     folder: Path | None,
     *,
+    data: str | None = None,
+    split: Scheme | None = None,
     resume: bool = False,
     overwrite: bool = False,
     tell: Callable[[str], None] = print,
@@ -34,9 +38,12 @@ def train(
     Parameters
     ----------
     recipe_file
-        The recipe's YAML file.
+        The recipe's YAML file; None for the default recipe, which needs ``data``.
     overrides
         ``key=value`` pairs that change it.
+    data, split
+        Train on these labelled scans in place of the recipe's own, divided so; see
+        :func:`groundglass.recipe.own_data.for_data`.
     folder
         The run's folder; by default ``runs/NAME``, with the recipe's name.
     resume
@@ -51,10 +58,42 @@ def train(
     GroundglassError
         If the recipe, the data or the folder cannot be used; see the parts.
     """
-    recipe = load_recipe(recipe_file, overrides)
+    recipe = _recipe(recipe_file, overrides, data, split, tell)
     run = Run(folder or Path("runs") / recipe.name)
     train_recipe(recipe, run, resume=resume, overwrite=overwrite, tell=tell)
     return run
+
+
+def _recipe(
+    recipe_file: Path | None,
+    overrides: tuple[str, ...],
+    data: str | None,
+    split: Scheme | None,
+    tell: Callable[[str], None],
+) -> AnyRecipe:
+    """The recipe to train by, changed for the data, and then by the overrides."""
+    recipe = (
+        _default_recipe(tell) if recipe_file is None else load_recipe(recipe_file, () if data else overrides)
+    )
+    if data is None and split is None:
+        return recipe
+    changed, changes = for_data(recipe, data or recipe.data.dataset, split)
+    for change in changes:
+        tell(f"changed: {change}")
+    return parse_recipe(dump_recipe(changed), overrides, origin=str(recipe_file or "default recipe"))
+
+
+def _default_recipe(tell: Callable[[str], None]) -> AnyRecipe:
+    """The default recipe, with a network that can be trained here."""
+    recipe = default_recipe()
+    try:
+        check_ready(recipe)
+    except MissingExtraError:
+        raise
+    except GroundglassError as error:
+        tell(f"{error}; a small network is trained without them")
+        return default_recipe(weights=False)
+    return recipe
 
 
 def train_recipe(

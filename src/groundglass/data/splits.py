@@ -24,6 +24,10 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
+MOSTLY = 0.9
+"""The share of files whose name must end in a number, for the files to count as numbered."""
+
+
 class LeakageWarning(UserWarning):
     """Slices of one patient may be on both sides of a split, which makes scores too good."""
 
@@ -111,6 +115,36 @@ def split(
     if scheme == "grouped":
         return _grouped(manifest, plan, seed)
     return _blocks(manifest, plan) if scheme == "blocks" else _random(manifest, plan, seed)
+
+
+def best_split(manifest: pd.DataFrame, *, validation: bool = False) -> Scheme:
+    """The most trustworthy scheme by which a manifest can be divided.
+
+    ``official`` where all scans have a part and there is one to train and one to judge on; else ``grouped`` where
+    patients are named; else ``blocks`` where files are numbered; else ``random``. A scheme that fails, because a
+    class has too few patients or scans, is passed over.
+
+    Parameters
+    ----------
+    validation
+        Take ``official`` only where there is a validation part.
+    """
+    parts = set(manifest["split"])
+    if "" not in parts and "train" in parts and ("val" in parts or ("test" in parts and not validation)):
+        return "official"
+    known = (named_groups(manifest) != "").any()
+    numbered = np.mean([re.search(r"[0-9]\D?$", Path(path).stem) is not None for path in manifest["path"]])
+    candidates: list[Scheme] = ["grouped"] if known else []
+    candidates += ["blocks"] if numbered >= MOSTLY else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)
+        for scheme in candidates:
+            try:
+                split(manifest, scheme)
+            except GroundglassError:
+                continue
+            return scheme
+    return "random"
 
 
 @dataclass(frozen=True)
