@@ -49,9 +49,9 @@ def test_the_table_names_what_the_extra_installs(extra: str) -> None:
     ("command", "extra"),
     [
         ("evaluate predictions.csv", "evaluate"),
-        ("audit folder", "evaluate"),
-        ("calibrate lungs-lite0 predictions.csv", "evaluate"),
-        ("aggregate detector-lesions folder", "evaluate"),
+        ("audit --data folder", "evaluate"),
+        ("calibrate predictions.csv", "evaluate"),
+        ("aggregate --data folder", "evaluate"),
         ("compare one.csv other.csv --data folder", "evaluate"),
         ("data import folder -o manifest.csv", "evaluate"),
         ("data phantom -o phantoms", "evaluate"),
