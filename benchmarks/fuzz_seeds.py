@@ -5,9 +5,11 @@ import io
 import tempfile
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from PIL import Image
 from pydicom import dcmread
@@ -78,7 +80,7 @@ def make_seeds() -> list[Seed]:
     zipped = [
         Seed(f"zip of {seed.name}", "zip", seed.files, "zip") for seed in (dicom[0], dicom[-1], nifti[0])
     ]
-    return [*dicom, *nifti, *loose, *zipped, *_pictures(phantom)]
+    return [*dicom, *nifti, *loose, *zipped, *_raw_volumes(phantom), *_pictures(phantom)]
 
 
 def _read(folder: Path) -> Files:
@@ -124,12 +126,38 @@ def _nifti(phantom: Phantom, root: Path) -> list[Seed]:
     return seeds
 
 
+def _raw_volumes(phantom: Phantom) -> list[Seed]:
+    """MetaImage, NRRD and Analyze, plain and compressed, in one file and in two."""
+    values = np.rint(phantom.scan.pixels).astype("<i2")
+    size = " ".join(map(str, SHAPE[::-1]))
+    meta = f"NDims = 3\nDimSize = {size}\nElementSpacing = 2 2 5\nOffset = 1 2 3\nElementType = MET_SHORT\n"
+    meta += "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+    nrrd = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {size}\nspace: left-posterior-superior\nendian: little\n"
+    nrrd += "space directions: (2,0,0) (0,2,0) (0,0,5)\nspace origin: (1,2,3)\n"
+    data = values.tobytes()
+    analyze = nib.AnalyzeImage(values.transpose(2, 1, 0), None)
+    pair = {ending: io.BytesIO() for ending in ("header", "image")}
+    analyze.to_file_map({name: nib.FileHolder(fileobj=file) for name, file in pair.items()})
+    files = {
+        "mha": {"ct.mha": f"{meta}ElementDataFile = LOCAL\n".encode() + data},
+        "mha packed": {
+            "ct.mha": f"{meta}CompressedData = True\nElementDataFile = LOCAL\n".encode() + zlib.compress(data)
+        },
+        "mhd": {"ct.mhd": f"{meta}ElementDataFile = ct.raw\n".encode(), "ct.raw": data},
+        "nrrd": {"ct.nrrd": f"{nrrd}encoding: raw\n\n".encode() + data},
+        "nrrd packed": {"ct.nrrd": f"{nrrd}encoding: gzip\n\n".encode() + gzip.compress(data, mtime=0)},
+        "analyze": {"ct.hdr": pair["header"].getvalue(), "ct.img": pair["image"].getvalue()},
+    }
+    return [Seed(name, "nifti", content) for name, content in files.items()]
+
+
 def _pictures(phantom: Phantom) -> list[Seed]:
     grey = np.rint(apply_window(phantom.scan.pixels[2], *LUNG_WINDOW) * 255).astype(np.uint8)
     images = {"L": Image.fromarray(grey)}
     images["RGBA"] = images["L"].convert("RGBA")
     images["P"] = images["L"].convert("P")
     images["I;16"] = Image.fromarray(grey.astype(np.uint16) * 257)
+    images["HU"] = Image.fromarray(np.rint(phantom.scan.pixels[2] + 32768).astype(np.uint16))
     seeds = []
     for ending, options in PICTURES.items():
         for mode, image in images.items():

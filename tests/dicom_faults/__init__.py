@@ -94,6 +94,13 @@ HEADERS = {
         "no position or orientation, InstanceNumber alone",
         images=without("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation"),
     ),
+    "zeroed-position": Fault(
+        "all positions set to 0, SliceLocation left", images=setting(ImagePositionPatient=[0, 0, 0])
+    ),
+    "table-shift": Fault("the upper half is shifted by 9 mm to the side", images=headers.table_shift),
+    "changing-intercept": Fault(
+        "every second slice is stored with another rescale", images=headers.changing_intercept
+    ),
     "no-pixel-spacing": Fault("no pixel spacing", images=without("PixelSpacing")),
     "no-rescale": Fault(
         "no rescale slope and intercept", images=without("RescaleSlope", "RescaleIntercept", "RescaleType")
@@ -151,6 +158,7 @@ PIXELS = {
     "wrapped": Fault("signed HU that the header calls unsigned", images=pixels.each(pixels.wrapped)),
     "overflowed": Fault("air that became the largest 16-bit value", images=pixels.each(pixels.overflowed)),
     "modality-lut": Fault("a modality LUT beside a rescale", images=pixels.each(pixels.modality_lut)),
+    "trailing-bytes": Fault("more bytes than the pixels take", images=pixels.each(pixels.trailing_bytes)),
     "padding-range": Fault(
         "a range of padding values around a round field of view", images=pixels.each(pixels.padding_range)
     ),

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -133,6 +134,24 @@ def _higher(images: Images) -> Images:
         image.SliceLocation = str(z + half)
         image.InstanceNumber = str(image.InstanceNumber + len(images))
     return again
+
+
+def table_shift(images: Images) -> Images:
+    """The upper half of the slices lies 9 mm to the side."""
+    for image in images[len(images) // 2 :]:
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x + 9, y, z]
+    return images
+
+
+def changing_intercept(images: Images) -> Images:
+    """Every second image is stored in steps of half a HU."""
+    for image in images[::2]:
+        hu = np.frombuffer(image.PixelData, "<u2") * float(image.RescaleSlope) + float(image.RescaleIntercept)
+        image.RescaleIntercept, image.RescaleSlope = "-1024", "0.5"
+        image.PixelData = (2 * (hu + 1024)).round().astype("<u2").tobytes()
+        image.BitsStored, image.HighBit = 16, 15
+    return images
 
 
 def two_series(images: Images) -> Images:

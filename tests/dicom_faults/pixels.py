@@ -92,6 +92,11 @@ def modality_lut(image: Dataset) -> None:
         image.ModalityLUTSequence[0][keyword].VR = vr
 
 
+def trailing_bytes(image: Dataset) -> None:
+    """Zeros after the last row, as some converters leave them."""
+    image.PixelData += bytes(100)
+
+
 def padding_range(image: Dataset) -> None:
     """A round field of view, outside of which several values mean that there is nothing (PS3.3 C.7.5.1.1.2)."""
     hu = hounsfield(image)

@@ -1,9 +1,11 @@
 """The kinds of bad or awkward input: how each is made, and what is expected of it."""
 
 import gzip
+import os
 import shutil
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from PIL import Image
+from pydicom import dcmread
 from pydicom.fileset import FileSet
 
 from dicom_faults import FAULTS, write_faulty_dicom
@@ -264,6 +267,78 @@ def numpy_beside(folder: Path) -> Path:
     return folder
 
 
+def nested_zip(folder: Path) -> Path:
+    inner = zipped(folder)
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        archive.write(inner, "patient/scan.zip")
+    inner.unlink()
+    return folder / "all.zip"
+
+
+def packed_slices(folder: Path) -> Path:
+    for path in write_phantom_dicom(phantom(), folder):
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return folder
+
+
+def copied_folder(folder: Path) -> Path:
+    write_phantom_dicom(phantom(), folder / "disc")
+    shutil.copytree(folder / "disc", folder / "backup")
+    return folder
+
+
+def companions(folder: Path) -> Path:
+    """What lies beside scans on discs: a viewer, thumbnails of the system, a named pipe."""
+    write_phantom_dicom(phantom(), folder)
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (folder / "viewer.exe").write_bytes(b"MZ")
+    os.mkfifo(folder / "pipe.dcm")
+    return folder
+
+
+def concatenation(folder: Path) -> Path:
+    """An enhanced CT in two files, as long ones are split."""
+    (whole,) = write_phantom_dicom(phantom(), folder, form="enhanced")
+    for name, start in (("a", 0), ("b", 6)):
+        image = dcmread(whole)
+        size = len(image.PixelData) // 12
+        image.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[start : start + 6]
+        image.PixelData = image.PixelData[start * size : (start + 6) * size]
+        image.NumberOfFrames = 6
+        image.SOPInstanceUID = f"2.25.{start + 1}"
+        image.save_as(folder / f"{name}.dcm")
+    whole.unlink()
+    return folder
+
+
+def numpy_order(affine: np.ndarray | None, folder: Path) -> Path:
+    """An array of slices, rows and columns, saved without turning its axes."""
+    nib.save(nib.Nifti1Image(np.rint(phantom().scan.pixels).astype(np.int16), affine), folder / "scan.nii")
+    return folder / "scan.nii"
+
+
+def empty_nifti(folder: Path) -> Path:
+    (folder / "scan.nii.gz").write_bytes(b"")
+    return folder / "scan.nii.gz"
+
+
+def transparent_picture(folder: Path) -> Path:
+    """A PNG of HU + 1024 in 16 bits with an alpha channel, which Pillow cuts to 8 bits."""
+    values = np.rint(phantom().scan.pixels[6] + 1024).clip(0).astype(np.uint16)
+    both = np.stack([values, np.full_like(values, 65535)], axis=-1).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in both)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 4, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    ]  # fmt: skip
+    content = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    (folder / "slice.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    return folder / "slice.png"
+
+
 def mask(folder: Path) -> Path:
     return write_phantom_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
 
@@ -308,6 +383,15 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "analyze": analyze,
     "hdr-without-img": hdr_without_img,
     "numpy-beside": numpy_beside,
+    "nested-zip": nested_zip,
+    "packed-slices": packed_slices,
+    "copied-folder": copied_folder,
+    "companions": companions,
+    "concatenation": concatenation,
+    "nifti-numpy-order": partial(numpy_order, None),
+    "nifti-numpy-identity": partial(numpy_order, np.eye(4)),
+    "nifti-empty": empty_nifti,
+    "picture-16-bit-alpha": transparent_picture,
     "nifti-mask": mask,
     "nifti-grey": grey_nifti,
 }
@@ -431,6 +515,19 @@ EXPECTED = {
     "analyze": Expected((12,), "it does not say which way its axes point", ALL),
     "hdr-without-img": Expected((), "its voxels, scan.img, are not beside it", NONE),
     "numpy-beside": Expected((12,), "files that end in .npy are not read", SOME),
+    "nested-zip": Expected((), "is a ZIP within a ZIP", NONE),
+    "packed-slices": Expected((), "files that end in .dcm.gz are not read", NONE),
+    "copied-folder": Expected((12,), "12 slices left out: the same image again", ALL),
+    "companions": Expected((12,), "", ALL),
+    "concatenation": Expected((12,), "", ALL),
+    "nifti-numpy-order": Expected((12,), "its first axis was taken for the slices", ALL),
+    "nifti-numpy-identity": Expected((12,), "its first axis was taken for the slices", ALL),
+    "nifti-empty": Expected((), "the file is empty", NONE),
+    "picture-16-bit-alpha": Expected((), "uses less than an eighth of their range", NONE),
+    "zeroed-position": Expected((12,), "no usable positions: ordered by SliceLocation", ALL),
+    "table-shift": Expected((12,), "the slices are shifted irregularly along their plane", ALL),
+    "changing-intercept": Expected((12,), "", ALL),
+    "trailing-bytes": Expected((12,), "", ALL),
     "nifti-mask": Expected((), "looks like a mask, not a CT", NONE),
     "nifti-grey": Expected((12,), "holds grey from 0 to 255, not Hounsfield units", ALL),
 }

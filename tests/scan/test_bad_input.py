@@ -31,6 +31,13 @@ SAME_PIXELS = {
     **dict.fromkeys(
         ("no-meta-big-endian", "called-implicit", "called-explicit", "called-big-endian", "modality-lut"), 0
     ),
+    **dict.fromkeys(
+        ("zeroed-position", "table-shift", "changing-intercept", "trailing-bytes", "concatenation"), 0
+    ),
+    **dict.fromkeys(
+        ("copied-folder", "companions", "nifti-numpy-order", "nifti-numpy-identity", "metaimage", "analyze"),
+        0,
+    ),
     "eight-bits": EIGHT_BIT_STEP_HU / 2,
 }
 """Kinds that a reader has to get right, not only to mention; by how many HU it may be off."""

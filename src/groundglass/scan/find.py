@@ -268,6 +268,8 @@ class _Search(_Passed):
             self.nifti[file.member] = None
         elif kind == "not dicom":
             self.failures.append(_not_dicom(file.member))
+        elif kind == "zip" and file.member.inside.lower().endswith(".zip"):
+            self.failures.append(ScanError(str(file.member), "is a ZIP within a ZIP", _ARCHIVE))
         elif kind not in ("picture", "dicomdir"):
             self.ignored += 1
         return kind

@@ -62,6 +62,7 @@ def read_image(path: Path) -> Scan:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_header(path, image)
+            deep = any("16" in str(tile[3]) for tile in image.tile)
             image.load()
             upright = ImageOps.exif_transpose(image)
             numbers = upright.mode.startswith("I") or upright.mode == "F"
@@ -79,6 +80,11 @@ def read_image(path: Path) -> Scan:
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
         remedy = "the file is truncated or damaged: get a new copy"
         raise ScanError(path, f"cannot be decoded ({error})", remedy) from error
+    if meaning is GREY and deep and float(pixels.max()) < LEAST_RANGE:
+        problem = (
+            "has 16-bit values beside colour or transparency, and uses less than an eighth of their range"
+        )
+        raise ScanError(path, problem, "save it as 16-bit grey without transparency")
     if float(pixels.min()) == float(pixels.max()):
         raise ScanError(path, "every pixel has the same grey", "it does not show a slice")
     warnings = (meaning.warning,) if meaning.warning else ()

@@ -42,6 +42,9 @@ IDENTITY = (
     "its affine is the identity, which programs write if they do not know where an array lies: neither which side "
     "of it is the patient's right is known, nor its voxels' size"
 )
+NUMPY_ORDER = (
+    "its first axis was taken for the slices, as NumPy orders them, since the other two are equally long"
+)
 NO_ORIGIN = "its affine has no origin, so its axes may be wrong as well: right and left may be exchanged"
 
 Affine = NDArray[np.float64]
@@ -119,6 +122,8 @@ def read_header(member: Member) -> Layout:
     """
     with opened(member) as (handle, _):
         head = handle.read(HEAD_BYTES)
+    if not head:
+        raise ScanError(str(member), "the file is empty", "get a new copy")
     for order in ("<", ">"):
         size = int.from_bytes(head[:4], "little" if order == "<" else "big")
         if size == 348 and head[344:348] == b"n+1\0":
@@ -186,6 +191,11 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
         The array's shape in the file.
     """
     affine, known, warnings = _affine(header, stored)
+    if known != "place" and stored[1] == stored[2] != stored[0]:
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        affine = np.diag([0.0, 0.0, 0.0, 1.0])
+        affine[[2, 1, 0], [0, 1, 2]] = lengths * (1, -1, -1)
+        warnings = (*warnings, NUMPY_ORDER)
     change = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(ORIENTATION)
     )

@@ -149,7 +149,7 @@ NO_RESCALE_READ = "no rescale to HU in the header: the values look like {}, and 
 _CHEST = ("CHEST", "THORA", "LUNG", "BODY", "TRUNK", "TORSO", "HEART", "CARD", "MEDIAST", "CAP", "AORTA")
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION"})
 _ORDERED_BY = {
-    "SliceLocation": ("no positions: ordered by SliceLocation, so head and feet may be exchanged",),
+    "SliceLocation": ("no usable positions: ordered by SliceLocation, so head and feet may be exchanged",),
     "InstanceNumber": (
         "no positions: ordered by InstanceNumber from the head to the feet, and spaced as the header says; "
         "head and feet may be exchanged",
@@ -157,6 +157,8 @@ _ORDERED_BY = {
     "nothing": ("no position of the slice in the header",),
 }
 _SLIGHT_DEGREES = 2.0
+_STRAIGHT = 0.1
+"""How far slices of a tilted gantry lie off one line at most, as a share of the whole shift."""
 _TISSUE_HU = (-900, 3000)
 
 
@@ -235,30 +237,35 @@ def _turned(origin: Origin) -> str:
 
 def _angles(geometry: Geometry, off_axial: float) -> list[str]:
     said = []
-    tilt, scatter = _tilt(geometry)
-    if tilt > _SLIGHT_DEGREES / 2:
+    tilt, shift, scatter = _tilt(geometry)
+    tilted = tilt > _SLIGHT_DEGREES / 2 and scatter <= _STRAIGHT * shift
+    if tilted:
         said.append(
             f"gantry tilt of {tilt:.0f} degrees: each slice is shifted against the next along its plane"
         )
     elif off_axial > _SLIGHT_DEGREES:
         said.append(f"slightly oblique: {off_axial:.0f} degrees off axial")
-    if scatter > np.linalg.norm(geometry.row_step):
-        said.append(f"the slices are shifted irregularly along their plane, by up to {scatter:.1f} mm")
+    if (most := scatter if tilted else max(shift, scatter)) > np.linalg.norm(geometry.row_step):
+        said.append(f"the slices are shifted irregularly along their plane, by up to {most:.1f} mm")
     in_plane = np.degrees(np.arctan2(abs(geometry.column_step[1]), abs(geometry.column_step[0])))
     if in_plane > _SLIGHT_DEGREES:
         said.append(f"the slices are turned in their plane by {in_plane:.0f} degrees, and stay so")
     return said
 
 
-def _tilt(geometry: Geometry) -> tuple[float, float]:
-    """Degrees between the way from slice to slice and the normal; how far, in mm, slices lie off that way."""
+def _tilt(geometry: Geometry) -> tuple[float, float, float]:
+    """Degrees between the way from slice to slice and the normal, and by how many mm that shifts the last slice.
+
+    The third value is how far, in mm, slices lie off that way.
+    """
     heights = geometry.heights_mm
     if len(heights) < 2:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     shifts = geometry.positions - heights[:, None] * geometry.normal
     line = np.polynomial.polynomial.polyfit(heights, shifts, 1)
     off = np.linalg.norm(shifts - (line[0] + heights[:, None] * line[1]), axis=1)
-    return float(np.degrees(np.arctan(np.linalg.norm(line[1])))), float(off.max())
+    slope = float(np.linalg.norm(line[1]))
+    return float(np.degrees(np.arctan(slope))), slope * float(np.ptp(heights)), float(off.max())
 
 
 def _header(stack: SliceStack) -> list[str]:

@@ -90,12 +90,16 @@ def _complete(frame: DicomFrame) -> bool:
 
 
 def _placed(frames: list[DicomFrame]) -> tuple[By, list[tuple[float, DicomFrame]]]:
-    """Each frame with its height; frames without one are left out where others have it."""
+    """Each frame with its height; frames without one are left out where others have it.
+
+    Where all positions are the same, as after a careless anonymisation, SliceLocation decides if it differs.
+    """
     positioned = [frame for frame in frames if frame.position is not None]
-    if positioned:
-        return "position", [(height_mm(frame) or 0.0, frame) for frame in positioned]
     located = [(frame.location, frame) for frame in frames if frame.location is not None]
-    if len(located) > len(frames) / 2 and len({height for height, _ in located}) > 1:
+    tell = len(located) > len(frames) / 2 and len({height for height, _ in located}) > 1
+    if positioned and not (tell and len({frame.position for frame in positioned}) == 1):
+        return "position", [(height_mm(frame) or 0.0, frame) for frame in positioned]
+    if tell:
         return "SliceLocation", located
     numbered = [(frame.instance, frame) for frame in frames if frame.instance is not None]
     if len(numbered) > len(frames) / 2 and len({number for number, _ in numbered}) > 1:
