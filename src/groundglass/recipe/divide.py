@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from groundglass.data.datasets import load_labelled
+from groundglass.data.datasets import load_dataset, load_labelled
 from groundglass.data.registry import DATASETS, SHARING
 from groundglass.data.splits import LeakageWarning, named_groups, split
 from groundglass.errors import GroundglassError
+from groundglass.labels import POSITIVE
 from groundglass.recipe.parts import Data, Source
 
 
@@ -106,7 +107,10 @@ def named_sources(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _tables(data: Data) -> list[pd.DataFrame]:
     """The manifests of a recipe's datasets, with their sources named."""
-    tables = [named_sources(load_labelled(part.dataset), part.name) for part in data.datasets]
+    tables = [named_sources(load_dataset(part.dataset), part.name) for part in data.datasets]
+    if not any((table["label"] == POSITIVE).any() for table in tables):
+        # One dataset may hold the class that another lacks, but without any covid a label may be misspelt.
+        tables = [named_sources(load_labelled(part.dataset), part.name) for part in data.datasets]
     for (one, first), (other, second) in combinations(zip(data.datasets, tables, strict=True), 2):
         if common := set(first["source"]) & set(second["source"]):
             raise GroundglassError(
