@@ -182,7 +182,8 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     }
     for name, table in tables.items():
         table["path"] = [f"{name}/{path}" for path in table["path"]]
-    monkeypatch.setattr("groundglass.recipe.divide.load_dataset", lambda name: tables[name])
+    for load in ("load_dataset", "load_labelled"):
+        monkeypatch.setattr(f"groundglass.recipe.divide.{load}", lambda name: tables[name])
     further = [{"dataset": "radiopaedia-volumes", "split": "grouped"}]
     return Data.model_validate(
         {"dataset": "covid19-ct-seg", "split": "grouped", "further": further, "seed": 1}
