@@ -131,13 +131,13 @@ def untrained_bundle(folder: Path) -> tuple[Bundle, Any]:
     from groundglass import __version__
     from groundglass.bundle.facts import TrainingFacts
     from groundglass.detect.bundle import BundleFacts
-    from groundglass.recipe.recipe import Data, Model, Recipe, dump_recipe
+    from groundglass.recipe.recipe import ClassificationRecipe, Data, Model, dump_recipe
     from groundglass.train.models import build_model
     from groundglass.train.tasks.classify import classifier_graph
 
     torch.manual_seed(0)
     network = Model(name="timm/tf_efficientnet_lite0")
-    recipe = Recipe(name="untrained-lite0", data=Data(dataset="none"), model=network)
+    recipe = ClassificationRecipe(name="untrained-lite0", data=Data(dataset="none"), model=network)
     preprocessing = recipe.preprocessing
     shape = (preprocessing.channels, *preprocessing.size)
     model = build_model(recipe.model, shape[0], preprocessing.size)

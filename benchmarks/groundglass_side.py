@@ -21,7 +21,7 @@ from torch import Tensor
 from common import MAX_EPOCHS, Pacer
 from groundglass.data.manifest import import_path
 from groundglass.labels import POSITIVE
-from groundglass.recipe.recipe import Recipe, load_recipe
+from groundglass.recipe.recipe import ClassificationRecipe, load_recipe
 from groundglass.train.fit import lightning_precision, quieten
 from groundglass.train.slices import Slices, decode, make_loader
 from groundglass.train.tasks.classify import ClassifierModule
@@ -33,7 +33,7 @@ LOADING = "[_TrainingEpochLoop].train_dataloader_next"
 class TimedModule(ClassifierModule):
     """Adds up what lies between a batch and the network's first layer: augmentation and normalisation."""
 
-    def __init__(self, recipe: Recipe, counts: NDArray[np.intp]) -> None:
+    def __init__(self, recipe: ClassificationRecipe, counts: NDArray[np.intp]) -> None:
         super().__init__(recipe, counts)
         self.preparing: float = 0.0
         self.started: float = 0.0

@@ -16,22 +16,31 @@ _HOME = {
     "Detector": "groundglass.detect.detector",
     "Findings": "groundglass.detect.findings",
     "GroundglassError": "groundglass.errors",
+    "Manifest": "groundglass.data.datasets",
     "Preprocessing": "groundglass.preprocess",
+    "Recipe": "groundglass.recipe.parts",
     "Scan": "groundglass.scan.scan",
     "ScanError": "groundglass.errors",
     "Segmenter": "groundglass.segment.segmenter",
     "Volume": "groundglass.scan.volume",
+    "evaluate": "groundglass.commands.evaluate",
     "find_series": "groundglass.scan.find",
     "make_phantom": "groundglass.phantom",
     "read": "groundglass.scan.read",
 }
+"""Where each public name is defined; ``__init__.pyi`` tells type checkers the same."""
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
+    if name not in _HOME:
+        raise AttributeError(f"module 'groundglass' has no attribute {name!r}")
+    try:
         return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'groundglass' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        from groundglass.errors import missing_extra
+
+        raise missing_extra(error) or error from error
 
 
 def __dir__() -> list[str]:

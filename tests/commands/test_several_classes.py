@@ -22,7 +22,7 @@ from groundglass.detect.detector import Detector
 from groundglass.evaluation.classes import CLASS_COLUMNS, MACRO_METRICS
 from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
-from groundglass.recipe.recipe import Recipe, RecipeError
+from groundglass.recipe.recipe import ClassificationRecipe, RecipeError
 from groundglass.scan.find import find_scans
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.run import Run
@@ -93,7 +93,7 @@ def groundglass(*arguments: object) -> str:
 def kept(run: Run) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Logits of the validation slices by the network that a run keeps, and the numbers of their classes."""
     recipe = run.recipe()
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, ClassificationRecipe)
     rows = read_manifest(run.manifest_file).query("split == 'val'")
     grey = decode([Path(path) for path in rows["path"]], recipe.preprocessing)
     target = np.array([CLASSES.index(label) for label in rows["label"]])

@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from groundglass.recipe.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
+from groundglass.recipe.recipe import (
+    ClassificationRecipe,
+    RecipeError,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+)
 
 MINIMAL = "name: x\ndata: {dataset: covid-ct}\n"
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -67,7 +73,7 @@ def test_alpha_is_for_the_yes_or_no_alone() -> None:
     with pytest.raises(RecipeError, match=r"loss\.alpha weighs covid .* use class_weights"):
         parse_recipe(MINIMAL, (focal, "data.classes=[covid, normal, viral pneumonia]"))
     recipe = parse_recipe(MINIMAL, (focal, "data.classes=[covid, normal]"))
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, ClassificationRecipe)
     assert recipe.loss.alpha == 0.25
 
 

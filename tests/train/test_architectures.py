@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from groundglass.recipe.recipe import Recipe, load_recipe
+from groundglass.recipe.recipe import ClassificationRecipe, load_recipe
 from groundglass.train.models import build_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -38,13 +38,13 @@ HAND_COUNTS = {
 HAND_COUNTS["dropout-cnn-plain"] = HAND_COUNTS["dropout-cnn"]
 
 
-def recipe_of(name: str) -> Recipe:
+def recipe_of(name: str) -> ClassificationRecipe:
     recipe = load_recipe(RECIPES / f"{name}.yaml", ("model.weights=none",))
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, ClassificationRecipe)
     return recipe
 
 
-def network_of(recipe: Recipe) -> nn.Module:
+def network_of(recipe: ClassificationRecipe) -> nn.Module:
     preprocessing = recipe.preprocessing
     return build_model(recipe.model, preprocessing.channels, preprocessing.size, recipe.data.several)
 

@@ -5,7 +5,7 @@ import torch
 
 from groundglass.commands.train import finish_training, train
 from groundglass.errors import GroundglassError
-from groundglass.recipe.recipe import CnnHead, Model, Recipe, load_recipe
+from groundglass.recipe.recipe import ClassificationRecipe, CnnHead, Model, load_recipe
 from groundglass.train.models import (
     ConvolutionalHead,
     DenseHead,
@@ -140,7 +140,7 @@ def test_a_run_says_what_stood_in_and_its_recipe_has_that_name(recipe_file: Path
         "recipe says"
     )
     trained = run.recipe()
-    assert isinstance(trained, Recipe)
+    assert isinstance(trained, ClassificationRecipe)
     assert (trained.model.name, trained.model.substitute) == ("timm/test_efficientnet", None)
     assert run.facts()["stands_in_for"] == "timm/test_resnet"
     card = (run.bundle_folder / "MODEL_CARD.md").read_text()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from groundglass.errors import GroundglassError
 from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import Augmentation, Data
-from groundglass.recipe.recipe import Recipe
+from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.scan.find import find_scans
 from groundglass.scan.read import read_scan
 from groundglass.train.augment import Augment
@@ -25,7 +25,9 @@ def test_training_and_prediction_see_equal_arrays(class_folder: Path) -> None:
     files = find_scans([class_folder])[:9]
     grey = decode(files, PREPROCESSING)
     loader = make_loader(Slices(grey, np.zeros(9, dtype=np.int64)), batch_size=4)
-    module = ClassifierModule(Recipe(name="x", data=Data(dataset="x"), preprocessing=PREPROCESSING), [1, 1])
+    module = ClassifierModule(
+        ClassificationRecipe(name="x", data=Data(dataset="x"), preprocessing=PREPROCESSING), [1, 1]
+    )
     trained_on = torch.cat([module.images(batch.to(torch.float32) / 255) for batch, _ in loader]).numpy()
     predicted_on = np.stack([PREPROCESSING(read_scan(file)) for file in files])
     np.testing.assert_array_equal(trained_on, predicted_on)

@@ -63,6 +63,9 @@ class StoredBundle(Generic[F]):
     default: ClassVar[str]
     facts_type: ClassVar[type[Facts]]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.facts.name!r}, {str(self.source)!r})"
+
     @classmethod
     def card_of(cls, facts: F) -> str:
         """The model card of facts, as Markdown."""

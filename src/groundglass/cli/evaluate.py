@@ -115,39 +115,25 @@ def evaluate(
     )
     if leave_one_source_out and file is not None:
         _leave_one_source_out(file, tuple(change or ()), output, lungs=lungs, into=record_into)
-    elif file is not None:
-        from groundglass.report.predictions import evaluate_file
-
-        folder = output or Path("evaluations") / file.stem
-        _print_evaluated(*evaluate_file(file, folder), folder)
-    elif data is not None:
-        _evaluate_bundle(bundle, data, part, output, record=record, lungs=lungs)
+    else:
+        _evaluate(file or bundle, data, part, output, record=record, lungs=lungs)
 
 
-def _evaluate_bundle(
-    bundle: str | None, data: str, part: Part | None, output: Path | None, *, record: bool, lungs: bool
+def _evaluate(
+    detector: "Path | str | None", data: str | None, part: Part | None, output: Path | None, **how: bool
 ) -> None:
-    from groundglass.bundle.store import kind_of_bundle
-    from groundglass.commands.evaluate import choose_rows, evaluate_detector, evaluate_segmenter
-    from groundglass.detect.detector import Detector
-    from groundglass.segment.segmenter import Segmenter
+    from groundglass.commands.evaluate import MaskJudgement
+    from groundglass.commands.evaluate import evaluate as run
+    from groundglass.detect.bundle import Bundle
 
-    segments = bundle is not None and kind_of_bundle(bundle) == "segmenter"
-    opened = Segmenter.load(bundle) if segments else Detector.load(bundle, lungs=lungs)
-    labelled = choose_rows(opened.bundle, data, part)
-    folder = output or Path("evaluations") / f"{opened.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
-    say(labelled.kind)
-    for warning in labelled.warnings:
-        say(f"warning: {warning}")
-    if isinstance(opened, Segmenter):
-        judged = evaluate_segmenter(opened, labelled, folder, record=record)
-        table("Masks compared with the reference", ("figure", "value (95% interval)"), judged.rows)
-        for note in judged.notes:
+    outcome = run(detector or Bundle.default, data, output, part=part, **how, tell=say)
+    if isinstance(outcome, MaskJudgement):
+        table("Masks compared with the reference", ("figure", "value (95% interval)"), outcome.rows)
+        for note in outcome.notes:
             say(f"note: {note}")
-        typer.echo(f"Report: {folder / 'report.html'}")
+        typer.echo(f"Report: {outcome.folder / 'report.html'}")
         return
-    outcome = evaluate_detector(opened, labelled, folder, record=record)
-    _print_evaluated(outcome.evaluated, outcome.card, folder)
+    _print_evaluated(outcome.evaluated, outcome.card, outcome.folder)
     end(outcome.failures, any_read=True)
 
 

@@ -32,7 +32,7 @@ from groundglass.evaluation.comparison_report import (
 from groundglass.evaluation.figures import curves_compared, to_png
 from groundglass.files import replacing, write_bytes, write_text
 from groundglass.labels import POSITIVE
-from groundglass.recipe.recipe import Recipe
+from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.report.page import Picture, Report, Table, dataset_table, write_report
 from groundglass.report.slices import slice_cards
 from groundglass.scan.read import read_scan
@@ -241,7 +241,7 @@ def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
     by_epochs = {
         system.name: (system.runs[0], recipe)
         for system in outcome.trained_systems
-        if isinstance(recipe := system.runs[0].recipe(), Recipe)
+        if isinstance(recipe := system.runs[0].recipe(), ClassificationRecipe)
     }
     if by_epochs:
         logs = {name: pd.read_csv(run.log_file) for name, (run, _) in by_epochs.items()}

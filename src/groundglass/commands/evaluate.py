@@ -12,8 +12,8 @@ from groundglass.audit.trust import TrustCard
 from groundglass.audit.trust_measurements import SliceCollector, trust_card
 from groundglass.bundle.evaluation import Evaluation, OverlapEvaluation
 from groundglass.bundle.facts import EvaluationFacts, Facts
-from groundglass.bundle.store import StoredBundle
-from groundglass.data.datasets import load_labelled
+from groundglass.bundle.store import StoredBundle, kind_of_bundle
+from groundglass.data.datasets import Manifest
 from groundglass.data.manifest import fingerprint
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
@@ -27,11 +27,13 @@ from groundglass.recipe.divide import named_sources
 from groundglass.report.page import Report, Table, bundle_table, dataset_table, write_report
 from groundglass.report.predictions import (
     EvaluatedPredictions,
+    evaluate_file,
     evaluate_predictions,
     trust_box,
     write_metrics,
 )
 from groundglass.report.slices import mask_cards, overlap_tables, slice_cards, worst_slices
+from groundglass.segment.notebook import figures_html
 from groundglass.segment.segmenter import Segmenter
 
 
@@ -102,24 +104,105 @@ class Labelled:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DetectorEvaluation:
-    """What came of an evaluation: on what, the figures, what stands beside its AUC, and what was not read."""
+    """What came of an evaluation.
 
-    labelled: Labelled
+    Attributes
+    ----------
+    labelled
+        What the detector was judged on; None for predictions of an unknown detector.
+    evaluated
+        The figures per slice and per patient, with their intervals.
+    card
+        How far to believe the AUC.
+    failures
+        The files that could not be read.
+    folder
+        Where the predictions, figures and report are.
+    """
+
+    labelled: Labelled | None
     evaluated: EvaluatedPredictions
     card: TrustCard
     failures: list[Failure]
+    folder: Path
+
+    def __repr__(self) -> str:
+        return f"DetectorEvaluation({self.evaluated.headline()} Grade {self.card.grade}, {self.folder})"
+
+    def _repr_html_(self) -> str:
+        title = f"{self.evaluated.headline()} Grade {self.card.grade}. The positive class is COVID-19."
+        return figures_html(title, self.evaluated.table().rows, self.card.reasons)
 
     @property
     def facts(self) -> EvaluationFacts:
-        """What a bundle records about it."""
+        """What a bundle records about it; only for a detector that is known."""
+        assert self.labelled is not None
         evaluated, card = self.evaluated, self.card
         grade = {"grade": card.grade, "grade_reasons": card.grade_reasons}
         return self.labelled.facts(evaluated.slices, patients=evaluated.patients, **grade)
 
 
-def choose_rows(bundle: StoredBundle[Any], dataset: str, part: str | None) -> Labelled:
+def evaluate(
+    detector: Detector | Segmenter | Path | str,
+    data: Manifest | Path | str | None = None,
+    folder: Path | str | None = None,
+    *,
+    part: str | None = None,
+    record: bool = False,
+    lungs: bool = True,
+    tell: Callable[[str], object] | None = None,
+) -> "DetectorEvaluation | MaskJudgement":
+    """Evaluate a detector on labelled slices, a segmenter on slices with masks, or a table of predictions.
+
+    Parameters
+    ----------
+    detector
+        A detector or segmenter, or what ``load`` takes: the name of a shipped bundle, a bundle or a training run;
+        or a labelled ``predictions.csv`` of any detector.
+    data
+        A manifest, a dataset's name, a manifest CSV, or a folder with a subfolder per class; None for a
+        ``predictions.csv``.
+    folder
+        Where to write the predictions, metrics, figures and report; by default a folder in ``evaluations``.
+    part
+        ``train``, ``val``, ``test`` or ``all``; by default the test part of a detector's own dataset, and all of
+        any other, which is external validation.
+    record
+        Enter the figures into the bundle and its model card.
+    lungs
+        See Detector.load.
+    tell
+        Called with a line about the kind of evaluation, and one for each warning, before the work starts.
+
+    Raises
+    ------
+    GroundglassError
+        If there is no such detector or data, the part is empty, or no slice can be read.
+    """
+    if data is None:
+        if isinstance(detector, (Detector, Segmenter)) or Path(detector).suffix.lower() != ".csv":
+            raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
+        chosen = Path(folder or Path("evaluations", Path(detector).stem))
+        return DetectorEvaluation(None, *evaluate_file(Path(detector), chosen), [], chosen)
+    if not isinstance(detector, (Detector, Segmenter)):
+        segments = kind_of_bundle(detector) == "segmenter"
+        detector = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
+    labelled = choose_rows(detector.bundle, data, part)
+    name = f"{detector.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
+    chosen = Path(folder or Path("evaluations", name))
+    if tell is not None:
+        for line in (labelled.kind, *(f"warning: {warning}" for warning in labelled.warnings)):
+            tell(line)
+    if isinstance(detector, Segmenter):
+        return evaluate_segmenter(detector, labelled, chosen, record=record)
+    return evaluate_detector(detector, labelled, chosen, record=record)
+
+
+def choose_rows(
+    bundle: StoredBundle[Any], dataset: Manifest | Path | str, part: str | None
+) -> Labelled:
     """The rows of ``dataset`` that a bundle is evaluated on.
 
     A dataset from other sources than the bundle's training data is external, and all of it is used unless ``part``
@@ -133,7 +216,8 @@ def choose_rows(bundle: StoredBundle[Any], dataset: str, part: str | None) -> La
         If the part is empty, or the dataset shares sources with the training data but has none of its files.
     """
     facts = bundle.facts
-    manifest = load_labelled(dataset)
+    given = dataset if isinstance(dataset, Manifest) else Manifest.load(dataset)
+    manifest, dataset = given.rows, given.name
     name = dataset if dataset in DATASETS else Path(dataset).stem
     trained = set(facts.training.sources)
     if facts.training.fingerprints:
@@ -230,10 +314,10 @@ def evaluate_detector(
     card = trust_card(
         collector.trial(evaluated.predictions), evaluated.slices, labelled.divided, labelled.split
     )
-    outcome = DetectorEvaluation(labelled, evaluated, card, failures)
+    outcome = DetectorEvaluation(labelled, evaluated, card, failures, folder)
     more = {"failures": [vars(failure) for failure in failures], "honest_numbers": card.to_dict()}
     write_metrics(evaluated, folder, labelled.document(facts) | more)
-    write_report(_report(detector, outcome), folder / "report.html")
+    write_report(_report(detector, labelled, outcome), folder / "report.html")
     if record:
         detector.bundle.record(outcome.facts)
     return outcome
@@ -279,10 +363,10 @@ def predict_rows(
     return failures
 
 
-def _report(detector: Detector, outcome: DetectorEvaluation) -> Report:
+def _report(detector: Detector, labelled: Labelled, outcome: DetectorEvaluation) -> Report:
     evaluated = outcome.evaluated
     unread = [(Path(failure.path).name, failure.problem) for failure in outcome.failures]
-    return outcome.labelled.report(
+    return labelled.report(
         detector.bundle.facts,
         evaluated.headline(),
         *([Table("Not read", ("file", "reason"), unread)] if unread else []),
@@ -297,10 +381,14 @@ def _report(detector: Detector, outcome: DetectorEvaluation) -> Report:
 
 @dataclass(frozen=True)
 class MaskJudgement:
-    """What came of it: rows of figures with their intervals, and what must be said of them."""
+    """What came of evaluating a segmenter: figures with their intervals, notes on them, and where the report is."""
 
     rows: list[tuple[str, str]]
     notes: list[str]
+    folder: Path
+
+    def _repr_html_(self) -> str:
+        return figures_html("Masks compared with the reference", self.rows, self.notes)
 
 
 def evaluate_segmenter(
@@ -353,7 +441,7 @@ def evaluate_segmenter(
     write_report(report, folder / "report.html")
     if record:
         segmenter.bundle.record(labelled.facts(evaluation))
-    return MaskJudgement(rows, list(evaluation.notes))
+    return MaskJudgement(rows, list(evaluation.notes), folder)
 
 
 def _headline(rows: list[tuple[str, str]]) -> str:

@@ -1,9 +1,12 @@
 """Downloading and checking datasets, and writing their manifests."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import pandas as pd
@@ -11,7 +14,7 @@ import pandas as pd
 from groundglass.data.download import DownloadError, fetch, unpack
 from groundglass.data.folders import data_folder, locate, steps_by_hand
 from groundglass.data.layouts import picture_of, pictures, read_slices, rows_of
-from groundglass.data.manifest import import_path, listed, read_manifest, write_manifest
+from groundglass.data.manifest import import_path, listed, read_manifest, summarise, write_manifest
 from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
 from groundglass.errors import GroundglassError
 from groundglass.files import sha256
@@ -65,6 +68,41 @@ def load_dataset(name_or_path: str | Path) -> pd.DataFrame:
     if path.exists() or path.suffix.lower() == ".csv":
         return read_manifest(path)
     raise unknown(str(name_or_path))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table of labelled scans, to evaluate on.
+
+    Attributes
+    ----------
+    rows
+        Columns ``path, label, patient, split, source``, all text, blank if unknown; see groundglass.data.manifest.
+    name
+        The dataset's name, or the CSV or folder.
+    """
+
+    rows: pd.DataFrame
+    name: str = "manifest"
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Self:
+        """A known dataset, a CSV, or a folder with one subfolder per class; errors as :func:`load_labelled`."""
+        return cls(load_labelled(name_or_path), str(name_or_path))
+
+    def write(self, path: str | Path) -> None:
+        """Write the CSV; raises GroundglassError if that fails."""
+        write_manifest(self.rows, path)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{count} {label}" for label, count in self.rows["label"].value_counts().items())
+        return f"Manifest({self.name!r}, {len(self)} scans: {labels})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{summarise(self.rows).to_html(index=False)}"
 
 
 def load_labelled(name_or_path: str | Path) -> pd.DataFrame:

@@ -167,7 +167,7 @@ def _patients(rule: PatientRule | None) -> list[str]:
 SEGMENTER = "segmenter/"
 
 
-@dataclass
+@dataclass(repr=False)
 class Bundle(StoredBundle[BundleFacts]):
     """A detector's bundle that was read from disk.
 

@@ -13,6 +13,8 @@ from groundglass.preprocess import Preprocessing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from groundglass.recipe.recipe import AnyRecipe
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -193,8 +195,8 @@ class OperatingPoint(RecipePart):
     target: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-class CommonRecipe(RecipePart):
-    """What stands in every recipe, whatever the network answers."""
+class Recipe(RecipePart):
+    """Everything that a training run depends on, whatever is trained: the part that all recipes share."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""
@@ -204,8 +206,15 @@ class CommonRecipe(RecipePart):
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
 
+    @staticmethod
+    def load(path: "Path | str", *changes: str) -> "AnyRecipe":
+        """Read a recipe of any kind; parameters and errors as groundglass.recipe.recipe.load_recipe."""
+        from groundglass.recipe.recipe import load_recipe
 
-class DetectorRecipe(CommonRecipe):
+        return load_recipe(Path(path), changes)
+
+
+class DetectorRecipe(Recipe):
     """What stands in every recipe of a detector, whatever it is made of."""
 
     operating_point: OperatingPoint = OperatingPoint()

@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from groundglass.recipe.parts import (
     Augmentation,
-    CommonRecipe,
     Count,
     DetectorRecipe,
     Length,
     Loss,
+    Recipe,
     RecipeError,
     RecipePart,
     Share,
@@ -86,8 +86,8 @@ class Training(Length):
     early_stopping: Stop | None = None
 
 
-class Recipe(DetectorRecipe):
-    """Everything that the training of a detector depends on."""
+class ClassificationRecipe(DetectorRecipe):
+    """The recipe of a network that classifies slices."""
 
     task: Literal["classification"] = "classification"
     augmentation: Augmentation = Augmentation()
@@ -96,7 +96,7 @@ class Recipe(DetectorRecipe):
     training: Training = Training()
 
     @model_validator(mode="after")
-    def _loss_fits(self) -> "Recipe":
+    def _loss_fits(self) -> "ClassificationRecipe":
         if self.data.several and self.loss.alpha is not None:
             raise ValueError(
                 "loss.alpha weighs covid against the rest; with several classes use class_weights"
@@ -104,10 +104,10 @@ class Recipe(DetectorRecipe):
         return self
 
 
-AnyDetectorRecipe = Recipe | FeaturesRecipe | GroundedRecipe
+AnyDetectorRecipe = ClassificationRecipe | FeaturesRecipe | GroundedRecipe
 AnyRecipe = AnyDetectorRecipe | SegmentationRecipe
 TASKS: dict[str, type[AnyRecipe]] = {
-    "classification": Recipe,
+    "classification": ClassificationRecipe,
     "features": FeaturesRecipe,
     "grounded": GroundedRecipe,
     "segmentation": SegmentationRecipe,
@@ -159,7 +159,7 @@ def parse_recipe(text: str, overrides: tuple[str, ...] = (), *, origin: str = "r
         raise RecipeError(f"{origin}:\n{lines}") from error
 
 
-def dump_recipe(recipe: CommonRecipe) -> str:
+def dump_recipe(recipe: Recipe) -> str:
     """The whole recipe as YAML, defaults included."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

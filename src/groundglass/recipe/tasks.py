@@ -7,12 +7,12 @@ from pydantic import Field, model_validator
 from groundglass.bundle.engine import Precision
 from groundglass.recipe.parts import (
     Augmentation,
-    CommonRecipe,
     Count,
     DetectorRecipe,
     Length,
     Loss,
     Positive,
+    Recipe,
     RecipePart,
     Share,
     Source,
@@ -129,7 +129,7 @@ class SegmentationTraining(Length):
     lungs_from: str | None = None
 
 
-class SegmentationRecipe(CommonRecipe):
+class SegmentationRecipe(Recipe):
     """Everything that the training of a segmenter depends on."""
 
     task: Literal["segmentation"]

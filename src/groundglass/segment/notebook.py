@@ -18,22 +18,22 @@ def as_html(
     extent: Mapping[str, DiseaseExtent] | None = None,
     warnings: Sequence[str] = (),
 ) -> str:
-    """HTML that needs no other file: the headline, the picture as PNG, the extent of disease and the warnings."""
-    parts = [f"<p><b>{escape(headline)}</b><br>{NOTICE}</p>"]
-    if extent is not None:
-        parts.append(_table(extent))
-    parts += [f"<p>Note: {escape(warning)}</p>" for warning in warnings]
+    """HTML that needs no other file: the headline, the extent of disease, the warnings and the picture as PNG."""
+    rows = () if extent is None else (EXTENT_HEADER, *extent_rows(extent))
+    image = ""
     if picture is not None:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-        parts.append(
+        image = (
             f'<img alt="{escape(headline)}" style="max-width: 100%" src="data:image/png;base64,{encoded}">'
         )
-    return f"<div>{''.join(parts)}</div>"
+    return f"<div>{figures_html(headline, rows, warnings)}{image}</div>"
 
 
-def _table(extent: Mapping[str, DiseaseExtent]) -> str:
-    rows = (EXTENT_HEADER, *extent_rows(extent))
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{lines}</table>"
+def figures_html(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """A title, the notice that this is for research, a table and notes."""
+    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>" if rows else ""
+    listed = "".join(f"<p>Note: {escape(note)}</p>" for note in notes)
+    return f"<p><b>{escape(title)}</b><br>{NOTICE}</p>{table}{listed}"

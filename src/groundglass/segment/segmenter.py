@@ -54,7 +54,7 @@ class SegmenterFacts(Facts):
     validation: OverlapEvaluation | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class SegmenterBundle(StoredBundle[SegmenterFacts]):
     """A segmenter's bundle that was read from disk."""
 

@@ -32,7 +32,7 @@ from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.evaluation.predictions import write_predictions
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
-from groundglass.recipe.parts import CommonRecipe, Data, DetectorRecipe, OperatingPoint, Source
+from groundglass.recipe.parts import Data, DetectorRecipe, OperatingPoint, Recipe, Source
 from groundglass.recipe.recipe import dump_recipe
 from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import SegmenterBundle, segmenter_for
@@ -275,7 +275,7 @@ def kept_epoch(run: Run, by: str) -> Choice:
     )
 
 
-def training_facts(recipe: CommonRecipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
+def training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
     """What a run was trained on, for its bundle's facts."""
     facts, data = run.facts(), recipe.data
     parts = {}

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 )
 
 from groundglass.preprocess import Preprocessing
-from groundglass.recipe.parts import CommonRecipe, Schedule
+from groundglass.recipe.parts import Recipe, Schedule
 
 OPTIMISERS: dict[str, Any] = {
     "adam": torch.optim.Adam,
@@ -50,7 +50,7 @@ class TaskModule(pl.LightningModule):
         Number of epochs in the run.
     """
 
-    def __init__(self, recipe: CommonRecipe, model: nn.Module, epochs: int) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, epochs: int) -> None:
         super().__init__()
         self.seed = recipe.seed
         self.preprocessing = recipe.preprocessing
@@ -120,7 +120,7 @@ class DetectorModule(TaskModule):
         Of logits and class numbers.
     """
 
-    def __init__(self, recipe: CommonRecipe, model: nn.Module, epochs: int, loss: nn.Module) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, epochs: int, loss: nn.Module) -> None:
         super().__init__(recipe, model, epochs)
         self.several = recipe.data.several
         self.loss = loss

@@ -18,7 +18,7 @@ from typing import Any
 from groundglass import __version__
 from groundglass.errors import GroundglassError
 from groundglass.files import write_json, write_text
-from groundglass.recipe.parts import CommonRecipe
+from groundglass.recipe.parts import Recipe
 from groundglass.recipe.recipe import AnyRecipe, dump_recipe, load_recipe
 
 LIBRARIES = (
@@ -108,7 +108,7 @@ class Run:
         """Change entries of ``run.json``."""
         write_json(self.facts_file, {**self.facts(), **facts})
 
-    def start(self, recipe: CommonRecipe, fingerprint: str, *, overwrite: bool) -> None:
+    def start(self, recipe: Recipe, fingerprint: str, *, overwrite: bool) -> None:
         """Make the folder of a new run.
 
         Raises
@@ -133,7 +133,7 @@ class Run:
         facts = {"state": "started", "seed": recipe.seed, "fingerprint": fingerprint, "versions": versions()}
         write_json(self.facts_file, {**facts, "command": sys.argv[1:]})
 
-    def check_resumable(self, recipe: CommonRecipe, fingerprint: str) -> Path:
+    def check_resumable(self, recipe: Recipe, fingerprint: str) -> Path:
         """The checkpoint to go on from.
 
         Raises

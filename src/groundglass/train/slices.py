@@ -20,7 +20,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import replacing
 from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.preprocess import Box, Preprocessing
-from groundglass.recipe.parts import CommonRecipe
+from groundglass.recipe.parts import Recipe
 from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
 
@@ -64,9 +64,7 @@ class PartData:
         return np.bincount(self.target, minlength=len(self.classes))
 
 
-def load_part(
-    manifest: pd.DataFrame, part: str, recipe: CommonRecipe, *, show_progress: bool = False
-) -> PartData:
+def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progress: bool = False) -> PartData:
     """Decode one part (``train``, ``val`` or ``test``) of a manifest.
 
     Raises

@@ -9,8 +9,8 @@ import pandas as pd
 
 from groundglass.data.manifest import read_manifest
 from groundglass.detect.bundle import Bundle
-from groundglass.recipe.parts import CommonRecipe, DetectorRecipe
-from groundglass.recipe.recipe import Recipe
+from groundglass.recipe.parts import DetectorRecipe, Recipe
+from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.recipe.tasks import FeaturesRecipe
 from groundglass.report.page import Table
 from groundglass.segment.segmenter import SegmenterBundle, segmenter_for
@@ -20,9 +20,9 @@ from groundglass.train.models import check_weights, with_substitute
 from groundglass.train.run import Run
 from groundglass.train.slices import PartData, load_part
 
-AnyTaskRecipe = TypeVar("AnyTaskRecipe", bound=CommonRecipe)
+AnyTaskRecipe = TypeVar("AnyTaskRecipe", bound=Recipe)
 AnyDetectorRecipe = TypeVar("AnyDetectorRecipe", bound=DetectorRecipe)
-BackboneRecipe = TypeVar("BackboneRecipe", Recipe, FeaturesRecipe)
+BackboneRecipe = TypeVar("BackboneRecipe", ClassificationRecipe, FeaturesRecipe)
 
 
 class Task(ABC, Generic[AnyTaskRecipe]):
@@ -53,7 +53,7 @@ class Task(ABC, Generic[AnyTaskRecipe]):
         """The recipe as it can be trained here, and what ``run.json`` says about a backbone that was replaced."""
         return self.recipe, {}
 
-    def as_run(self, own: CommonRecipe) -> AnyTaskRecipe:
+    def as_run(self, own: Recipe) -> AnyTaskRecipe:
         """The recipe with the backbone that the run with the recipe ``own`` was trained with."""
         return self.recipe
 
@@ -139,7 +139,7 @@ class BackboneTask(DetectorTask[BackboneRecipe]):
         tell(f"{model.name}: its weights are not available here; using {name} instead, as the recipe says")
         return self._with_backbone(name), {"backbone": name, "stands_in_for": model.name}
 
-    def as_run(self, own: CommonRecipe) -> BackboneRecipe:
+    def as_run(self, own: Recipe) -> BackboneRecipe:
         """See :meth:`Task.as_run`."""
         model = self.recipe.model
         if not isinstance(own, type(self.recipe)) or model.substitute is None:

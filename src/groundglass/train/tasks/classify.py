@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from groundglass.bundle.engine import Engine
 from groundglass.errors import GroundglassError
-from groundglass.recipe.recipe import Recipe
+from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.train.augment import Augment
 from groundglass.train.export import DetectorGraph, kept_epoch, onnx_graph
 from groundglass.train.fit import Fit, kept_weights
@@ -42,7 +42,7 @@ class ClassifierModule(DetectorModule):
 
     model: Classifier
 
-    def __init__(self, recipe: Recipe, counts: ArrayLike) -> None:
+    def __init__(self, recipe: ClassificationRecipe, counts: ArrayLike) -> None:
         preprocessing = recipe.preprocessing
         model = build_model(recipe.model, preprocessing.channels, preprocessing.size, recipe.data.several)
         if recipe.model.freeze_backbone:
@@ -77,7 +77,7 @@ class ClassifierModule(DetectorModule):
         )
 
 
-class ClassifyTask(BackboneTask[Recipe]):
+class ClassifyTask(BackboneTask[ClassificationRecipe]):
     """Trains a classifier."""
 
     @property
