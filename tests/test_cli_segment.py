@@ -53,7 +53,7 @@ def test_segment_goes_on_past_bad_files(bundle: Path, slices: Path) -> None:
     good = slices / "copy-0.png"
     done = run("segment", "bad.png", good, "-b", bundle, "-o", "out", "--no-overlays")
     assert done.exit_code == 3
-    assert "not read: bad.png: is no picture" in done.stderr
+    assert "not read: bad.png: is not a picture" in done.stderr
     assert Path("out/copy-0_lungs.png").is_file()
     assert not Path("out/overlays").exists()
     assert run("segment", "bad.png", "-b", bundle, "-o", "none").exit_code == 1

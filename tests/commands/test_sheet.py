@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_listed_and_not_on_the_sheet(
     assert [failure.path for failure in done.failures] == [str(bad)]
     assert [row["number"] for row in rows_of(tmp_path / "out")] == ["1", "2", "3"]
     assert len(grey_tiles(tmp_path / "out", 3)) == 3
-    with pytest.raises(GroundglassError, match="none of the 1 slices could be read; is no picture"):
+    with pytest.raises(GroundglassError, match="none of the 1 slices could be read; is not a picture"):
         sheet([str(bad)], tmp_path / "none", segmenter=segmenter)
 
 

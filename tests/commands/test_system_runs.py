@@ -347,7 +347,7 @@ def test_a_slice_that_cannot_be_read_is_named_and_no_answers_are_kept(
     bad.write_bytes(b"no picture")
     rows = rows_of_test(protocol)
     rows.loc[2, "path"] = str(bad)
-    with pytest.raises(GroundglassError, match=f"1 of 8 slices cannot be read.*{bad}: is no picture"):
+    with pytest.raises(GroundglassError, match=f"1 of 8 slices cannot be read.*{bad}: is not a picture"):
         answers(whole, rows, tmp_path / "answers", "any")
     assert list((tmp_path / "answers").iterdir()) == []
 
