@@ -200,9 +200,7 @@ def evaluate(
     return evaluate_detector(detector, labelled, chosen, record=record)
 
 
-def choose_rows(
-    bundle: StoredBundle[Any], dataset: Manifest | Path | str, part: str | None
-) -> Labelled:
+def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part: str | None) -> Labelled:
     """The rows of ``dataset`` that a bundle is evaluated on.
 
     A dataset from other sources than the bundle's training data is external, and all of it is used unless ``part``
