@@ -432,7 +432,7 @@ def test_a_montage_of_another_kind_is_refused(make_study, measured, montage, tmp
 def test_a_source_that_is_gone_is_named(make_study, measured, tmp_path) -> None:
     study = make_study()
     study.origin.instances[1].member.path.unlink()
-    with pytest.raises(ScanError, match=r"3\.dcm: there is no such file any more"):
+    with pytest.raises(ScanError, match=r"3\.dcm: this file no longer exists"):
         write_results(tmp_path, study.origin, study.masks, measured)
 
 

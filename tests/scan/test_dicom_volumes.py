@@ -182,7 +182,7 @@ def test_awkward_series_are_read_with_a_warning(
         ("no-pixels", "no pixels"),
         ("float-pixels", "floating-point"),
         ("zero-slope", "RescaleSlope is 0"),
-        ("nan-slope", "no number"),
+        ("nan-slope", "not a number"),
         ("absurd-frames", "2000000000 frames"),
         ("eight-bit-window", "grey levels"),
         ("wrong-size", "cut short"),

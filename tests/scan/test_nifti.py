@@ -156,7 +156,7 @@ def test_a_spoilt_sform_is_passed_over_aloud(tmp_path: Path, row: list[float]) -
     volume = load(edited(saved(image("LAS"), tmp_path / "ct.nii"), srow_x=row))
     assert np.array_equal(pixels(volume), HU)
     assert volume.geometry is not None
-    assert volume.warnings == ("its sform is not usable and was passed over",)
+    assert volume.warnings == ("its sform is not usable and was ignored",)
 
 
 def test_units_of_length(tmp_path: Path) -> None:

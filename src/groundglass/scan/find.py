@@ -96,7 +96,7 @@ _NOTHING = "there is no DICOM, NIfTI or picture"
 
 @dataclass
 class _Passed:
-    """What a search of folders passes over: earlier results, and what cannot be read."""
+    """What a search of folders skips: earlier results, and what cannot be read."""
 
     results: list[Path] = field(default_factory=list)
     failures: list[ScanError] = field(default_factory=list)
@@ -157,14 +157,14 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     ----------
     paths
         Files; folders, which are searched through whatever the files are called (hidden ones and earlier results
-        are passed over); patterns; ZIPs; DICOMDIRs, whose files are read. A file that is named and is no scan is
+        are skipped); patterns; ZIPs; DICOMDIRs, whose files are read. A named file that is not a scan is
         listed among the pictures, so that reading it tells what is wrong.
     progress
         Called with how many of how many files have been looked at.
 
     Returns
     -------
-    What was found. A series that is no chest CT volume says why; a file that cannot be read is among the failures.
+    What was found. A series that is not a chest CT volume says why; a file that cannot be read is among the failures.
 
     Raises
     ------

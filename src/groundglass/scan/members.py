@@ -31,7 +31,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, Va
 
 @dataclass(frozen=True)
 class Found:
-    """A file that a search came upon.
+    """A file that a search found.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ def found(member: Member) -> Found:
 
 
 def hidden(parts: tuple[str, ...]) -> bool:
-    """Whether a file is passed over because of its name or a folder's: hidden, or what macOS adds to ZIPs."""
+    """Whether a file is skipped because of its name or that of a folder: hidden, or what macOS adds to ZIPs."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -67,7 +67,7 @@ def zipped(path: Path) -> list[Found]:
     Raises
     ------
     ScanError
-        If it is no ZIP, damaged, encrypted, or unpacks to absurd sizes.
+        If it is not a ZIP file, damaged, encrypted, or unpacks to absurd sizes.
     """
     try:
         entries = _archive(path, *_identity(path)).infolist()
@@ -75,7 +75,9 @@ def zipped(path: Path) -> list[Found]:
     except PermissionError as error:
         raise ScanError(path, "may not be read", "change its permissions") from error
     except (*_BROKEN, NotImplementedError) as error:
-        raise ScanError(path, "is no ZIP, or a damaged one", "get a new copy, or unpack it first") from error
+        raise ScanError(
+            path, "is not a ZIP file, or is damaged", "get a new copy, or unpack it first"
+        ) from error
     if len(entries) > MAX_MEMBERS:
         raise ScanError(
             path, f"holds {len(entries)} files", f"at most {MAX_MEMBERS} are read: {_UNPACK_FIRST}"
@@ -134,7 +136,7 @@ def _readable(member: Member) -> Iterator[None]:
 
 def _unreadable(member: Member, error: Exception) -> ScanError:
     if isinstance(error, FileNotFoundError):
-        return ScanError(str(member), "there is no such file any more")
+        return ScanError(str(member), "this file no longer exists", "restore it, or start again without it")
     if isinstance(error, PermissionError):
         return ScanError(str(member), "may not be read", "change its permissions")
     if isinstance(error, NotImplementedError):

@@ -169,7 +169,7 @@ def data_offset(path: Path, header: Any) -> int:
 
 
 def scaling(path: Path, header: Any) -> tuple[float, float]:
-    """The slope and intercept; raises ScanError where the intercept is no number."""
+    """The slope and intercept; raises ScanError where the intercept is not a number."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -229,7 +229,7 @@ def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, t
             continue
         affine = _usable(get, scale)
         if affine is None:
-            warnings += (f"its {name} is not usable and was passed over",)
+            warnings += (f"its {name} is not usable and was ignored",)
         elif not _identity(affine):
             unplaced = (NO_ORIGIN,) if not affine[:3, 3].any() and _aligned(affine) else ()
             return affine, "place", warnings + unplaced

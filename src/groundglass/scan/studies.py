@@ -1,4 +1,4 @@
-"""Which studies there are under some paths, and which series of each is asked."""
+"""The studies under some paths, and the series of each that is answered."""
 
 import hashlib
 import hmac
@@ -32,13 +32,13 @@ class Study:
     Attributes
     ----------
     name
-        Names its folder and tells nothing of the patient.
+        Names its folder and reveals nothing about the patient.
     patient
         A pseudonym, "" where the files name no patient.
     series
-        The one that is asked; None where none can be.
+        The one that is answered; None where none can be.
     others
-        The rest, each with the reason why it is not asked.
+        The rest, each with the reason why it is not answered.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Study:
     others: tuple[tuple[Series, str], ...] = ()
 
     def error(self) -> ScanError:
-        """Why the study cannot be asked."""
+        """Why the study cannot be answered."""
         reasons = dict.fromkeys((series.problem, series.remedy) for series, _ in self.others)
         problems = "; ".join(problem for problem, _ in reasons)
         return ScanError(self.source, problems, next((remedy for _, remedy in reasons if remedy), ""))
@@ -91,7 +91,7 @@ def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: se
 
 
 def _best(usable: Sequence[Series]) -> Series | None:
-    """The series to ask.
+    """The series to answer.
 
     Of those that cover enough of the chest, with fine slices if there are any, the ones that cover most; of these
     the one with most slices.
@@ -153,5 +153,5 @@ def key_of(folder: Path | None) -> bytes:
     except OSError as error:
         raise GroundglassError(f"{path}: cannot be read or written ({reason_of(error)})") from error
     if not re.fullmatch(rb"[0-9a-f]{32}", key):
-        raise GroundglassError(f"{path}: is damaged; remove it, and pseudonyms are made anew")
+        raise GroundglassError(f"{path}: is damaged; remove it, and new pseudonyms are made")
     return key

@@ -201,7 +201,7 @@ class Volume:
     is_hu
         Whether the pixels are Hounsfield units, else grey in [0, 1].
     scan_id
-        A name that tells nothing of the patient.
+        A name that reveals nothing about the patient.
     source
         The file, folder or ZIP that is read.
     read
@@ -212,9 +212,9 @@ class Volume:
     warnings
         What the reader had to assume, in words.
     origin
-        The DICOM images; None for a volume that was no DICOM.
+        The DICOM images; None for a volume that did not come from DICOM.
     grid
-        How the NIfTI file stores it; None for a volume that was no NIfTI.
+        How the NIfTI file stores it; None for a volume that did not come from NIfTI.
     age_years
         The patient's age in years; None where it is not known.
     """
@@ -373,13 +373,13 @@ def mark_results(folder: Path) -> None:
 
 
 FEW = 10
-"""Slices under which a volume is told to be none of a whole chest."""
+"""A volume with fewer slices gets a warning that it does not hold a whole chest."""
 THICK_MM = 5.0
 """Slices further apart than this may miss what is small."""
 
 
 def spacing_warnings(slices: int, geometry: Geometry | None) -> list[str]:
-    """What has to be known of a volume's slices, in words: few, far apart, missing, or unevenly spaced."""
+    """Warnings about a volume's slices: few, far apart, missing, or unevenly spaced."""
     said = [f"only {count_of_slices(slices)}: a chest has more"] if slices < FEW else []
     if geometry is None or slices < 2:
         return said

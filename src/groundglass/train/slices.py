@@ -25,7 +25,7 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
-DECODING_FORMAT = 1
+DECODING_FORMAT = 2
 """Raise this whenever reading, segmenting or preprocessing a slice can give other greys than before.
 
 It is part of the cache's key, so that no run trains on slices that an earlier version decoded differently.

@@ -58,7 +58,7 @@ FINE = Problem()
 
 
 def object_problem(frame: DicomFrame) -> Problem:
-    """Why what a file holds is no CT slice, whatever its pixels are."""
+    """Why the content of a file is not a CT slice, whatever its pixels are."""
     header = frame.header
     if header.modality not in ("", "CT"):
         kind = _OTHERS.get(header.modality, "images of another kind")
@@ -122,7 +122,7 @@ def _rescale_problem(frame: DicomFrame) -> Problem:
     if frame.slope == 0:
         return Problem("its RescaleSlope is 0, so that all pixels are the same", "export it again")
     if any(value is not None and math.isnan(value) for value in (frame.slope, frame.intercept)):
-        return Problem("its RescaleSlope or RescaleIntercept is no number", "export it again")
+        return Problem("its RescaleSlope or RescaleIntercept is not a number", "export it again")
     if header.encoding.stored <= 8 and not states_hu(frame):
         return Problem("its 8-bit values are grey levels of a window, not Hounsfield units", _EXPORT)
     return FINE
@@ -279,7 +279,7 @@ def _header(stack: SliceStack) -> list[str]:
     if any(part.header.lossy or part.header.encoding.syntax in LOSSY for part in stack.frames):
         said.append("compressed with loss: fine detail may be gone")
     if _PROJECTIONS.intersection(header.image_type):
-        said.append("projections through several slices (such as MIP), which show findings otherwise")
+        said.append("projections through several slices (such as MIP), in which findings look different")
     if header.rescale_type == "HU_MOD":
         said.append("modified Hounsfield units (RescaleType HU_MOD)")
     if not all(map(states_hu, stack.frames)):

@@ -1,4 +1,4 @@
-"""Values: what a DICOM dataset states, as plain Python, with None or "" for what it does not state rightly."""
+"""The values of a DICOM dataset as plain Python; None or "" for what is missing or damaged."""
 
 import io
 import math
@@ -44,7 +44,7 @@ def years(dataset: Dataset, keyword: str) -> float | None:
 
 
 def rescale(dataset: Dataset, keyword: str) -> float | None:
-    """A number of a rescale: None where it is missing, NaN where it is there but is no finite number."""
+    """A number of a rescale: None where it is missing, NaN where it is present but not a finite number."""
     stated = number(dataset, keyword)
     return math.nan if stated is None and text(dataset, keyword) else stated
 

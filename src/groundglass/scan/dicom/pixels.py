@@ -33,7 +33,7 @@ LOSSY = frozenset((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLo
 
 
 class DecodingError(ValueError):
-    """What a codec met, in words for the user."""
+    """What is wrong with encoded pixels, in words for the user."""
 
 
 def decode(data: bytes, encoding: Encoding) -> Stored:
@@ -81,7 +81,7 @@ def _by(size: tuple[int, ...]) -> str:
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     """(rows, columns) of a JPEG or JPEG-LS stream, by its start of frame (ISO 10918-1 B.2.2); checks its end."""
     if not data.startswith(b"\xff\xd8"):
-        raise DecodingError("its pixels are no JPEG stream, as its transfer syntax says")
+        raise DecodingError("its pixels are not a JPEG stream, although its transfer syntax says so")
     _check_end(data)
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
@@ -109,7 +109,7 @@ def _jpeg2000_size(data: bytes) -> tuple[int, int]:
     """(rows, columns) of a JPEG 2000 codestream, by its SIZ marker (ISO 15444-1 A.5.1)."""
     at = data.find(b"\xff\x4f\xff\x51", 0, 1024)
     if at < 0 or len(data) < at + 24:
-        raise DecodingError("its pixels are no JPEG 2000 stream, as its transfer syntax says")
+        raise DecodingError("its pixels are not a JPEG 2000 stream, although its transfer syntax says so")
     _check_end(data)
     right, bottom, left, top = struct.unpack(">4L", data[at + 8 : at + 24])
     return bottom - top, right - left
@@ -258,7 +258,7 @@ def _stream(frame: DicomFrame) -> BinaryIO:
     listed, encoding = frame.header.found, frame.header.encoding
     now = found(listed.member)
     if now.changed != listed.changed:
-        raise ScanError(str(listed.member), "has changed since it was listed", "start anew")
+        raise ScanError(str(listed.member), "has changed since it was listed", "run the command again")
     if encoding.frames > 1 and (
         listed.member.inside or encoding.syntax == uid.DeflatedExplicitVRLittleEndian
     ):

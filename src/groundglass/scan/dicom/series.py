@@ -1,4 +1,4 @@
-"""Series: DICOM files to what a listing says of them, and a listed stack to its volume."""
+"""From DICOM files to the series that a listing shows, and from a listed stack to its volume."""
 
 import os
 from collections import Counter
