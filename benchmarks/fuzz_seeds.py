@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 from pydicom import dcmread
 from pydicom.fileset import FileSet
@@ -110,20 +111,21 @@ def _dicom(phantom: Phantom, root: Path) -> list[Seed]:
 
 
 def _nifti(phantom: Phantom, root: Path) -> list[Seed]:
+    sound = nib.load(write_phantom_nifti(phantom, root / "ct.nii"))
+    hu = np.asarray(sound.dataobj)
+    scaled = nib.Nifti1Image(((hu + 1024) / 0.5).astype(np.uint16), sound.affine)
+    scaled.header.set_slope_inter(0.5, -1024.0)
+    turn = ornt_transform(io_orientation(sound.affine), axcodes2ornt("PIR"))
     kinds = {
-        "int16": {},
-        "uint8 grey": {"content": "grey", "dtype": np.uint8},
-        "float32": {"dtype": np.float32},
+        "int16": sound,
+        "uint8 grey": nib.Nifti1Image(
+            np.rint(apply_window(hu, *LUNG_WINDOW) * 255).astype(np.uint8), sound.affine
+        ),
+        "float32": nib.Nifti1Image(hu.astype(np.float32), sound.affine),
+        "float64 PIR": nib.Nifti1Image(hu.astype(np.float64), sound.affine).as_reoriented(turn),
+        "scaled": scaled,
     }
-    kinds |= {
-        "float64 PIR": {"dtype": np.float64, "orientation": "PIR"},
-        "scaled": {"slope": 0.5, "intercept": -1024.0, "dtype": np.uint16},
-    }
-    seeds = []
-    for name, options in kinds.items():
-        path = write_phantom_nifti(phantom, root / "ct.nii", **options)  # type: ignore[arg-type]
-        seeds.append(Seed(f"nifti {name}", "nifti", {"ct.nii": path.read_bytes()}))
-    return seeds
+    return [Seed(f"nifti {name}", "nifti", {"ct.nii": image.to_bytes()}) for name, image in kinds.items()]
 
 
 def _raw_volumes(phantom: Phantom) -> list[Seed]:

@@ -6,9 +6,11 @@ network over some slices of a series whenever it is told to.
 
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from common import PEAK_UNIT, Pacer
 
@@ -24,22 +26,24 @@ def write_series(folder: Path, slices: int) -> None:
     """Write a phantom with COVID-19, enlarged to ``slices`` slices of 512 x 512 over the same chest."""
     from groundglass.files import write_bytes
     from groundglass.phantom import make_phantom, random_lesions
-    from groundglass.phantom.dicom_headers import STORAGES, Person, PhantomHeader, classic_images
+    from groundglass.phantom.dicom import PhantomStack, classic_images
     from groundglass.phantom.dicom_syntax import encode
-    from groundglass.phantom.phantom import phantom_stack, recut
     from groundglass.scan.volume import Geometry
 
-    small = phantom_stack(make_phantom(shape=SOURCE, lesions=random_lesions(0, "covid")))
+    small = PhantomStack.of(make_phantom(shape=SOURCE, lesions=random_lesions(0, "covid")))
     shrink = SOURCE[1] / SIDE
-    rows, columns = small.geometry.row_step * shrink, small.geometry.column_step * shrink
-    positions = np.linspace(small.geometry.positions[0], small.geometry.positions[-1], slices)
-    header = PhantomHeader(Person(), 1, STORAGES["unsigned"], None, f"benchmark of {slices} slices")
+    places = small.geometry
+    inner = np.arange(SIDE) * shrink
     number = 0
-    for some in np.array_split(positions, max(1, slices // CHUNK)):
-        for image in classic_images(recut(small, Geometry(some, rows, columns), (SIDE, SIDE)), header):
+    for heights in np.array_split(np.linspace(0, len(small.hu) - 1, slices), max(1, slices // CHUNK)):
+        grid = np.meshgrid(heights, inner, inner, indexing="ij")
+        hu = ndimage.map_coordinates(small.hu.astype(np.float32), grid, order=1, mode="nearest")
+        positions = places.positions[0] + heights[:, None] * (places.positions[1] - places.positions[0])
+        geometry = Geometry(positions, places.row_step * shrink, places.column_step * shrink)
+        for image in classic_images(replace(small, hu=np.rint(hu).astype(np.int16), geometry=geometry)):
             number += 1
             image.InstanceNumber = str(number)
-            image.SOPInstanceUID = header.uid("image", 1, number)
+            image.SOPInstanceUID = small.uid("image", slices, number)
             write_bytes(folder / f"{number:04d}.dcm", encode(image, SYNTAX))
 
 

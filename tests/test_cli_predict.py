@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dicom_faults import write_faulty_dicom
+from dicom_faults import write_faulty_dicom, write_series
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
 from groundglass.detect.detector import Detector
@@ -124,7 +124,7 @@ def test_scan_lists_without_naming_anybody(series: Path, tmp_path: Path, covid_p
 
 
 def test_a_kernel_that_looks_like_markup(tmp_path: Path, covid_phantom: Phantom) -> None:
-    write_phantom_dicom(covid_phantom, tmp_path, kernel="[/b]\x1b[31m")
+    write_series(covid_phantom, tmp_path, ConvolutionKernel="[/b]\x1b[31m")
     code, out, _ = run("scan", tmp_path)
     assert code == 0
     assert "[/b]" in out

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydicom.fileset import FileSet
 
-from dicom_faults import write_faulty_dicom
+from dicom_faults import write_series
 from groundglass.commands.predict_volumes import predict_volumes
 from groundglass.detect.detector import Detector
 from groundglass.phantom import Phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.dicom_syntax import SYNTAXES
-from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.find import find_series
+from phantom_nifti import write_nifti
 
 SAME = (
     "probability",
@@ -54,9 +54,9 @@ def dicom(**how: Any) -> Callable[[Phantom, Path], Path]:
     return write
 
 
-def oddity(fault: str) -> Callable[[Phantom, Path], Path]:
+def classic(**how: Any) -> Callable[[Phantom, Path], Path]:
     def write(phantom: Phantom, folder: Path) -> Path:
-        write_faulty_dicom(phantom, folder, fault)
+        write_series(phantom, folder, **how)
         return folder
 
     return write
@@ -64,7 +64,7 @@ def oddity(fault: str) -> Callable[[Phantom, Path], Path]:
 
 def nifti(orientation: str) -> Callable[[Phantom, Path], Path]:
     def write(phantom: Phantom, folder: Path) -> Path:
-        return write_phantom_nifti(phantom, folder / "ct.nii.gz", orientation=orientation)
+        return write_nifti(phantom, folder / "ct.nii.gz", orientation=orientation)
 
     return write
 
@@ -97,10 +97,10 @@ FORMS: dict[str, Callable[[Phantom, Path], Path]] = {
     **{f"classic, {syntax}": dicom(syntax=syntax) for syntax in LOSSLESS},
     "enhanced": dicom(form="enhanced", syntax="jpeg-lossless"),
     "legacy": dicom(form="legacy-enhanced"),
-    "signed": dicom(storage="signed"),
-    "reversed": dicom(names="reversed"),
-    "shuffled": dicom(names="shuffled"),
-    **{fault: oddity(fault) for fault in ("prone", "feet-first", "quarter-turn", "minimal-header")},
+    "signed": classic(storage="signed"),
+    "reversed": classic(names="reversed"),
+    "shuffled": classic(names="shuffled"),
+    **{fault: classic(fault=fault) for fault in ("prone", "feet-first", "quarter-turn", "minimal-header")},
     **{f"NIfTI, {axes}": nifti(axes) for axes in ("RAS", "LPS", "PIR", "SAL")},
     "without endings": renamed,
     "ZIP": zipped,

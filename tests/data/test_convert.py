@@ -11,7 +11,7 @@ from groundglass.data.layouts import rows_of
 from groundglass.data.registry import DATASETS
 from groundglass.errors import GroundglassError
 from groundglass.phantom import make_phantom, random_lesions
-from groundglass.phantom.volumes import write_phantom_nifti
+from phantom_nifti import write_nifti
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -34,7 +34,7 @@ def test_volumes_become_upright_slices_with_masks(phantom, tmp_path: Path) -> No
         for sub, content in (("rp_im", "hu"), ("rp_lung_msk", "lungs"), ("rp_msk", "lesions")):
             (published / sub).mkdir(parents=True, exist_ok=True)
             path = published / sub / f"{number}.nii.gz"
-            write_phantom_nifti(phantom, path, content=content, orientation=orientation)
+            write_nifti(phantom, path, content=content, orientation=orientation)
     assert convert("radiopaedia-volumes", published, folder) == 12
     assert phantom.lesions.max() > 2, "a value that is neither ground glass nor consolidation"
     dataset = DATASETS["radiopaedia-volumes"]

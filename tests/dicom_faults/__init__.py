@@ -12,12 +12,10 @@ from pydicom.dataset import Dataset
 
 from dicom_faults import cutting, files, headers, objects, pixels
 from dicom_faults.headers import setting, with_text, without
+from dicom_faults.series import encoded, renew, store, write_files
 from groundglass.errors import GroundglassError
-from groundglass.files import write_bytes
 from groundglass.phantom import Phantom
-from groundglass.phantom.dicom import encoded_files, series_header
-from groundglass.phantom.dicom_headers import Person, classic_images
-from groundglass.phantom.phantom import PhantomStack, phantom_stack
+from groundglass.phantom.dicom import PhantomStack, classic_images
 
 Kind = TypeVar("Kind")
 
@@ -60,8 +58,8 @@ LYING = {
     "coronal": Fault("coronal slices", cutting.coronal),
     "sagittal": Fault("sagittal slices", cutting.sagittal),
     "oblique": Fault("the stack is turned by 15 degrees, as a patient may lie", cutting.oblique),
-    "prone": Fault("the patient lies face down", cutting.prone),
-    "feet-first": Fault("the patient lies feet first", cutting.feet_first),
+    "prone": Fault("the patient lies face down", cutting.prone, setting(PatientPosition="HFP")),
+    "feet-first": Fault("the patient lies feet first", cutting.feet_first, setting(PatientPosition="FFS")),
     "quarter-turn": Fault("rows and columns are exchanged", cutting.quarter_turn),
     "turned-in-plane": Fault("the slices are turned by 15 degrees in their plane", cutting.turned_in_plane),
     "flat": Fault("all pixels have one value", cutting.flat),
@@ -248,22 +246,52 @@ FAULTS = {**LYING, **HEADERS, **PIXELS, **OBJECTS, **FILES}
 """All of them."""
 
 
-def write_faulty_dicom(
+def write_series(
     phantom: Phantom,
     folder: Path,
-    fault: str,
+    fault: str = "",
     *,
+    syntax: str = "explicit-little",
     storage: str = "unsigned",
-    person: Person | None = None,
+    padding: int | None = None,
+    names: str = "ordered",
+    series: int = 1,
     seed: int = 0,
+    **values: str,
 ) -> list[Path]:
-    """Write a phantom as a classic CT series with a fault, one of FAULTS; arguments as write_phantom_dicom."""
-    if fault not in FAULTS:
+    """Write a phantom as a classic CT series, otherwise than write_phantom_dicom does.
+
+    Parameters
+    ----------
+    fault
+        One of FAULTS; "" for none. A fault that takes one transfer syntax rules ``syntax``.
+    storage, padding
+        How HU are stored, one of STORAGES, and PixelPaddingValue.
+    names
+        Whether the file names follow InstanceNumber (ordered), reverse it or are shuffled.
+    series, seed
+        SeriesNumber and a number that makes a further study; both change the UIDs.
+    values
+        Further values of all images, by keyword.
+    """
+    if fault and fault not in FAULTS:
         raise GroundglassError(f"no fault is called {fault}: there are {', '.join(FAULTS)}")
-    chosen = FAULTS[fault]
-    header = series_header(phantom, person=person, storage=storage, seed=seed)
-    images = chosen.images(classic_images(chosen.stack(phantom_stack(phantom)), header))
-    files = chosen.files(encoded_files(images, chosen.syntax or "explicit-little", seed=seed))
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    return [folder / name for name in files]
+    chosen = FAULTS[fault] if fault else Fault("none")
+    images = classic_images(chosen.stack(PhantomStack.of(phantom)))
+    for image in setting(SeriesNumber=str(series), **values)(images):
+        if (storage, padding) != ("unsigned", None):
+            store(image, storage, padding)
+        if series > 1:
+            renew(image, series, "SeriesInstanceUID", "SOPInstanceUID")
+        if seed:
+            renew(image, seed, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return write_files(
+        folder, chosen.files(encoded(chosen.images(images), chosen.syntax or syntax, names, series))
+    )
+
+
+def write_faulty_dicom(
+    phantom: Phantom, folder: Path, fault: str, *, storage: str = "unsigned", seed: int = 0, **values: str
+) -> list[Path]:
+    """Write a phantom as a classic CT series with a fault, one of FAULTS; arguments as :func:`write_series`."""
+    return write_series(phantom, folder, fault, storage=storage, seed=seed, **values)

@@ -1,13 +1,17 @@
 """Faults and oddities of how the slices lie."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from groundglass.phantom.phantom import PhantomStack, recut
+from groundglass.phantom.dicom import PhantomStack
 from groundglass.scan.volume import Geometry
 
 TURN_DEGREES = 15.0
 SOFT_TISSUE_HU = 40
+AIR_HU = -1000
 X, Y, Z = 0, 1, 2
 
 Vector = NDArray[np.float64]
@@ -16,25 +20,25 @@ Vector = NDArray[np.float64]
 def missing_slices(stack: PhantomStack) -> PhantomStack:
     """Without two slices in the middle."""
     middle = len(stack.hu) // 2
-    return stack.keep(np.delete(np.arange(len(stack.hu)), [middle, middle + 1]))
+    return _keep(stack, np.delete(np.arange(len(stack.hu)), [middle, middle + 1]))
 
 
 def uneven_spacing(stack: PhantomStack) -> PhantomStack:
     """Every second slice of the upper half alone."""
     count = len(stack.hu)
-    return stack.keep(np.concatenate([np.arange(count // 2), np.arange(count // 2, count, 2)]))
+    return _keep(stack, np.concatenate([np.arange(count // 2), np.arange(count // 2, count, 2)]))
 
 
 def one_slice(stack: PhantomStack) -> PhantomStack:
     """The middle slice alone."""
-    return stack.keep(np.array([len(stack.hu) // 2]))
+    return _keep(stack, np.array([len(stack.hu) // 2]))
 
 
 def one_position(stack: PhantomStack) -> PhantomStack:
     """All slices at the place of the first."""
     old = stack.geometry
     positions = np.repeat(old.positions[:1], len(stack.hu), axis=0)
-    return PhantomStack(stack.hu, Geometry(positions, old.row_step, old.column_step))
+    return replace(stack, geometry=Geometry(positions, old.row_step, old.column_step))
 
 
 def coronal(stack: PhantomStack) -> PhantomStack:
@@ -49,12 +53,12 @@ def sagittal(stack: PhantomStack) -> PhantomStack:
 
 def prone(stack: PhantomStack) -> PhantomStack:
     """The patient lies face down: rows run from back to front, columns from left to right."""
-    return _grid(stack, (Z, 1), (Y, -1), (X, -1), "HFP")
+    return _grid(stack, (Z, 1), (Y, -1), (X, -1))
 
 
 def feet_first(stack: PhantomStack) -> PhantomStack:
     """The patient enters with the feet: columns run from left to right."""
-    return _grid(stack, (Z, 1), (Y, 1), (X, -1), "FFS")
+    return _grid(stack, (Z, 1), (Y, 1), (X, -1))
 
 
 def quarter_turn(stack: PhantomStack) -> PhantomStack:
@@ -83,17 +87,38 @@ def gantry_tilt(stack: PhantomStack) -> PhantomStack:
 
 def flat(stack: PhantomStack) -> PhantomStack:
     """All pixels have one value."""
-    return PhantomStack(np.full_like(stack.hu, SOFT_TISSUE_HU), stack.geometry)
+    return replace(stack, hu=np.full_like(stack.hu, SOFT_TISSUE_HU))
 
 
 def no_lungs(stack: PhantomStack) -> PhantomStack:
     """A cylinder of soft tissue in air, as a head may look."""
     rows, columns = _size(stack)
     y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    return PhantomStack(
-        np.where(y * y + x * x < 0.5, SOFT_TISSUE_HU, np.minimum(stack.hu, -990)).astype(np.int16),
-        stack.geometry,
+    hu = np.where(y * y + x * x < 0.5, SOFT_TISSUE_HU, np.minimum(stack.hu, -990)).astype(np.int16)
+    return replace(stack, hu=hu)
+
+
+def _keep(stack: PhantomStack, chosen: NDArray[np.intp]) -> PhantomStack:
+    """The slices with these indices, in that order."""
+    places = stack.geometry
+    geometry = Geometry(places.positions[chosen], places.row_step, places.column_step)
+    return replace(stack, hu=stack.hu[chosen], geometry=geometry)
+
+
+def recut(stack: PhantomStack, geometry: Geometry, size: tuple[int, int]) -> PhantomStack:
+    """Resample even, straight slices to other places and a size of (rows, columns), linearly, with air around."""
+    old = stack.geometry
+    steps = np.stack(
+        [(old.positions[-1] - old.positions[0]) / (len(old.positions) - 1), old.row_step, old.column_step]
     )
+    within = (
+        np.arange(size[0])[:, None, None] * geometry.row_step
+        + np.arange(size[1])[None, :, None] * geometry.column_step
+    )
+    points = geometry.positions[:, None, None] + within - old.positions[0]
+    indices = np.moveaxis(points @ np.linalg.inv(steps), -1, 0)
+    hu = ndimage.map_coordinates(stack.hu.astype(np.float32), indices, order=1, cval=AIR_HU)
+    return replace(stack, hu=np.rint(hu).astype(np.int16), geometry=geometry)
 
 
 def _grid(
@@ -101,7 +126,6 @@ def _grid(
     across: tuple[int, int],
     down: tuple[int, int],
     along: tuple[int, int],
-    position: str = "HFS",
 ) -> PhantomStack:
     """The same voxels in other slices: ``across`` the slices, ``down`` the rows and ``along`` the columns.
 
@@ -119,7 +143,7 @@ def _grid(
         steps.append(np.eye(3)[axis] * spacing[axis] * sign)
     positions = start + np.arange(counts[across[0]])[:, None] * steps[0]
     size = int(counts[down[0]]), int(counts[along[0]])
-    return recut(stack, Geometry(positions, steps[1], steps[2]), size, position)
+    return recut(stack, Geometry(positions, steps[1], steps[2]), size)
 
 
 def _turned(stack: PhantomStack, axis: int) -> PhantomStack:

@@ -7,7 +7,8 @@ import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import generate_uid
+
+from dicom_faults.series import renew
 
 Images = list[Dataset]
 Change = Callable[[Images], Images]
@@ -176,8 +177,7 @@ def two_patients_one_series(images: Images) -> Images:
 
 def _renewed(image: Dataset, word: str, *keywords: str) -> Dataset:
     again = copy.deepcopy(image)
-    for keyword in keywords:
-        setattr(again, keyword, generate_uid(entropy_srcs=[image[keyword].value, word]))
+    renew(again, word, *keywords)
     return again
 
 

@@ -9,7 +9,8 @@ from pydicom.sequence import Sequence
 
 from dicom_faults.headers import Images, setting, without
 from dicom_faults.pixels import hounsfield, put_pixels
-from groundglass.phantom.dicom_headers import make, numbers, outside_view
+from dicom_faults.series import outside_view
+from groundglass.phantom.dicom import dataset, decimals
 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation", "SliceThickness", "PixelSpacing")
 RESCALE = ("RescaleIntercept", "RescaleSlope", "RescaleType")
@@ -40,9 +41,9 @@ def _localizer(images: Images) -> Dataset:
     image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     image.SOPInstanceUID = uids.generate_uid(entropy_srcs=[image.SOPInstanceUID, "localizer"])
     image.InstanceNumber = "0"
-    image.ImagePositionPatient = numbers([first[0], 0.0, last[2]])
-    image.ImageOrientationPatient = numbers([1, 0, 0, 0, 0, -1])
-    image.PixelSpacing = numbers([high / 4, float(image.PixelSpacing[1])])
+    image.ImagePositionPatient = decimals([first[0], 0.0, last[2]])
+    image.ImageOrientationPatient = decimals([1, 0, 0, 0, 0, -1])
+    image.PixelSpacing = decimals([high / 4, float(image.PixelSpacing[1])])
     image.RescaleIntercept, image.RescaleSlope = "0", "1"
     put_pixels(image, seen.round().astype(np.int16))
     return image
@@ -99,7 +100,9 @@ def radiograph(images: Images) -> Images:
 
 def report(images: Images) -> Images:
     """A structured report, which has no pixels (Basic Text SR)."""
-    title = make(CodeValue="18748-4", CodingSchemeDesignator="LN", CodeMeaning="Diagnostic imaging study")
+    title = dataset(
+        {"CodeValue": "18748-4", "CodingSchemeDesignator": "LN", "CodeMeaning": "Diagnostic imaging study"}
+    )
     images = without(*PLACE, *RESCALE, *CT_ALONE, *LAYOUT, "PatientPosition", "BodyPartExamined")(images[:1])
     return setting(
         SOPClassUID=uids.BasicTextSRStorage,

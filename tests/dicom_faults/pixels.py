@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicom_faults.headers import Images
-from groundglass.phantom.dicom_headers import make, outside_view
+from dicom_faults.series import outside_view
+from groundglass.phantom.dicom import dataset
 
 PADDING_HU = (-3024, -2500, -2000)
 EIGHT_BIT_STEP_HU = 16
@@ -86,7 +87,7 @@ def modality_lut(image: Dataset) -> None:
     table = (np.arange(8192) // 2).astype("<u2")
     image.RescaleIntercept, image.RescaleSlope = "-1024", "1"
     image.ModalityLUTSequence = Sequence(
-        [make(LUTDescriptor=[8192, 0, 16], ModalityLUTType="HU", LUTData=table.tobytes())]
+        [dataset({"LUTDescriptor": [8192, 0, 16], "ModalityLUTType": "HU", "LUTData": table.tobytes()})]
     )
     for keyword, vr in (("LUTDescriptor", "US"), ("LUTData", "OW")):
         image.ModalityLUTSequence[0][keyword].VR = vr

@@ -21,6 +21,7 @@ from dicom_faults import FAULTS, write_faulty_dicom
 from groundglass.phantom import Lesion, Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.volumes import write_phantom_nifti
+from phantom_nifti import write_nifti
 
 ALL, SOME, NONE = 0, 3, 1
 """Exit codes: everything was read, some of it failed, nothing could be used."""
@@ -177,7 +178,7 @@ def gzip_of_text(folder: Path) -> Path:
 
 
 def nifti_of(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> Path:
-    image = nib.load(write_phantom_nifti(phantom(), folder / "sound.nii", dtype=np.float32))
+    image = nib.load(write_nifti(phantom(), folder / "sound.nii", dtype=np.float32))
     values = change(np.asarray(image.dataobj).copy())
     nib.save(nib.Nifti1Image(values, image.affine), folder / "scan.nii")
     (folder / "sound.nii").unlink()
@@ -340,11 +341,11 @@ def transparent_picture(folder: Path) -> Path:
 
 
 def mask(folder: Path) -> Path:
-    return write_phantom_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
+    return write_nifti(phantom(), folder / "scan.nii", content="lungs", dtype=np.uint8)
 
 
 def grey_nifti(folder: Path) -> Path:
-    return write_phantom_nifti(phantom(), folder / "scan.nii", content="grey", dtype=np.uint8)
+    return write_nifti(phantom(), folder / "scan.nii", content="grey", dtype=np.uint8)
 
 
 FILES: dict[str, Callable[[Path], Path]] = {

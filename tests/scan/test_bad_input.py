@@ -10,8 +10,8 @@ import pytest
 from bad_input_kinds import ALL, EXPECTED, MAKERS, NONE, SOME, phantom
 
 from dicom_faults.pixels import EIGHT_BIT_STEP_HU
+from dicom_faults.series import outside_view
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.phantom.dicom_headers import outside_view
 from groundglass.scan.find import find_series
 from groundglass.scan.image import read_image
 

@@ -9,11 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from dicom_faults import write_faulty_dicom
+from dicom_faults import write_faulty_dicom, write_series
 from groundglass.errors import ScanError
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
-from groundglass.phantom.dicom_headers import Person
 from groundglass.phantom.dicom_syntax import SYNTAXES
 from groundglass.phantom.phantom import phantom_geometry
 from groundglass.scan.find import find_series
@@ -64,7 +63,7 @@ def test_the_patients_age_is_read(tmp_path: Path, phantom: Phantom, stated: str,
 def test_every_lossless_syntax_gives_the_same_hounsfield_units(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], syntax: str, storage: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, syntax=syntax, storage=storage, names="shuffled")
+    write_series(phantom, tmp_path, syntax=syntax, storage=storage, names="shuffled")
     volume = only(tmp_path).load()
     assert volume.is_hu
     assert volume.read(0).dtype == np.float32
@@ -101,7 +100,7 @@ def test_multi_frame_files_give_their_frames_in_order(
 def test_the_order_and_geometry_come_from_positions_not_names(
     tmp_path: Path, phantom: Phantom, names: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, names=names)  # type: ignore[arg-type]
+    write_series(phantom, tmp_path, names=names)
     volume = only(tmp_path).load()
     truth = phantom_geometry(phantom)
     assert volume.geometry is not None
@@ -218,7 +217,7 @@ def test_harmless_oddities_change_no_value(
 def test_padding_becomes_air(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], storage: str, padding: int, syntax: str
 ) -> None:
-    write_phantom_dicom(phantom, tmp_path, storage=storage, padding=padding, syntax=syntax)
+    write_series(phantom, tmp_path, storage=storage, padding=padding, syntax=syntax)
     read = pixels(only(tmp_path).load())
     assert (read[:, :3, :3] == -1024).all()
     inner = (slice(None), slice(24, 40), slice(24, 40))
@@ -337,11 +336,8 @@ def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path, phan
 def test_no_message_tells_who_the_patient_is(
     tmp_path: Path, phantom: Phantom, fault: str | None, recwarn: pytest.WarningsRecorder
 ) -> None:
-    person = Person("Doe^Jane", "SECRET-7")
-    if fault:
-        paths = write_faulty_dicom(phantom, tmp_path, fault, person=person)
-    else:
-        paths = write_phantom_dicom(phantom, tmp_path, person=person)
+    person = {"PatientName": "Doe^Jane", "PatientID": "SECRET-7"}
+    paths = write_series(phantom, tmp_path, fault or "", **person)
     for path in paths[:2]:  # pydicom warns of such UIDs and IDs, and quotes them
         path.write_bytes(
             path.read_bytes().replace(b"1.2.826", b"1.2.Z26").replace(b"SECRET-7", b"SECRET\x1b\xff")

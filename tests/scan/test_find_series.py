@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dicom_faults import write_series
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
@@ -230,8 +231,8 @@ def test_a_named_file_that_is_no_scan_is_left_to_the_picture_reader(tmp_path: Pa
 def test_series_of_one_study_lie_side_by_side(tmp_path: Path) -> None:
     phantom = make_phantom(shape=(SLICES, 64, 64))
     for series in (1, 2, 10):
-        write_phantom_dicom(phantom, tmp_path, series=series)
-    write_phantom_dicom(make_phantom(1, shape=(SLICES, 64, 64)), tmp_path, series=3)
+        write_series(phantom, tmp_path, series=series)
+    write_series(make_phantom(1, shape=(SLICES, 64, 64)), tmp_path, series=3)
     listed = find_series([tmp_path]).series
     assert [one.number for one in listed] == ["1", "2", "10", "3"]
     assert len({one.study for one in listed[:3]}) == 1

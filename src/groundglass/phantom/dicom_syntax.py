@@ -40,7 +40,7 @@ class Syntax:
     """
 
     uid: uids.UID
-    frame: Callable[[NDArray[Any], int], bytes] | None = None
+    frame: Callable[[NDArray[Any], int], bytes | bytearray] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     method: str = ""
 
@@ -50,28 +50,17 @@ class Syntax:
         return not self.method
 
 
-def _jpeg_lossless(predictor: int) -> Callable[[NDArray[Any], int], bytes]:
-    def encode(pixels: NDArray[Any], bits: int) -> bytes:
-        return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=predictor, bitspersample=bits))
+def _jpeg_lossless(predictor: int) -> Callable[[NDArray[Any], int], bytes | bytearray]:
+    return lambda pixels, bits: imagecodecs.jpeg8_encode(
+        pixels, lossless=True, predictor=predictor, bitspersample=bits
+    )
 
-    return encode
 
-
-def _jpeg_2000(level: int | None) -> Callable[[NDArray[Any], int], bytes]:
+def _jpeg_2000(level: int | None) -> Callable[[NDArray[Any], int], bytes | bytearray]:
     """JPEG 2000, lossless or with a peak signal-to-noise ratio of ``level`` dB."""
-
-    def encode(pixels: NDArray[Any], bits: int) -> bytes:
-        return bytes(
-            imagecodecs.jpeg2k_encode(
-                pixels, level=level, codecformat="j2k", reversible=level is None, bitspersample=bits
-            )
-        )
-
-    return encode
-
-
-def _htj2k(pixels: NDArray[Any], bits: int) -> bytes:
-    return bytes(imagecodecs.htj2k_encode(pixels, reversible=True))
+    return lambda pixels, bits: imagecodecs.jpeg2k_encode(
+        pixels, level=level, codecformat="j2k", reversible=level is None, bitspersample=bits
+    )
 
 
 SYNTAXES = {
@@ -85,7 +74,9 @@ SYNTAXES = {
     "jpeg-ls-near": Syntax(uids.JPEGLSNearLossless, options={"jls_error": JLS_ERROR}, method="ISO_14495_1"),
     "jpeg-2000": Syntax(uids.JPEG2000Lossless, frame=_jpeg_2000(None)),
     "jpeg-2000-lossy": Syntax(uids.JPEG2000, frame=_jpeg_2000(J2K_PSNR), method="ISO_15444_1"),
-    "htj2k": Syntax(uids.HTJ2KLossless, frame=_htj2k),
+    "htj2k": Syntax(
+        uids.HTJ2KLossless, frame=lambda pixels, _: imagecodecs.htj2k_encode(pixels, reversible=True)
+    ),
     "rle": Syntax(uids.RLELossless),
 }
 """Transfer syntaxes by name."""
@@ -134,7 +125,7 @@ def _encode_pixels(dataset: Dataset, syntax: Syntax) -> None:
         dtype = np.dtype(f"<{kind}{dataset.BitsAllocated // 8}")
         frames = np.frombuffer(dataset.PixelData, dtype).reshape(-1, dataset.Rows, dataset.Columns)
         bits = dataset.BitsStored
-        dataset.PixelData = encapsulate([syntax.frame(frame, bits) for frame in frames])
+        dataset.PixelData = encapsulate([bytes(syntax.frame(frame, bits)) for frame in frames])
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
     elif syntax.uid.is_compressed and syntax.uid.is_encapsulated:

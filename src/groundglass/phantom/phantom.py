@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from groundglass.errors import GroundglassError
 from groundglass.phantom.anatomy import Build, build_chest
@@ -133,32 +132,6 @@ def _check(
 
 MIDDLE = (0.0, -20.0, -200.0)
 """Middle of the volume in DICOM's x, y, z, in mm; as on a real table, it is not the origin."""
-AIR_HU = -1000
-
-
-@dataclass(frozen=True, eq=False)
-class PhantomStack:
-    """Slices and their positions.
-
-    Attributes
-    ----------
-    hu
-        int16, shape (slices, rows, columns).
-    geometry
-        Geometry of the slices, in the order of ``hu``.
-    position
-        DICOM's Patient Position (PS3.3 C.7.3.1.1.2).
-    """
-
-    hu: NDArray[np.int16]
-    geometry: Geometry
-    position: str = "HFS"
-
-    def keep(self, chosen: NDArray[np.intp]) -> "PhantomStack":
-        """The slices with these indices, in that order."""
-        places = self.geometry
-        geometry = Geometry(places.positions[chosen], places.row_step, places.column_step)
-        return PhantomStack(self.hu[chosen], geometry, self.position)
 
 
 def phantom_geometry(phantom: Phantom) -> Geometry:
@@ -169,38 +142,3 @@ def phantom_geometry(phantom: Phantom) -> Geometry:
     heights = first[2] + spacing[0] * np.arange(shape[0])
     positions = np.stack([np.full(shape[0], first[0]), np.full(shape[0], first[1]), heights], axis=1)
     return Geometry(positions, np.array([0.0, spacing[1], 0.0]), np.array([spacing[2], 0.0, 0.0]))
-
-
-def phantom_stack(phantom: Phantom) -> PhantomStack:
-    """The slices of a phantom, from the feet to the head."""
-    return PhantomStack(np.rint(phantom.scan.pixels).astype(np.int16), phantom_geometry(phantom))
-
-
-def recut(
-    stack: PhantomStack, geometry: Geometry, size: tuple[int, int], position: str = "HFS"
-) -> PhantomStack:
-    """Resample a stack to another geometry, with linear interpolation and air around it.
-
-    Parameters
-    ----------
-    stack
-        Evenly spaced, straight slices.
-    geometry
-        Positions of the new voxels.
-    size
-        Rows and columns of the new slices.
-    position
-        The new stack's Patient Position.
-    """
-    old = stack.geometry
-    steps = np.stack(
-        [(old.positions[-1] - old.positions[0]) / (len(old.positions) - 1), old.row_step, old.column_step]
-    )
-    within = (
-        np.arange(size[0])[:, None, None] * geometry.row_step
-        + np.arange(size[1])[None, :, None] * geometry.column_step
-    )
-    points = geometry.positions[:, None, None] + within - old.positions[0]
-    indices = np.moveaxis(points @ np.linalg.inv(steps), -1, 0)
-    hu = ndimage.map_coordinates(stack.hu.astype(np.float32), indices, order=1, cval=AIR_HU)
-    return PhantomStack(np.rint(hu).astype(np.int16), geometry, position)
