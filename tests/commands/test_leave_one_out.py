@@ -1,18 +1,20 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from groundglass.commands.evaluate import choose_rows
-from groundglass.commands.leave_one_out import LeaveOneOutResult, leave_one_source_out
+from groundglass.commands.leave_one_out import leave_one_source_out
 from groundglass.commands.system_runs import make_protocol
 from groundglass.commands.train import train
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.operating_point import most_certain_accuracy
 from groundglass.evaluation.predictions import read_predictions
+from groundglass.report.leave_one_out import LeaveOneOutResult
 from groundglass.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
@@ -110,16 +112,11 @@ def test_the_coverage_is_shown_where_not_all_is_answered(judged: tuple[LeaveOneO
     found, _ = judged
     assert "Coverage" not in found.table().header
     first, *others = found.each
-    metrics = first.evaluation.metrics
+    metrics = first.slices.metrics
     part = metrics | {"coverage": metrics["coverage"].model_copy(update={"value": 0.75})}
+    slices = first.slices.model_copy(update={"metrics": part})
     unsure = LeaveOneOutResult(
-        found.recipe,
-        (
-            type(first)(
-                **vars(first) | {"evaluation": first.evaluation.model_copy(update={"metrics": part})}
-            ),
-            *others,
-        ),
+        found.recipe, (replace(first, facts=first.facts.model_copy(update={"slices": slices})), *others)
     )
     table = unsure.table()
     assert [row[table.header.index("Coverage")] for row in table.rows] == ["0.75", "1.00", "1.00", "0.92"]
@@ -147,8 +144,8 @@ def test_what_was_trained_is_not_trained_again(
     after, _ = leave_one_source_out(recipe_file, changes, folder, lungs=False, tell=said.append)
     assert (folder / "north" / "checkpoints" / "best.ckpt").stat().st_mtime_ns == kept
     assert [line for line in said if "epoch" in line] == [line for line in said if line.startswith("south  ")]
-    assert "north: was trained already; answering its 16 slices" in said
-    assert "south: trained; answering its 16 slices" in said
+    assert {"north: was trained already", "north: answering its 16 slices"} <= set(said)
+    assert "south: trained" in said
     assert [one.to_dict() for one in after.each] == [one.to_dict() for one in before.each]
     with pytest.raises(GroundglassError, match=r"another recipe; .* -o names another folder"):
         leave_one_source_out(recipe_file, (*changes, "seed=8"), folder, lungs=False, tell=said.append)
@@ -171,7 +168,7 @@ def test_a_source_left_out_is_the_bundles_external_test(
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({"north": BOTH}, "all scans are from north, and two sources"),
+        ({"north": BOTH}, "all scans are from north, and at least two sources"),
         ({"a": ("covid",), "b": BOTH}, "without b the train part holds no slice of not covid"),
     ],
     ids=["one source", "a class from one source"],
@@ -194,7 +191,7 @@ def test_what_cannot_be_left_out_is_said_before_training(
 def test_a_recipe_that_leaves_a_source_out_itself_is_refused(
     recipe_file: Path, changes: tuple[str, ...], tmp_path: Path
 ) -> None:
-    with pytest.raises(GroundglassError, match="leaves out north itself"):
+    with pytest.raises(GroundglassError, match="already leaves out north"):
         leave_one_source_out(recipe_file, (*changes, "data.leave_out=north"), tmp_path)
 
 

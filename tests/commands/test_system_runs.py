@@ -202,7 +202,7 @@ def test_a_run_by_another_recipe_is_refused_with_a_remedy(
     message = str(caught.value)
     assert message.startswith(f"{copy.folder}: was started with another recipe")
     assert "-o names another folder, or delete" in message
-    assert f"delete {copy.folder} to train it anew" in message
+    assert f"delete {copy.folder} to train it again" in message
     assert copy.facts_file.read_text() == before
 
 
@@ -214,7 +214,7 @@ def test_a_run_whose_data_changed_is_refused(
     train(protocol=own)
     (data / "covid" / "0.png").write_bytes((data / "covid" / "1.png").read_bytes())
     with pytest.raises(
-        GroundglassError, match=r"the data has changed .* delete .*tiny-seed0 to train it anew"
+        GroundglassError, match=r"the data has changed .* delete .*tiny-seed0 to train it again"
     ):
         train(protocol=own)
 
@@ -255,7 +255,7 @@ def test_a_segmenters_recipe_or_a_mistake_shows_before_the_first_is_trained(
     for text, message in (
         (
             "task: segmentation\nname: lungs\ndata: {dataset: ccap}\n",
-            r"other.yaml: is the recipe of a segmenter",
+            r"other.yaml: trains a segmenter",
         ),
         ("sede: 1\nname: other\ndata: {dataset: ccap}\n", r"sede: unknown key; did you mean seed"),
     ):
@@ -481,5 +481,5 @@ def test_a_run_on_a_substitute_is_known_again(
     asking.write_text(other)
     assert train([asking])[0].runs[0].folder == copy.folder
     asking.write_text(other.replace("timm/resnet18", "timm/resnet34"))
-    with pytest.raises(GroundglassError, match=r"another recipe.*delete .* to train it anew"):
+    with pytest.raises(GroundglassError, match=r"another recipe.*delete .* to train it again"):
         train([asking])

@@ -1,22 +1,19 @@
 """The members of a comparison: each system trained under the protocol, and its answers for the test slices."""
 
 import hashlib
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
 import pandas as pd
 
 from groundglass.commands.evaluate import predict_rows
-from groundglass.commands.train import check_ready, finish_training, same_run
+from groundglass.commands.trainings import Training, check_trainings, without_leakage_warning
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
 from groundglass.data.registry import DATASETS, Scheme
-from groundglass.data.splits import LeakageWarning, best_split, groups
+from groundglass.data.splits import best_split, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
@@ -126,26 +123,24 @@ def trained_systems(
         If two systems have one name, a recipe or run is a segmenter's, a run has no bundle or was trained or
         chosen on slices that it is to be judged on, or a training fails.
     """
-    # All is read and checked before any is trained: a mistake in the last one must not show after hours.
+    # Everything is read and checked before the first training: a mistake in the last one must not show after hours.
     recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
     names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
     _check_names(names)
     recipes = {item: _fitting(recipe, protocol, tell) for item, recipe in recipes.items()}
+    trainings = {}
     for item, recipe in recipes.items():
         if isinstance(recipe, SegmentationRecipe):
-            raise GroundglassError(f"{item}: is the recipe of a segmenter; detectors are compared here")
-        _check_before(recipe, protocol, folder)
-    runs = {
-        item: _finished(item, judged, torn=protocol.split == "random")
-        for item in items
-        if item not in recipes
-    }
-    return [
-        TrainedSystem(name, (runs[item],), given=True)
-        if item in runs
-        else TrainedSystem(name, _trained(recipes[item], protocol, folder, tell))
-        for item, name in zip(items, names, strict=True)
-    ]
+            raise GroundglassError(f"{item}: trains a segmenter; only detectors are compared")
+        trainings[item] = _trainings(recipe, protocol, folder)
+        check_trainings(trainings[item])
+    given = [item for item in items if item not in recipes]
+    runs = {item: (_finished(item, judged, torn=protocol.split == "random"),) for item in given}
+    for item, several in trainings.items():
+        for training in several:
+            training.finish(tell)
+        runs[item] = tuple(training.run for training in several)
+    return [TrainedSystem(name, runs[item], item in given) for item, name in zip(items, names, strict=True)]
 
 
 def _fitting(recipe: AnyRecipe, protocol: Protocol, tell: Callable[[str], None]) -> AnyRecipe:
@@ -182,67 +177,18 @@ def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]], *, torn:
     return run
 
 
-def _members(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[tuple[AnyRecipe, Run]]:
-    """The recipe under the protocol, for each seed and fold, and the run that it becomes."""
-    several = _several(recipe.data, protocol)
-    members = []
+def _trainings(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[Training]:
+    """The trainings by a recipe under the protocol: one for each seed and fold."""
+    several = recipe.data.several
+    if several and set(load_dataset(protocol.dataset)["label"]) != set(several):
+        several = ()
+    trainings = []
     for seed in protocol.seeds:
         for fold in range(protocol.folds or 1):
-            data = protocol.data(fold, several)
+            changed = {"data": protocol.data(fold, several), "seed": seed}
             name = f"{recipe.name}-seed{seed}" + (f"-fold{fold}" if protocol.folds else "")
-            members.append((recipe.model_copy(update={"data": data, "seed": seed}), Run(folder / name)))
-    return members
-
-
-def _several(own: Data, protocol: Protocol) -> tuple[str, ...]:
-    """A recipe's several classes, where the dataset has no other labels."""
-    known = own.several and set(load_dataset(protocol.dataset)["label"]) == set(own.several)
-    return own.several if known else ()
-
-
-def _check_before(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> None:
-    check_ready(recipe)
-    check_runs(_members(recipe, protocol, folder))
-
-
-def check_runs(members: Sequence[tuple[AnyRecipe, Run]]) -> None:
-    """Raise GroundglassError where a folder holds a run by another recipe than its own, or on other data."""
-    with without_leakage_warning():
-        for member, run in members:
-            if not Run.is_run(run.folder):
-                continue
-            try:
-                same_run(member, run)
-            except GroundglassError as error:
-                raise GroundglassError(
-                    f"{error}; -o names another folder, or delete {run.folder} to train it anew"
-                ) from error
-
-
-def _trained(
-    recipe: AnyRecipe, protocol: Protocol, folder: Path, tell: Callable[[str], None]
-) -> tuple[Run, ...]:
-    runs = []
-    for member, run in _members(recipe, protocol, folder):
-        name = run.folder.name
-        with without_leakage_warning():
-            new = finish_training(member, run, partial(tell_of, name, tell))
-        tell(f"{name}: {'trained' if new else 'was trained already'}")
-        runs.append(run)
-    return tuple(runs)
-
-
-@contextmanager
-def without_leakage_warning() -> Iterator[None]:
-    """Without the warning of a leaking split, which is said once, of what all runs share."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeakageWarning)
-        yield
-
-
-def tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
-    """Tell a line of the run of this name."""
-    tell(f"{name}  {line}")
+            trainings.append(Training(name, recipe.model_copy(update=changed), Run(folder / name)))
+    return trainings
 
 
 def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False) -> None:

@@ -1,0 +1,64 @@
+"""Several trainings, which are checked before the first one starts, and of which each goes on where it stopped."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from groundglass.commands.train import check_ready, finish_training, masks_of, same_run
+from groundglass.data.splits import LeakageWarning
+from groundglass.errors import GroundglassError
+from groundglass.recipe.recipe import AnyRecipe
+from groundglass.train.run import Run
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of several trainings: a name for its messages, its recipe, and the run that it becomes."""
+
+    name: str
+    recipe: AnyRecipe
+    run: Run
+
+    def finish(self, tell: Callable[[str], None]) -> None:
+        """Train, unless that is done; a training that was stopped goes on.
+
+        Raises
+        ------
+        GroundglassError
+            If the training fails.
+        """
+        with without_leakage_warning():
+            new = finish_training(self.recipe, self.run, lambda line: tell(f"{self.name}  {line}"))
+        tell(f"{self.name}: {'trained' if new else 'was trained already'}")
+
+
+def check_trainings(trainings: Sequence[Training]) -> None:
+    """Check trainings by recipes that differ in their data and seed alone: a mistake must not show after hours.
+
+    Raises
+    ------
+    GroundglassError
+        If weights, a segmenter or masks are not available, or a folder holds a run by another recipe than its own
+        or on other data.
+    """
+    check_ready(trainings[0].recipe)
+    with without_leakage_warning():
+        for training in trainings:
+            masks_of(training.recipe)
+            if not Run.is_run(training.run.folder):
+                continue
+            try:
+                same_run(training.recipe, training.run)
+            except GroundglassError as error:
+                raise GroundglassError(
+                    f"{error}; -o names another folder, or delete {training.run.folder} to train it again"
+                ) from error
+
+
+@contextmanager
+def without_leakage_warning() -> Iterator[None]:
+    """Do not repeat for each training the warning about a leaking split, which they share."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakageWarning)
+        yield
