@@ -17,8 +17,8 @@ from PIL import Image
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
-from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.read import read, read_scan
+from phantom_nifti import write_nifti
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
 
@@ -39,7 +39,7 @@ def series(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def nifti(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_phantom_nifti(phantom, tmp_path_factory.mktemp("nifti") / "ct.nii.gz", orientation="LAS")
+    return write_nifti(phantom, tmp_path_factory.mktemp("nifti") / "ct.nii.gz", orientation="LAS")
 
 
 @pytest.fixture

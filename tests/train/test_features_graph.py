@@ -13,7 +13,8 @@ from groundglass.bundle.engine import Engine
 from groundglass.recipe.tasks import ClassifierName
 from groundglass.train import classifiers
 from groundglass.train.classifiers import Tuned, classifier_logits, tune
-from groundglass.train.features_graph import feature_shape, features_graph, vectors_graph
+from groundglass.train.features_graph import features_graph, vectors_graph
+from groundglass.train.models import feature_shape
 
 SHAPE = (1, 9, 9)
 

@@ -135,7 +135,8 @@ def trained_systems(
         trainings[item] = _trainings(recipe, protocol, folder)
         check_trainings(trainings[item])
     given = [item for item in items if item not in recipes]
-    runs = {item: (_finished(item, judged, torn=protocol.split == "random"),) for item in given}
+    runs: dict[Path, tuple[Run, ...]] = {}
+    runs |= {item: (_finished(item, judged, torn=protocol.split == "random"),) for item in given}
     for item, several in trainings.items():
         for training in several:
             training.finish(tell)

@@ -1,13 +1,13 @@
 """The chest wall, the mediastinum and the lungs as shapes, in the frame of :mod:`geometry`.
 
-The tables are this project's own, set by eye to look like adult chests held in full inspiration: heights in mm
-above the middle of the chest, where the carina lies at +22, the lungs' tops at +112 and their lowest recess
-at -112.
+``anatomy.yaml`` holds the outlines and paths, which are this project's own.
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from groundglass.phantom.geometry import (
@@ -29,94 +29,15 @@ RIGHT, LEFT = 1, 2
 SIDES = {RIGHT: -1.0, LEFT: 1.0}
 """Sign of the frame's x on each side."""
 
-CAVITY = np.array(
-    # z, half width, front, back
-    [
-        (-140, 128, -98, 84),
-        (-100, 131, -103, 88),
-        (-50, 133, -102, 91),
-        (0, 129, -95, 91),
-        (40, 118, -81, 87),
-        (70, 102, -64, 80),
-        (90, 86, -48, 70),
-        (105, 70, -35, 59),
-        (118, 56, -24, 49),
-        (140, 46, -18, 42),
-    ],
-    dtype=np.float64,
+_TABLES = yaml.safe_load((files("groundglass.phantom") / "anatomy.yaml").read_text(encoding="utf-8"))
+CAVITY, BODY, CORE = (np.array(_TABLES[name], dtype=np.float64) for name in ("cavity", "body", "core"))
+BLOOD, GULLET, AIR, COLLARBONE = (
+    [np.array(path, dtype=np.float64) for path in _TABLES[name].values()]
+    for name in ("blood", "gullet", "air", "collarbone")
 )
+"""Paths of z, y, x and radius, each of shape (points, 4)."""
 WALL_POWER = 2.35
 """Power of the superellipse of the cavity."""
-BODY = np.array(
-    [
-        (-140, 156, -124, 112),
-        (-50, 161, -125, 117),
-        (0, 163, -118, 120),
-        (40, 166, -107, 120),
-        (70, 169, -95, 116),
-        (100, 166, -78, 107),
-        (120, 152, -64, 98),
-        (140, 128, -58, 90),
-    ],
-    dtype=np.float64,
-)
-CORE = np.array(
-    # z, half width of the mediastinum in its middle, shift to the left
-    [
-        (-140, 30, 4),
-        (-60, 30, 6),
-        (-10, 32, 2),
-        (25, 27, 0),
-        (50, 27, 0),
-        (75, 26, 0),
-        (95, 30, 0),
-        (140, 38, 0),
-    ],
-    dtype=np.float64,
-)
-
-# Paths through the mediastinum: z, y, x, radius.
-AORTA = (
-    (2, -30, 2, 15),
-    (25, -32, -14, 15.5),
-    (40, -27, -14, 15),
-    (50, -14, -6, 14),
-    (52, 4, 10, 13.5),
-    (46, 20, 21, 13),
-    (30, 29, 24, 12.5),
-    (-20, 32, 22, 12),
-    (-80, 36, 14, 11.5),
-    (-150, 36, 6, 11),
-)
-CAVA = ((-8, -18, -30, 11), (20, -20, -30, 10), (50, -18, -27, 9.5), (64, -20, -24, 9))
-LOWER_CAVA = ((-55, 0, -26, 12), (-95, 6, -26, 12), (-150, 12, -22, 12))
-TRUNK = ((-12, -42, 14, 14), (6, -42, 22, 14), (14, -30, 26, 13))
-LEFT_ARTERY = ((14, -30, 26, 12.5), (16, -10, 36, 11), (10, 4, 48, 9), (0, 10, 52, 7.5))
-RIGHT_ARTERY = ((14, -30, 24, 12), (8, -12, 4, 11.5), (6, -6, -26, 11), (2, -4, -46, 9), (-8, 2, -54, 7.5))
-HEAD_VEIN = ((64, -20, -24, 8.5), (68, -28, -4, 7.5), (76, -26, 20, 7), (95, -16, 34, 6.5), (140, -10, 46, 6))
-RIGHT_VEIN = ((64, -20, -24, 8.5), (95, -16, -32, 7.5), (140, -10, -44, 6.5))
-HEAD_ARTERIES = (
-    ((50, -16, -6, 7), (75, -10, -14, 6.5), (100, -4, -24, 6), (140, 0, -34, 4)),
-    ((52, -6, 6, 5), (80, 0, 16, 4), (140, 2, 26, 4)),
-    ((50, 8, 14, 5.5), (80, 14, 24, 5), (105, 10, 36, 5), (118, -2, 60, 5)),
-)
-GULLET = ((140, 16, 3, 6.5), (60, 20, 6, 7), (0, 22, 6, 7.5), (-60, 18, 10, 8), (-100, 4, 22, 9))
-BLOOD_PATHS = (
-    AORTA,
-    CAVA,
-    LOWER_CAVA,
-    TRUNK,
-    LEFT_ARTERY,
-    RIGHT_ARTERY,
-    HEAD_VEIN,
-    RIGHT_VEIN,
-    *HEAD_ARTERIES,
-)
-TRACHEA = ((150, 0, 1, 8.5), (90, 2, 0, 8.5), (40, 7, -1, 9), (24, 10, -1, 9))
-RIGHT_BRONCHUS = ((26, 10, -3, 7.5), (12, 10, -24, 7.5), (2, 10, -38, 6.5), (-12, 12, -44, 5))
-LEFT_BRONCHUS = ((26, 10, 2, 7), (10, 10, 24, 6.5), (-2, 10, 42, 6), (-14, 14, 50, 5))
-AIR_PATHS = (TRACHEA, RIGHT_BRONCHUS, LEFT_BRONCHUS)
-
 HILUM = {RIGHT: (0.0, 4.0, -46.0), LEFT: (4.0, 4.0, 48.0)}
 """Where the vessels and bronchi enter each lung."""
 SPINE_Y = 47.0
@@ -185,9 +106,9 @@ def build_chest(frame: AnatomyFrame, build: Build) -> Chest:
     cavity = superellipse(frame.y, frame.x, at_heights(frame.z, CAVITY), WALL_POWER)
     body = _body(frame, build)
     heart = _heart(frame, build)
-    blood = _tubes(frame, BLOOD_PATHS)
-    gullet = _tubes(frame, (GULLET,))
-    airways = _tubes(frame, AIR_PATHS)
+    blood = _tubes(frame, BLOOD)
+    gullet = _tubes(frame, GULLET)
+    airways = _tubes(frame, AIR)
     mediastinum = _mediastinum(frame, build, heart, np.minimum(np.minimum(blood, gullet), airways - 1))
     domes = {side: _dome(frame, build, side) for side in SIDES}
     lungs = {}
@@ -223,10 +144,10 @@ def _heart(frame: AnatomyFrame, build: Build) -> Field:
     return union(ventricles, atria, 16)
 
 
-def _tubes(frame: AnatomyFrame, paths: tuple[tuple[tuple[float, ...], ...], ...]) -> Field:
+def _tubes(frame: AnatomyFrame, paths: list[NDArray[np.float64]]) -> Field:
     field = np.full(frame.shape, FAR)
     for path in paths:
-        add_tube(field, frame, np.array(path, dtype=np.float64), reach=14)
+        add_tube(field, frame, path, reach=14)
     return field
 
 
@@ -337,14 +258,7 @@ def rib_path(number: int, sign: float) -> NDArray[np.float64]:
 def _add_girdle(bone: Field, frame: AnatomyFrame) -> None:
     """Collarbones: an S from the breastbone outwards, up and back, thicker towards the middle."""
     for sign in SIDES.values():
-        path = [
-            (84, -50, 20, 8),
-            (90, -56, 40, 6.5),
-            (98, -50, 70, 5.5),
-            (108, -30, 100, 5.5),
-            (114, -8, 128, 6),
-        ]
-        add_tube(bone, frame, np.array(path) * (1, 1, sign, 1), reach=0)
+        add_tube(bone, frame, COLLARBONE[0] * (1, 1, sign, 1), reach=0)
 
 
 def _breastbone(frame: AnatomyFrame) -> Field:

@@ -144,7 +144,7 @@ def _looks(spec: Augmentation) -> list[nn.Module]:
     return steps
 
 
-class Picture(NamedTuple):
+class MaskedPicture(NamedTuple):
     """Grey, float32 in [0, 1], shape (height, width), and its masks, uint8 0 or 1, shape (height, width, masks)."""
 
     grey: Grey
@@ -189,7 +189,7 @@ class PictureAugment:
         longest = max(preprocessing.size)
         if random.random() < self.spec.not_ct:
             grey = not_ct(random, longest)
-            picture = Picture(grey, np.zeros((*grey.shape, masks.shape[2]), dtype=np.uint8))
+            picture = MaskedPicture(grey, np.zeros((*grey.shape, masks.shape[2]), dtype=np.uint8))
             return preprocessing.place(picture.grey), place_masks(picture.masks, preprocessing)
         unknown = np.asarray(masks.max(axis=(0, 1)) >= UNKNOWN)
         masks = masks % UNKNOWN
@@ -200,7 +200,7 @@ class PictureAugment:
         return grey8, placed + unknown[:, None, None].astype(np.uint8) * np.uint8(UNKNOWN)
 
     def _placed(
-        self, random: np.random.Generator, picture: Picture, preprocessing: Preprocessing
+        self, random: np.random.Generator, picture: MaskedPicture, preprocessing: Preprocessing
     ) -> tuple[NDArray[np.uint8], Masks]:
         """The picture as the network sees it: whole, or cropped to the lungs with fixed greys."""
         grey, masks = picture
@@ -224,7 +224,7 @@ class PictureAugment:
             grey8 = with_gas(random, grey8, masks[..., 0])
         return grey8, masks
 
-    def _intensity(self, random: np.random.Generator, picture: Picture) -> Picture:
+    def _intensity(self, random: np.random.Generator, picture: MaskedPicture) -> MaskedPicture:
         spec = self.spec
         grey = _degrade(random, spec, picture.grey)
         if random.random() < spec.window:
@@ -249,7 +249,7 @@ class PictureAugment:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 90))]
             decoded = cv2.imdecode(cv2.imencode(".jpg", grey8, quality)[1], cv2.IMREAD_GRAYSCALE)
             grey8 = np.asarray(decoded, dtype=np.uint8)
-        return Picture(grey8.astype(np.float32) / np.float32(255), masks)
+        return MaskedPicture(grey8.astype(np.float32) / np.float32(255), masks)
 
 
 def _frame_corners(
@@ -281,7 +281,7 @@ def _warp(
     grey8: NDArray[np.uint8],
     masks: Masks,
     longest: int,
-) -> Picture:
+) -> MaskedPicture:
     """Crop, turn, mirror, stretch and shear in one resampling; the longer side becomes ``longest`` pixels."""
     left, top, right, bottom = _frame_corners(random, spec, masks[..., 0])
     aspect = (right - left) / (bottom - top) * np.exp(random.normal(0, spec.aspect))
@@ -307,7 +307,9 @@ def _warp(
         cv2.warpAffine(mask * np.uint8(255), matrix, (width, height), flags=flags) > 127
         for mask in _planes(masks)
     ]
-    return Picture(grey.astype(np.float32) / np.float32(255), np.stack(warped, axis=-1).astype(np.uint8))
+    return MaskedPicture(
+        grey.astype(np.float32) / np.float32(255), np.stack(warped, axis=-1).astype(np.uint8)
+    )
 
 
 def _planes(masks: Masks) -> list[NDArray[np.uint8]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from groundglass.train.classifiers import CLASSIFIER, Tuned
 from groundglass.train.export import OPSET, onnx_graph
+from groundglass.train.models import feature_shape
 
 OPSETS = {"": OPSET, "ai.onnx.ml": 3}
 """Operator sets: the network's, and the version of the classical ones that every onnxruntime in use runs."""
@@ -50,13 +51,6 @@ def vectors_graph(backbone: nn.Module, shape: tuple[int, int, int]) -> bytes:
     """
     _, rows, columns = feature_shape(backbone, shape)
     return onnx_graph(_Places(backbone, rows * columns), shape, ["vectors"])
-
-
-@torch.no_grad()
-def feature_shape(backbone: nn.Module, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Features, rows and columns of the feature map of images of a shape."""
-    features, rows, columns = backbone.eval()(torch.zeros(1, *shape)).shape[1:]
-    return features, rows, columns
 
 
 def features_graph(network: bytes, tuned: Tuned, map_shape: tuple[int, int, int]) -> bytes:

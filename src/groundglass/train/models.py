@@ -7,10 +7,10 @@ is of the logit of COVID-19 less the mean of the other logits.
 
 import logging
 import os
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +21,13 @@ from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import CnnHead, Model
 
 Shape = tuple[int, int, int]
-"""Features, rows and columns of a feature map."""
+"""Features, rows and columns of a feature map, or channels, height and width of images."""
 
 
-class Head(Protocol):
-    """From a feature map to the logits, and to the evidence for COVID-19."""
+class Head(nn.Module, ABC):
+    """From a feature map to the logits, through one last linear layer, and to the evidence for COVID-19.
 
-    linear: nn.Linear
-    contrast: Tensor
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Logits, shape (batch,), of several classes (batch, classes)."""
-
-    def evidence(self, features: Tensor) -> Tensor:
-        """What each place adds to the logit, shape (batch, rows, columns)."""
-
-
-class _LinearHead(nn.Module):
-    """A head that ends in one linear layer; with one output the logit has no axis of classes.
+    The logits have the shape (batch,), of several classes (batch, classes).
 
     Parameters
     ----------
@@ -60,6 +49,10 @@ class _LinearHead(nn.Module):
         contrast[covid] = 1.0
         self.register_buffer("contrast", contrast, persistent=False)
 
+    @abstractmethod
+    def evidence(self, features: Tensor) -> Tensor:
+        """What each place adds to the logit, shape (batch, rows, columns)."""
+
     def _logits(self, features: Tensor) -> Tensor:
         logits = self.linear(self.dropout(features))
         return logits.squeeze(1) if self.linear.out_features == 1 else logits
@@ -69,7 +62,7 @@ class _LinearHead(nn.Module):
         return self.contrast @ self.linear.weight
 
 
-class PoolHead(_LinearHead):
+class PoolHead(Head):
     """Global average pooling, dropout and one linear layer."""
 
     def __init__(self, shape: Shape, dropout: float, outputs: int = 1, covid: int = 0) -> None:
@@ -85,7 +78,7 @@ class PoolHead(_LinearHead):
         return torch.einsum("nfrc,f->nrc", features, self._weights()) / (rows * columns)
 
 
-class DenseHead(_LinearHead):
+class DenseHead(Head):
     """Flattening, a dense layer with ReLU, dropout and one linear layer."""
 
     def __init__(self, shape: Shape, hidden: int, dropout: float, outputs: int = 1, covid: int = 0) -> None:
@@ -104,7 +97,7 @@ class DenseHead(_LinearHead):
         return (gradient.unflatten(1, self.shape) * features).sum(dim=1)
 
 
-class ConvolutionalHead(_LinearHead):
+class ConvolutionalHead(Head):
     """Two convolutions, max-pooling and a dense layer; see :class:`~groundglass.recipe.recipe.CnnHead`.
 
     Raises
@@ -162,29 +155,13 @@ class ConvolutionalHead(_LinearHead):
         return gradient * (activated > 0).to(gradient.dtype) if self.rectified else gradient
 
 
-Builder = Callable[[Model, int], nn.Module]
-_BUILDERS: dict[str, Builder] = {}
 WEIGHTS_VARIABLE = "GROUNDGLASS_WEIGHTS"
-
-
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Enter a function that builds a backbone under ``name``.
-
-    The function takes the recipe's model part and the number of input channels, and returns a module from images
-    to a feature map (batch, features, rows, columns).
-    """
-
-    def enter(builder: Builder) -> Builder:
-        _BUILDERS[name] = builder
-        return builder
-
-    return enter
 
 
 class Classifier(nn.Module):
     """A backbone and a head; the output is the logit of COVID-19, or the logits of several classes."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -196,8 +173,7 @@ class Classifier(nn.Module):
     def explain(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, shape (batch,) or (batch, classes), and evidence, shape (batch, rows, columns)."""
         features = self.backbone(images)
-        head = cast(Head, self.head)
-        return head(features), head.evidence(features)
+        return self.head(features), self.head.evidence(features)
 
 
 def build_model(
@@ -219,12 +195,13 @@ def build_model(
     GroundglassError
         If the name is unknown, the input is too small for the network, or weights cannot be had.
     """
-    family = "timm" if spec.name.startswith("timm/") else spec.name
-    if family not in _BUILDERS:
-        known = ", ".join(sorted(set(_BUILDERS) - {"timm"}))
-        raise GroundglassError(f"model.name {spec.name}: unknown; there are {known} and timm/NAME")
-    backbone = _BUILDERS[family](spec, channels)
-    head = _head(spec, _feature_shape(spec.name, backbone, channels, size), classes)
+    if spec.name.startswith("timm/"):
+        backbone = timm_backbone(spec.name.removeprefix("timm/"), spec.weights, channels)
+    elif spec.name == "small-cnn":
+        backbone = _small_cnn(spec, channels)
+    else:
+        raise GroundglassError(f"model.name {spec.name}: unknown; there are small-cnn and timm/NAME")
+    head = _head(spec, feature_shape(backbone, (channels, *size), f"model.name {spec.name}"), classes)
     if spec.init == "glorot":
         head.apply(_glorot)
         if spec.weights == "none":
@@ -232,7 +209,7 @@ def build_model(
     return Classifier(backbone, head)
 
 
-def _head(spec: Model, shape: Shape, classes: tuple[str, ...]) -> nn.Module:
+def _head(spec: Model, shape: Shape, classes: tuple[str, ...]) -> Head:
     outputs, covid = (len(classes), classes.index(POSITIVE)) if classes else (1, 0)
     if spec.hidden is None:
         return PoolHead(shape, spec.dropout, outputs, covid)
@@ -252,21 +229,38 @@ def _glorot(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _feature_shape(name: str, backbone: nn.Module, channels: int, size: tuple[int, int]) -> Shape:
+def feature_shape(backbone: nn.Module, shape: Shape, name: str = "backbone") -> Shape:
+    """Features, rows and columns of the feature map that a backbone gives for images of a shape.
+
+    Parameters
+    ----------
+    backbone
+        From images to a feature map.
+    shape
+        Channels, height and width of the images.
+    name
+        What to call the backbone in an error.
+
+    Raises
+    ------
+    GroundglassError
+        If the backbone cannot take such images or does not give a feature map.
+    """
     training = backbone.training
     try:
         with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, channels, *size))
+            features = backbone.eval()(torch.zeros(1, *shape))
     except RuntimeError as error:
-        raise GroundglassError(f"model.name {name}: cannot take an input of {size}: {error}") from error
+        raise GroundglassError(f"{name}: cannot take an input of {shape[1:]}: {error}") from error
     finally:
         backbone.train(training)
     if features.ndim != 4 or 0 in features.shape:
         raise GroundglassError(
-            f"model.name {name}: gives no feature map (batch, features, rows, columns) for an input of {size}; "
+            f"{name}: gives no feature map (batch, features, rows, columns) for an input of {shape[1:]}; "
             "choose a convolutional backbone or a larger input"
         )
-    return int(features.shape[1]), int(features.shape[2]), int(features.shape[3])
+    _, count, rows, columns = features.shape
+    return count, rows, columns
 
 
 class GreyConv2d(nn.Conv2d):
@@ -281,7 +275,6 @@ class GreyConv2d(nn.Conv2d):
         return self._conv_forward(images[:, :1], self.weight.sum(dim=1, keepdim=True), self.bias)
 
 
-@register("small-cnn")
 def _small_cnn(spec: Model, channels: int) -> nn.Module:
     layers: list[nn.Module] = []
     for filters in spec.filters:
@@ -292,11 +285,6 @@ def _small_cnn(spec: Model, channels: int) -> nn.Module:
             layers.append(nn.Dropout(spec.block_dropout))
         channels = filters
     return nn.Sequential(*layers)
-
-
-@register("timm")
-def _timm(spec: Model, channels: int) -> nn.Module:
-    return timm_backbone(spec.name.removeprefix("timm/"), spec.weights, channels)
 
 
 def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:

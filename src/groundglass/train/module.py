@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import groundglass.train.torchvision_ops  # noqa: F401
@@ -28,6 +29,8 @@ OPTIMISERS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
+BATCH = 16
+"""Slices that are answered at a time after training."""
 Batch = tuple[Tensor, ...]
 
 
@@ -150,13 +153,16 @@ class DetectorModule(TaskModule):
             self.log("val_auc", binary_auroc(torch.sigmoid(logits), truth))
             self.log("val_accuracy", binary_accuracy(torch.sigmoid(logits), truth))
 
-    @torch.no_grad()
-    def logits(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
+    def logits(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, float32, shape (slices,) or (slices, classes), of 8-bit grey, (slices, height, width)."""
+        return self.in_batches(self.predict_logits, grey8)
+
+    @torch.no_grad()
+    def in_batches(self, answer: Callable[[Tensor], Tensor], grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a function of model input gives, float32, for 8-bit grey, (slices, height, width)."""
         self.eval()
-        parts = torch.from_numpy(grey8).split(batch_size)
-        logits = [self.predict_logits(self.images(self.grey(part))).float().cpu() for part in parts]
-        return torch.cat(logits).numpy()
+        parts = torch.from_numpy(grey8).split(BATCH)
+        return torch.cat([answer(self.images(self.grey(part))).float().cpu() for part in parts]).numpy()
 
 
 def _rate(schedule: Schedule, epochs: int, total: int, step: int) -> float:

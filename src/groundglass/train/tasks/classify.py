@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from groundglass.bundle.engine import Engine
-from groundglass.errors import GroundglassError
 from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.train.augment import Augment
-from groundglass.train.export import DetectorGraph, kept_epoch, onnx_graph
+from groundglass.train.export import DetectorGraph, check_difference, kept_epoch, onnx_graph
 from groundglass.train.fit import Fit, kept_weights
 from groundglass.train.losses import make_loss
 from groundglass.train.models import Classifier, build_model
@@ -128,11 +127,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
         engine = Engine(graph, (preprocessing.channels, *preprocessing.size))
         found = np.stack([outputs[1] for outputs in engine.run(inputs)])
         difference = float(np.abs(found - expected).max() / max(1e-6, np.abs(expected).max()))
-        if difference > EVIDENCE_TOLERANCE:
-            raise GroundglassError(
-                f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the "
-                "evidence"
-            )
+        check_difference(run, difference, EVIDENCE_TOLERANCE, "evidence")
 
 
 class _Explained(nn.Module):

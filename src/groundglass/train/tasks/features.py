@@ -25,14 +25,13 @@ from groundglass.recipe.tasks import FeatureModel, FeaturesRecipe
 from groundglass.report.page import Table
 from groundglass.train.classifiers import Tuned, classifier_logits, tune
 from groundglass.train.export import TOLERANCE, DetectorGraph, check_difference, relative_difference
-from groundglass.train.features_graph import feature_shape, features_graph, vectors_graph
-from groundglass.train.models import build_model
-from groundglass.train.module import model_images
+from groundglass.train.features_graph import features_graph, vectors_graph
+from groundglass.train.models import build_model, feature_shape
+from groundglass.train.module import BATCH, model_images
 from groundglass.train.run import Run
 from groundglass.train.slices import PartData
 from groundglass.train.task import BackboneTask
 
-BATCH = 16
 CHECKPOINT = "classifier.joblib"
 TABLE = "classifiers.csv"
 

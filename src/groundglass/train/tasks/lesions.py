@@ -128,13 +128,9 @@ class LesionsModule(DetectorModule):
         unet = [one for one in self.model.unet.parameters() if one.requires_grad]
         return [*self.model.judge.parameters(), self.model.bias], unet
 
-    @torch.no_grad()
-    def features(self, grey8: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
+    def features(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The lungs' mean features, float32, shape (slices, features), of 8-bit grey, (slices, height, width)."""
-        self.eval()
-        parts = torch.from_numpy(grey8).split(batch_size)
-        features = [self.model(self.images(self.grey(part)))[3].float().cpu() for part in parts]
-        return torch.cat(features).numpy()
+        return self.in_batches(lambda images: self.model(images)[3], grey8)
 
 
 class LesionsTask(DetectorTask[GroundedRecipe]):
