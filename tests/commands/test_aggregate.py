@@ -16,7 +16,7 @@ from groundglass.commands.aggregate import aggregate
 from groundglass.commands.train import bundle_run
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient_rule import default_rule
+from groundglass.detect.patient_rule import default_rule, features
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.metrics import lung_slices
 from groundglass.evaluation.predictions import read_predictions, write_predictions
@@ -91,7 +91,7 @@ def test_the_simplest_that_tells_is_chosen(
     chosen = next(one.name for one in result.candidates if one.loss <= best.loss + best.loss_error)
     assert result.rule.aggregation == chosen
     assert set(result.rule.weights) - LOGITS if lesions_tell else set(result.rule.weights) & LOGITS
-    assert (result.patients, result.positive, result.left_out) == (PATIENTS, PATIENTS // 2, 0)
+    assert result.counts == {"patients": PATIENTS, "positive": PATIENTS // 2, "left_out": 0}
     judged = {one.name: one.auc for one in result.candidates}
     assert judged[chosen] > 0.9
     assert judged["mean" if lesions_tell else "lesion share"] < 0.75
@@ -124,7 +124,7 @@ def test_the_rule_gives_what_the_fitted_model_gives(
     rule = aggregate(detector, str(manifest), tmp_path / "out").rule
     slices = read_predictions(tmp_path / "out" / "predictions.csv")
     units = [of_one for _, of_one in slices.groupby("patient", sort=True)]
-    table = pd.DataFrame([job.features(lung_slices(of_one)) for of_one in units])[list(rule.weights)]
+    table = pd.DataFrame([features(lung_slices(of_one)) for of_one in units])[list(rule.weights)]
     truth = np.array([bool((of_one["label"] == POSITIVE).any()) for of_one in units])
     expected = (
         make_pipeline(StandardScaler(), LogisticRegression())
@@ -140,7 +140,7 @@ def test_patients_with_few_slices_are_left_out(
 ) -> None:
     monkeypatch.setattr(job, "predict_rows", answers(True))
     with pytest.raises(
-        GroundglassError, match="0 patients with and 0 without COVID-19 have 7 slices or more"
+        GroundglassError, match="0 patients with and 0 without COVID-19 have at least 7 slices"
     ):
         aggregate(detector, str(manifest), tmp_path / "out", least_slices=7)
 

@@ -244,7 +244,7 @@ def aggregate(
     Every aggregation is fitted and evaluated by cross-validation over patients. The simplest one with a log loss
     within one standard error of the best is chosen. The data must name patients.
     """
-    from groundglass.commands.aggregate import COLUMNS, rows_of
+    from groundglass.commands.aggregate import COLUMNS
     from groundglass.commands.aggregate import aggregate as run
     from groundglass.detect.bundle import Bundle
     from groundglass.detect.detector import Detector
@@ -265,7 +265,9 @@ def aggregate(
         coverage=coverage,
         record=Bundle.load(record_into) if record_into is not None else own,
     )
-    table(f"Aggregations on {result.patients} patients, {result.positive} positive", COLUMNS, rows_of(result))
+    counts = result.counts
+    title = f"Aggregations on {counts['patients']} patients, {counts['positive']} positive"
+    table(title, COLUMNS, result.rows())
     uncertain = result.rule.abstention
     for line in (*result.rule.chosen, *((uncertain.ends(), *uncertain.chosen) if uncertain else ())):
         typer.echo(line)

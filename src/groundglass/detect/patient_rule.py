@@ -1,6 +1,6 @@
 """From the answers of a patient's slices to one probability: the features, and the rule that weighs them.
 
-A rule is chosen on data (commands.aggregate) and is stored in the bundle. Whatever the aggregation, it is
+A rule is chosen on data (evaluation.patient_rules) and is stored in the bundle. Whatever the aggregation, it is
 a logistic function of features of all slices together, so it brings its own calibration: with a single feature
 that is Platt's scaling [1]_.
 
