@@ -18,9 +18,9 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan.read import read, read_scan
-from phantom_nifti import write_nifti
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
+from phantom_nifti import write_nifti
 
 SHAPE = (12, 64, 80)
 

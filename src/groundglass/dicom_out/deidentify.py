@@ -12,12 +12,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from highdicom.sr import CodedConcept
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-
-from groundglass.dicom_out.stamp import code_item
 
 _STANDARD_UIDS = "1.2.840.10008."
 _DUMMY_TEXT = "ANONYMOUS"
@@ -74,9 +73,7 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
     names = ["113100", *sorted(options)]
     dataset.DeidentificationMethod = [METHODS[name] for name in names]
-    dataset.DeidentificationMethodCodeSequence = Sequence(
-        code_item(name, "DCM", METHODS[name]) for name in names
-    )
+    dataset.DeidentificationMethodCodeSequence = [CodedConcept(name, "DCM", METHODS[name]) for name in names]
 
 
 def pseudonym(value: str, key: bytes) -> str:

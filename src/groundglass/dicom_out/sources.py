@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VM, dictionary_VR
@@ -20,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import DSfloat, validate_value
 
-from groundglass.dicom_out.stamp import ResultsError, Stamp, code_item, uid_of
+from groundglass.dicom_out.stamp import ResultsError, Stamp, uid_of
 from groundglass.errors import ScanError
 from groundglass.scan.dicom import frame as values
 from groundglass.scan.dicom.stacking import SAME_DIRECTION, SAME_MM, SAME_SIZE, sound
@@ -168,13 +169,13 @@ def _plain(text: str) -> str:
 
 def _codes(items: Sequence[Dataset], keyword: str, doubts: list[str]) -> list[Dataset] | None:
     """The complete codes, each reduced to value, scheme and meaning; None if there are none."""
-    complete = []
+    complete: list[Dataset] = []
     for item in items:
         parts = [values.text(item, part) for part in _CODE]
         if all(parts):
             for part, text in zip(_CODE, parts, strict=True):
                 _require_valid(text, part)
-            complete.append(code_item(*parts))
+            complete.append(CodedConcept(*parts))
     if len(complete) < len(items):
         doubts.append(f"{keyword} is not valid in the source and was repaired")
     return complete or None

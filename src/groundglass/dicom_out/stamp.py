@@ -242,10 +242,3 @@ def blank_image(study: str, series: str, sop_class: str, sop_instance: str) -> D
     image.StudyInstanceUID, image.SeriesInstanceUID = study, series
     image.SOPClassUID, image.SOPInstanceUID = sop_class, sop_instance
     return image
-
-
-def code_item(value: str, scheme: str, meaning: str) -> Dataset:
-    """A code as an item of a code sequence (PS3.3 8.8)."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return item

@@ -15,6 +15,7 @@ from groundglass.phantom.geometry import AnatomyFrame, Box, Field, Point, textur
 Kind = Literal["ground glass", "consolidation", "lobar consolidation", "nodule", "emphysema"]
 Side = Literal["right", "left"]
 Disease = Literal["covid", "other", "none"]
+Range = tuple[float, float]
 
 USUAL_HU: dict[Kind, float] = {
     "ground glass": -480.0,
@@ -143,16 +144,17 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return round(float(rng.uniform(low, high)), 1)
 
 
+def _patches(
+    rng: np.random.Generator, kind: Kind, counts: tuple[int, int], ml: Range, hu: Range
+) -> list[Lesion]:
+    """Lesions of a kind in both lungs, their number under ``counts[1]``, with volumes and densities in a range."""
+    count = int(rng.integers(*counts))
+    return [Lesion(kind, _between(rng, *ml), _between(rng, *hu), side=side) for side in _sides(rng, count)]
+
+
 def _covid(rng: np.random.Generator) -> list[Lesion]:
-    glass = [
-        Lesion("ground glass", _between(rng, 8, 45), _between(rng, -600, -350), side=side)
-        for side in _sides(rng, int(rng.integers(4, 9)))
-    ]
-    dense = [
-        Lesion("consolidation", _between(rng, 3, 16), _between(rng, -50, 40), side=side)
-        for side in _sides(rng, int(rng.integers(0, 4)))
-    ]
-    return glass + dense
+    glass = _patches(rng, "ground glass", (4, 9), (8, 45), (-600, -350))
+    return glass + _patches(rng, "consolidation", (0, 4), (3, 16), (-50, 40))
 
 
 def _lobar(rng: np.random.Generator) -> list[Lesion]:
@@ -165,10 +167,7 @@ def _nodules(rng: np.random.Generator) -> list[Lesion]:
 
 
 def _emphysema(rng: np.random.Generator) -> list[Lesion]:
-    return [
-        Lesion("emphysema", _between(rng, 20, 70), _between(rng, -985, -955), side=side)
-        for side in _sides(rng, int(rng.integers(4, 9)))
-    ]
+    return _patches(rng, "emphysema", (4, 9), (20, 70), (-985, -955))
 
 
 SIDE_LABELS: dict[Side, int] = {"right": RIGHT, "left": LEFT}
@@ -211,14 +210,6 @@ class _Room:
 
 
 @dataclass(frozen=True)
-class _Germ:
-    """Where a lesion starts and the radius in mm of a ball of its volume."""
-
-    voxel: Voxel
-    radius: float
-
-
-@dataclass(frozen=True)
 class _Style:
     """The properties of a kind of lesion.
 
@@ -228,7 +219,7 @@ class _Style:
     """
 
     odds: Callable[[_Room, Indices, float], NDArray[np.float64]]
-    score: Callable[[_Room, Box, _Germ], Field]
+    score: Callable[[_Room, Box, Voxel, float], Field]
     edge_mm: float
     reach: float
     mottle: float = 0.0
@@ -282,16 +273,15 @@ def _grow(room: _Room, lesion: Lesion, rng: np.random.Generator) -> NDArray[np.i
         )
     style = STYLES[lesion.kind]
     radius = (lesion.volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
-    germ = _Germ(_start(room, lesion, style, radius, rng), radius)
-    side = room.free[germ.voxel]
+    start = _start(room, lesion, style, radius, rng)
     for reach in (style.reach, np.inf):
-        box = _box_around(room.frame, germ.voxel, reach * radius + 5)
-        allowed = room.free[box] == side
+        box = _box_around(room.frame, start, reach * radius + 5)
+        allowed = room.free[box] == room.free[start]
         if lesion.kind == "lobar consolidation":
-            allowed &= room.lobes[box] == room.lobes[germ.voxel]
+            allowed &= room.lobes[box] == room.lobes[start]
         count = int(allowed.sum())
         if count >= wanted:
-            score = style.score(room, box, germ)[allowed]
+            score = style.score(room, box, start, radius)[allowed]
             chosen = np.argpartition(score, wanted - 1)[:wanted]
             offset = [part.start for part in box]
             place = [index[chosen] + first for index, first in zip(np.nonzero(allowed), offset, strict=True)]
@@ -369,11 +359,11 @@ def _opacity(room: _Room, lungs: NDArray[np.uint8], grown: NDArray[np.intp], les
     return Opacity(box, np.clip(share, 0, 1.2), lesion.hu, style.empties)
 
 
-def _distance(room: _Room, box: Box, germ: _Germ) -> Field:
-    """Distance to the germ in units of its radius."""
+def _distance(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
+    """Distance to a lesion's start in units of the radius of a ball of its volume."""
     squares = [
-        ((np.arange(part.start, part.stop) - index) * step / germ.radius) ** 2
-        for part, index, step in zip(box, germ.voxel, room.frame.spacing, strict=True)
+        ((np.arange(part.start, part.stop) - index) * step / radius) ** 2
+        for part, index, step in zip(box, start, room.frame.spacing, strict=True)
     ]
     z, y, x = (square.astype(np.float32) for square in squares)
     return np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None, :])
@@ -403,30 +393,28 @@ def _odds_lobar(room: _Room, at: Indices, radius: float) -> NDArray[np.float64]:
     return holds.astype(np.float64) * np.exp(-np.maximum(room.wall[at], 0).astype(np.float64) / 10)
 
 
-def _score_pleural(room: _Room, box: Box, germ: _Germ) -> Field:
-    below = np.maximum(room.wall[box], 0) / np.float32(germ.radius)
-    return _distance(room, box, germ) + np.float32(0.55) * below + np.float32(0.22) * room.lumps[box]
+def _score_pleural(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
+    below = np.maximum(room.wall[box], 0) / np.float32(radius)
+    return _distance(room, box, start, radius) + np.float32(0.55) * below + np.float32(0.22) * room.lumps[box]
 
 
-def _score_round(room: _Room, box: Box, germ: _Germ) -> Field:
-    return _distance(room, box, germ) + np.float32(0.04) * room.lumps[box]
+def _score_round(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
+    return _distance(room, box, start, radius) + np.float32(0.04) * room.lumps[box]
 
 
-def _score_holes(room: _Room, box: Box, germ: _Germ) -> Field:
-    return room.lumps[box] + 6 * np.maximum(_distance(room, box, germ) - np.float32(1.45), 0)
+def _score_holes(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
+    return room.lumps[box] + 6 * np.maximum(_distance(room, box, start, radius) - np.float32(1.45), 0)
 
 
-def _score_wedge(room: _Room, box: Box, germ: _Germ) -> Field:
+def _score_wedge(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
     """The angle at the hilum, so that the lesion is a cone with its base on the pleura."""
     frame = room.frame
-    hilum = HILUM[int(room.free[germ.voxel])]
+    hilum = HILUM[int(room.free[start])]
     away = [
         part - np.float32(mm)
         for part, mm in zip((frame.z[box[0]], frame.y[box], frame.x[box]), hilum, strict=True)
     ]
-    axis = np.array((frame.z[germ.voxel[0], 0, 0], frame.y[germ.voxel], frame.x[germ.voxel])) - np.array(
-        hilum
-    )
+    axis = np.array((frame.z[start[0], 0, 0], frame.y[start], frame.x[start])) - np.array(hilum)
     axis = (axis / np.linalg.norm(axis)).astype(np.float32)
     along = away[0] * axis[0] + away[1] * axis[1] + away[2] * axis[2]
     reach = np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
