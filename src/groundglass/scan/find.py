@@ -164,7 +164,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
 
     Returns
     -------
-    What was found. A series that is not a chest CT volume says why; a file that cannot be read is among the failures.
+    What was found. A series that is not a chest CT volume says why; files that cannot be read are the failures.
 
     Raises
     ------
