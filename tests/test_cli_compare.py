@@ -138,12 +138,11 @@ def test_what_is_not_said_is_three_seeds_and_the_datasets_own_split(
     [
         (["gone.yaml"], "gone.yaml: there is no such recipe"),
         (["gone.yaml", "--data", "{data}"], "gone.yaml: there is no such recipe"),
-        (["{recipe}", "--split", "fair"], "--split fair: unknown"),
         (["{recipe}", "{recipe}"], "tiny: named twice"),
         (["{recipe}", "--external", "nowhere"], "nowhere: no dataset has this name"),
         (["{recipe}", "--set", "model.filter=3"], "model.filter"),
     ],
-    ids=["recipe", "recipe-with-data", "split", "twice", "external", "set"],
+    ids=["recipe", "recipe-with-data", "twice", "external", "set"],
 )
 def test_a_users_mistake_ends_with_a_clear_error_before_anything_is_written(
     arguments: list[str],
@@ -165,6 +164,6 @@ def test_a_users_mistake_ends_with_a_clear_error_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [[], ["a.yaml", "--seeds", "0"], ["a.yaml", "--folds", "1"]])
+@pytest.mark.parametrize("wrong", [[], ["a.yaml", "--seeds", "0"], ["a.yaml", "--folds", "1"], ["a.yaml", "--split", "fair"]])
 def test_wrong_usage_is_code_2(wrong: list[str]) -> None:
     assert run(*wrong).exit_code == 2

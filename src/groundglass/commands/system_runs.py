@@ -296,7 +296,7 @@ def make_protocol(
         raise GroundglassError(f"--split {split}: unknown; there are {', '.join(get_args(Scheme))}")
     pairs = {frozenset(part.classes or ()) for part in parts}
     classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
-    if not set(classes) <= set(load_dataset(dataset)["label"]):
+    if classes and not set(classes) <= set(load_dataset(dataset)["label"]):
         classes = ()  # they belong to another dataset: covid is told from the rest
     return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
 
