@@ -164,6 +164,8 @@ def test_a_users_mistake_ends_with_a_clear_error_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [[], ["a.yaml", "--seeds", "0"], ["a.yaml", "--folds", "1"], ["a.yaml", "--split", "fair"]])
+@pytest.mark.parametrize(
+    "wrong", [[], ["a.yaml", "--seeds", "0"], ["a.yaml", "--folds", "1"], ["a.yaml", "--split", "fair"]]
+)
 def test_wrong_usage_is_code_2(wrong: list[str]) -> None:
     assert run(*wrong).exit_code == 2

@@ -1,5 +1,6 @@
 """Progress bars on standard error, where someone is there to see them."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def counting_to(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal; call what it gives with how many of how many are done."""
-    if not sys.stderr.isatty():
+    """A bar on standard error, if that is a terminal and not quiet; call it with the number done and the total."""
+    if not (sys.stderr.isatty() and logging.getLogger("groundglass").isEnabledFor(logging.WARNING)):
         yield lambda done, total: None
         return
     from rich.console import Console

@@ -9,6 +9,7 @@ as a detector that sees only lungs needs their segmenter, stores it in a subfold
 import hashlib
 import io
 import json
+import logging
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from groundglass.bundle.facts import FORMAT, EvaluationFacts, Facts, TrainingFac
 from groundglass.bundle.fingerprints import FINGERPRINTS, Fingerprints
 from groundglass.errors import BundleError
 from groundglass.files import write_bytes
+
+log = logging.getLogger(__name__)
 
 FACTS = "bundle.json"
 GRAPH = "model.onnx"
@@ -87,6 +90,7 @@ class StoredBundle(Generic[F]):
             that the facts name.
         """
         source = _find(name_or_path or cls.default, cls.kind)
+        log.info("loading the %s %s", cls.kind, source)
         try:
             read = _zip_reader(source) if source.is_file() else _folder_reader(source)
             return cls._read(read, source)

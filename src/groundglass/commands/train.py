@@ -1,5 +1,6 @@
 """``groundglass train`` and ``groundglass bundle``: from a recipe to a run, and from a run to a bundle."""
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from groundglass.train.run import Run
 
 if TYPE_CHECKING:
     from groundglass.train.task import Task
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -116,6 +119,7 @@ def train_recipe(
     task = _task(recipe)
     manifest = divided_scans(recipe.data, recipe.seed)
     masks = task.masks()
+    log.info("training %s in %s, on %d slices", recipe.name, run.folder, len(manifest))
     run.start(recipe, fingerprint(manifest), overwrite=overwrite)
     run.update(**backbone)
     write_manifest(manifest, run.manifest_file)
@@ -222,5 +226,6 @@ def _finish(task: "Task[Any]", run: Run) -> None:
     """Export what was trained, and write the report."""
     from groundglass.commands.run_report import write_run_report
 
+    log.info("exporting the bundle of %s and writing its report", run.folder)
     write_run_report(run, task, task.export(run))
     run.update(state="finished")

@@ -1,5 +1,6 @@
 """Downloading and checking datasets, and writing their manifests."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
 from groundglass.errors import GroundglassError
 from groundglass.files import sha256
 from groundglass.labels import need_positive
+
+log = logging.getLogger(__name__)
 
 FileProgress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes received so far, and the total, None if unknown."""
@@ -40,6 +43,7 @@ def get(name: str, progress: FileProgress | None = None) -> Path:
     """
     dataset = find(name)
     folder = locate(name) or _download(dataset, progress)
+    log.info("%s: checking the files in %s", name, folder)
     verify(dataset, folder)
     path = data_folder() / name / "manifest.csv"
     write_manifest(rows_of(dataset, folder), path)

@@ -4,6 +4,7 @@
 ``blocks`` keeps neighbouring numbers together; ``random`` does neither and warns.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from groundglass.data.manifest import PARTS
 from groundglass.data.registry import BLOCK, DATASETS, DEFAULT_FRACTIONS, Fractions, Scheme
 from groundglass.errors import GroundglassError
 from groundglass.scan.find import natural_key
+
+log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -141,7 +144,8 @@ def best_split(manifest: pd.DataFrame, *, validation: bool = False) -> Scheme:
         for scheme in candidates:
             try:
                 split(manifest, scheme)
-            except GroundglassError:
+            except GroundglassError as error:
+                log.info("a %s split is not possible: %s", scheme, error)
                 continue
             return scheme
     return "random"

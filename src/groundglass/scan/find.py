@@ -5,6 +5,7 @@ Call :func:`find_series` for series and pictures, listed by their headers (``pre
 """
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,8 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.volume import RESULTS, VOLUME_ENDINGS, Listing, Member, Series
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["dicom", "dicomdir", "not dicom", "nifti", "picture", "zip", "other"]
 
@@ -177,6 +180,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
         search.file(path, by_user)
     series = _read(search, progress)
     pictures = tuple(search.pictures)
+    log.info("%d series, %d pictures, %d files that fail", len(series), len(pictures), len(search.failures))
     if not (series or pictures or search.failures):
         where = ", ".join(map(str, named)) or "no path was given"
         raise GroundglassError(f"{where}: {_NOTHING}")
