@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.segment.chest import ChestModel, features
 
 RIGHT, LEFT = 1, 2
 """Labels of the lungs, those of groundglass.phantom; the patient's right lies at the picture's left."""
@@ -61,6 +62,8 @@ class PostProcessing(BaseModel):
         allowance times what they lack of that share.
     least_darkness
         How much darker than their surroundings the lungs must be, in grey of [0, 1].
+    chest
+        Tells an axial chest CT from other pictures by what looks like its lungs; None leaves that out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +82,7 @@ class PostProcessing(BaseModel):
     small_lungs: Share = 0.04
     small_lungs_allowance: Annotated[float, Field(ge=0)] = 0.0
     least_darkness: Annotated[float, Field(ge=-1, le=1)] = 0.03
+    chest: ChestModel | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +166,7 @@ def segmentation(
     lesion_probability: NDArray[np.float32],
     grey: NDArray[np.float32],
     rules: PostProcessing | None = None,
+    plain: NDArray[np.float32] | None = None,
 ) -> Segmentation:
     """Turn a network's probabilities into lungs and lesions, and judge whether lungs they are.
 
@@ -180,6 +185,8 @@ def segmentation(
         float32 in [0, 1], the same shape: the slice as the network saw it.
     rules
         None takes the defaults.
+    plain
+        float32 in [0, 1], the same shape: the slice without equalisation, for ``rules.chest``; None takes ``grey``.
 
     Raises
     ------
@@ -205,8 +212,13 @@ def segmentation(
     sides = _with_gaps(sides, _mask(lesion_probability >= rules.border_lesion), rules)
     lungs = _mask(sides > 0)
     lesions = _without_specks(likely_lesions & lungs, rules.smallest_lesion)
-    quality = _expected_dice(np.maximum(lung_probability, lesion_probability), lungs)
-    return Segmentation(sides, lesions.astype(np.bool_), quality, _problem(lungs, quality, grey, rules))
+    probability = np.maximum(lung_probability, lesion_probability)
+    quality = _expected_dice(probability, lungs)
+    found = Segmentation(sides, lesions.astype(np.bool_), quality, _problem(lungs, quality, grey, rules))
+    if rules.chest is None or not found.found:
+        return found
+    score = rules.chest.score(features(sides, found.lesions, probability, grey if plain is None else plain))
+    return found if score >= rules.chest.least else replace(found, problem=_unlike(score, rules.chest.least))
 
 
 def resize(segmentation: Segmentation, shape: tuple[int, int]) -> Segmentation:
@@ -428,6 +440,13 @@ def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: Post
             f"grey scale (at least {rules.least_darkness:.3f} is needed)"
         )
     return ""
+
+
+def _unlike(score: float, least: float) -> str:
+    return (
+        "no lungs found: the shape, place and grey of what looks like them are not those of an axial chest CT "
+        f"(score {score:.1f}, at least {least:.1f} is needed)"
+    )
 
 
 def _darkness(lungs: Mask, grey: NDArray[np.float32], radius_share: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -208,7 +209,10 @@ class Segmenter:
         inner = box.slices
         grey = grey8[inner].astype(np.float32) / np.float32(255)
         inside = masks[(slice(None), *inner)]
-        small = segmentation(inside[0], inside[1:].sum(axis=0), grey, facts.post_processing)
+        own = facts.preprocessing.grey(scan)
+        plain = cv2.resize(own, (box.width, box.height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        lesion = inside[1:].sum(axis=0)
+        small = segmentation(inside[0], lesion, grey, facts.post_processing, plain)
         if facts.outputs == LUNGS_AND_TYPES:
             small = replace(small, consolidation=small.lesions & (inside[2] > inside[1]))
         return resize(small, scan.pixels.shape)
