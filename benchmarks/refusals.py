@@ -1,11 +1,11 @@
 """How many pictures that are not axial chest CT the segmenter refuses, and how many chest slices it refuses.
 
-``python benchmarks/refusals.py`` makes the pictures (see refusal_pictures.py), adds planes of real volumes and chest
-slices where ``GROUNDGLASS_MIRROR`` names a folder that has them, and prints a table. Half of the kinds choose
+``python benchmarks/refusals.py`` makes the pictures (see refusal_pictures.py), adds planes of real volumes and
+chest slices where ``GROUNDGLASS_MIRROR`` names a folder that has them, and prints a table. Half of the kinds choose
 thresholds; the other half, marked "held out", must not be looked at while choosing.
 
-``--fit FOLDER`` fits the model of groundglass.segment.chest on the choosing kinds and the chest slices, and writes it
-into the segmenter's bundle in that folder: do so after the segmenter was trained again.
+``--fit FOLDER`` fits the model of groundglass.segment.chest on the choosing kinds and the chest slices, and writes
+it into the segmenter's bundle in that folder: do so after the segmenter was trained again.
 """
 
 import argparse
@@ -146,7 +146,7 @@ def in_windows() -> Iterator[tuple[str, str, Scan]]:
     from groundglass.phantom import Lesion
     from groundglass.phantom.phantom import make_phantom
 
-    for volume, lungs in volumes() if mirror_folder() is not None else ():
+    for volume, _ in volumes() if mirror_folder() is not None else ():
         if volume.dtype == np.int16:
             for number in range(BELOW + 8, ABOVE - 8, 5):
                 for window in WINDOWS:

@@ -59,7 +59,7 @@ PELVIS = [
 def test_fat_is_not_lung(
     segmenter: Segmenter, shapes: list[tuple[float, float, float, float, float]], window: tuple[float, float]
 ) -> None:
-    found = [segmenter.segment(picture(body(shapes, seed), window)).found for seed in range(3)]
+    found = [segmenter(picture(body(shapes, seed), window)).found for seed in range(3)]
     assert not any(found)
 
 
@@ -69,14 +69,14 @@ def test_chest_slices_pass_in_every_window(
 ) -> None:
     areas = (covid_phantom.lungs > 0).mean(axis=(1, 2))
     for number in np.flatnonzero(areas > 0.08):
-        found = segmenter.segment(picture(covid_phantom.scan.pixels[number], window))
+        found = segmenter(picture(covid_phantom.scan.pixels[number], window))
         assert found.found, (number, window, found.problem)
 
 
 def test_coronal_planes_are_refused(segmenter: Segmenter, covid_phantom: Phantom) -> None:
     hu = covid_phantom.scan.pixels[::-1]
     planes = (cv2.resize(hu[:, row], (SIDE, SIDE)) for row in range(hu.shape[1] // 3, hu.shape[1] // 2, 8))
-    assert not any(segmenter.segment(picture(plane, (-600, 1500))).found for plane in planes)
+    assert not any(segmenter(picture(plane, (-600, 1500))).found for plane in planes)
 
 
 def test_the_score_is_that_of_the_stored_values() -> None:

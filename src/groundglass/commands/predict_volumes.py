@@ -60,7 +60,7 @@ COLUMNS = (
     "warnings",
     "problem",
 )
-RESULTS_FORMAT = 2
+RESULTS_FORMAT = 3
 """Version of a study's results. Raise it when the same files, bundle and options would give other results, so that
 results of earlier runs are computed again."""
 LOCK_FILE = ".lock"

@@ -1,4 +1,4 @@
-"""Whether what looks like lungs is that of an axial chest CT: shape, position and grey, weighed by a logistic model.
+"""Whether what looks like lungs is that of an axial chest CT, by a logistic model of shape, position and grey.
 
 The values of the model are stored with the segmenter that they suit; ``benchmarks/refusals.py`` fits them again.
 """
@@ -27,7 +27,8 @@ class ChestModel(BaseModel):
     Attributes
     ----------
     terms
-        By feature: its mean and standard deviation on chest slices, and the weights of its deviation and of the square.
+        By feature: its mean and standard deviation on chest slices, and the weights of its deviation and of the
+        square of that.
     intercept
         Added to the terms.
     least
@@ -176,7 +177,7 @@ def _pair(sides: Mask, box: Sequence[int]) -> dict[str, float]:
 
 
 def _middle(relative: Grey, box: Sequence[int]) -> dict[str, float]:
-    """How bright the strip between the lungs is: at its top, at its bottom, and below the lungs, where the spine is."""
+    """How bright the strip between the lungs is, at its top and bottom, and below the lungs, where the spine is."""
     left, top, width, height = box
     middle, half = left + width // 2, width // 10
     columns = slice(max(0, middle - half), middle + half + 1)
