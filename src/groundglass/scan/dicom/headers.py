@@ -171,8 +171,9 @@ def _uncut(dataset: Dataset) -> bool:
     """Whether each value that was read has the length that its element states."""
     for tag in dataset.keys():  # noqa: SIM118 - iterating over the dataset would convert its values
         element = dataset.get_item(tag)
-        known = isinstance(element, RawDataElement) and element.length != values.UNDEFINED
-        if known and len(element.value or b"") < element.length:
+        if not isinstance(element, RawDataElement) or element.length == values.UNDEFINED:
+            continue
+        if len(element.value or b"") < element.length:
             return False
     return True
 
