@@ -12,8 +12,8 @@ from groundglass.audit.detector.lungs import (
     BackgroundsSwapped,
     LungsRemoved,
     OnlyLungs,
-    lungs_removed_auc,
     with_backgrounds_swapped,
+    with_lungs_removed,
 )
 from groundglass.audit.measures import auc_drop, estimated, mean, surely_over, surely_under
 from groundglass.audit.trial import Trial, some_of
@@ -53,7 +53,7 @@ def test_a_detector_of_lesions_passes_where_the_border_tells_the_label(
 
 
 def test_lungs_removed_is_the_auc_of_slices_with_a_black_box(honest: Trial) -> None:
-    whole, removed = lungs_removed_auc(honest)
+    whole, removed = with_lungs_removed(honest).aucs(honest.material.seed)
     black = []
     for scan, found in zip(honest.scans, honest.segmentations, strict=True):
         rows, columns = np.nonzero(found.lungs)

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from evaluations import evaluation
-from groundglass.audit.detector.lungs import lungs_removed_auc
+from groundglass.audit.detector.lungs import with_lungs_removed
 from groundglass.audit.material import Material, read_pictures
 from groundglass.audit.trial import Trial
 from groundglass.audit.trust import TrustCard
@@ -162,7 +162,7 @@ def test_lungs_are_removed_from_what_was_kept_as_from_what_is_read_anew(
         drawn = Trial(detector, Material("made", manifest, looks), done.predictions, segmenter, True, "all")
         kept = set(manifest["path"].iloc[drawn.sample])
         anew.sample = np.flatnonzero(read["path"].isin(kept))
-    whole, removed = lungs_removed_auc(anew)
+    whole, removed = with_lungs_removed(anew).aucs(anew.material.seed)
     assert done.card.lungs_removed.auc.value == pytest.approx(removed.value)
     assert done.card.lungs_removed.auc.low == pytest.approx(removed.low)
     assert f"whole {whole.value:.2f}" in done.card.lungs_removed.note

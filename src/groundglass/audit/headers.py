@@ -1,6 +1,8 @@
 """The headers of picture files, read without decoding a pixel."""
 
 from collections.abc import Sequence
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +43,19 @@ PNG_DEPTH_AT = 24
 """Byte of a PNG file that holds its bits per sample (ISO/IEC 15948, chunk IHDR)."""
 TIFF_DEPTH = 258
 """Tag of a TIFF file that holds the bits per sample of each channel (TIFF 6.0, BitsPerSample)."""
-LUMA = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61),
-        *(12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56),
-        *(14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77),
-        *(24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101),
-        *(72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
-"""Quantisation of luma at quality 50, row by row (ITU-T T.81, table K.1)."""
 QUALITIES = np.arange(1, 101)
-_SCALES = np.where(QUALITIES < 50, 5000 // QUALITIES, 200 - 2 * QUALITIES)
-_TABLES = np.clip((LUMA * _SCALES[:, None] + 50) // 100, 1, 255)
+
+
+@cache
+def _luma_tables() -> NDArray[np.intp]:
+    """The steps of luma that libjpeg writes for each of ``QUALITIES``, shape (100, 64)."""
+    tables = []
+    for quality in QUALITIES.tolist():
+        file = BytesIO()
+        Image.new("L", (1, 1)).save(file, "JPEG", quality=quality)
+        with Image.open(file, formats=["JPEG"]) as image:
+            tables.append(list(image.quantization[0]))  # type: ignore[attr-defined]
+    return np.array(tables)
 
 
 def read_headers(paths: Sequence[Path]) -> pd.DataFrame:
@@ -137,7 +136,7 @@ def jpeg_quality(luma: Sequence[int]) -> int:
     luma
         The 64 steps of the luma quantisation table, row by row.
     """
-    return int(QUALITIES[np.abs(_TABLES - np.asarray(luma)).sum(axis=1).argmin()])
+    return int(QUALITIES[np.abs(_luma_tables() - np.asarray(luma)).sum(axis=1).argmin()])
 
 
 def header_features(headers: pd.DataFrame) -> tuple[NDArray[np.float64], list[str]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from groundglass.audit.check import NotApplicable
 from groundglass.audit.data.label_from_metadata import OF_BYTES, TREES
-from groundglass.audit.detector.lungs import lungs_removed_auc, places_with_lungs
+from groundglass.audit.detector.lungs import with_lungs_removed
 from groundglass.audit.detector.seen_in_training import SeenInTraining
 from groundglass.audit.headers import header_features
 from groundglass.audit.label_prediction import predict_label
@@ -206,10 +206,11 @@ def _lungs_removed(trial: Trial) -> ReferenceAuc:
     if trial.segmenter is None:
         return ReferenceAuc(note=NO_LUNGS)
     try:
-        whole, removed = lungs_removed_auc(trial)
+        changed = with_lungs_removed(trial)
     except NotApplicable as reason:
         return ReferenceAuc(note=_clause(reason))
-    count = len(places_with_lungs(trial))
+    whole, removed = changed.aucs(trial.material.seed)
+    count = len(changed.places)
     return ReferenceAuc(auc=removed, note=f"on {count} slices with lungs, whole {format_estimate(whole)}")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -101,7 +101,12 @@ def _judged(
     name: str, features: tuple[str, ...], table: pd.DataFrame, positive: Bools, seed: int
 ) -> CandidateModel:
     values = table[list(features)].to_numpy()
-    repeats = np.stack([_out_of_fold(values, positive, seed + repeat) for repeat in range(REPEATS)])
+    repeats = np.stack(
+        [
+            cross_val_predict(_model(), values, positive, cv=folds, method="predict_proba")[:, 1]
+            for folds in (StratifiedKFold(FOLDS, shuffle=True, random_state=seed + n) for n in range(REPEATS))
+        ]
+    )
     kept = repeats.clip(CERTAIN, 1 - CERTAIN)
     losses = -np.where(positive, np.log(kept), np.log1p(-kept)).mean(axis=0)
     return CandidateModel(
@@ -112,10 +117,3 @@ def _judged(
         auc=float(np.mean([roc_auc_score(positive, repeat) for repeat in repeats])),
         out_of_fold=repeats.mean(axis=0),
     )
-
-
-def _out_of_fold(values: Floats, positive: Bools, seed: int) -> Floats:
-    probability = np.zeros(len(positive))
-    for fitted, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(values, positive):
-        probability[rest] = _model().fit(values[fitted], positive[fitted]).predict_proba(values[rest])[:, 1]
-    return probability

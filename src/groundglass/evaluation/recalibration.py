@@ -88,13 +88,8 @@ class LabelledAnswers:
 
     def subset(self, rows: Bools) -> "LabelledAnswers":
         """The answers in these rows."""
-        return LabelledAnswers(
-            self.truth[rows],
-            self.probability[rows],
-            self.units[rows],
-            self.sources[rows],
-            None if self.logits is None else self.logits[rows],
-        )
+        known = {name: values[rows] for name, values in vars(self).items() if values is not None}
+        return LabelledAnswers(**known)
 
     def fit_scaling(self) -> Scaling | None:
         """Temperature and bias, with each source weighted alike; None without logits."""

@@ -192,20 +192,6 @@ def with_lungs_removed(trial: Trial) -> Changed:
     return with_lungs_changed(trial, without_lungs)
 
 
-def lungs_removed_auc(trial: Trial) -> tuple[Estimate, Estimate]:
-    """AUC of the whole slices, and of the same slices with the lungs blacked out.
-
-    After Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008: a detector that looks at lungs cannot tell
-    the classes without them.
-
-    Raises
-    ------
-    NotApplicable
-        As :func:`with_lungs_removed`.
-    """
-    return with_lungs_removed(trial).aucs(trial.material.seed)
-
-
 def with_backgrounds_swapped(trial: Trial) -> Composed:
     """Put lungs on a background of their own class and on one of the other class, both of another group.
 
