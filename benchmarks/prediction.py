@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from common import Cost, Row, in_turn, machine, parser, prepare_slices, run_command, show, spread, timed
-from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin, untrained_bundle
+from engines import BATCH, OURS, TORCH, Answer, Floats, all_engines, torch_twin
 from groundglass.commands.predict import predict
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
@@ -24,6 +24,8 @@ from groundglass.scan.read import read_scan
 
 GROUNDGLASS = Path(sys.executable).with_name("groundglass")
 ENGINE_SLICES = 256
+WHOLE_SLICES = "covid-ct-lite0"
+"""The shipped detector whose network takes a whole slice: engines can be compared without a segmenter."""
 
 
 def commands(tasks: dict[str, Sequence[str | Path]], repetitions: int) -> dict[str, list[Cost]]:
@@ -123,23 +125,19 @@ def inputs(bundle: Bundle, files: list[Path]) -> Floats:
     return np.stack([bundle.facts.preprocessing(read_scan(file)) for file in chosen])
 
 
-def open_bundle(args: argparse.Namespace, folder: Path) -> tuple[Bundle, list[str], Any | None, bool]:
-    """The bundle, the command's option for it, the network in torch, and whether that has the same weights."""
-    named = args.bundle or (str(args.run / "bundle") if args.run else None)
+def open_bundle(args: argparse.Namespace) -> tuple[Bundle, list[str], Any | None]:
+    """The bundle, the command's option for it, and the network in torch."""
+    named = args.bundle or (str(args.run / "bundle") if args.run else WHOLE_SLICES)
     try:
         bundle = Bundle.load(named)
     except BundleError as error:
-        if named is not None:
-            sys.exit(str(error))
-        print("There is no default bundle: random weights are measured, whose answers mean nothing.")
-        bundle, model = untrained_bundle(folder)
-        return bundle, ["--bundle", str(folder)], model, True
-    return bundle, ["--bundle", named] if named else [], torch_twin(bundle, args.run), args.run is not None
+        sys.exit(str(error))
+    return bundle, ["--bundle", named], torch_twin(bundle, args.run)
 
 
 def main() -> None:
     options = parser(__doc__ or "", slices=500, repetitions=7)
-    options.add_argument("--bundle", help="a bundle's name, folder or zip [the default bundle]")
+    options.add_argument("--bundle", help=f"a bundle's name, folder or zip [{WHOLE_SLICES}]")
     options.add_argument(
         "--run",
         type=Path,
@@ -149,7 +147,7 @@ def main() -> None:
     print(*machine(), sep="\n")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        bundle, choice, model, same_weights = open_bundle(args, work / "untrained")
+        bundle, choice, model = open_bundle(args)
         files, about = prepare_slices(args.data, args.slices, work / "slices")
         png = next(file for file in files if file.suffix == ".png")
         print(f"{about}; bundle {bundle.facts.name}; {args.repetitions} repetitions of each, in turn")
@@ -157,7 +155,7 @@ def main() -> None:
         folder = folder_rows(files, bundle, choice, work / "out", args.repetitions)
         images = inputs(bundle, files[:: max(1, len(files) // ENGINE_SLICES)][:ENGINE_SLICES])
         engines = all_engines(bundle, model)
-        compared = engine_rows(bundle, images, engines, args.repetitions, same_weights=same_weights)
+        compared = engine_rows(bundle, images, engines, args.repetitions, same_weights=args.run is not None)
     show(
         "Start-up: median (least to largest)",
         ("process start to exit", "user + system, s", "target, s", "wall, s"),
