@@ -43,6 +43,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print what 
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only results and errors: no notes, warnings or progress.")
 ]
+SCANS = (
+    "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, or quoted patterns."
+)
 _A_BUNDLE = "a shipped bundle's name, a bundle (folder or zip), or a run's folder"
 Detector = Annotated[str | None, typer.Option("--bundle", "-b", help=f"The detector: {_A_BUNDLE}.")]
 Segmenter = Annotated[str | None, typer.Option("--bundle", "-b", help=f"The segmenter: {_A_BUNDLE}.")]

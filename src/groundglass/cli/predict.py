@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import Detector, Json, Lungs, command, output
+from groundglass.cli.options import SCANS, Detector, Json, Lungs, command, output
 from groundglass.cli.output import PRINTED, end, give_json, say, table
 from groundglass.labels import NEGATIVE
 
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from groundglass.detect.detector import Detector as LoadedDetector
     from groundglass.scan.find import Progress
     from groundglass.scan.volume import Listing
-
-SCANS = (
-    "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, or quoted patterns."
-)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,11 +1,12 @@
 """The commands ``groundglass segment`` and ``groundglass sheet``."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import Json, Seed, Segmenter, command, output
+from groundglass.cli.options import SCANS, Json, Seed, Segmenter, command, output
 from groundglass.cli.output import PRINTED, end, give_json, say
 
 if TYPE_CHECKING:
@@ -19,33 +20,56 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-    paths: Annotated[
-        list[str], typer.Argument(help="Slices: pictures or DICOM files, folders, or quoted patterns.")
-    ],
-    output: Annotated[Path, output("Folder for the masks, shares.csv and report.html.")],
+    paths: Annotated[list[str], typer.Argument(help=SCANS)],
+    output: Annotated[Path, output("Folder for the masks, tables and report.html.")],
     bundle: Segmenter = None,
     overlays: Annotated[bool, typer.Option(help="Draw the masks over each slice.")] = True,
     as_json: Json = None,
 ) -> None:
-    """Find the lungs and their lesions on slices: masks, and the share of each lung that is diseased.
+    """Find the lungs and their lesions: masks, and how much of each lung is diseased.
 
-    Writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255 at the size of the slice,
-    and shares.csv. The masks of a picture that is not a chest CT are empty. Right is the patient's right, which is
-    on the left of the picture.
+    For a single slice, writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255 at the
+    size of the slice, and a row of shares.csv. The masks of a picture that is not a chest CT are empty. For a
+    volume (DICOM series, NIfTI), writes a folder with lungs.nii.gz (1 right, 2 left), lesions.nii.gz and
+    montage.png, and a row of volumes.csv in ml. Right is the patient's right, on the left of the picture.
     """
     from groundglass.commands.segment import segment as run
-    from groundglass.scan.find import find_scans
+    from groundglass.commands.segment_volumes import segment_volumes
+    from groundglass.detect.findings import Failure
+    from groundglass.scan.find import find_series
+    from groundglass.scan.studies import find_studies, key_of
     from groundglass.segment.segmenter import Segmenter
 
-    result = run(find_scans(paths), output, segmenter=Segmenter.load(bundle), overlays=overlays)
-    if give_json(result.document, as_json):
-        for row in result.rows[:PRINTED]:
-            typer.echo(_line(row))
-        if len(result.rows) > PRINTED:
-            typer.echo(f"... and {len(result.rows) - PRINTED} more in {output / 'shares.csv'}")
-        typer.echo(f"Masks, shares.csv and report.html: {output}")
+    listing = find_series(paths)
+    failures = [Failure.of(error) for error in listing.failures]
+    studies = find_studies(listing, key_of(output)) if listing.series else []
+    single = [one for one in studies if one.series and one.series.slices == 1 and one.series.source.is_file()]
+    volumes = [one for one in studies if one not in single]
+    files = [*listing.pictures, *(one.series.source for one in single if one.series)]
+    segmenter = Segmenter.load(bundle)
+    document: dict[str, Any] = {}
+    slices: list[ShareRow] = []
+    if files:
+        result = run(files, output, segmenter=segmenter, overlays=overlays)
+        slices, document, failures = result.rows, result.document, [*failures, *result.failures]
+    rows: list[dict[str, Any]] = []
+    if volumes:
+        rows, failed = segment_volumes(volumes, output, segmenter=segmenter, overlays=overlays)
+        failures += failed
+        document["volumes"] = rows
+    if give_json(document | {"failures": [asdict(failure) for failure in failures]}, as_json):
+        for row in rows[:PRINTED]:
+            typer.echo(_volume_line(row))
+        for one in slices[:PRINTED]:
+            typer.echo(_line(one))
+        if len(slices) > PRINTED:
+            typer.echo(f"... and {len(slices) - PRINTED} more in {output / 'shares.csv'}")
+        if len(rows) > PRINTED:
+            typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'volumes.csv'}")
+        written = [*(["shares.csv and report.html"] if files else []), *(["volumes.csv"] if volumes else [])]
+        typer.echo(f"Masks, {', '.join(written)}: {output}")
         say("Research use only; not a medical device.")
-    end(result.failures, any_read=bool(result.rows))
+    end(failures, any_read=bool(slices or rows))
 
 
 def sheet(
@@ -88,3 +112,12 @@ def _line(row: "ShareRow") -> str:
         percent(area.lesion_share) for area in (row.shares.both, row.shares.right, row.shares.left)
     )
     return f"lesions {both:>6}  right {right:>6}  left {left:>6}  {row.path}"
+
+
+def _volume_line(row: dict[str, Any]) -> str:
+    from groundglass.commands.segment import percent
+
+    both, right, left = (percent(row[f"{side}_lesion_share"]) for side in ("both", "right", "left"))
+    lungs, lesions = row["both_lung_ml"], row["both_lesion_ml"]
+    ml = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
+    return f"lesions {both:>6}{ml}  right {right:>6}  left {left:>6}  {row['source']}"

@@ -1,0 +1,88 @@
+"""``groundglass segment`` on volumes: NIfTI masks, a montage, and the volumes of lung and lesions in ml."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from groundglass.detect.findings import Failure
+from groundglass.errors import ScanError
+from groundglass.files import replacing, write_text
+from groundglass.progress import counting
+from groundglass.scan.studies import Study
+from groundglass.scan.volume import mark_results
+from groundglass.segment.segmenter import Segmenter
+from groundglass.segment.shares import SIDES
+from groundglass.segment.volume import VolumeMasks
+
+EXTENT = tuple(f"{side}_{name}" for side in SIDES for name in ("lung_ml", "lesion_ml", "lesion_share"))
+COLUMNS = ("study", "source", "slices", *EXTENT, "warnings")
+
+
+def segment_volumes(
+    studies: Sequence[Study], folder: Path, *, segmenter: Segmenter, overlays: bool = True
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Write the masks of each study's volume, and how much lung and lesion each holds.
+
+    Parameters
+    ----------
+    studies
+        As groundglass.scan.studies.find_studies lists them, each with a series of several slices, or with none.
+    folder
+        Where to write ``volumes.csv`` and a folder for each study, with ``lungs.nii.gz`` (1 in the right lung, 2 in
+        the left, lesions included), ``lesions.nii.gz`` and ``montage.png``.
+    segmenter
+        Finds the lungs and lesions.
+    overlays
+        Draw the montage.
+
+    Returns
+    -------
+    A row for each volume, see :data:`COLUMNS`, with None for what is not known, and the studies that could not be
+    read.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written.
+    """
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    slices = sum(study.series.slices for study in studies if study.series is not None)
+    with counting("Segmenting volumes", slices) as advance:
+        for study in studies:
+            try:
+                if study.series is None:
+                    raise study.error()
+                masks = VolumeMasks(study.series.load(), segmenter.bundle.facts.preprocessing)
+                masks.filled_by(segmenter, lambda: advance(1))
+            except ScanError as error:
+                failures.append(Failure.of(error))
+                continue
+            notes = masks.write(folder / study.name)
+            mark_results(folder / study.name)
+            if overlays:
+                with replacing(folder / study.name / "montage.png", "wb") as handle:
+                    masks.picture().save(handle, "PNG", compress_level=3)
+            rows.append(_row(study, masks, notes))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        cells = {name: f"{one:.6f}" if isinstance(one, float) else one for name, one in row.items()}
+        writer.writerow(cells)
+    write_text(folder / "volumes.csv", buffer.getvalue())
+    return rows, failures
+
+
+def _row(study: Study, masks: VolumeMasks, notes: Sequence[str]) -> dict[str, Any]:
+    extent = masks.extent()
+    figures = {name: getattr(extent[side], rest) for name in EXTENT for side, rest in [name.split("_", 1)]}
+    return {
+        "study": study.name,
+        "source": str(study.source),
+        "slices": masks.volume.shape[0],
+        **figures,
+        "warnings": "; ".join((*masks.warnings, *notes)),
+    }
