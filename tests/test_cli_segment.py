@@ -1,6 +1,8 @@
+import csv
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from groundglass.cli.app import app
 from groundglass.phantom import Lesion, make_phantom, write_phantom
+from groundglass.phantom.volumes import write_phantom_nifti
 from segmenter_stub import threshold_segmenter
 
 
@@ -42,7 +45,7 @@ def test_segment_prints_a_line_a_slice_and_the_folder(bundle: Path, slices: Path
     assert first.startswith("lesions ")
     assert first.endswith(str(slices / "copy-0.png"))
     assert "right" in first.split("left")[0]
-    assert "5 more in out/shares.csv" in more
+    assert "5 more in the tables in out" in more
     assert last.endswith(": out")
     assert done.stderr == "Research use only; not a medical device.\n"
     assert (Path("out") / "overlays" / "copy-0.png").is_file()
@@ -91,3 +94,29 @@ def test_every_command_has_help_with_an_example(command: str, monkeypatch: pytes
     assert f"groundglass {command} " in shown.split("Examples:")[1]
     assert command in run("--help").stdout
     assert ("do not publish the sheet" in shown) == (command == "sheet")
+
+
+def test_a_volume_in_one_file_gets_nifti_masks_and_millilitres(bundle: Path, slices: Path) -> None:
+    phantom = make_phantom(1, shape=(12, 64, 64), lesions=[Lesion("ground glass", 150, side="right")])
+    write_phantom_nifti(phantom, Path("patient.nii.gz"))
+    done = run(
+        "segment", "patient.nii.gz", slices / "copy-0.png", "-b", bundle, "-o", "out", "--json", "out.json"
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(Path("out.json").read_text())
+    assert len(document["slices"]) == 1
+    (volume,) = document["volumes"]
+    folder = Path("out") / volume["study"]
+    lungs = nibabel.load(folder / "lungs.nii.gz")
+    voxel_ml = float(np.prod(lungs.header.get_zooms())) / 1000
+    assert set(np.unique(lungs.dataobj)) == {0, 1, 2}
+    assert np.count_nonzero(lungs.dataobj) * voxel_ml == pytest.approx(volume["both_lung_ml"], rel=1e-4)
+    assert volume["both_lesion_ml"] > 0
+    assert (folder / "montage.png").is_file()
+    (row,) = csv.DictReader(Path("out/volumes.csv").read_text().splitlines())
+    assert float(row["right_lung_ml"]) + float(row["left_lung_ml"]) == pytest.approx(
+        float(row["both_lung_ml"])
+    )
+    printed = run("segment", "patient.nii.gz", "-b", bundle, "-o", "again").stdout
+    assert " ml)" in printed
+    assert printed.splitlines()[-1] == "Masks, volumes.csv: again"

@@ -1,6 +1,5 @@
 """The commands ``groundglass segment`` and ``groundglass sheet``."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,43 +32,19 @@ def segment(
     volume (DICOM series, NIfTI), writes a folder with lungs.nii.gz (1 right, 2 left), lesions.nii.gz and
     montage.png, and a row of volumes.csv in ml. Right is the patient's right, on the left of the picture.
     """
-    from groundglass.commands.segment import segment as run
-    from groundglass.commands.segment_volumes import segment_volumes
-    from groundglass.detect.findings import Failure
-    from groundglass.scan.find import find_series
-    from groundglass.scan.studies import find_studies, key_of
+    from groundglass.commands.segment import segment_paths
     from groundglass.segment.segmenter import Segmenter
 
-    listing = find_series(paths)
-    failures = [Failure.of(error) for error in listing.failures]
-    studies = find_studies(listing, key_of(output)) if listing.series else []
-    single = [one for one in studies if one.series and one.series.slices == 1 and one.series.source.is_file()]
-    volumes = [one for one in studies if one not in single]
-    files = [*listing.pictures, *(one.series.source for one in single if one.series)]
-    segmenter = Segmenter.load(bundle)
-    document: dict[str, Any] = {}
-    slices: list[ShareRow] = []
-    if files:
-        result = run(files, output, segmenter=segmenter, overlays=overlays)
-        slices, document, failures = result.rows, result.document, [*failures, *result.failures]
-    rows: list[dict[str, Any]] = []
-    if volumes:
-        rows, failed = segment_volumes(volumes, output, segmenter=segmenter, overlays=overlays)
-        failures += failed
-        document["volumes"] = rows
-    if give_json(document | {"failures": [asdict(failure) for failure in failures]}, as_json):
-        for row in rows[:PRINTED]:
-            typer.echo(_volume_line(row))
-        for one in slices[:PRINTED]:
-            typer.echo(_line(one))
-        if len(slices) > PRINTED:
-            typer.echo(f"... and {len(slices) - PRINTED} more in {output / 'shares.csv'}")
-        if len(rows) > PRINTED:
-            typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'volumes.csv'}")
-        written = [*(["shares.csv and report.html"] if files else []), *(["volumes.csv"] if volumes else [])]
-        typer.echo(f"Masks, {', '.join(written)}: {output}")
+    result = segment_paths(paths, output, segmenter=Segmenter.load(bundle), overlays=overlays)
+    if give_json(result.document, as_json):
+        lines = [*map(_volume_line, result.volumes), *map(_line, result.rows)]
+        for line in lines[:PRINTED]:
+            typer.echo(line)
+        if len(lines) > PRINTED:
+            typer.echo(f"... and {len(lines) - PRINTED} more in the tables in {output}")
+        typer.echo(f"Masks, {', '.join(result.tables)}: {output}")
         say("Research use only; not a medical device.")
-    end(failures, any_read=bool(slices or rows))
+    end(result.failures, any_read=bool(result.rows or result.volumes))
 
 
 def sheet(

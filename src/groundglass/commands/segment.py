@@ -1,9 +1,9 @@
-"""``groundglass segment``: masks of lungs and lesions for files, and how much of each lung is diseased."""
+"""``groundglass segment``: masks of lungs and lesions, and how much of each lung is diseased."""
 
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +20,9 @@ from groundglass.preprocess import Preprocessing
 from groundglass.progress import track
 from groundglass.report.page import Report, Table, bundle_table, write_report
 from groundglass.report.slices import mask_cards
+from groundglass.scan.find import find_series
 from groundglass.scan.scan import Scan
+from groundglass.scan.studies import find_studies, key_of
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import overlay
 from groundglass.segment.segmenter import AHEAD, Segmenter
@@ -32,29 +34,80 @@ LISTED = 1000
 """Slices that the report lists; shares.csv has them all."""
 WARNINGS = [
     "Lesions are of any cause: their share says how much lung is diseased, not by what.",
-    "Right and left are the patient's, in a slice that stands as a radiologist views it: the right lung at the "
-    "picture's left. A mirrored picture swaps them.",
+    "Right and left are the patient's, if the slice is oriented as a radiologist views it, with the right lung on "
+    "the left of the picture. A mirrored picture swaps them.",
 ]
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What came of segmenting files.
+    """The result of segmenting slices and volumes.
 
     Attributes
     ----------
     rows
-        One a slice.
+        One for each single slice.
     failures
         The files that could not be read.
     document
-        Both for other programs: what can be written as JSON. What was measured where there is a problem, is
-        left out.
+        Everything for other programs, as can be written as JSON. A slice with a problem has no figures.
+    volumes
+        One for each volume, see :data:`groundglass.commands.segment_volumes.COLUMNS`.
     """
 
     rows: list[ShareRow]
     failures: list[Failure]
     document: dict[str, Any]
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def tables(self) -> list[str]:
+        """The files in the output folder that summarise the masks."""
+        return [
+            *(["volumes.csv"] if self.volumes else []),
+            *(["shares.csv", "report.html"] if self.rows else []),
+        ]
+
+
+def segment_paths(
+    paths: Sequence[str], folder: Path, *, segmenter: Segmenter, overlays: bool = True
+) -> SegmentResult:
+    """Segment what the paths name: single slices by :func:`segment`, volumes by ``segment_volumes``.
+
+    Parameters
+    ----------
+    paths
+        Files, folders and patterns, as ``groundglass predict`` takes them.
+    folder, segmenter, overlays
+        As for :func:`segment`.
+
+    Raises
+    ------
+    GroundglassError
+        If a file cannot be written, a path does not exist, or one of the slices would be overwritten.
+    """
+    listing = find_series(paths)
+    studies = find_studies(listing, key_of(folder)) if listing.series else []
+    slices, stacks = list(listing.pictures), []
+    for study in studies:
+        if study.series is not None and study.series.slices == 1 and study.series.source.is_file():
+            slices.append(study.series.source)
+        else:
+            stacks.append(study)
+    failures = [Failure.of(error) for error in listing.failures]
+    rows: list[ShareRow] = []
+    volumes: list[dict[str, Any]] = []
+    if slices:
+        result = segment(slices, folder, segmenter=segmenter, overlays=overlays)
+        rows, failures = result.rows, [*failures, *result.failures]
+    if stacks:
+        # This loads nibabel, which pictures do not need.
+        from groundglass.commands.segment_volumes import segment_volumes
+
+        volumes, failed = segment_volumes(stacks, folder, segmenter=segmenter, overlays=overlays)
+        failures += failed
+    document = _document(segmenter.bundle.facts, rows, failures) | {"volumes": volumes}
+    return SegmentResult(rows, failures, document, volumes)
 
 
 def segment(
@@ -63,8 +116,8 @@ def segment(
     """Write masks of lungs and lesions, and their areas.
 
     ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's size.
-    Where no lungs were found that can be relied on, both are empty, and ``overlays/NAME.png`` shows what was
-    taken for lungs. NAME is the file's stem, or ``NAME-2`` for the second file of that stem.
+    Where no reliable lungs were found, both are empty, and ``overlays/NAME.png`` shows what was taken for lungs.
+    NAME is the file's stem, or ``NAME-2`` for the second file of that stem.
 
     Parameters
     ----------
@@ -73,7 +126,7 @@ def segment(
     folder
         Where to write the masks, ``shares.csv`` and ``report.html``.
     segmenter
-        Who segments.
+        Finds the lungs and lesions.
     overlays
         Also draw the masks over each slice, in ``overlays/``, and show them in the report.
 

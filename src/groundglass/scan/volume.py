@@ -14,7 +14,7 @@ from groundglass.scan.scan import Scan, describe
 
 ORIENTATION = "SPL"
 """Of every volume: slices run from the feet to the head, rows from front to back, columns from the patient's right
-to the left, so that each slice stands as a radiologist views it."""
+to the left, so that each slice is oriented as a radiologist views it."""
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 """Of the names of files that hold a volume, other than DICOM."""
