@@ -19,7 +19,7 @@ demo: $(VENV)/.installed-evaluate
 	@echo "Open demo-report/report.html in a browser."
 
 test: check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal --durations 15
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

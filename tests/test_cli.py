@@ -49,7 +49,7 @@ def test_help_and_version() -> None:
 
 
 def test_predict_writes_all_that_it_says(bundle_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    done = groundglass("predict", class_folder, "-b", bundle_folder, "-o", tmp_path / "out")
+    done = groundglass("predict", class_folder, "-b", bundle_folder, "-o", tmp_path / "out", "--no-lungs")
     rows = rows_of(tmp_path / "out" / "predictions.csv")
     assert len(rows) == 48
     assert {"path", "patient", "score", "probability", "verdict"} <= set(rows[0])
@@ -157,8 +157,12 @@ def test_evaluate_and_predict_give_the_same_scores(trained: Path, class_folder: 
     assert not (tmp_path / "predicted" / "heatmaps").exists()
     evaluated = pd.read_csv(tmp_path / "evaluated" / "predictions.csv").set_index("path").sort_index()
     predicted = pd.read_csv(tmp_path / "predicted" / "predictions.csv").set_index("path").sort_index()
-    columns = ["score", "probability", "verdict"]
-    pd.testing.assert_frame_equal(evaluated[columns], predicted[columns])
+    pd.testing.assert_series_equal(evaluated["verdict"], predicted["verdict"])
+    refused = predicted["verdict"] == "not a chest CT"
+    assert 0 < refused.sum() < len(predicted)
+    columns = ["score", "probability"]
+    pd.testing.assert_frame_equal(evaluated.loc[~refused, columns], predicted.loc[~refused, columns])
+    assert predicted.loc[refused, columns].isna().all(axis=None)
 
 
 def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_path: Path) -> None:

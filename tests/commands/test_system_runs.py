@@ -361,7 +361,7 @@ def plain(
 def test_the_dataset_is_that_of_the_recipes_and_runs_unless_one_is_named(
     recipe_file: Path, class_folder: Path, whole: Run, tmp_path: Path
 ) -> None:
-    assert plain([recipe_file, whole.folder]) == Protocol(str(class_folder), "grouped", 5, (0, 1), None, ())
+    assert plain([recipe_file, whole.folder]) == Protocol(str(class_folder), "blocks", 5, (0, 1), None, ())
     other = tmp_path / "other.yaml"
     other.write_text("name: other\ndata: {dataset: covid-ct}\n")
     assert plain([other]).split == "official"
@@ -376,7 +376,7 @@ def test_the_dataset_is_that_of_the_recipes_and_runs_unless_one_is_named(
         plain([recipe_file], None, None, "data.dataset=ccap")
     manifest = import_path(class_folder).assign(split="test")
     write_manifest(manifest, tmp_path / "divided.csv")
-    assert plain([recipe_file], str(tmp_path / "divided.csv")).split == "official"
+    assert plain([recipe_file], str(tmp_path / "divided.csv")).split == "blocks"  # nothing there trains
 
 
 def test_an_unknown_split_is_refused_with_those_that_there_are(recipe_file: Path) -> None:

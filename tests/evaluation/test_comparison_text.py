@@ -47,7 +47,21 @@ def standing(
 def comparison(*standings: SystemResult) -> Comparison:
     empty = pd.DataFrame()
     return Comparison(
-        standings, standings[0].name, 100, 40, 30, "patient", 2000, 0.95, 0, 0.05, empty, empty, empty, ()
+        standings,
+        standings[0].name,
+        "slice",
+        100,
+        40,
+        30,
+        "patient",
+        2000,
+        0.95,
+        0,
+        0.05,
+        empty,
+        empty,
+        empty,
+        (),
     )
 
 

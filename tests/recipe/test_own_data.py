@@ -175,7 +175,7 @@ def test_a_comparison_divides_and_fits_in_the_same_way(
         trained.append(recipe.training.batch_size)
         return True
 
-    monkeypatch.setattr("groundglass.commands.system_runs.finish_training", note)
+    monkeypatch.setattr("groundglass.commands.trainings.finish_training", note)
     told: list[str] = []
     trained_systems([other], protocol, tmp_path / "out", [], told.append)
     assert trained == [4]
