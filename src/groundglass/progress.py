@@ -11,6 +11,11 @@ SHORT = 8
 """Up to so many items no bar is drawn: it would be gone before it is read."""
 
 
+def quiet() -> bool:
+    """Whether the user asked for results and errors alone, by ``--quiet``."""
+    return not logging.getLogger("groundglass").isEnabledFor(logging.WARNING)
+
+
 def track(items: Iterable[T], text: str, total: int) -> Iterator[T]:
     """Pass items on, with a bar on standard error if that is a terminal."""
     with counting(text, total) as advance:
@@ -39,7 +44,7 @@ def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def counting_to(text: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, if that is a terminal and not quiet; call it with the number done and the total."""
-    if not (sys.stderr.isatty() and logging.getLogger("groundglass").isEnabledFor(logging.WARNING)):
+    if quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console

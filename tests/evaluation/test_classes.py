@@ -210,7 +210,10 @@ def test_slices_that_are_not_answered_count_for_the_auc_alone():
         result.confusion, sk.confusion_matrix(kept["label"], kept["class"], labels=list(NAMES))
     )
     assert sum(result.counts.values()) == result.count == 150
-    assert "10 uncertain and 5 not a chest CT of 150 slices: left out of what needs a class." in result.notes
+    assert (
+        "10 uncertain and 5 not a chest CT of 150 slices: not counted in the figures that need a class."
+        in result.notes
+    )
 
 
 def test_nothing_answered_is_no_zero():

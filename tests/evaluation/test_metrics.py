@@ -123,7 +123,10 @@ def test_what_was_not_answered_is_left_out_of_verdicts_alone(table):
     assert result.metrics["accuracy"].value == 1
     assert result.metrics["brier"].value == pytest.approx((0.01 + 0.16 + 0.16 + 0.01) / 4)
     assert result.confusion.true_positive + result.confusion.true_negative == 2
-    assert "1 uncertain and 1 not a chest CT of 4 slices: left out of what needs a yes or no." in result.notes
+    assert (
+        "1 uncertain and 1 not a chest CT of 4 slices: not counted in the figures that need a yes or no."
+        in result.notes
+    )
 
 
 def test_one_class_leaves_metrics_undefined_with_a_note(table):

@@ -165,7 +165,7 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
         figures_of_merit=[*tables, _cost_table(outcome)],
         pictures=list(pictures.values()),
         slices_title=f"Slices that all get wrong: {len(labels)} of {test.count}",
-        slices_note=f"{shown}Left the slice, right the places that speak for COVID-19 to {test.best}; the answer "
+        slices_note=f"{shown}Left: the slice. Right: the places that speak for COVID-19 to {test.best}; the answer "
         "is that of its first training, where most of every system's trainings are wrong.",
         slices=slice_cards(first, list(labels)[:SHOWN], labels),
         facts=[about for judged in outcome.judged if (about := dataset_table(judged.name)) is not None],

@@ -372,7 +372,7 @@ def _report(detector: Detector, labelled: Labelled, outcome: DetectorEvaluation)
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
         slices_title="Telling slices: the surest errors, then the surest right answers",
-        slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
+        slices_note="Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
         slices=slice_cards(detector, evaluated.telling_slices(), evaluated.labels()),
     )
 
@@ -433,7 +433,7 @@ def evaluate_segmenter(
         _headline(rows),
         figures_of_merit=overlap_tables(evaluation, by_case(table)),
         slices_title="The slices with the least lesion Dice",
-        slices_note="Left the slice, right the contours of the lungs and the lesions in colour.",
+        slices_note="Left: the slice. Right: the contours of the lungs, and the lesions in colour.",
         slices=mask_cards(segmenter, worst_slices(table)),
     )
     write_report(report, folder / "report.html")

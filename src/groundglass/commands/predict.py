@@ -160,16 +160,16 @@ def _report(
         + (f" {len(failures)} files could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
-        slices_note="Left the slice, right the places that speak for COVID-19, in one scale for all slices.",
+        slices_note="Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
         slices=cards,
         facts=[*tables, bundle_table(facts)],
     )
 
 
 def _warning(detector: Detector) -> str:
-    alone = "Each slice is answered by itself, whoever it is of"
+    alone = "Each slice is answered on its own, even if several are of one patient"
     if detector.segmenter is None:
-        return f"{alone}; a picture that is no chest CT slice gets an answer too."
+        return f"{alone}; a picture that is not a chest CT slice gets an answer too."
     return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
 
 

@@ -48,7 +48,7 @@ def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
         "figures_of_merit": evaluated.tables(),
         "pictures": list(evaluated.pictures.values()),
         "slices_title": "Slices of the validation part: the surest errors, then the surest right answers",
-        "slices_note": "Left the slice, right the places that speak for COVID-19, on one scale for all slices.",
+        "slices_note": "Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
         "slices": slice_cards(Detector(bundle), evaluated.telling_slices(), evaluated.labels()),
     }
 
@@ -64,7 +64,7 @@ def _segmenter(run: Run, bundle: SegmenterBundle) -> dict[str, Any]:
         "figures_of_merit": overlap_tables(evaluate_overlap(table), by_case(table)),
         "pictures": [],
         "slices_title": "The slices with the lowest lesion Dice",
-        "slices_note": "Left the slice, right the contours of the lungs and the lesions in colour.",
+        "slices_note": "Left: the slice. Right: the contours of the lungs, and the lesions in colour.",
         "slices": mask_cards(Segmenter(bundle), worst_slices(table)),
     }
 

@@ -241,8 +241,8 @@ def _report(
         headline=_headline(rows, failures),
         warnings=WARNINGS,
         slices_title="The slices with most lesion",
-        slices_note="Right the lungs' outlines, the right lung in blue and the left one in yellow, and the "
-        "lesions in red.",
+        slices_note="Right: the outlines of the right lung in blue and of the left in yellow, and the lesions "
+        "in red.",
         slices=mask_cards(segmenter, shown),
         facts=[*tables, bundle_table(segmenter.bundle.facts)],
     )

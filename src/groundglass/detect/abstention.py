@@ -91,9 +91,9 @@ class Abstention(FactsPart):
         """What ``uncertain`` promises and what it does not, in a sentence or two."""
         most = 1 - self.coverage
         return (
-            f"Coverage {self.coverage:.0%}: of {of} like those that chose it, on average at most {most:.0%} of "
-            f"those with COVID-19, and of those without, get the wrong verdict; {UNCERTAIN} is said where that "
-            "cannot be kept otherwise. It promises nothing at a hospital whose scans are unlike those."
+            f"Coverage {self.coverage:.0%}: among {of} like those on which it was chosen, on average at most "
+            f"{most:.0%} of those with COVID-19, and of those without, get the wrong verdict; the rest are "
+            f"{UNCERTAIN} where necessary. This does not hold at a hospital whose scans differ from those."
         )
 
 

@@ -242,7 +242,7 @@ def roc_compared(systems: Sequence[System], comparison: Comparison) -> Figure:
             label=f"{standing.name}: {format_estimate(standing.metrics['roc_auc'])}",
         )
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, label="chance: 0.50")
-    axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
+    axes.set(xlabel=f"1 - specificity (controls called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
     figure.legend(loc="outside lower left", fontsize=TEXT, frameon=False, title="area under the curve (AUC)")
     return figure
 

@@ -141,7 +141,7 @@ def roc(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> 
     _point_of_threshold(
         axes, float(called[~truth].mean()), float(called[truth].mean()), threshold, evaluation
     )
-    axes.set(xlabel=f"1 - specificity (others called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
+    axes.set(xlabel=f"1 - specificity (controls called {POSITIVE})", ylabel=f"sensitivity ({POSITIVE} found)")
     legend(axes, "lower right")
     return figure
 
@@ -403,7 +403,10 @@ def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figur
         x, y = np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
         axes.plot(x, y, style, color=colour, label=f"{name}\nAUC {area}")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="chance")
-    axes.set(xlabel="1 - specificity (others called so)", ylabel="sensitivity (slices of the class found)")
+    axes.set(
+        xlabel="1 - specificity (other classes called this class)",
+        ylabel="sensitivity (slices of the class found)",
+    )
     legend(axes, "lower right")
     return figure
 

@@ -220,13 +220,13 @@ def kind_of_units(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
 def notes_on_rows(
     frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit, needed: str = "a yes or no"
 ) -> list[str]:
-    """Tell of rows that give no answer, which is ``needed``, and of rows without patient and group."""
+    """Notes on rows without an answer, which is ``needed``, and on rows without patient and group."""
     notes = []
     of_all = f"of {count_of(len(frame), unit)}"
     verdicts = frame["verdict"].value_counts()
     silent = [f"{verdicts[name]} {name}" for name in (UNCERTAIN, NOT_A_CHEST_CT) if name in verdicts]
     if silent:
-        notes.append(f"{' and '.join(silent)} {of_all}: left out of what needs {needed}.")
+        notes.append(f"{' and '.join(silent)} {of_all}: not counted in the figures that need {needed}.")
     alone = int((groups == "").sum())
     if alone:
         notes.append(

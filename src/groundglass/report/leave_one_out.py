@@ -146,9 +146,9 @@ class LeaveOneOutResult:
             "Each source, by a detector trained on the others",
             ("source", f"slices ({POSITIVE})", "groups", *(TITLES[figure] for figure in self.figures)),
             [*rows, (MEAN, "", "", *map(self._mean_text, self.figures))],
-            "In brackets the 95% interval of the AUC, by a bootstrap over the groups. The mean is the plain one of "
-            "the sources, each counted once. Certain is what lies far from the threshold, as a share of the way to "
-            "0 or 1. " + " ".join(notes),
+            "The 95% interval of the AUC, by a bootstrap over the groups, is in brackets. The mean is the plain "
+            "mean of the sources, each counted once. Certain answers are those far from the threshold, as a share "
+            "of the way to 0 or 1. " + " ".join(notes),
         )
 
     def patients_table(self) -> Table | None:

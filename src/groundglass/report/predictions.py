@@ -69,7 +69,7 @@ class EvaluatedPredictions:
             name = cells[0][0] if len({title for title, _ in cells}) == 1 else "Count"
             rows.append((name, *[value for _, value in cells], meaning.get(name, "")))
         notes = dict.fromkeys(note for evaluation in evaluations for note in evaluation.notes)
-        note = "In brackets the interval. The positive class is COVID-19. " + " ".join(notes)
+        note = "Intervals are in brackets. The positive class is COVID-19. " + " ".join(notes)
         columns = [f"per {evaluation.unit}" for evaluation in evaluations]
         return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
 

@@ -139,8 +139,8 @@ def _caveats(detector: Detector) -> list[str]:
     return [
         LESIONS,
         *uncertainty(detector),
-        "The probability follows from the lesions alone, which this bundle's rule for patients weighs: the answers "
-        "for slices, which judge what lesions look like too, stand below.",
+        "The patient's probability follows from the amount of lesion alone, by this bundle's rule for patients. "
+        "The slices' answers below also take into account what the lesions look like.",
     ]
 
 
