@@ -54,13 +54,14 @@ def test_lossless_jpeg_is_what_dcmtk_decodes(tmp_path: Path) -> None:
     from groundglass.scan.dicom.headers import read_header
     from groundglass.scan.dicom.pixels import stored_values
     from groundglass.scan.members import found
+    from groundglass.scan.volume import Member
 
     for path in sorted(RICORD.iterdir())[::40]:
         plain = tmp_path / "plain.dcm"
         subprocess.run(["dcmdjpeg", str(path), str(plain)], check=True)
         dataset = pydicom.dcmread(plain)
         stored = np.frombuffer(dataset.PixelData, "<i2").reshape(512, 512)
-        np.testing.assert_array_equal(stored_values(read_header(found(path))[0]), stored)
+        np.testing.assert_array_equal(stored_values(read_header(found(Member(path)))[0]), stored)
 
 
 def test_a_minimal_header_is_enough() -> None:

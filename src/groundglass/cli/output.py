@@ -50,8 +50,9 @@ class _Terminal(logging.Handler):
 
 def listen() -> logging.Handler:
     """Print log messages and Python warnings on standard error from now on; returns the handler that does it."""
-    handler = _Terminal()
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    handler = next((one for one in root.handlers if isinstance(one, _Terminal)), _Terminal())
+    root.addHandler(handler)  # has no effect on one that is there, so that no line is printed twice
     warnings.showwarning = lambda message, *_, **__: logging.getLogger("groundglass").warning("%s", message)
     return handler
 
