@@ -21,8 +21,8 @@ from groundglass.cli import output
 from groundglass.cli.app import app
 from groundglass.cli.data import Syntax
 from groundglass.cli.options import Part, Split, command
+from groundglass.data.dataset import Scheme
 from groundglass.data.manifest import PARTS
-from groundglass.data.registry import Scheme
 from groundglass.phantom.dicom_syntax import SYNTAXES
 
 DOC = Path(__file__).parents[1] / "docs" / "commands.md"

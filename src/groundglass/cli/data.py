@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.progress import ProgressColumn
 
+    from groundglass.data.dataset import Dataset
     from groundglass.data.datasets import FileProgress
-    from groundglass.data.registry import Dataset
 
 app = typer.Typer(
     help="Find, download, import and split datasets, or make synthetic ones.",

@@ -10,9 +10,10 @@ import pandas as pd
 
 from groundglass.commands.evaluate import predict_rows
 from groundglass.commands.trainings import Training, check_trainings, without_leakage_warning
+from groundglass.data.dataset import Scheme
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
-from groundglass.data.registry import DATASETS, Scheme
+from groundglass.data.registry import DATASETS
 from groundglass.data.splits import best_split, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from groundglass.bundle.store import kind_of_bundle
+from groundglass.data.dataset import Scheme
 from groundglass.data.manifest import fingerprint, write_manifest
-from groundglass.data.registry import Scheme
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import BundleError, GroundglassError, MissingExtraError, need_extra
 from groundglass.recipe.divide import divided_scans

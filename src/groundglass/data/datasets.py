@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from groundglass.data.dataset import Dataset, Remote
 from groundglass.data.download import DownloadError, fetch, unpack
 from groundglass.data.folders import data_folder, locate, steps_by_hand
 from groundglass.data.layouts import picture_of, pictures, read_slices, rows_of
 from groundglass.data.manifest import import_path, listed, read_manifest, summarise, write_manifest
-from groundglass.data.registry import DATASETS, Dataset, Remote, find, unknown
+from groundglass.data.registry import DATASETS, find, unknown
 from groundglass.errors import GroundglassError
 from groundglass.files import sha256
 from groundglass.labels import need_positive

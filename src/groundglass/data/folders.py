@@ -5,7 +5,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from groundglass.data.registry import Dataset, find
+from groundglass.data.dataset import Dataset
+from groundglass.data.registry import find
 from groundglass.errors import GroundglassError
 
 DATA_VARIABLE = "GROUNDGLASS_DATA"

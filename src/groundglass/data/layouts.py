@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from groundglass.data.registry import Dataset
+from groundglass.data.dataset import Dataset
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labels
 from groundglass.scan.find import natural_key

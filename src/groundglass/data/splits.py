@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from groundglass.data.dataset import BLOCK, DEFAULT_FRACTIONS, Fractions, Scheme
 from groundglass.data.manifest import PARTS
-from groundglass.data.registry import BLOCK, DATASETS, DEFAULT_FRACTIONS, Fractions, Scheme
+from groundglass.data.registry import DATASETS
 from groundglass.errors import GroundglassError
 from groundglass.scan.find import natural_key
 

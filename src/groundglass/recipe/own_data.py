@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from groundglass.data.dataset import Scheme
 from groundglass.data.datasets import load_labelled
-from groundglass.data.registry import DATASETS, Scheme
+from groundglass.data.registry import DATASETS
 from groundglass.data.splits import best_split, groups
 from groundglass.errors import GroundglassError
 from groundglass.labels import POSITIVE
