@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient import conclude, enough_lung, severity
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.scan.scan import Scan
+
+DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 
 
 def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceFinding]:
@@ -107,6 +111,35 @@ def test_a_missing_or_small_lung_is_told(shipped_detector: Detector, left: int, 
     assert any(said and said in warning for warning in finding.warnings) == bool(said)
     assert (finding.severity == "") == bool(said)
     assert finding.probability is not None
+
+
+def documented() -> dict[str, str]:
+    """The message of each kind of chest that is not answered like an adult's, as docs/bad-input.md has it."""
+    text = (
+        DOC.read_text(encoding="utf-8")
+        .split("## What is read, but is not answered", 1)[1]
+        .split("\n## ", 1)[0]
+    )
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "“" in line]
+    return {kind.strip(): message.strip(" “”") for kind, _, message, _ in rows}
+
+
+def test_the_documented_messages_are_the_ones_given(shipped_detector: Detector) -> None:
+    facts, five, half = shipped_detector.bundle.facts, np.full(12, 5.0), 0.5
+    one_sided = [replace(one, lungs_px=(one.lungs_px[0], 0)) for one in lung_slices(12, lesions=1000)]
+    ramp = Scan(np.tile(np.linspace(0, 1, 200, dtype=np.float32), (200, 1)), is_hu=False, scan_id="ramp")
+    given = {
+        "a picture that is not an axial chest CT": [shipped_detector(ramp).reason],
+        "a volume with lungs on fewer than three slices, or with too small lungs": [
+            conclude(facts, lung_slices(12, lungs=200), five, half).reason
+        ],
+        "one lung is missing or far smaller than the other": conclude(facts, one_sided, five, half).warnings,
+        "an infant's lungs, with PatientAge": conclude(facts, infant(), five, half, age_years=0.25).warnings,
+        "small lungs on most slices, without PatientAge": conclude(facts, infant(), five, half).warnings,
+    }
+    assert given.keys() == documented().keys()
+    for kind, message in documented().items():
+        assert any(message in one for one in given[kind]), kind
 
 
 def test_lungs_that_go_on_are_told(shipped_detector: Detector) -> None:

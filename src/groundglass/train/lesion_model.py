@@ -17,6 +17,7 @@ from groundglass.errors import GroundglassError
 from groundglass.recipe.recipe import parse_recipe
 from groundglass.recipe.tasks import GroundedModel, SegmentationRecipe
 from groundglass.segment.segmenter import SegmenterBundle
+from groundglass.train.losses import lungs_and_lesions
 from groundglass.train.segmentation_models import build_segmentation_model
 
 STRIDE = 8
@@ -35,7 +36,7 @@ class Grounded(nn.Module):
     Parameters
     ----------
     unet
-        From images to logits of lungs and lesions, at the images' size.
+        From images to logits of lungs and lesions, or of lungs and lesion types, at the images' size.
     spec
         The recipe's model part.
 
@@ -107,7 +108,7 @@ class Grounded(nn.Module):
             if number == JUDGED:
                 judged = decoded
         context = F.interpolate(features[-2], scale_factor=2.0, mode="bilinear")
-        masks: Tensor = unet.segmentation_head(decoded)  # type: ignore[operator]
+        masks = lungs_and_lesions(unet.segmentation_head(decoded))  # type: ignore[operator]
         return masks, torch.cat([judged, context], dim=1)
 
 
@@ -139,10 +140,6 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
     recipe = parse_recipe(bundle.recipe, origin=f"the recipe of {spec.segmenter}")
     if not isinstance(recipe, SegmentationRecipe) or recipe.model.name != "unet":
         raise GroundglassError(f"model.segmenter {spec.segmenter}: is no U-Net to start from")
-    if recipe.model.lesion_types:
-        raise GroundglassError(
-            f"model.segmenter {spec.segmenter}: tells lesion types apart; name one that does not"
-        )
     if recipe.preprocessing.channels != channels:
         raise GroundglassError(
             f"model.segmenter {spec.segmenter}: takes {recipe.preprocessing.channels} channels; set "
