@@ -62,13 +62,13 @@ class MissingExtraError(GroundglassError):
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """What to tell a user whose import failed; None where no extra has the module."""
+    """What to tell a user whose import failed; None if no extra has the module."""
     missing = (error.name or "").partition(".")[0]
     return next((MissingExtraError(extra, missing) for extra in EXTRAS if missing in EXTRAS[extra]), None)
 
 
 def need_extra(extra: str) -> None:
-    """Raise MissingExtraError where a module of an extra is missing: before long work, not at its end."""
+    """Raise MissingExtraError if a module of an extra is missing: before long work, not at its end."""
     for name in EXTRAS[extra]:
         if find_spec(name) is None:
             raise MissingExtraError(extra, name)

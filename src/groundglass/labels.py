@@ -78,7 +78,7 @@ def canonical_label(name: str) -> str:
 def canonical_labels(names: Iterable[str]) -> list[str]:
     """The canonical label of each scan of one table or folder; a blank stays blank.
 
-    ``1`` and ``0``, ``true`` and ``false``, ``yes`` and ``no`` mean ``covid`` and ``not covid`` where every label
+    ``1`` and ``0``, ``true`` and ``false``, ``yes`` and ``no`` mean ``covid`` and ``not covid`` if every label
     is one of these or already clear. Beside other labels they are classes of their own: with ``2`` in the table,
     ``1`` may be any disease.
     """

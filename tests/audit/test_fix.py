@@ -150,7 +150,7 @@ def test_slices_of_one_patient_in_two_groups_become_one():
         ("a", "regrouped", "GG104", "one", "p"),
         ("b", "regrouped", "GG104", "two", "p"),
     ]
-    assert changes[0].why == "It is of the same patient, p, as b.png."
+    assert changes[0].why == "It belongs to the same patient, p, as b.png."
 
 
 def test_a_named_group_keeps_its_patients_together():
@@ -169,7 +169,7 @@ def test_a_paper_gives_its_name_to_its_group():
     assert fixed["group"].tolist()[:7] == ["1-20200301", "", "1-20200301", "", "1-20200302", "", "1-20200302"]
     assert {one.code for one in changes} == {"GG105"}
     assert changes[0].why == (
-        "It is, by its file name, from the same paper or series, 1-20200301, as 1-20200301-p1-2.png."
+        "It is, according to its file name, from the same paper or series, 1-20200301, as 1-20200301-p1-2.png."
     )
 
 
@@ -217,7 +217,7 @@ def test_guessed_groups_are_called_a_guess():
     fixed, changes = fix(made(guessed=[0, 0, 1, 2, 2, 2]))
     assert fixed["group"].tolist() == ["guess-0001"] * 2 + [""] + ["guess-0002"] * 3
     assert {one.code for one in changes} == {"GG107"}
-    assert changes[0].why == "It is probably (a guess) of the same series as b.png."
+    assert changes[0].why == "It probably (a guess) belongs to the same series as b.png."
 
 
 def test_a_guess_says_nothing_of_known_patients():
@@ -238,7 +238,7 @@ def test_guesses_replace_blocks_of_numbers():
     guessed = [0] * 5 + list(range(1, 13)) + [20, 21] + [22] * 5
     fixed, changes = fix(made(numbered, source="sarscov2-ct", guessed=guessed, twins=[(18, 19, "picture")]))
     assert fixed["group"].tolist() == ["guess-0001"] * 5 + [""] * 13 + ["guess-0002"] * 6
-    guess = "It is probably (a guess) of the same series as"
+    guess = "It probably (a guess) belongs to the same series as"
     assert [one.why for one in changes] == [
         f"{guess} Covid (2).png.",
         *[f"{guess} Covid (1).png."] * 4,

@@ -93,7 +93,7 @@ def test_a_detector_of_lungs_alone_has_nothing_to_answer_to(honest: Trial) -> No
     facts = bundle.facts.model_copy(update={"preprocessing": preprocessing})
     detector = replace(bundle, facts=facts)
     masked = replace(honest, detector=type("Masked", (), {"bundle": detector})())
-    with pytest.raises(NotApplicable, match="lungs alone"):
+    with pytest.raises(NotApplicable, match="only at the lungs"):
         LungsRemoved().run(masked)
 
 

@@ -53,11 +53,11 @@ def test_slices_without_a_name_or_part_are_not_judged():
     split = ["train"] * 4 + ["test"] * 4 + [""] * 4
     result = PatientInTwoParts().run(made(patient=["a"] * 2 + [""] * 4 + ["b"] * 2 + ["a"] * 4, split=split))
     assert result.severity is None
-    assert "4 slices name neither and are not judged." in result.message
+    assert "4 slices name neither and are not checked." in result.message
 
 
 def test_without_names_or_parts_it_does_not_apply():
-    with pytest.raises(NotApplicable, match="names no patient and no group"):
+    with pytest.raises(NotApplicable, match="names no patients or groups"):
         PatientInTwoParts().run(made())
     outcome = run_checks([PatientInTwoParts], made(patient="a", split="train"))[0]
     assert outcome.status == "not applicable"

@@ -97,9 +97,9 @@ def test_subgroups_too_small_or_of_one_class_are_listed_and_not_judged():
     source[201:300] = "few"
     patients[201:300] = [f"f{row % 4}" for row in range(99)]
     found = cells(Subgroups().run(answered(truth, probability, source=source, patient=patients)))
-    assert found["source small"][:3] == ("19", "10", "not judged: under 20 slices")
-    assert found["source ill"][:3] == ("40", "40", "not judged: one class")
-    assert "not judged: a class of" in found["source few"][2]
+    assert found["source small"][:3] == ("19", "10", "not evaluated: under 20 slices")
+    assert found["source ill"][:3] == ("40", "40", "not evaluated: one class")
+    assert "not evaluated: a class of" in found["source few"][2]
     assert "(" in found["source mixed"][2]
 
 

@@ -10,7 +10,7 @@ from groundglass.errors import ScanError
 def material(read, lost):
     """Scans that were read and that were lost, by the names of their files."""
     nothing = np.zeros((len(read), 128, 128), dtype=bool)
-    errors = tuple(ScanError(path, "is truncated", "get it anew") for path in lost)
+    errors = tuple(ScanError(path, "is truncated", "get a new copy") for path in lost)
     looks = SmallPictures(nothing.astype(np.uint8), nothing, nothing, ())
     return Material("made", rows_of(read), looks, errors, rows_of(lost))
 
@@ -40,7 +40,7 @@ def test_few_are_worth_a_warning():
     assert result.figure.value == pytest.approx(1 / 400)
     assert "1 of 400 files (0.2%)" in result.message
     assert result.files == ("/data/other/x.png",)
-    assert result.rows == (("x.png", "is truncated; get it anew"),)
+    assert result.rows == (("x.png", "is truncated; get a new copy"),)
 
 
 @pytest.mark.parametrize(("count", "severity"), [(1, "warning"), (2, "error")])

@@ -208,7 +208,7 @@ def test_fingerprints_of_another_bundle_are_refused(
 ) -> None:
     folder = Path(shutil.copytree(bundle_folder, tmp_path / "other"))
     (folder / FINGERPRINTS).write_bytes(Fingerprints.of(files, PARTS, DATA).to_bytes())
-    with pytest.raises(BundleError, match="of other data than the bundle was trained on"):
+    with pytest.raises(BundleError, match="does not belong to the data that the bundle was trained on"):
         Bundle.load(folder)
     (folder / FINGERPRINTS).write_bytes(b"no fingerprints")
     with pytest.raises(BundleError, match="is damaged"):

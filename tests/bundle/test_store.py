@@ -80,7 +80,7 @@ def test_what_is_no_bundle_is_said(folder: Path, tmp_path: Path) -> None:
     for call in (kind_of_bundle, SegmenterBundle.load):
         with pytest.raises(BundleError, match="there is no such bundle"):
             call(tmp_path / "gone")
-        with pytest.raises(BundleError, match="no complete bundle"):
+        with pytest.raises(BundleError, match="not a complete bundle"):
             call(tmp_path)
     (folder / "bundle.json").write_text("[]")
     with pytest.raises(BundleError, match="unknown thing"):
@@ -147,7 +147,7 @@ def test_a_zip_damaged_anywhere_is_a_bundle_error(folder: Path, tmp_path: Path) 
             assert (loaded.facts, loaded.graph, loaded.recipe) == (bundle.facts, bundle.graph, bundle.recipe)
     assert refused > 200
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BundleError, match="no complete bundle"):
+    with pytest.raises(BundleError, match="not a complete bundle"):
         kind_of_bundle(path)
 
 
@@ -167,7 +167,7 @@ def test_figures_are_entered_into_a_segmenters_folder_and_not_its_zip(folder: Pa
     assert "0.700" not in card
     assert "| part | slices | COVID-19 | patients |" in card
     again.write(tmp_path / "x.zip")
-    with pytest.raises(BundleError, match="not its zip"):
+    with pytest.raises(BundleError, match="not to a zip"):
         SegmenterBundle.load(tmp_path / "x.zip").record(again.facts.evaluations[0])
 
 
@@ -198,7 +198,7 @@ def test_what_is_wrong_with_the_inner_segmenter_names_it(folder: Path, tmp_path:
     with pytest.raises(BundleError, match=r"detector/segmenter: bundle\.json is damaged"):
         Bundle.load(detector)
     inner.unlink()
-    with pytest.raises(BundleError, match="no complete bundle"):
+    with pytest.raises(BundleError, match="not a complete bundle"):
         Bundle.load(detector)
     inner.write_text(text)
     recorded = EvaluationFacts(

@@ -129,7 +129,9 @@ def test_scores_that_tell_nothing_are_told_of(bundle: Bundle, tmp_path: Path) ->
     frame["score"] = np.random.default_rng(0).random(len(frame))
     frame.loc[frame["label"] == POSITIVE, "score"] *= 0.8
     write_predictions(frame, tmp_path / "x.csv")
-    assert any("next to nothing" in note for note in calibrate(bundle, tmp_path / "x.csv", refit=True).notes)
+    assert any(
+        "almost no information" in note for note in calibrate(bundle, tmp_path / "x.csv", refit=True).notes
+    )
 
 
 def test_refitting_takes_out_a_rule_that_weighs_probabilities(bundle: Bundle, csv: Path) -> None:
@@ -178,7 +180,7 @@ def test_several_classes_are_not_refitted(bundle: Bundle, csv: Path) -> None:
 
 def test_a_zip_is_not_rewritten(bundle: Bundle, csv: Path, tmp_path: Path) -> None:
     bundle.write(tmp_path / "x.zip")
-    with pytest.raises(BundleError, match="not its zip"):
+    with pytest.raises(BundleError, match="not to a zip"):
         calibrate(Bundle.load(tmp_path / "x.zip"), csv)
 
 

@@ -145,12 +145,12 @@ def test_files_in_two_datasets_are_refused(tmp_path: Path) -> None:
     copy = tmp_path / "copy.csv"
     copy.write_text(Path(one).read_text().replace("north", "south"))
     data = Data.model_validate({"dataset": one, "further": [{"dataset": str(copy)}]})
-    with pytest.raises(GroundglassError, match="16 of its 16 files are those of"):
+    with pytest.raises(GroundglassError, match="16 of its 16 files are also in"):
         sources_of(data)
 
 
 def test_patients_named_alike_at_the_source_left_out_are_told_of(one_of_three: Data) -> None:
-    with pytest.warns(LeakageWarning, match="named alike in south and elsewhere"):
+    with pytest.warns(LeakageWarning, match="same names in south and elsewhere"):
         divided_scans(leaving_out(one_of_three, "south"), 0)
 
 
@@ -202,5 +202,5 @@ def test_no_copy_of_a_patient_of_the_source_left_out_trains(copies: Data) -> Non
     divided = divided_scans(leaving_out(copies, "radiopaedia-volumes"), 0)
     assert set(divided[divided["split"] == "test"]["source"]) == {"radiopaedia-volumes"}
     assert divided.groupby("patient")["split"].nunique().max() == 1
-    with pytest.raises(GroundglassError, match="covid19-ct-seg shows all patients of the other datasets"):
+    with pytest.raises(GroundglassError, match="covid19-ct-seg contains all patients of the other datasets"):
         divided_scans(leaving_out(copies, "covid19-ct-seg"), 0)

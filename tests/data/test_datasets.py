@@ -83,7 +83,9 @@ def test_numbered_files_are_checked_by_name(draw: Draw, monkeypatch: pytest.Monk
 
 
 def test_a_login_set_gives_the_steps_and_takes_what_is_put_there(draw: Draw) -> None:
-    with pytest.raises(GroundglassError, match="ccap is not here and has to be downloaded by hand") as caught:
+    with pytest.raises(
+        GroundglassError, match="ccap is not on this machine and has to be downloaded by hand"
+    ) as caught:
         datasets.get("ccap")
     folder = folders.data_folder() / "ccap"
     assert f"2. Put one subfolder per class into {folder}" in str(caught.value)

@@ -147,7 +147,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, 
     server.faults = ["busy", "busy"]
     get(server, tmp_path / "data.zip")
     assert len(server.asked) == 3
-    with pytest.raises(DownloadError, match="the server answers 404 Not Found"):
+    with pytest.raises(DownloadError, match="the server answered 404 Not Found"):
         fetch(server.url + "nothing.zip", tmp_path / "nothing.zip", pause=0)
     assert len(server.asked) == 4
 

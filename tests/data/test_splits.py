@@ -145,7 +145,7 @@ def test_blocks_sort_numbers_as_numbers_and_refuse_to_tear_a_patient() -> None:
     assert frame["path"].iloc[1] > frame["path"].iloc[9]  # as text, (2) comes after (10)
     assert split(frame, "blocks")["split"].iloc[1] == "train"
     assert split(frame, "blocks")["split"].iloc[11] == "test"
-    with pytest.raises(GroundglassError, match=r"would tear patients \(1 in all, first: p\)"):
+    with pytest.raises(GroundglassError, match=r"would divide patients \(1 in all, first: p\)"):
         split(frame.assign(patient="p"), "blocks")
 
 

@@ -29,7 +29,7 @@ def test_a_folder_and_its_zip_are_the_same_bundle(copy: Path, tmp_path: Path) ->
 def test_a_missing_or_damaged_file_is_said(copy: Path, name: str) -> None:
     content = (copy / name).read_bytes()
     (copy / name).unlink()
-    with pytest.raises(BundleError, match="no complete bundle"):
+    with pytest.raises(BundleError, match="not a complete bundle"):
         Bundle.load(copy)
     if name != "recipe.yaml":
         (copy / name).write_bytes(content[: len(content) // 2])
@@ -51,7 +51,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 
 def test_no_zip_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
-    with pytest.raises(BundleError, match="no complete bundle"):
+    with pytest.raises(BundleError, match="not a complete bundle"):
         Bundle.load(tmp_path / "x.zip")
 
 

@@ -223,7 +223,7 @@ def test_the_bundle_holds_its_segmenter_and_names_no_folder(run: Run, tmp_path: 
     assert "/stub" not in card + (run.bundle_folder / "bundle.json").read_text()
     shutil.copytree(run.bundle_folder, tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "segmenter")
-    with pytest.raises(BundleError, match="no complete bundle"):
+    with pytest.raises(BundleError, match="not a complete bundle"):
         Bundle.load(tmp_path / "copy")
     with pytest.raises(BundleError, match="there is no such bundle"):
         bundle_run(run.folder, tmp_path / "again.zip")  # the segmenter that it was trained with is gone

@@ -111,7 +111,7 @@ def test_a_damaged_slice_is_left_out_and_its_place_is_shared(
 def test_many_damaged_slices_are_refused(usual_detector: Detector, covid_phantom: Phantom) -> None:
     def read(number: int) -> np.ndarray:
         if number % 5 == 0:
-            raise ScanError("x", "is cut short", "get it anew")
+            raise ScanError("x", "is cut short", "get a new copy")
         return covid_phantom.scan.pixels[number]
 
     with pytest.raises(ScanError, match="4 of 20 slices cannot be read; the first: is cut short"):

@@ -311,7 +311,7 @@ def test_a_single_patient_allows_neither_intervals_nor_tests(table):
     assert comparison.standings[0].metrics["roc_auc"].low is None
     assert "All are of one patient: no interval can be given." in comparison.notes
     assert any(note.startswith("Not tested: AUCs are compared across patients") for note in comparison.notes)
-    assert not any("picked as the best" in note for note in comparison.notes)
+    assert not any("chosen as the best" in note for note in comparison.notes)
 
 
 def test_equal_systems_are_indistinguishable_and_no_variance_is_no_test(table):
@@ -334,13 +334,13 @@ def test_a_lone_system_has_neither_tests_nor_an_ensemble(four):
 def test_notes_say_how_far_the_comparison_can_be_trusted(four):
     comparison = compare(four, resamples=20)
     halves = [(s.auc_test.high - s.auc_test.low) / 2 for s in comparison.ranked[1:]]
-    (note,) = (note for note in comparison.notes if note.startswith("good was picked as the best"))
+    (note,) = (note for note in comparison.notes if note.startswith("good was chosen as the best"))
     groups = four[0].members[0]["patient"].nunique()
     assert (
         f"with {groups} patients, differences in AUC below about {np.median(halves):.2g} go unnoticed" in note
     )
-    assert "Trained once, so that the luck of the seed is not seen: fair." in comparison.notes
-    assert any("luck of which patients were drawn" in note for note in comparison.notes)
+    assert "Trained once, so that variation by seed is not measured: fair." in comparison.notes
+    assert any("intervals reflect the sampling of patients" in note for note in comparison.notes)
 
 
 def test_notes_on_the_slices_are_those_of_an_evaluation(table):
@@ -361,14 +361,14 @@ def test_an_undefined_metric_of_some_member_is_undefined_and_noted(table):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda frame: frame.drop(index=[3, 4]), r"other slices .*, 2 are .* slice 3\.png; let every"),
-        (lambda frame: pd.concat([frame, frame.head(1).assign(path="new.png")]), r", 1 are .* new\.png; let"),
+        (lambda frame: frame.drop(index=[3, 4]), r"other slices .*: 2 are .* slice 3\.png; let every"),
+        (lambda frame: pd.concat([frame, frame.head(1).assign(path="new.png")]), r": 1 are .* new\.png; let"),
         (
             lambda frame: frame.assign(label=frame["label"].where(frame.index != 6, "unlike")),
-            r"label is not the first member's in row slice 6\.png \(got 'unlike'\); let every",
+            r"label differs from the first member's in row slice 6\.png \(got 'unlike'\); let every",
         ),
-        (lambda frame: frame.assign(patient="p"), "patient is not the first member's"),
-        (lambda frame: frame.assign(group="g"), "group is not the first member's"),
+        (lambda frame: frame.assign(patient="p"), "patient differs from the first member's"),
+        (lambda frame: frame.assign(group="g"), "group differs from the first member's"),
         (lambda frame: pd.concat([frame, frame.head(1)], ignore_index=True), "path occurs twice in row 120"),
         (lambda frame: frame.assign(probability=2), "probability is not a number"),
     ],
@@ -385,15 +385,15 @@ def test_what_cannot_be_compared_is_refused(table, four):
     with pytest.raises(GroundglassError, match="no system to compare"):
         compare([])
     for name in ("poor", ENSEMBLE, "path"):
-        with pytest.raises(GroundglassError, match=f"the name '{name}' is taken"):
+        with pytest.raises(GroundglassError, match=f"two systems have the name '{name}'"):
             compare([*four, System(name, four[0].members, (0.5, 0.5))])
-    with pytest.raises(GroundglassError, match="a: needs predictions, and a threshold to each table"):
+    with pytest.raises(GroundglassError, match="a: needs predictions, and a threshold for each table"):
         compare([System("a", four[0].members, (0.5,))])
     with pytest.raises(GroundglassError, match="a: needs predictions"):
         compare([System("a", (), ())])
     with pytest.raises(GroundglassError, match="of one class only"):
         compare([System("a", (table([True, True], [0.9, 0.1]),), (0.5,))])
-    with pytest.raises(GroundglassError, match="alpha must lie between 0 and 1"):
+    with pytest.raises(GroundglassError, match="alpha must be between 0 and 1"):
         compare(four, alpha=5)
     with pytest.raises(GroundglassError, match="confidence between 0 and 1"):
         compare(four, confidence=95)

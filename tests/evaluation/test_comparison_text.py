@@ -116,7 +116,7 @@ def test_further_columns_follow_in_order_of_first_appearance():
     assert list(frame.columns[-2:]) == ["Parameters", "Slices/s"]
     assert frame["Slices/s"].isna().tolist() == [True, False, True]
     for write in (comparison_table, comparison_frame):
-        with pytest.raises(GroundglassError, match="other: is not among the systems compared"):
+        with pytest.raises(GroundglassError, match="other: not among the systems compared"):
             write(comparison(FIRST, LESS), {"other": {"Parameters": "1"}})
 
 

@@ -124,8 +124,8 @@ def test_what_was_not_answered_is_left_out_of_verdicts_alone(table):
     assert result.metrics["brier"].value == pytest.approx((0.01 + 0.16 + 0.16 + 0.01) / 4)
     assert result.confusion.true_positive + result.confusion.true_negative == 2
     assert (
-        "1 uncertain and 1 not a chest CT of 4 slices: not counted in the figures that need a yes or no."
-        in result.notes
+        "1 uncertain and 1 not a chest CT of 4 slices: not counted in the figures that need a positive "
+        "or negative verdict." in result.notes
     )
 
 
@@ -269,7 +269,7 @@ def test_without_lung_areas_the_mean_answers_and_the_result_says_so(table, tmp_p
     assert patients.loc["b", "probability"] == 0.2
     assert patients.loc["a", "probability"] != 0.8
     notes = evaluate_patients(read, 0.5, RULE, resamples=20).notes
-    assert "1 patient without lung areas answered by the mean of the slices' probabilities." in notes
+    assert "1 patient without lung areas: answer from the mean of the slices' probabilities." in notes
 
 
 def test_a_patient_without_an_answered_slice_is_uncertain(table):

@@ -326,7 +326,7 @@ def test_a_faulty_table_is_not_written(tmp_path):
         (HEADER + "a.png,p1,lungs,inf,1,1,0\n", "true_px is not a whole number in row 2 (got 'inf')"),
         (HEADER + "a.png,p1,lungs,9,8,many,0\n", "common_px is not a whole number in row 2 (got 'many')"),
         (HEADER + "a.png,p1,lungs,9,8,9,0\n", "common_px exceeds true_px or predicted_px in row 2 (got '9')"),
-        (HEADER + "a.png,p1,lungs,9,9,9,-1\n", "hd95 is not a distance in row 2 (got '-1'); give pixels"),
+        (HEADER + "a.png,p1,lungs,9,9,9,-1\n", "hd95 is not a distance in row 2 (got '-1'); give a distance"),
         (HEADER + "a.png,p1,lungs,9,9,9,nan\n", "hd95 is not a distance in row 2 (got 'nan')"),
         (HEADER + "a.png,p1,lungs,9,9,9,inf\n", "hd95 is not a distance in row 2 (got 'inf')"),
         (HEADER + "a.png,p1,lungs,9,9,9,\n", "hd95 is blank though neither mask is empty in row 2"),

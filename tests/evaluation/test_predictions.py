@@ -159,11 +159,11 @@ def test_a_column_class_alone_is_another_column(table):
     [
         (
             "path,score,probability,verdict,class,probability_covid\na.png,1,1,covid,covid,1\n",
-            "has class probabilities of covid alone; add the column probability_NAME of every class",
+            "has class probabilities only of covid; add the column probability_NAME of every class",
         ),
         (
             "path,score,probability,verdict,class,probability_a,probability_b\na.png,1,1,covid,a,1,0\n",
-            "has class probabilities of a, b alone; add the column probability_NAME of every class, covid among",
+            "has class probabilities only of a, b; add the column probability_NAME of every class, covid among",
         ),
         (CLASSES.replace("class,", "") + "a.png,1,1,covid,1,0\n", "but no column class"),
         (

@@ -65,7 +65,7 @@ def test_patients_are_kept_together_where_they_are_named(tmp_path: Path) -> None
     patients = manifest.assign(patient=[f"p{number // 4}" for number in range(40)])
     assert best_split(patients) == "grouped"
     one_patient = manifest.assign(patient=["p" if label == "covid" else "" for label in manifest["label"]])
-    assert best_split(one_patient) == "random"  # blocks would tear the patient
+    assert best_split(one_patient) == "random"  # blocks would divide the patient
 
 
 def test_a_default_recipe_is_valid_with_and_without_weights() -> None:
@@ -97,11 +97,11 @@ def test_what_belongs_to_the_recipes_own_data_is_replaced_and_told(tmp_path: Pat
     for words in (
         "in place of covid-ct (40 slices: 20 covid, 20 healthy)",
         "data.split: blocks, because no patients are named",
-        "data.per_class: none in place of 300",
-        "data.further: none in place of ['sarscov2-ct']",
-        "data.leave_out: none in place of sarscov2-ct",
-        "data.classes: none in place of ('covid', 'other')",
-        "training.batch_size: 7 in place of 32, because only 28 slices train",
+        "data.per_class: none instead of 300",
+        "data.further: none instead of ['sarscov2-ct']",
+        "data.leave_out: none instead of sarscov2-ct",
+        "data.classes: none instead of ('covid', 'other')",
+        "training.batch_size: 7 instead of 32, because only 28 slices train",
     ):
         assert words in text
     parts = divided_scans(data, recipe.seed)
@@ -132,7 +132,7 @@ def test_every_recipe_fits_a_small_folder_or_says_what_it_needs(file: Path, tmp_
         return
     changed, told = for_data(recipe, str(folder))
     assert set(divided_scans(changed.data, changed.seed)["split"]) == {"train", "val", "test"}
-    assert told[0].startswith(f"data.dataset: {folder} in place of ")
+    assert told[0].startswith(f"data.dataset: {folder} instead of ")
     if recipe.data.several:
         assert changed.data.classes == ("covid", "no", "pneumonia")
     if recipe.task == "features":
@@ -147,7 +147,7 @@ def test_folds_fit_the_rarer_class(tmp_path: Path) -> None:
     manifest = split(import_path(folder), "blocks")
     fitted, told = fit_sizes(recipe, manifest)
     assert fitted.folds == 3
-    assert told == ["folds: 3 in place of 5, because a class has only 3 patients or slices"]
+    assert told == ["folds: 3 instead of 5, because a class has only 3 patients or slices"]
 
 
 def test_a_folder_without_covid_is_refused(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_comparison_divides_and_fits_in_the_same_way(
     told: list[str] = []
     trained_systems([other], protocol, tmp_path / "out", [], told.append)
     assert trained == [4]
-    assert "tiny, changed: training.batch_size: 4 in place of 8, because only 16 slices train" in told
+    assert "tiny, changed: training.batch_size: 4 instead of 8, because only 16 slices train" in told
 
 
 def test_a_manifest_is_as_good_as_a_folder(tmp_path: Path) -> None:

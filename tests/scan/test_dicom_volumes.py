@@ -78,7 +78,7 @@ def test_lossy_pixels_are_read_and_said_to_be_lossy(
     series = only(tmp_path)
     off = np.abs(pixels(series.load()) - hu)
     assert 0 < off.max() <= most
-    assert said(series, "with loss")
+    assert said(series, "lossy compression")
 
 
 @pytest.mark.parametrize("form", ["enhanced", "legacy-enhanced"])
@@ -135,7 +135,7 @@ def test_however_the_patient_lay_the_volume_stands_upright(
         ("uneven-spacing", "uneven spacing, 16.00 to 32.00 mm", 12),
         ("gantry-tilt", "gantry tilt of 15 degrees", 16),
         ("oblique", "slightly oblique: 15 degrees", 16),
-        ("turned-in-plane", "turned in their plane by 15 degrees", 16),
+        ("turned-in-plane", "rotated in their plane by 15 degrees", 16),
         ("prone", "face down (prone)", 16),
         ("same-places", "2 slices left out: at the position of another", 16),
         ("same-images", "2 slices left out: the same image again", 16),
@@ -177,7 +177,7 @@ def test_awkward_series_are_read_with_a_warning(
         ("segmentation", "segmentation"),
         ("coronal", "coronal"),
         ("sagittal", "sagittal"),
-        ("one-position", "all 16 slices lie at one position"),
+        ("one-position", "all 16 slices are at the same position"),
         ("no-pixels", "no pixels"),
         ("float-pixels", "floating-point"),
         ("zero-slope", "RescaleSlope is 0"),

@@ -140,7 +140,7 @@ def test_without_any_usable_spacing_the_place_is_unknown(tmp_path: Path, length:
     assert np.array_equal(pixels(volume), HU)
     assert volume.geometry is None
     assert series.spacing is None
-    assert any("size is not known" in warning for warning in volume.warnings)
+    assert any("size is unknown" in warning for warning in volume.warnings)
     assert volume.slice(0).spacing is None
 
 
@@ -220,7 +220,7 @@ def test_holes_become_air_aloud(tmp_path: Path) -> None:
     values = HU.astype(np.float32)
     values[:, 0, 0], values[3, 3, 3] = np.nan, np.inf
     volume = load(saved(image(values=values), tmp_path / "ct.nii"))
-    assert volume.warnings == ("34 voxels hold no number and were taken for air",)
+    assert volume.warnings == ("34 voxels hold no number and were read as air",)
     assert (pixels(volume)[:, 0, 0] == -1024).all()
     assert pixels(volume)[3, 3, 3] == -1024
     assert np.array_equal(pixels(volume)[:, 20], HU[:, 20])
@@ -286,7 +286,7 @@ def test_an_identity_affine_is_not_believed(tmp_path: Path, signs: tuple[int, ..
     series = nifti_series(saved(made, tmp_path / "ct.nii"))
     assert series.spacing is None
     assert series.plane == "unknown"
-    assert "patient's right is known" in series.warnings[0]
+    assert "patient's right side" in series.warnings[0]
     volume = series.load()
     assert volume.geometry is None
     assert np.array_equal(pixels(volume), HU)

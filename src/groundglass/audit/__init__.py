@@ -1,6 +1,5 @@
-"""The audit: what makes a figure look better than the detector is, found in the data or in the detector.
+"""The audit: find causes of overly optimistic figures, in the data or in the detector.
 
-A check is a file in ``data`` (of labelled scans) or in ``detector`` (of a bundle on labelled scans) that holds one
-subclass of :class:`~groundglass.audit.check.Check`; adding a file adds a check. How things are measured is in
-``measure``, where several checks share it.
+The checks are subclasses of :class:`~groundglass.audit.check.Check` in the modules of ``data`` (of labelled
+scans) and ``detector`` (of a bundle on labelled scans); adding a class there adds a check.
 """

@@ -1,8 +1,9 @@
 """What a check is, what it reports, and how the checks in a package are found.
 
-Like skore's checks, each is a small class with a code and a section in the docs. The class measures; what it says
-is in ``checks.yaml``, by its code: the title, the worst severity, what the check needs, the remedy, and templates
-(jinja2) of the message, of what the figure is, and of the header of the table, whose columns ``|`` separates.
+Like skore's checks, each is a small class with a code and a section in the docs. The class measures; its
+texts are in ``checks.yaml``, by its code: the title, the worst severity, what the check needs, the remedy,
+and templates (jinja2) of the message, the name of the figure, and the table's header, with columns separated
+by ``|``.
 """
 
 import inspect
@@ -23,7 +24,7 @@ from groundglass.evaluation.bootstrap import count_of
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""The worst first."""
+"""Severities, worst first."""
 DOCS = "docs/audit-checks.md"
 Subject = TypeVar("Subject")
 NOTHING = Estimate(value=None)
@@ -40,11 +41,11 @@ class Result:
     Attributes
     ----------
     severity
-        How much it matters; None where nothing is wrong.
+        How much it matters; None if nothing is wrong.
     message
         One or two full sentences with the figures, for a reader who does not know the check.
     figure, measure
-        The figure with its interval, and what it is, such as ``"AUC, 5-fold"``.
+        The figure with its interval, and its name, such as ``"AUC, 5-fold"``.
     files
         Absolute paths of the scans concerned.
     side_by_side
@@ -65,13 +66,13 @@ class Result:
 
 @cache
 def _words() -> dict[str, dict[str, Any]]:
-    """What the checks say, by their codes."""
+    """The checks' texts, by code."""
     text = resources.files(__package__).joinpath("checks.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 
 
 def _formatted(value: object, form: str) -> str:
-    """A value in Python's format; an estimate with so many digits."""
+    """A value in Python's format; an estimate with this many digits."""
     return format_estimate(value, int(form)) if isinstance(value, Estimate) else format(value, form)
 
 
@@ -100,13 +101,13 @@ class Check(ABC, Generic[Subject]):
     title
         What is looked for, as a short phrase.
     severity
-        The worst that it reports.
+        The worst severity that it reports.
     needs
-        Names in the subject's ``NEEDS``; if one is missing, the check does not apply.
+        Names in the subject's ``NEEDS``; if one is not met, the check does not apply.
     remedy
         What to do if something was found, full sentences.
     message, measure, header
-        Templates of the result's parts of these names.
+        Templates of the result's parts with these names.
     """
 
     code: ClassVar[str]
@@ -132,14 +133,14 @@ class Check(ABC, Generic[Subject]):
         rows: Iterable[Iterable[object]] = (),
         **values: Any,
     ) -> Result:
-        """The result in the words of the check.
+        """The result, with the check's texts filled in.
 
         Parameters
         ----------
         files, side_by_side, rows
             As in :class:`Result`; cells become text, and an estimate is shown with its interval.
         values
-            What the templates name, besides ``severity`` and ``figure``.
+            Values for the templates, besides ``severity`` and ``figure``.
         """
         values |= {"severity": severity, "figure": figure}
         cells = tuple(tuple(_cell(cell) for cell in row) for row in rows)
@@ -156,11 +157,11 @@ class Check(ABC, Generic[Subject]):
 
     @abstractmethod
     def run(self, subject: Subject) -> Result:
-        """Check a subject; raises NotApplicable where that makes no sense."""
+        """Check a subject; raises NotApplicable if that makes no sense."""
 
     @classmethod
     def page(cls) -> str:
-        """The section of the docs that explains what it does, how, and from which figure it reports something."""
+        """The section of the docs that explains what it does, how, and at which figure it reports something."""
         return f"{DOCS}#{cls.code.lower()}"
 
 
@@ -173,7 +174,7 @@ Status = Literal["found", "passed", "not applicable"]
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """A check and its result; where that is None, ``reason`` says why the check does not apply."""
+    """A check and its result; if that is None, ``reason`` says why the check does not apply."""
 
     check: type[Check[Any]]
     result: Result | None
@@ -188,7 +189,7 @@ class CheckOutcome:
 
     @property
     def severity_found(self) -> Severity:
-        """The severity of what was found; ValueError where nothing was."""
+        """The severity of what was found; ValueError if nothing was."""
         if self.result is None or self.result.severity is None:
             raise ValueError(f"{self.check.code} found nothing")
         return self.result.severity
@@ -216,7 +217,7 @@ class CheckOutcome:
 
 
 def checks_in(package: ModuleType) -> list[type[Check[Any]]]:
-    """The checks in a package's files, by their codes."""
+    """The checks in a package's modules, sorted by code."""
     found: dict[str, type[Check[Any]]] = {}
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         content = import_module(module.name)
@@ -233,7 +234,7 @@ def checks_in(package: ModuleType) -> list[type[Check[Any]]]:
 
 
 def worst(outcomes: Sequence[CheckOutcome]) -> Severity | None:
-    """The worst severity that was found; None where nothing was."""
+    """The worst severity that was found; None if nothing was."""
     given = {outcome.result.severity for outcome in outcomes if outcome.result is not None}
     return next((severity for severity in SEVERITIES if severity in given), None)
 
@@ -249,9 +250,9 @@ def run_checks(
     Parameters
     ----------
     checks
-        In the order in which they run.
+        The checks, in the order in which they run.
     subject
-        What they look at; its ``NEEDS`` say what is missing for a check, if anything.
+        What they look at; its ``NEEDS`` say whether anything is missing for a check.
     tell
         Called with each check's code and title before it runs.
     """

@@ -3,20 +3,20 @@
 The rules, in the order in which they are applied:
 
 1. A file that cannot be read is left out (GG119).
-2. Where a picture has opposite labels, its slices are removed: nobody knows which label is right (GG103). A file
-   that equals one of them is in doubt too.
+2. If a picture has opposite labels, its slices are removed, since it is unknown which label is right (GG103).
+So are files that equal one of them.
 3. Of equal files one is kept (GG101; GG106 across parts): that of the test part if there is one, else that of
-   the validation part, else the first. Pictures that are nearly the same are not removed, since neighbouring slices
-   of a patient can be that alike, but belong together.
-4. Whatever belongs together becomes one group: slices of one patient, or of one group that the manifest names
-   (GG104), pictures that are the same (GG102; GG106 across parts), files of one paper or series by their names
-   (GG105), and, of slices that name no patient or group, guessed groups (GG107). The group is named after
-   the patient or origin if it is just that, ``guess-0007`` where it is one by a guess alone, else ``group-0007``.
-   A slice without links, or a group that stays the same, keeps its name.
-5. A group in several parts moves to the part that holds most of it (training before validation before test if
-   equal), so that nothing is lost. Slices without a part stay without one.
+the validation part, else the first. Near-duplicates are not removed, since neighbouring slices of a patient
+can be this alike, but belong together.
+4. Slices that belong together become one group: slices of one patient, or of one group that the manifest
+names (GG104), pictures that are the same (GG102; GG106 across parts), files of one paper or series by their
+names (GG105), and, among slices that name no patient or group, guessed groups (GG107). The group is named
+after the patient or origin if it consists of exactly that, ``guess-0007`` if it is only guessed, else
+``group-0007``. A slice without links, or an unchanged group, keeps its name.
+5. A group in several parts moves to the part that holds most of it (ties: training before validation before
+test), so that no slice is lost. Slices without a part stay without one.
 
-The same name in two sources is two names.
+The same name in two sources counts as two names.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -38,7 +38,7 @@ from groundglass.errors import GroundglassError
 
 UNREADABLE, OPPOSITE = "GG119", "GG103"
 COPY, ALIKE, PATIENT, ORIGIN, ACROSS, GUESS = "GG101", "GG102", "GG104", "GG105", "GG106", "GG107"
-"""Codes of the checks that report the reasons."""
+"""Codes of the checks that report these reasons."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,13 @@ class GroupLink:
     Attributes
     ----------
     code
-        Of the check that reports the reason.
+        Code of the check that reports the reason.
     words
-        What connects two of the slices in a sentence, such as ``shows the same picture as``.
+        The words that link two of the slices in a sentence, such as ``shows the same picture as``.
     places
-        Of the slices, rising, two at least.
+        Sorted indices of the slices, at least two.
     name
-        Of the patient, group or origin; blank for pictures and guesses.
+        Name of the patient, group or origin; blank for pictures and guesses.
     """
 
     code: str
@@ -71,14 +71,14 @@ def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -
     material
         All slices.
     usable
-        Places of the slices that are looked at; the same name in two sources is two names.
+        Indices of the slices to use; the same name in two sources counts as two names.
     left
-        Those of them that a later audit will see: names are common or rare among these as well.
+        Those of them that remain for a later audit, which also decide how common a name is.
 
     Returns
     -------
-    The surest first: patients, groups that the manifest names, pictures, origins, and the guessed groups of slices
-    that name no patient or group.
+    The most reliable first: patients, groups that the manifest names, pictures, origins, and the guessed
+    groups of slices that name no patient or group.
     """
     manifest = material.manifest.reset_index(drop=True)
     rows = manifest.loc[sorted(usable)]
@@ -86,16 +86,22 @@ def find_links(material: Material, usable: Iterable[int], left: Iterable[int]) -
     told = told.where(told != "", origins(rows))
     sources = rows["source"]
     return [
-        *_named(rows["patient"], sources, PATIENT, "is of the same patient, {}, as"),
-        *(_named(rows["group"], sources, PATIENT, "is of the same group, {}, as") if "group" in rows else ()),
+        *_named(rows["patient"], sources, PATIENT, "belongs to the same patient, {}, as"),
+        *(
+            _named(rows["group"], sources, PATIENT, "belongs to the same group, {}, as")
+            if "group" in rows
+            else ()
+        ),
         *_pictures(material, set(rows.index)),
-        *_named(told, sources, ORIGIN, "is, by its file name, from the same paper or series, {}, as"),
+        *_named(
+            told, sources, ORIGIN, "is, according to its file name, from the same paper or series, {}, as"
+        ),
         *_guessed(material, rows[named_groups(rows) == ""].index),
     ]
 
 
 def joined(count: int, links: Iterable[GroupLink]) -> NDArray[np.intp]:
-    """Number of the group that each of ``count`` slices belongs to, linked slices being in one; from 0 on."""
+    """The group of each of ``count`` slices, numbered from 0; linked slices share one."""
     return clusters(count, ((link.places[0], place) for link in links for place in link.places[1:]))
 
 
@@ -124,7 +130,7 @@ def _guessed(material: Material, unnamed: "pd.Index[int]") -> Iterator[GroupLink
         for _, slices in guess.groupby(guess):
             if len(slices) > 1:
                 yield GroupLink(
-                    GUESS, "is probably (a guess) of the same series as", tuple(slices.index.tolist())
+                    GUESS, "probably (a guess) belongs to the same series as", tuple(slices.index.tolist())
                 )
 
 
@@ -133,7 +139,7 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a slice, and why.
+    """What happened to a slice, and why.
 
     Attributes
     ----------
@@ -142,11 +148,11 @@ class Change:
     what
         ``removed`` from the manifest, ``regrouped`` in the column ``group``, or ``moved`` to another part.
     code
-        Of the check that reports the reason.
+        Code of the check that reports the reason.
     why
-        A full sentence that names the other file, and the group where it has a name.
+        A full sentence that names the other file, and the group if it has a name.
     before, after
-        The group, or the part. Of what is removed, ``before`` is the label, blank where the file cannot be read,
+        The group or the part. For a removed slice, ``before`` is the label, blank if the file cannot be read,
         and ``after`` is blank.
     """
 
@@ -163,9 +169,9 @@ def fix(material: Material) -> tuple[pd.DataFrame, list[Change]]:
 
     Returns
     -------
-    What is left of the manifest, in its order, index 0, 1, ..., with a column ``group`` if any slice was
-    regrouped; and the changes: the unreadable files, then what was removed, regrouped and moved, each in the order
-    of the rows.
+    The remaining manifest, in its order, index 0, 1, ..., with a column ``group`` if any slice was regrouped;
+    and the changes: the unreadable files, then slices removed, regrouped and moved, each in the order of the
+    rows.
 
     Raises
     ------
@@ -198,7 +204,7 @@ def _same_files(material: Material) -> Places:
 
 
 def _opposite(material: Material) -> dict[int, int]:
-    """Places whose picture has the opposite label too, and where."""
+    """Indices of slices whose picture also has the opposite label, and of the slice with that label."""
     truth = material.truth
     found: dict[int, int] = {}
     for pair in material.duplicates:
@@ -214,7 +220,7 @@ def _opposite(material: Material) -> dict[int, int]:
 
 
 def _copies(material: Material, removed: Container[int]) -> dict[int, int]:
-    """Places of files that equal another one, and the one that is kept."""
+    """Indices of files that equal another one, and of the one that is kept."""
     rank = {"test": 0, "val": 1}
     files = pd.Series(_same_files(material))
     found: dict[int, int] = {}
@@ -244,7 +250,7 @@ def _removed(manifest: pd.DataFrame, opposite: dict[int, int], copies: dict[int,
 
 
 def _name(manifest: pd.DataFrame, of: int, beside: int) -> str:
-    """A file's name, with its folder where the file ``beside`` has the same name."""
+    """A file's name, with its folder if the file ``beside`` has the same name."""
     path, other = Path(manifest["path"][of]), Path(manifest["path"][beside])
     return f"{path.parent.name}/{path.name}" if path.name == other.name else path.name
 
@@ -257,16 +263,15 @@ class _Grouping:
     manifest
         All slices, index 0, 1, ....
     left
-        Places of those that are not removed, rising.
-    links
-        The surest first.
+        Sorted indices of those that are not removed.
+    links Links between slices, most reliable first.
 
     Attributes
     ----------
     names
-        The new group of each slice whose group is not the same set of slices as before, by place.
+        The new group of each slice whose group is not the same set of slices as before, by index.
     parts
-        The new part of each slice that moves, by place.
+        The new part of each slice that moves, by index.
     """
 
     def __init__(self, manifest: pd.DataFrame, left: Places, links: list[GroupLink]) -> None:
@@ -286,7 +291,7 @@ class _Grouping:
         self.parts = self._moved(members)
 
     def fixed(self) -> pd.DataFrame:
-        """What is left of the manifest, with the new groups and parts."""
+        """The remaining manifest, with the new groups and parts."""
         fixed = self._manifest.loc[self._left].copy()
         if self.names and "group" not in fixed:
             fixed["group"] = ""
@@ -296,7 +301,7 @@ class _Grouping:
         return fixed.reset_index(drop=True)
 
     def changes(self) -> Iterator[Change]:
-        """What was regrouped, then what was moved."""
+        """The slices regrouped, then the slices moved."""
         paths = self._manifest["path"]
         for place, name in self.names.items():
             yield Change(paths[place], "regrouped", *self._why_regrouped(place), self._named[place], name)
@@ -318,7 +323,7 @@ class _Grouping:
         return dict(sorted(found.items()))
 
     def _own_name(self, members: Places, slices_of: dict[str, set[int]], given: set[str]) -> str:
-        """The name of the patient, group or origin with just these members; "" if none, or if others have it."""
+        """The name of the patient, group or origin with exactly these members; "" if none, or if others have it."""
         own, left = set(members.tolist()), set(self._left.tolist())
         for link in (self._links[rank] for rank in self._links_of[int(members[0])]):
             same = link.name not in {"", *given} and own == left.intersection(link.places)
@@ -340,7 +345,8 @@ class _Grouping:
         return dict(sorted(found.items()))
 
     def _leads_out(self, place: int) -> tuple[int, int, int] | None:
-        """The surest link of a slice with one of another old group: its rank, the slice, and the other one."""
+        """The most reliable link of a slice with one of another old group: its rank, the slice, and the other
+        one."""
         for rank in self._links_of[place]:
             for other in self._links[rank].places:
                 if self._old[other] != self._old[place]:
@@ -350,7 +356,7 @@ class _Grouping:
     def _why_regrouped(self, place: int) -> tuple[str, str]:
         """The code of the check and the sentence."""
         way = self._leads_out(place)
-        if way is None and self._named[place]:  # a block of numbers is no reason
+        if way is None and self._named[place]:  # a block of numbers is not a reason
             mates = np.flatnonzero((self._old == self._old[place]) & (self._new == self._new[place])).tolist()
             way = min(filter(None, map(self._leads_out, mates)), default=None)
         if way is None:
@@ -383,8 +389,9 @@ class _Grouping:
 def _refuse_empty_class(name: str, manifest: pd.DataFrame, left: Places) -> None:
     for label in sorted(set(manifest["label"]) - set(manifest["label"][left])):
         raise GroundglassError(
-            f"{name}: no slice of class {label} would be left, since each shows a picture that has the opposite "
-            "label too (GG103); find out which labels are right and correct them"
+            f"{name}: no slice of class {label} would be left, since each shows a picture that also has "
+            "the opposite "
+            "label (GG103); find out which labels are right and correct them"
         )
 
 
@@ -393,6 +400,6 @@ def _refuse_empty_part(name: str, manifest: pd.DataFrame, fixed: pd.DataFrame) -
         if part in set(manifest["split"]) - set(fixed["split"]):
             raise GroundglassError(
                 f"{name}: no slice would be left in the {part} part, since each is removed or belongs to a group "
-                "that is in another part too; divide again first with  groundglass data split DATASET --split "
+                "that is also in another part; split again first with  groundglass data split DATASET --split "
                 "grouped -o FILE"
             )

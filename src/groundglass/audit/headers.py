@@ -36,9 +36,9 @@ COLUMNS = {
     "has_text": FLAG,
     "progressive": FLAG,
 }
-"""What is read from a header, and the kind of column."""
+"""The columns read from a header, with their types."""
 MISSING = -1.0
-"""Stands for what a header does not give; every number in a header is at least 0."""
+"""Replaces values that a header lacks; every number in a header is at least 0."""
 PNG_DEPTH_AT = 24
 """Byte of a PNG file that holds its bits per sample (ISO/IEC 15948, chunk IHDR)."""
 TIFF_DEPTH = 258
@@ -48,7 +48,7 @@ QUALITIES = np.arange(1, 101)
 
 @cache
 def _luma_tables() -> NDArray[np.intp]:
-    """The steps of luma that libjpeg writes for each of ``QUALITIES``, shape (100, 64)."""
+    """The luma quantisation steps that libjpeg writes for each of ``QUALITIES``, shape (100, 64)."""
     tables = []
     for quality in QUALITIES.tolist():
         file = BytesIO()
@@ -59,7 +59,7 @@ def _luma_tables() -> NDArray[np.intp]:
 
 
 def read_headers(paths: Sequence[Path]) -> pd.DataFrame:
-    """Read headers; a broken one gives a row without values instead of an error.
+    """Read headers; a damaged one gives a row without values instead of an error.
 
     Parameters
     ----------
@@ -68,13 +68,13 @@ def read_headers(paths: Sequence[Path]) -> pd.DataFrame:
 
     Returns
     -------
-    A row a file, in their order, index 0, 1, ... Columns of float64, NaN where unknown: ``width`` and ``height``
-    in pixels as stored, ``aspect`` (width through height), ``area`` in pixels, ``bytes`` of the file,
-    ``bytes_per_pixel``, ``channels``, ``bit_depth`` (bits of a channel), ``jpeg_quality`` (see
-    :func:`jpeg_quality`; NaN in other formats) and ``dpi`` (horizontal). Columns of text, blank where unknown:
-    ``ending`` (of the file's name, lower case, without the point), ``format`` (by the content, such as ``PNG``)
+    A row per file, in their order, index 0, 1, ... Columns of float64, NaN if unknown: ``width`` and
+    ``height`` in pixels as stored, ``aspect`` (width divided by height), ``area`` in pixels, ``bytes`` of the
+    file, ``bytes_per_pixel``, ``channels``, ``bit_depth`` (bits of a channel), ``jpeg_quality`` (see
+    :func:`jpeg_quality`; NaN in other formats) and ``dpi`` (horizontal). Columns of text, blank if unknown:
+    ``ending`` (of the file's name, lower case, without the dot), ``format`` (by the content, such as ``PNG``)
     and ``mode`` (Pillow's name, such as ``RGBA``). Columns of nullable booleans: ``has_alpha``, ``has_icc``,
-    ``has_exif``, ``has_text`` (a PNG's text in front of the pixels, a JPEG's comment) and ``progressive`` (an
+    ``has_exif``, ``has_text`` (a PNG's text before the pixels, a JPEG's comment) and ``progressive`` (an
     interlaced PNG, a progressive JPEG).
     """
     return pd.DataFrame([_header(path) for path in paths], columns=list(COLUMNS)).astype(COLUMNS)
@@ -87,7 +87,7 @@ def _header(path: Path) -> dict[str, Any]:
         known["bytes"] = path.stat().st_size
         with Image.open(path, formats=FORMATS) as image:
             return {**known, **_of_image(image, known["bytes"])}
-    except Exception:  # on damaged bytes Pillow's plugins raise nearly any kind
+    except Exception:  # Pillow's plugins raise almost any exception on damaged bytes
         return known
 
 
@@ -126,10 +126,10 @@ def _bit_depth(image: Image.Image) -> int:
 
 
 def jpeg_quality(luma: Sequence[int]) -> int:
-    """Estimate the quality, 1 to 100, that the Independent JPEG Group's encoder would call a table.
+    """Estimate the quality, 1 to 100, at which the Independent JPEG Group's encoder writes a table.
 
-    Its quality scales one standard table; the quality is given whose table is the nearest by the sum of absolute
-    differences, which finds it exactly where that encoder wrote the file.
+    Quality scales one standard table; the result is the quality with the nearest table by the sum of absolute
+    differences, which is exact if that encoder wrote the file.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def header_features(headers: pd.DataFrame) -> tuple[NDArray[np.float64], list[st
 
     Returns
     -------
-    Finite values, float64, shape (files, features), -1 where a header gives nothing, each kind of text a feature of
-    0 and 1; and the column of each feature.
+    Finite values, float64, shape (files, features), -1 if a header lacks a value, texts one-hot encoded; and
+    the column of each feature.
     """
     features, origins = [], []
     for name in headers.columns:

@@ -1,4 +1,4 @@
-"""Groups that a manifest does not name, guessed from the order of the files and the likeness of neighbours."""
+"""Guess groups that a manifest does not name from the order of the files and the similarity of neighbours."""
 
 import re
 from collections.abc import Iterable
@@ -16,25 +16,25 @@ from groundglass.similarity import small_pictures, unit_vectors
 SIDE = 32
 """Height and width of the pictures on which neighbours are compared."""
 REACH = 2
-"""How many places ahead a slice is compared: a single odd slice does not end a run."""
+"""How many slices ahead each slice is compared: a single odd slice does not end a run."""
 CHANCE = 0.10
-"""At most this share of the pairs that are far apart may be alike enough to be chained as neighbours.
+"""At most this share of the pairs that are far apart may be similar enough to be chained as neighbours.
 
-Groups that are too large only cost folds, but groups that are too small let leakage through. With 0.1, 84% of the
-slices of covid-ct are of a patient who is whole in one group, with 0.05 72%, with 0.01 56%, and then phantoms are
-divided too.
+Groups that are too large only cost folds, but groups that are too small let leakage through. With 0.1, 84% of
+the slices of covid-ct belong to a patient who is entirely in one group; with 0.05, 72%; with 0.01, 56%, and
+then phantoms are divided too.
 """
 SLACK = 0.01
 """The lowest threshold is used that separates neighbours from pairs far apart nearly as well as the best one."""
 EVIDENCE = 0.10
-"""Share of the neighbours that must be chained beyond chance; with less, the order of the files means nothing."""
+"""Share of the neighbours that must be chained beyond chance; with less, the order of the files is meaningless."""
 APART = 50
-"""Places in the order of the files from which two slices of a class count as far apart; a third of the class if
-that is less."""
+"""Two slices of a class count as far apart from this distance in the order of the files on, or a third of the
+class if that is less."""
 LEAST = 30
-"""Slices of a class from one source, below which too few pairs are far apart."""
+"""With fewer slices of a class from one source, too few pairs are far apart."""
 DRAWS = 10_000
-"""Pairs that are drawn for each class of a source."""
+"""Number of pairs drawn for each class of a source."""
 Floats = NDArray[np.float32]
 Places = NDArray[np.intp]
 
@@ -49,10 +49,10 @@ class HiddenGroups:
         The guessed group of each slice, numbered from 0, shape (slices,).
     threshold
         The likeness above which neighbours in the slice's source were chained, float64, shape (slices,);
-        infinite where there are too few slices, or where neighbours are no more alike than any other pair.
+        infinite if there are too few slices, or if neighbours are no more alike than any other pair.
     neighbours, repeats
-        Places of the pairs of slices that made the groups: neighbours in the order of the files, and pairs that
-        show the same picture; both of shape (pairs, 2).
+        Indices of the pairs of slices that formed the groups: neighbours in the order of the files, and pairs
+        that show the same picture; both of shape (pairs, 2).
     """
 
     groups: Places
@@ -68,7 +68,7 @@ class HiddenGroups:
 
 @dataclass(frozen=True)
 class _Order:
-    """Places of the slices in the order of their files, and what each of them is part of.
+    """Indices of the slices in the order of their files, and what each is part of.
 
     ``source``, ``kind`` (source and label) and ``series`` (source, label and folder) are codes.
     """
@@ -84,15 +84,15 @@ def hidden_groups(
 ) -> HiddenGroups:
     """Guess groups, such as patients, as runs of files whose neighbours look alike.
 
-    Files are ordered within source, label and folder, numbers as numbers. A run continues where a slice and one of
-    the next two are more alike than pairs of their source that are far apart. The threshold is the one that best
-    separates neighbours from these, by the index of Youden 1950,
-    doi 10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3. Runs that show the same picture are joined.
+    Files are ordered within source, label and folder, numbers as numbers. A run continues if a slice and one
+    of the next two are more alike than pairs of their source that are far apart. The threshold is the one
+    that best separates neighbours from these, by the index of Youden 1950, doi
+    10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3. Runs that show the same picture are joined.
 
     Parameters
     ----------
     manifest
-        With ``path``, ``label`` and ``source``; patients play no part.
+        With ``path``, ``label`` and ``source``; patients are not used.
     grey
         uint8, shape (slices, height, width), in the same order.
     duplicates
@@ -106,7 +106,7 @@ def hidden_groups(
     neighbours = _chained(order, ordered, threshold)
     repeats = np.array([(pair.first, pair.second) for pair in duplicates], dtype=np.intp).reshape(-1, 2)
     position = np.argsort(order.places)
-    # A slice between two that are chained is of their run, however odd it looks.
+    # A slice between two that are chained belongs to their run, however odd it looks.
     runs = [(one, one + 1) for first, last in position[neighbours].tolist() for one in range(first, last)]
     by_slice, groups = np.empty(len(threshold)), np.empty(len(threshold), dtype=np.intp)
     by_slice[order.places] = threshold
@@ -131,7 +131,7 @@ def _ordered(manifest: pd.DataFrame) -> _Order:
 
 
 def _thresholds(order: _Order, ordered: Floats, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The likeness above which neighbours are chained, for each place in the order."""
+    """The likeness above which neighbours are chained, for each position in the order."""
     threshold = np.full(len(ordered), np.inf)
     for source in np.unique(order.source):
         of_source = order.source == source
@@ -169,7 +169,7 @@ def _far_apart(ordered: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _chained(order: _Order, ordered: Floats, threshold: NDArray[np.float64]) -> Places:
-    """Places of the pairs of neighbours in a series that are alike enough, shape (pairs, 2)."""
+    """Indices of the pairs of neighbours in a series that are similar enough, shape (pairs, 2)."""
     pairs = [np.empty((0, 2), dtype=np.intp)]
     for step in range(1, REACH + 1):
         alike = np.einsum("pk,pk->p", ordered[:-step], ordered[step:]) > threshold[:-step]
@@ -181,10 +181,11 @@ def _chained(order: _Order, ordered: Floats, threshold: NDArray[np.float64]) -> 
 MOST = 0.2
 """An origin that covers more than this share of a class is a naming habit, not a paper or series."""
 UNMISTAKABLE = 6
-"""Digits from which an origin means the same everywhere; shorter ones, such as ``patient12``, may start again in
-each class."""
+"""An origin with at least this many digits is unique everywhere; shorter ones, such as ``patient12``, may
+recur in each class."""
 WORDS = 3
-"""Words that make a title even without a digit; fewer, as in ``covid-p12-3.png``, may be a class and a patient."""
+"""This many words make a title even without a digit; fewer, as in ``covid-p12-3.png``, may be a class and a
+patient."""
 _PAGE = re.compile(r"^(.+?)[-_ ]p\d+(?=[-_ %(]|$)", re.IGNORECASE)
 _CROP = re.compile(r"%\d+$")
 _PICTURE = re.compile(
@@ -193,12 +194,11 @@ _PICTURE = re.compile(
 
 
 def origin_of(path: Path | str) -> str:
-    """The paper or series that a file's name gives; "" if it gives none.
+    """The paper or series according to a file's name; "" if it names none.
 
-    It is what comes before a page mark, as in ``2020.03.12.20034686-p17-91-1.png``; else what comes before the
-    number of a part of a figure, as in ``71%0.jpg``, and before the number of a picture, as in
-    ``phantom-0003_012.png`` or ``patient12_slice5.png``. A word without a number, as in ``Covid (12).png``, is
-    none.
+    It is the text before a page mark, as in ``2020.03.12.20034686-p17-91-1.png``; else before the number of a
+    part of a figure, as in ``71%0.jpg``, and before the number of a picture, as in ``phantom-0003_012.png``
+    or ``patient12_slice5.png``. A word without a number, as in ``Covid (12).png``, does not count.
     """
     stem = Path(path).stem
     if (page := _PAGE.match(stem)) and (_numbered(page[1]) or len(re.findall("[A-Za-z]+", page[1])) >= WORDS):
@@ -219,9 +219,9 @@ def origins(manifest: pd.DataFrame) -> "pd.Series[str]":
 
     Returns
     -------
-    Text, index as given. Blank where :func:`origin_of` is, and where an origin has one file only or covers more
-    than a fifth of a class of its source. An origin of few digits is followed by the label in brackets: the same
-    short number in two classes is not taken for one origin.
+    Text, index as given. Blank if :func:`origin_of` is, or if an origin has only one file or covers more than
+    a fifth of a class of its source. An origin with few digits is followed by the label in brackets: the same
+    short number in two classes does not count as one origin.
     """
     labels = manifest["label"]
     named = pd.Series([origin_of(path) for path in manifest["path"]], index=manifest.index, dtype=object)

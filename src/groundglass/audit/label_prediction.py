@@ -1,4 +1,4 @@
-"""How well features predict the label: cross-validated with groups kept together, and on the manifest's parts."""
+"""Measure how well features predict the label: cross-validated by group, and on the manifest's parts."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Floats = NDArray[np.floating]
 FOLDS = 5
 TREES = 200
 LEAF = 3
-"""Fewest slices in a leaf: smooths the scores, so that AUC is not lost to ties."""
+"""Minimum slices per leaf: smooths the scores, so that ties do not lower the AUC."""
 FEW_FEATURES = 40
 """With fewer features than this, starting threads takes longer than growing the trees."""
 HEADER = ("From", "AUC, cross-validated", "AUC on the test part")
@@ -31,9 +31,9 @@ class LabelPrediction:
     Attributes
     ----------
     cross_validated
-        AUC over all slices, each scored by trees grown without its group.
+        AUC on all slices, each scored by trees grown without its group.
     held_out
-        AUC on the test part of trees grown on the training part; None where the manifest has no such parts.
+        AUC on the test part of trees grown on the training part; None if the manifest has no such parts.
     scores
         Out-of-fold scores, float64, shape (slices,).
     folds
@@ -47,17 +47,17 @@ class LabelPrediction:
 
     @property
     def severity(self) -> Severity | None:
-        """How much it matters if these features should not predict the label."""
+        """The severity, given that these features should not predict the label."""
         return severity_of(self.cross_validated)
 
     @property
     def verdict(self) -> str:
-        """The middle of a sentence that begins with "The label" and goes on with "from"."""
+        """The middle of a sentence that begins with "The label" and continues with "from"."""
         return "can be predicted" if self.severity else "cannot reliably be predicted"
 
     @property
     def measure(self) -> str:
-        """What ``cross_validated`` is."""
+        """Name of ``cross_validated``."""
         return f"AUC, {self.folds}-fold"
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def predict_label(
 def predict_from(
     material: Material, features: Floats, where: NDArray[np.bool_] | None = None, trees: int | None = None
 ) -> LabelPrediction:
-    """Predict the label of a material's slices, or of those ``where``, from features of these slices."""
+    """Predict the label of a material's slices, or of the slices ``where``, from their features."""
     truth, units, parts = material.truth, material.units, material.parts
     if where is not None:
         truth, units, parts = truth[where], unit_codes(units[where].astype(str)), parts[where]
@@ -127,7 +127,7 @@ def predict_from(
 
 
 def fold_count(truth: NDArray[np.bool_], units: NDArray[np.intp]) -> int:
-    """Folds of whole groups that have both classes; NotApplicable where a class has fewer than two groups."""
+    """Number of folds of whole groups with both classes; NotApplicable if a class has fewer than two groups."""
     folds = min(FOLDS, *(len(np.unique(units[truth == label])) for label in (True, False)))
     if folds < 2:
         raise NotApplicable("A class has fewer than two groups, so nothing can be cross-validated.")
@@ -142,7 +142,7 @@ def _scores(
     seed: int,
     trees: int,
 ) -> NDArray[np.float64]:
-    """Share of trees, grown on some slices, that say COVID-19 of other slices."""
+    """Share of trees, grown on some slices, that vote for COVID-19 on other slices."""
     if len(np.unique(truth[fitted])) < 2:
         return np.full(len(scored), float(truth[fitted][0]))
     jobs = 1 if features.shape[1] < FEW_FEATURES else -1
@@ -150,6 +150,6 @@ def _scores(
         trees, min_samples_leaf=LEAF, class_weight="balanced", random_state=seed, n_jobs=jobs
     )
     forest.fit(features[fitted], truth[fitted])
-    # Threads add up the trees in any order, and rounding would break ties differently each time.
+    # Threads would add up the trees in any order, and rounding would break ties differently each time.
     forest.n_jobs = 1
     return np.asarray(forest.predict_proba(features[scored])[:, 1], dtype=np.float64)

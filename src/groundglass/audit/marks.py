@@ -1,8 +1,8 @@
-"""Finding what was drawn into a slice: letters, arrows, rulers and bars.
+"""Find what was drawn into a slice: letters, arrows, rulers and bars.
 
-Drawing is told from anatomy by what a scanner does not make: strokes with an edge one pixel wide on an even
-background, ticks at equal distances, filled strips that are straight. The rules were made by eye on slices of
-covid-ct; docs/audit-checks.md tells how many marks they find and miss.
+Drawings are distinguished from anatomy by what a scanner does not produce: strokes with an edge one pixel
+wide on an even background, equidistant ticks, straight filled strips. The rules were tuned by eye on slices
+of covid-ct; docs/audit-checks.md tells how many marks they find and miss.
 """
 
 from collections.abc import Iterator
@@ -13,26 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 BORDER = 0.15
-"""Rulers lie within this share of the picture's sides."""
+"""Rulers are within this share of the picture's sides."""
 STRIP, CORNER = 0.07, 0.18
 """Over the body, letters are looked for only in a strip along the sides, and in the corners."""
 STROKE, FAINT = 0.03, 40
-"""A letter's strokes are thinner than this share of the longest side, and differ from it by more grey levels."""
+"""A letter's strokes are thinner than this share of the longest side, and differ from their background by
+more grey levels than this."""
 LETTER = (0.0095, 0.13)
-"""Least and greatest height of a letter, as shares of the longest side."""
+"""Minimum and maximum height of a letter, as shares of the longest side."""
 CONTRAST, CLEAR, SHARP, UNEVEN = 55, 90, 0.7, 0.3
-"""Least contrast of a letter beside the body and over it, and, as shares of it, least step at its edge and most
-deviation around it."""
+"""Minimum contrast of a letter beside the body and over it, and, as shares of the contrast, minimum step at
+its edge and maximum deviation around it."""
 PURE = 244
-"""An arrow is whiter than this, or as near to black."""
+"""An arrow is whiter than this, or as close to black."""
 WHITE_ARROW, BLACK_ARROW, LARGEST_ARROW = 0.00055, 0.0001, 0.008
-"""Areas of arrows, as shares of the squared longest side; sections of vessels are as small as black arrows."""
+"""Areas of arrows, as shares of the squared longest side; cross-sections of vessels are as small as black
+arrows."""
 MOST_BLACK = 0.02
-"""Black arrows are looked for where no more than this share of the picture is black within the body."""
+"""Black arrows are looked for if no more than this share of the picture is black within the body."""
 LUNG_WINDOW = 140
-"""Grey of soft tissue from which white arrows are looked for: in soft-tissue windows, bones look like them."""
+"""White arrows are looked for from this grey of soft tissue on: in soft-tissue windows, bones look like them."""
 TICKS, TICK = 6, 25
-"""Least ticks at equal distances that make a ruler, and their least contrast in grey levels."""
+"""Minimum number of equidistant ticks in a ruler, and their minimum contrast in grey levels."""
 
 Mask = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -48,7 +50,7 @@ class Parts:
     grey
         uint8, shape (height, width).
     bright, body
-        What is bright, and the convex hull of the body; 0 or 1, the same dtype and shape.
+        Bright pixels, and the convex hull of the body; 0 or 1, the same dtype and shape.
     soft
         Grey of soft tissue, or NaN.
     """
@@ -61,7 +63,7 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class _Sign:
-    """What may be a letter; ``sharp`` and ``uneven`` are shares of the contrast."""
+    """A candidate letter; ``sharp`` and ``uneven`` are shares of the contrast."""
 
     box: Box
     inside: NDArray[np.bool_]
@@ -71,7 +73,7 @@ class _Sign:
 
 
 def find_letters(parts: Parts) -> list[Box]:
-    """Signs that stand in a line with others like them, and single ones that are drawn too cleanly for anatomy."""
+    """Signs in line with others like them, and single ones that are too clean for anatomy."""
     found: list[Box] = []
     zone = _letter_zone(parts.body)
     for black in (False, True):
@@ -110,7 +112,7 @@ def _signs(parts: Parts, zone: Mask, black: bool) -> Iterator[_Sign]:
         contrast = _high(strokes[near][inside])
         if contrast < (CLEAR if parts.body[near].mean() > 0.5 else CONTRAST):
             continue
-        # The next letters stand beside it, so only what is above and below is background for certain.
+        # Other letters are beside it, so only what is above and below is certainly background.
         beside, above_and_below = _around(shown, box)
         if above_and_below.std() > UNEVEN * contrast:
             continue
@@ -131,12 +133,12 @@ def _on_dark(parts: Parts, box: Box) -> bool:
 
 
 def _high(values: Mask) -> float:
-    """The value that a tenth of all pass."""
+    """The value that a tenth of all values exceed."""
     return float(np.sort(values)[int(0.9 * (len(values) - 1))])
 
 
 def _around(grey: Mask, box: Box) -> tuple[Mask, Mask]:
-    """The pixels two and three pixels beside a box, and those as far above and below it."""
+    """The pixels two and three pixels to the sides of a box, and those as far above and below it."""
     rows, columns = _window(box, 3)
     inner_rows, inner_columns = _window(box, 1)
     beside = np.hstack(
@@ -152,7 +154,7 @@ def _around(grey: Mask, box: Box) -> tuple[Mask, Mask]:
 
 
 def _in_line(signs: list[_Sign]) -> NDArray[np.bool_]:
-    """Whether each stands next to another of its height and contrast, as the letters of a word do."""
+    """Whether each is next to another of similar height and contrast, like letters of a word."""
     if len(signs) < 2:
         return np.zeros(len(signs), dtype=bool)
     left, top, width, height = np.array([sign.box for sign in signs]).T[:, :, None]
@@ -167,7 +169,7 @@ def _in_line(signs: list[_Sign]) -> NDArray[np.bool_]:
 
 
 def _clean(sign: _Sign) -> bool:
-    """Whether a sign that stands alone can be taken for a letter; blobs, lines and noise cannot."""
+    """Whether an isolated sign counts as a letter; blobs, lines and noise do not."""
     if sign.contrast < CLEAR or sign.sharp < 0.85 or sign.uneven > (0.18 if sign.contrast < 180 else 0.22):
         return False
     solid, slender = _shape(sign.inside.astype(np.uint8))
@@ -183,10 +185,10 @@ def _shape(mark: Mask) -> tuple[float, float]:
 
 
 def find_arrows(parts: Parts) -> list[Box]:
-    """Compact, pure white or pure black marks with a sharp edge, on what is even and otherwise grey."""
+    """Compact, pure white or pure black marks with a sharp edge on an even grey background."""
     found = _pure(parts, black=False) if parts.soft >= LUNG_WINDOW else []
     black = cv2.countNonZero((1 - _above(parts.grey, 255 - PURE - 1)) & parts.body)
-    # Where the lungs themselves are black, what is black in them is no arrow.
+    # If the lungs themselves are black, black marks in them are not arrows.
     if black <= MOST_BLACK * parts.grey.size:
         marks = _pure(parts, black=True)
         if sum(area for _, area in marks) >= 0.5 * black:
@@ -214,8 +216,9 @@ def _pure(parts: Parts, black: bool) -> list[tuple[Box, int]]:
 def _is_arrow(shown: Mask, mark: Mask, black: bool) -> bool:
     """Whether a mark has an arrow's outline, and a step at its edge instead of a slope.
 
-    The step is the share of the whole fall, from the mark to what is three pixels away, that its first pixel
-    takes. Vessels are white, too: of white marks more is asked, of those on an uneven background most.
+    The step is the share of the grey difference, from the mark to three pixels away, that lies in its first
+    pixel. Vessels are also white, so criteria are stricter for white marks, and strictest on an uneven
+    background.
     """
     solid, slender = _shape(mark)
     if not (0.54 <= solid <= 0.9 and 1.3 <= slender <= 5):
@@ -233,7 +236,7 @@ def _is_arrow(shown: Mask, mark: Mask, black: bool) -> bool:
 
 
 def find_rulers(grey: Mask) -> list[Box]:
-    """Columns or rows, along a side, of short lines at equal distances that begin or end level."""
+    """Columns or rows, along a side, of equidistant short lines that are aligned at one end."""
     found = []
     for turned in (False, True):
         across = np.ascontiguousarray(grey.T) if turned else grey
@@ -267,7 +270,7 @@ def _ruler(strip: Mask, longest: int) -> Box | None:
 
 
 def _comb(ticks: NDArray[np.int32], ends: NDArray[np.int32], longest: int) -> Box | None:
-    """The ticks whose ends are most often in one column, if their distances are equal."""
+    """The ticks with the most common end column, if they are equidistant."""
     if len(ticks) < TICKS:
         return None
     counts = np.convolve(np.bincount(ends), np.ones(3, dtype=int), "same")
@@ -286,7 +289,8 @@ def _comb(ticks: NDArray[np.int32], ends: NDArray[np.int32], longest: int) -> Bo
 
 
 def find_bars(parts: Parts) -> list[Box]:
-    """Bright, straight, filled, upright strips outside the body, such as grey scales; tables lie level."""
+    """Bright, straight, filled, upright strips outside the body, such as grey scales; the patient table is
+    horizontal."""
     longest = max(parts.grey.shape)
     _, stats = _components(parts.bright & (1 - parts.body))
     width, height, area = stats[:, 2], stats[:, 3], stats[:, 4]
@@ -295,8 +299,8 @@ def find_bars(parts: Parts) -> list[Box]:
 
 
 def _components(mask: Mask) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
-    """Labels, and of each [left, top, width, height, area]; 0 is outside."""
-    # At most a quarter of the pixels are components, and 16 bits take half the time.
+    """Labels, and [left, top, width, height, area] of each; 0 is the background."""
+    # There are at most a quarter as many components as pixels, and 16 bits take half the time.
     depth = cv2.CV_16U if mask.size < 2**18 else cv2.CV_32S
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=depth)
     return np.asarray(labels), np.asarray(stats, dtype=np.int32)
@@ -326,20 +330,20 @@ def _window(box: Box, margin: int) -> tuple[slice, slice]:
 SIDE = 512
 """Longest side, in pixels, at which marks are looked for."""
 FRAME = 0.12
-"""A frame lies within this share of the picture's sides."""
+"""A frame is within this share of the picture's sides."""
 STRAIGHT, STEP = 0.6, 40
-"""An edge of so many grey levels in one row over this share of the width is no anatomy."""
+"""An edge of this many grey levels in one row over this share of the width is not anatomy."""
 BODY_PART = 0.02
-"""Bright parts that take at least this share of the picture belong to the body."""
+"""Bright parts that cover at least this share of the picture belong to the body."""
 LEAST = 0.01
-"""Least share of the picture from which a grey level is taken."""
+"""Minimum share of the picture from which a grey level is measured."""
 
 Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What one slice carries.
+    """The marks and grey levels of one slice.
 
     Attributes
     ----------
@@ -356,7 +360,7 @@ class Marks:
     black, white
         Shares of the pixels at 0 and at 255, in [0, 1].
     air, soft
-        Median grey, in [0, 255], of the background outside the body and of soft tissue; NaN where none is found.
+        Median grey, in [0, 255], of the background outside the body and of soft tissue; NaN if none is found.
     """
 
     text: int = 0
@@ -371,7 +375,7 @@ class Marks:
 
     @property
     def found(self) -> bool:
-        """Whether the slice carries any mark."""
+        """Whether the slice has any mark."""
         return self.text + self.arrows + self.rulers + self.bars > 0
 
 
@@ -386,7 +390,7 @@ def find_marks(picture: NDArray[np.uint8]) -> Marks:
     Raises
     ------
     ValueError
-        If it is no such picture.
+        If the picture is of another type or shape.
     """
     if picture.ndim != 2 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(
@@ -428,7 +432,7 @@ def _at_most(picture: Mask, side: int) -> Mask:
 
 
 def _inside_frame(grey: Mask) -> tuple[Window, int]:
-    """What lies within straight edges along the sides, and how many sides have such an edge."""
+    """The area within straight edges along the sides, and how many sides have such an edge."""
     spans, framed = [], 0
     for across in (grey, np.ascontiguousarray(grey.T)):
         length, width = across.shape
@@ -456,7 +460,7 @@ def _hull(bright: Mask) -> Mask:
 
 
 def _levels(grey: Mask, inner: Window, bright: Mask, body: Mask) -> tuple[float, float]:
-    """Median grey of the air around the body, and of what is bright in it, most of which is soft tissue."""
+    """Median grey of the air around the body, and of bright parts in it, which are mostly soft tissue."""
     if not body.any():
         return float("nan"), float("nan")
     around = np.zeros_like(grey)

@@ -1,4 +1,4 @@
-"""What the checks of data look at: labelled scans, each read once and kept as a small picture."""
+"""The subject of the checks of data: labelled scans, each read once and kept as a small picture."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,16 +32,16 @@ SIDE = 128
 
 @dataclass(frozen=True)
 class SmallPictures:
-    """What is kept of the scans that could be read, in their order.
+    """Small pictures and marks of the scans that could be read, in their order.
 
     Attributes
     ----------
     grey
         uint8, shape (slices, 128, 128): whole slices, stretched.
     lungs, lesions
-        bool, the same shape; all False where no lungs were found or looked for.
+        bool, the same shape; all False if no lungs were found or looked for.
     marks
-        What looks burnt in, for each slice.
+        Burnt-in marks of each slice.
     """
 
     grey: NDArray[np.uint8]
@@ -73,7 +73,7 @@ def read_pictures(
 
     Returns
     -------
-    The pictures, the places in ``paths`` of the scans that could be read, and the errors of the rest.
+    The pictures, the indices in ``paths`` of the scans that could be read, and the errors of the rest.
     """
 
     def reduce(scans: Iterable[Scan]) -> Iterator[tuple[Any, ...]]:
@@ -119,7 +119,7 @@ def small_picture(picture: NDArray[Pixel]) -> NDArray[Pixel]:
 
 @dataclass
 class Material:
-    """Labelled scans and what was measured on them; anything slow is computed once.
+    """Labelled scans and measurements on them; anything slow is computed once.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Material:
 
     @cached_property
     def units(self) -> NDArray[np.intp]:
-        """The group of each slice as far as the manifest says, numbered from 0, shape (slices,)."""
+        """The group of each slice according to the manifest, numbered from 0, shape (slices,)."""
         return unit_codes(groups(self.manifest))
 
     @cached_property
@@ -201,4 +201,4 @@ Material.NEEDS = {
     "two sources": _several("source", "All scans are from one source."),
     "lungs": _lungs,
 }
-"""Why a check that needs something does not apply, by what it needs; "" where the material has it."""
+"""For each need of a check, why the material does not meet it; "" if it does."""

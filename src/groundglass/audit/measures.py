@@ -1,4 +1,4 @@
-"""Figures of slices with their intervals, by one bootstrap of whole groups, and how much an AUC matters."""
+"""Figures of slices with intervals by one bootstrap of whole groups, and the severity of an AUC."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -15,7 +15,8 @@ from groundglass.evaluation.bootstrap import Floats, Ranking, estimate, ratio, r
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 TELLING, DECISIVE = 0.60, 0.75
-"""A shortcut is a warning if the lower end of its AUC's interval reaches the first, an error from the second."""
+"""A shortcut is a warning if the lower end of its AUC's interval reaches the first value, an error at the
+second."""
 
 
 def estimated(figure: Callable[[Floats], Floats], units: NDArray[np.intp], seed: int = 0) -> Estimate:
@@ -24,8 +25,8 @@ def estimated(figure: Callable[[Floats], Floats], units: NDArray[np.intp], seed:
     Parameters
     ----------
     figure
-        From weights of the slices, shape (weightings, slices), to the figure under each, shape (weightings,);
-        NaN where it is undefined.
+        Maps weights of the slices, shape (weightings, slices), to the figure under each, shape (weightings,);
+        NaN if it is undefined.
     units
         The group of each slice, shape (slices,); numbers may be missing.
     seed
@@ -43,7 +44,7 @@ def mean(values: NDArray[np.generic], units: NDArray[np.intp], seed: int = 0) ->
 
 
 def auc(truth: NDArray[np.bool_], score: Floats, units: NDArray[np.intp], seed: int = 0) -> Estimate:
-    """ROC AUC, without a value where there is only one class.
+    """ROC AUC, without a value if there is only one class.
 
     Parameters
     ----------
@@ -77,19 +78,19 @@ def auc_drop(
 
 
 def surely_over(figure: Estimate, bound: float) -> bool:
-    """Whether the whole interval is above a bound; the value itself where there is no interval."""
+    """Whether the whole interval is above a bound; the value itself if there is no interval."""
     lowest = figure.low if figure.low is not None else figure.value
     return lowest is not None and lowest > bound
 
 
 def surely_under(figure: Estimate, bound: float) -> bool:
-    """Whether the whole interval is below a bound; the value itself where there is no interval."""
+    """Whether the whole interval is below a bound; the value itself if there is no interval."""
     highest = figure.high if figure.high is not None else figure.value
     return highest is not None and highest < bound
 
 
 def severity_of(figure: Estimate) -> Severity | None:
-    """How much it matters that something which should not predict the label does so with this AUC."""
+    """The severity if something that should not predict the label does so with this AUC."""
     lowest = figure.low if figure.low is not None else figure.value
     if lowest is None or lowest < TELLING:
         return None
@@ -105,7 +106,7 @@ Kind = Literal["patient", "guessed block", "slice", "group"]
 
 
 def kind_of_groups(manifest: pd.DataFrame) -> Kind:
-    """What the groups of a manifest are; ``group`` where they are of several kinds."""
+    """The kind of a manifest's groups; ``group`` if they are of several kinds."""
     named, patients = named_groups(manifest), manifest["patient"]
     alone = groups(manifest) == manifest["path"]
     kinds: dict[Kind, pd.Series[bool]] = {

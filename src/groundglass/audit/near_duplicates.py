@@ -1,10 +1,10 @@
-"""Finding scans that show the same picture: copies, crops, rescaled, recompressed, brighter or mirrored ones.
+"""Find scans that show the same picture: copies, crops, rescaled, recompressed, brighter or mirrored ones.
 
-The search has two stages. The first compares everything with everything, cheaply: a picture and 39 windows of it,
-and the mirror image of each, become 64 numbers, and an index finds the nearest whole pictures. The second looks
-closely at the few pairs that are left: one picture is aligned with the other (enhanced correlation coefficient,
-Evangelidis & Psarakis 2008, doi 10.1109/TPAMI.2008.113, which does not depend on contrast and brightness), and then
-their details are correlated, which even neighbouring slices of one patient do not share.
+The search has two stages. The first cheaply compares all pictures: a picture and 39 windows of it, and the
+mirror image of each, are reduced to 64 numbers, and an index finds the nearest whole pictures. The second
+examines the few remaining pairs: one picture is aligned with the other (enhanced correlation coefficient,
+Evangelidis & Psarakis 2008, doi 10.1109/TPAMI.2008.113, which does not depend on contrast and brightness),
+and their details are correlated, which even neighbouring slices of one patient do not share.
 """
 
 import os
@@ -27,29 +27,31 @@ from groundglass.similarity import EXHAUSTIVE, NeighbourIndex, Window, small_pic
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 NEAR = 0.88
-"""Correlation of details from which two pictures are the same. Chosen on planted copies (benchmarks/README.md)
-and covid-ct: of its slices, the nearest that show something else reach 0.75 in 97 of 100 cases."""
+"""Two pictures are the same from this correlation of details on. Chosen on planted copies
+(benchmarks/README.md) and covid-ct: for 97% of its slices, the nearest different slice reaches at most
+0.75."""
 HOPELESS = 0.65
-"""Pairs whose details agree less after a first, coarse alignment are given up."""
+"""Pairs whose details agree less after a first, coarse alignment are discarded."""
 LIKE = 0.5
-"""Likeness in the first stage from which a pair is looked at closely."""
+"""A pair is examined closely from this likeness in the first stage on."""
 EFFORT, EFFORT_OF_MANY = (3, 24), (1, 12)
-"""Neighbours that are looked up for each window, and pairs that are kept for each picture; the second where there
-are more than EXHAUSTIVE pictures."""
+"""Neighbours that are looked up for each window, and pairs that are kept for each picture; the second number
+applies if there are more than EXHAUSTIVE pictures."""
 SIDES = ((1.0, 1), (0.94, 2), (0.88, 3), (0.82, 3), (0.76, 4))
-"""Sides of the windows, and how many of each lie along an axis."""
+"""Sides of the windows, and how many of each fit along an axis."""
 COARSE, NUMBERS, WHITENED = 16, 64, 0.5
-"""Side of the smallest picture, numbers kept of it, and the power to which principal components are evened out."""
+"""Side of the smallest picture, numbers kept of it, and the exponent by which principal components are
+equalised."""
 FEW = 32
-"""With no more pictures than this it is unknown what is usual, in slices or in a window of them."""
+"""With no more pictures than this the usual appearance, of slices or a window of them, is unknown."""
 LEVELS = (32, 64)
-"""Sides at which pictures are aligned, one after the other."""
+"""Sides at which pictures are successively aligned."""
 FINE, BROAD = 1 / 128, 3 / 128
 """Details are between these scales: standard deviations as shares of the picture's side."""
 LEAST_COMMON = 0.75
-"""Share of the one picture that must be within the other after alignment."""
+"""Share of one picture that must be within the other after alignment."""
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-3)
-_EVERYWHERE: Any = None  # OpenCV takes None for a mask, its stubs do not.
+_EVERYWHERE: Any = None  # OpenCV accepts None as a mask, its stubs do not.
 
 
 @dataclass(frozen=True, order=True)
@@ -59,7 +61,7 @@ class DuplicatePair:
     Attributes
     ----------
     first, second
-        Their places, ``first < second``.
+        Their indices, ``first < second``.
     likeness
         Correlation of their details, 1 for equal files.
     how
@@ -87,8 +89,8 @@ def find_duplicates(paths: Sequence[Path | str], grey: Grey) -> list[DuplicatePa
 
     Returns
     -------
-    The pairs, by their places. Each of several equal files is paired with the first of them. A picture with many
-    copies in files that differ is not paired with all of them, but each copy is paired with some other.
+    The pairs, sorted by index. Each of several equal files is paired with the first of them. A picture with
+    many copies in different files is not paired with all of them, but each copy is paired with some other.
     """
     found = list(_equal_files(paths))
     copies: dict[int, list[int]] = {}
@@ -128,7 +130,7 @@ def similar_pictures(grey: Grey) -> list[DuplicatePair]:
 
 
 def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
-    """Number of the cluster that each of ``count`` scans belongs to, those in a pair being in one; from 0 on."""
+    """The cluster of each of ``count`` scans, numbered from 0; scans in a pair share one."""
     ends = np.array(list(pairs), dtype=np.intp).reshape(-1, 2)
     links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count))
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.intp)
@@ -152,7 +154,7 @@ class CandidatePair:
     whole: int
     part: int
     windows: tuple[tuple[Window, bool], ...]
-    """The best window as it is and the best mirrored one, if any; the more alike first."""
+    """The best window as it is and the best mirrored one, if any; the more similar one first."""
 
 
 def windows() -> list[Window]:
@@ -196,7 +198,7 @@ def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: in
     low, high = rows[:, :2].min(axis=1), rows[:, :2].max(axis=1)
     key = low * (int(high.max(initial=0)) + 1) + high
     _, first, pair_of = np.unique(key, return_index=True, return_inverse=True)
-    # Pairs in falling order of their best likeness; kept where they are among the best of either picture.
+    # Pairs in descending order of their best likeness; kept if they are among the best of either picture.
     order = np.sort(first)
     seen: dict[int, int] = {}
     kept = set()
@@ -205,7 +207,7 @@ def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: in
         seen[one], seen[other] = seen.get(one, 0) + 1, seen.get(other, 0) + 1
         if min(seen[one], seen[other]) <= at_most:
             kept.add(int(pair_of[row]))
-    # Lungs are nearly symmetric: the best windows may all be mirrored though the picture is not.
+    # Lungs are nearly symmetric: the best windows may all be mirrored although the picture is not.
     tried: dict[tuple[int, int], dict[bool, Window]] = {}
     direction: dict[int, tuple[int, int]] = {}
     for row, pair in enumerate(pair_of.tolist()):
@@ -221,7 +223,7 @@ def _best(rows: NDArray[np.int64], views: list[tuple[Window, bool]], at_most: in
 
 
 def _describer(grey: Grey) -> Callable[[Grey], Floats]:
-    """From coarse pictures to unit vectors in which what all slices share has little weight."""
+    """A function from coarse pictures to unit vectors that give little weight to what all slices share."""
 
     if len(grey) <= FEW:
         return unit_vectors
@@ -281,7 +283,7 @@ class _DetailComparison:
         found = _align(_shrunk(whole, close), _shrunk(part, close), _rescaled(found, close / coarse))
         if found is None:
             return 0.0
-        # Details of the mapped picture, since those of the whole one are of another scale.
+        # Details of the mapped picture, since those of the whole one have another scale.
         scaled = _rescaled(found, len(whole) / close)
         mapped = _mapped(whole, part.shape, scaled)
         return _agreement(_details(mapped), _details(part), scaled, mapped=True)
@@ -296,7 +298,7 @@ def _shrunk(picture: Grey, side: int) -> Grey:
 
 
 def _align(whole: Grey, part: Grey, warp: Any) -> Any:
-    """The affine map from ``part`` into ``whole``, from a first guess on; None where they cannot be aligned."""
+    """The affine map from ``part`` into ``whole``, refined from a first guess; None if they cannot be aligned."""
     try:
         return cv2.findTransformECC(part, whole, warp.copy(), cv2.MOTION_AFFINE, _STOP, _EVERYWHERE, 3)[1]
     except cv2.error:
@@ -304,22 +306,22 @@ def _align(whole: Grey, part: Grey, warp: Any) -> Any:
 
 
 def _rescaled(warp: Any, factor: float) -> Any:
-    """The same affine map between pictures that are ``factor`` times as large, pixels being squares."""
+    """The same affine map between pictures that are ``factor`` times as large, with pixels as squares."""
     larger = warp.copy()
     larger[:, 2] = factor * warp[:, 2] + (factor - 1) / 2 * (1 - warp[:, :2].sum(axis=1))
     return larger
 
 
 def _mapped(whole: Any, shape: tuple[int, ...], warp: Any) -> Any:
-    """What of ``whole`` lies under a picture of this shape."""
+    """The area of ``whole`` that a picture of this shape covers."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(whole, warp, shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT)
 
 
 def _agreement(whole: Floats, part: Floats, warp: Any, *, mapped: bool = False) -> float:
-    """Correlation of details in the area that both pictures show; 0 where it is too small.
+    """Correlation of details in the area that both pictures show; 0 if it is too small.
 
-    ``mapped`` says that ``whole`` has been mapped already.
+    ``mapped`` says that ``whole`` is already mapped.
     """
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     common = cv2.warpAffine(np.ones(whole.shape, np.uint8), warp, part.shape[::-1], flags=flags) > 0
@@ -331,7 +333,7 @@ def _agreement(whole: Floats, part: Floats, warp: Any, *, mapped: bool = False) 
 
 
 def _details(picture: Any) -> Floats:
-    """What is between the fine and the broad scale, scaled to the same strength everywhere."""
+    """The structure between the fine and the broad scale, normalised to the same strength everywhere."""
     grey, side = picture.astype(np.float32), len(picture)
     details = cv2.GaussianBlur(grey, (0, 0), FINE * side) - cv2.GaussianBlur(grey, (0, 0), BROAD * side)
     strength = np.sqrt(cv2.GaussianBlur(details * details, (0, 0), 2 * BROAD * side))

@@ -17,7 +17,7 @@ MARGIN = 4
 
 
 def grey_statistics(grey: Grey, kept: Masks | None = None) -> Features:
-    """Grey levels without their place.
+    """Grey levels regardless of position.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ def grey_statistics(grey: Grey, kept: Masks | None = None) -> Features:
 
     Returns
     -------
-    float32, shape (slices, 42): shares of 32 bins, then mean, standard deviation, the percentiles of PERCENTILES
-    (lower ones, not interpolated) and entropy in bits of the 256 levels. 0 where no pixel is kept.
+    float32, shape (slices, 42): shares of 32 bins, then mean, standard deviation, the percentiles of
+    PERCENTILES (lower values, not interpolated) and entropy in bits of the 256 levels. 0 if no pixel is kept.
     """
     counted = grey if kept is None else [picture[counts] for picture, counts in zip(grey, kept, strict=True)]
     counts = np.array([np.bincount(np.ravel(levels), minlength=LEVELS) for levels in counted])
@@ -58,8 +58,8 @@ def thumbnail(grey: Grey, side: int = CELLS, kept: Masks | None = None) -> Featu
 
     Returns
     -------
-    float32, shape (slices, side * side), row by row. A cell without a pixel that counts gets the mean of all that
-    count, and 0 where none does.
+    float32, shape (slices, side * side), row by row. A cell without a pixel that counts gets the mean of all
+    pixels that count, or 0 if none does.
 
     Raises
     ------
@@ -90,10 +90,10 @@ def with_margin(lungs: Masks) -> Masks:
 
 
 def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
-    """What the outermost ring shows where there is no lung.
+    """The outermost ring of the slice, without the lungs.
 
-    Lungs with a margin of MARGIN pixels are left out. Where they reach into the ring, that they do can be told from
-    cells that have lost all their pixels.
+    Lungs with a margin of MARGIN pixels are left out. If they reach into the ring, cells that lost all their
+    pixels reveal it.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
     lungs
         bool, the same shape.
     width
-        Of the ring, as a share of height and width, over 0 and under 0.5.
+        Width of the ring, as a share of height and width, over 0 and under 0.5.
 
     Returns
     -------
@@ -117,10 +117,10 @@ def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
 
 
 def outside_lungs(grey: Grey, lungs: Masks) -> Features:
-    """What the slice shows outside the lungs' bounding box, which is filled with the mean grey of the rest.
+    """The slice outside the lungs' bounding box, which is filled with the mean grey of the rest.
 
-    Neither what lies in the lungs nor their shape is left: of them only the box can still be told, as far as it
-    covers whole cells.
+    Neither the lungs' content nor their shape remains; only the box can be recognised, where it covers whole
+    cells.
 
     Parameters
     ----------
@@ -138,12 +138,12 @@ def outside_lungs(grey: Grey, lungs: Masks) -> Features:
 
 
 def lung_box(lungs: Masks) -> Features:
-    """Where the lungs' bounding box lies, without its margin.
+    """Position of the lungs' bounding box, without its margin.
 
     Returns
     -------
-    float32, shape (slices, 4): first and last row, first and last column, counted from 0; of a slice without lungs
-    those of the whole slice.
+    float32, shape (slices, 4): first and last row, first and last column, counted from 0; those of the whole
+    slice if it has no lungs.
     """
     rows, columns = np.asarray(lungs.any(axis=2)), np.asarray(lungs.any(axis=1))
     return np.column_stack([*_ends(rows), *_ends(columns)]).astype(np.float32)
@@ -154,7 +154,7 @@ def _ends(hit: Masks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _boxes(lungs: Masks) -> Masks:
-    """Where the lungs' bounding box with its margin lies."""
+    """The lungs' bounding boxes with their margin, as masks."""
     top, bottom, left, right = (end[:, None] for end in lung_box(lungs).T)
     rows, columns = (np.arange(length) for length in lungs.shape[1:])
     down = (rows >= top - MARGIN) & (rows <= bottom + MARGIN)

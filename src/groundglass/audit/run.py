@@ -1,4 +1,4 @@
-"""Which checks an audit makes, what came of it, and what it writes as data."""
+"""The choice of an audit's checks, their outcomes, and the outcomes as data."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,14 +26,14 @@ from groundglass.segment.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """How an audit is made.
+    """Options of an audit.
 
     Attributes
     ----------
     lungs
-        Look for lungs with the shipped segmenter; without, the checks that need them do not apply.
+        Look for lungs with the shipped segmenter; otherwise the checks that need them do not apply.
     select, ignore
-        Codes or beginnings of codes: make only these checks, or all if empty, and none of those.
+        Codes or prefixes of codes: run only the selected checks, all if empty, without the ignored ones.
     seed
         Seed of everything random.
     """
@@ -46,7 +46,7 @@ class AuditOptions:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was audited and what came of it.
+    """The subject of an audit and the outcomes.
 
     Attributes
     ----------
@@ -54,10 +54,7 @@ class Audit:
         What was audited, and on what, in a few words.
     material
         The scans.
-    outcomes
-        Of every check, by code.
-    fingerprint
-        Of the manifest.
+    outcomes The outcome of every check, by code. fingerprint The manifest's fingerprint.
     """
 
     title: str
@@ -68,12 +65,12 @@ class Audit:
 
     @property
     def found(self) -> list[CheckOutcome]:
-        """What was found, the worst first."""
+        """The findings, worst first."""
         found = [outcome for outcome in self.outcomes if outcome.status == "found"]
         return sorted(found, key=lambda outcome: SEVERITIES.index(outcome.severity_found))
 
     def headline(self) -> str:
-        """What came out, in one sentence."""
+        """The result in one sentence."""
         counts = Counter(outcome.severity_found for outcome in self.found)
         found = [
             f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}"

@@ -1,4 +1,5 @@
-"""What the checks of a detector look at: the detector, labelled scans, and its answers to them, changed or not."""
+"""The subject of the checks of a detector: the detector, labelled scans, and its answers to them, changed or
+not."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from groundglass.segment.segmenter import Segmenter
 Picture = NDArray[np.float32]
 """Grey in [0, 1], float32, shape (height, width)."""
 SAMPLE = 400
-"""Slices that are changed and answered again at most; of more, so many are drawn, with the share of each class."""
+"""At most this many slices are changed and answered again; if there are more, a stratified sample is drawn."""
 
 
 def some_of(places: NDArray[np.intp], at_most: int, seed: int) -> NDArray[np.intp]:
-    """At most so many of some places, drawn with the seed, in rising order."""
+    """At most ``at_most`` of some indices, drawn with the seed, sorted."""
     return np.sort(np.random.default_rng(seed).permutation(places)[:at_most])
 
 
@@ -41,11 +42,12 @@ class Trial:
     material
         The scans, as the checks of data see them.
     predictions
-        Its answers to all of ``material``, in the same order, in the form of groundglass.evaluation.predictions.
+        Its answers for all of ``material``, in the same order, in the form of
+        groundglass.evaluation.predictions.
     segmenter
         Finds the lungs that are removed or kept; None leaves these checks out.
     external
-        Whether the detector was trained on no source of the scans.
+        Whether the detector was trained on none of the scans' sources.
     part
         The part of the dataset: ``train``, ``val``, ``test`` or ``all``.
     """
@@ -61,7 +63,7 @@ class Trial:
 
     @cached_property
     def sample(self) -> NDArray[np.intp]:
-        """Places in ``material`` of the slices that are changed, rising."""
+        """Sorted indices in ``material`` of the slices that are changed."""
         count = len(self.material.truth)
         if count <= SAMPLE:
             return np.arange(count)
@@ -103,7 +105,7 @@ class Trial:
 
     @cached_property
     def findings(self) -> list[SliceFinding]:
-        """What the detector finds on the sample, with its evidence."""
+        """The detector's findings on the sample, with its evidence."""
         return list(self._quick.predict_scans(self.scans))
 
     @cached_property
@@ -112,7 +114,7 @@ class Trial:
         return np.array([finding.network.probability for finding in self.findings])
 
     def answer(self, pictures: Iterable[Picture]) -> NDArray[np.float64]:
-        """Calibrated probability of COVID-19 for each of some pictures, few of which are held at a time."""
+        """Calibrated probability of COVID-19 for each picture; few are held in memory at a time."""
         scans = (Scan(picture, is_hu=False, scan_id="changed") for picture in pictures)
         return np.array([one.network.probability for one in self._quick.predict_scans(scans)])
 
@@ -138,4 +140,4 @@ Trial.NEEDS = {
     "two classes": lambda trial: Material.NEEDS["two classes"](trial.material),
     "lungs": _lungs,
 }
-"""Why a check that needs something does not apply, by what it needs; "" where the trial has it."""
+"""For each need of a check, why the trial does not meet it; "" if it does."""

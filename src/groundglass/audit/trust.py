@@ -1,4 +1,4 @@
-"""How far an AUC can be trusted: the items that a reader must know, and a grade by plain rules."""
+"""How far an AUC can be trusted: the items that a reader must know, and a grade by simple rules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,10 +56,8 @@ class SeenSlices(_Item):
     Attributes
     ----------
     slices
-        How many; None if that is not known.
-    of
-        How many were evaluated.
-    without
+        Their number; None if that is not known.
+    of Number of evaluated slices. without
         The AUC without them and all other slices of their patients or groups.
     note
         Why it is not known.
@@ -93,21 +91,22 @@ class TrustItems(_Item):
     Attributes
     ----------
     auc
-        The detector's, with its interval.
+        The detector's AUC with its interval.
     basis
         What was resampled for the interval, in words.
     unit
-        Whom the slices are known to come from: patients, guessed groups such as blocks of numbers, or nothing.
+        What is known about where slices come from: patients, guessed groups such as blocks of numbers, or
+        nothing.
     patients
-        How many there are; None if they are not all known.
+        Number of patients; None if they are not all known.
     covid_units, other_units
         Patients or groups, or slices if neither is known, with COVID-19 and controls.
     external
-        Whether no source of the slices was trained on; None if not known.
+        Whether none of the slices' sources was trained on; None if not known.
     split
         How the detector's own dataset was split, as in its facts; "" if not known.
     part
-        The part of it that was evaluated.
+        The part of the dataset that was evaluated.
     torn
         Evaluated slices whose patient or named group is also in the training or validation part; None if not
         known.
@@ -116,7 +115,7 @@ class TrustItems(_Item):
     lungs_removed
         The detector's AUC with the lungs blacked out.
     elsewhere
-        External AUCs that are on record.
+        Recorded external AUCs.
     known
         Near-duplicates across parts.
     """
@@ -192,17 +191,18 @@ Value = int | float | str | Estimate
 Reason = tuple[str, dict[str, Value]]
 """The name in ``groundglass.bundle.facts.REASONS``, and the values of its sentence."""
 MEANINGS: dict[Grade, str] = {
-    "A": "Nothing that was checked speaks against the AUC.",
-    "B": "Believable, but its interval is not narrow, or no other source was tested.",
+    "A": "No check speaks against the AUC.",
+    "B": "Plausible, but its interval is not narrow, or no other source was tested.",
     "C": "Only an indication: something other than the disease may explain the AUC, or not enough is known.",
     "D": "Do not quote it alone: something else explains the AUC or contradicts it.",
     "E": "Not a test.",
 }
 CHANCE = 0.5
 WIDE, NARROW = 0.10, 0.05
-"""Half widths of the interval: over the first the AUC is only a hint, up to the second it is precise."""
+"""Half-widths of the interval: above the first the AUC is only a hint, up to the second it is precise."""
 MANY_KNOWN = 0.05
-"""If more than this share of the slices was trained or chosen on, there is no test; fewer can be left out."""
+"""If the detector was trained or chosen on more than this share of the slices, there is no test; fewer can be
+left out."""
 
 
 class TrustCard(TrustItems):
@@ -210,7 +210,7 @@ class TrustCard(TrustItems):
 
     @property
     def grade_reasons(self) -> tuple[GradeReason, ...]:
-        """What lowers the grade, the worst first; of each item only the worst."""
+        """What lowers the grade, worst first; only the worst reason of each item."""
         found: dict[str, GradeReason] = {}
         for rule in RULES:
             if rule.item not in found and (reason := rule.reason(self)):
@@ -220,16 +220,16 @@ class TrustCard(TrustItems):
 
     @property
     def grade(self) -> Grade:
-        """From A, believable, to E, no test: the worst of what lowers it."""
+        """From A, trustworthy, to E, not a test: the worst of the reasons."""
         return max((reason.grade for reason in self.grade_reasons), default="A")
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The same as sentences, such as ``D: The AUC ...``."""
+        """The reasons as sentences, such as ``D: The AUC ...``."""
         return tuple(map(str, self.grade_reasons))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, the grade first; the items also in words."""
+        """Plain values for JSON, the grade first; the items also as text."""
         graded = {"grade": self.grade, "meaning": MEANINGS[self.grade], "reasons": list(self.reasons)}
         return {**graded, "items": dict(self.rows()), **self.model_dump(mode="json")}
 
@@ -245,7 +245,7 @@ class Rule:
     item
         The item that it concerns.
     reason
-        From a card to the reason and its values; None if the rule does not apply.
+        Maps a card to the reason and its values; None if the rule does not apply.
     """
 
     grade: Grade

@@ -1,4 +1,4 @@
-"""Measuring how far to trust an AUC, from what is collected while the detector answers: no slice is read twice."""
+"""Measure how far to trust an AUC from data collected while the detector answers: no slice is read twice."""
 
 from collections.abc import Sequence
 
@@ -28,17 +28,17 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 
 NO_LUNGS = "lungs were not looked for"
-LUNGS_ALONE = "the detector is shown the lungs alone"
+LUNGS_ALONE = "the detector is shown only the lungs"
 NO_FINGERPRINTS = "the bundle holds no fingerprints of its training data"
 MOSTLY = 0.5
 """Groups count as known if at least this share of the slices names a patient or a group."""
 _NOWHERE = np.zeros((0, SIDE, SIDE), dtype=bool)
 _UNSEEN = SmallPictures(_NOWHERE.astype(np.uint8), _NOWHERE, _NOWHERE, ())
-"""For material whose pictures are not needed."""
+"""Placeholder for material whose pictures are not needed."""
 
 
 class SliceCollector:
-    """Collects what the measurements need of each slice while a detector answers.
+    """Collects what the measurements need from each slice while a detector answers.
 
     Parameters
     ----------
@@ -98,14 +98,13 @@ class SliceCollector:
 
 
 def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> TrustCard:
-    """What a table of predictions shows by itself; everything else is not known.
+    """What a table of predictions alone shows; everything else is unknown.
 
     Parameters
     ----------
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` returns them, labelled.
-    evaluation
-        Of its slices.
+    evaluation The evaluation of its slices.
     """
     truth = truth_of(predictions)
     units = unit_codes(resampling_groups(predictions))
@@ -121,15 +120,13 @@ def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> T
 
 
 def trust_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, split: str) -> TrustCard:
-    """Everything that shows how far to trust the AUC of a detector.
+    """The trust card of a detector's AUC.
 
     Parameters
     ----------
     trial
         The evaluated slices, from :meth:`SliceCollector.trial`.
-    evaluation
-        Of these slices.
-    divided
+    evaluation The evaluation of these slices. divided
         The whole manifest they come from, with its split if it is the detector's own dataset.
     split
         How that dataset was split.

@@ -1,1 +1,1 @@
-"""What every trained network of Groundglass is kept and run as: facts, an ONNX graph, a card, an engine."""
+"""Bundles, the form in which trained networks are stored and run: facts, an ONNX graph, a card, an engine."""

@@ -1,4 +1,4 @@
-"""The engine that runs a bundle's graph on the processor: OpenVINO, or ONNX Runtime where the graph needs it."""
+"""The engine that runs a bundle's graph on the processor: OpenVINO, or ONNX Runtime if the graph needs it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,17 +13,18 @@ Outputs = tuple[NDArray[np.float32], ...]
 Item = TypeVar("Item")
 
 CLASSICAL = b"ai.onnx.ml"
-"""The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that has any states this
-name in clear among its operator sets; looking for it costs less than reading the graph in vain, and OpenVINO's
-error would not tell it from a damaged graph. Weights that spelt it by chance would only change the runtime."""
+"""The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that uses any has
+this name in plain text among its operator sets. Searching for it is faster than a failed attempt to read the
+graph, and OpenVINO's error would not distinguish such a graph from a damaged one. If weights contain the name
+by chance, only the runtime changes."""
 
 
 class Engine:
     """Runs an ONNX graph on one slice at a time.
 
-    A slice is never batched with others, so it gets the same answer alone and in a folder. In ``f32`` it also
-    gets the same on another machine, up to rounding; ``bf16`` is faster where OpenVINO runs the graph and the
-    processor computes in it, and is f32 elsewhere.
+    A slice is never batched with others, so it gets the same answer alone and in a folder. In ``f32`` the
+    answer is also the same on another machine, up to rounding; ``bf16`` is faster if OpenVINO runs the graph
+    and the processor supports it, and is f32 otherwise.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class Engine:
     shape
         Channels, height and width of the input.
     precision
-        What the network is computed in.
+        The number format of the network's computation.
     """
 
     def __init__(self, graph: bytes, shape: tuple[int, int, int], precision: Precision = "f32") -> None:
@@ -57,7 +58,7 @@ class Engine:
     def stream(
         self, items: Iterable[tuple[Item, NDArray[np.float32] | None]]
     ) -> Iterator[tuple[Item, Outputs | None]]:
-        """As :meth:`run`, but each input comes with an item that is returned beside its outputs.
+        """Like :meth:`run`, but each input comes with an item that is returned with its outputs.
 
         An item whose input is None keeps its place in the order; its outputs are None.
         """
@@ -68,7 +69,7 @@ class _OnnxRuntime:
     """One slice after the other, each on all cores."""
 
     def __init__(self, graph: bytes) -> None:
-        # Only here: whoever runs networks alone is spared the time of its import.
+        # Imported here, so that graphs run by OpenVINO do not pay for it.
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -88,8 +89,7 @@ class _OnnxRuntime:
 class _OpenVino:
     """Several slices in flight.
 
-    With one slice to a request and a stream to a core this is the fastest setting that was measured
-    (benchmarks/README.md).
+    One slice per request and one stream per core is the fastest setting measured (benchmarks/README.md).
     """
 
     def __init__(self, graph: bytes, shape: tuple[int, int, int], precision: Precision) -> None:

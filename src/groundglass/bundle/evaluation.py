@@ -1,4 +1,4 @@
-"""The result of an evaluation, and the one table of what its metrics are called and mean."""
+"""The result of an evaluation, and the table of its metrics' names and meanings."""
 
 import json
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ ResampledBy = Literal["patient", "group", "slice"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called, what it means, when it is undefined, and how it is shown.
+    """A metric's name and meaning, when it is undefined, and how it is shown.
 
-    It is shown times ``scale``, with so many ``digits`` and with ``unit`` behind it.
+    It is shown multiplied by ``scale``, with this many ``digits``, followed by ``unit``.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Metric:
     unit: str = ""
 
     def shown(self, estimate: "Estimate") -> str:
-        """An estimate in text, as :func:`format_estimate` gives it."""
+        """An estimate as text, as :func:`format_estimate` gives it."""
         return format_estimate(estimate, self.digits, self.scale, self.unit)
 
 
@@ -59,7 +59,7 @@ class StoredResult(BaseModel):
 
 
 class Estimate(StoredResult):
-    """A metric and its bootstrap interval; None where undefined."""
+    """A metric and its bootstrap interval; None if undefined."""
 
     value: float | None
     low: float | None = None
@@ -76,7 +76,7 @@ class Confusion(StoredResult):
 
 
 class Evaluation(StoredResult):
-    """What ``predictions.csv`` says of a detector.
+    """The figures of a detector, from ``predictions.csv``.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Evaluation(StoredResult):
         Rows, and those among them that are labelled COVID-19.
     groups, resampled_by
         How many units were resampled for the intervals, and what they are: patients, groups (blocks of slices
-        where patients are not known for all) or single slices.
+        if not all patients are known) or single slices.
     resamples, confidence, seed
         Of the bootstrap.
     metrics
@@ -128,7 +128,7 @@ class Evaluation(StoredResult):
 
 
 def format_estimate(estimate: Estimate, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
-    """A value and its interval, such as "0.87 (0.81 to 0.92)"; "undefined" where there is no value.
+    """A value and its interval, such as "0.87 (0.81 to 0.92)"; "undefined" if there is no value.
 
     Both are multiplied by ``scale``; ``unit`` follows the value.
     """
@@ -170,7 +170,7 @@ class Overlap(StoredResult):
 
 
 class OverlapEvaluation(StoredResult):
-    """What ``masks.csv`` says of a segmentation.
+    """The figures of a segmentation, from ``masks.csv``.
 
     Attributes
     ----------
@@ -179,8 +179,8 @@ class OverlapEvaluation(StoredResult):
     resamples, confidence, seed
         Of the bootstrap.
     parts
-        ``lungs``, ``lesions`` and ``lesion_share``, those that the table has. The lesion share is a fraction of
-        the lungs, of the slices that have both structures.
+        Those of ``lungs``, ``lesions`` and ``lesion_share`` that the table has. The lesion share is a
+        fraction of the lungs, on the slices that have both structures.
     notes
         Sentences that a reader of the numbers must know.
     """

@@ -31,7 +31,7 @@ class Part(FactsPart):
 
 
 class Choice(FactsPart):
-    """Something that was chosen for a bundle after or beside the training of its weights.
+    """Something that was chosen for a bundle besides the training of its weights.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Choice(FactsPart):
     criterion
         Why these values: what was optimised, or what is required.
     data
-        On what; blank if on no data.
+        The data it was chosen on; blank if none.
     """
 
     what: str
@@ -62,7 +62,7 @@ class Choice(FactsPart):
 
 
 def replaced(earlier: Iterable[Choice], later: Iterable[Choice]) -> tuple[Choice, ...]:
-    """The choices of both, the ``later`` one for each name that both have."""
+    """The choices of both; for a name in both, the ``later`` one."""
     later = tuple(later)
     names = {choice.what for choice in later}
     return (*(choice for choice in earlier if choice.what not in names), *later)
@@ -71,9 +71,9 @@ def replaced(earlier: Iterable[Choice], later: Iterable[Choice]) -> tuple[Choice
 class TrainingFacts(FactsPart):
     """What a bundle was trained and chosen on.
 
-    ``splits`` says how each dataset was split. ``fingerprints`` are those of each source's training and validation
-    scans, if several datasets, or all sources but one, were trained on. ``masks`` names the sources of the masks
-    that were trained on.
+    ``splits`` says how each dataset was split. ``fingerprints`` are those of each source's training and
+    validation scans if it was trained on several datasets, or on all sources but one. ``masks`` names the
+    sources of the masks that were trained on.
     """
 
     dataset: str
@@ -122,7 +122,7 @@ class TrainingFacts(FactsPart):
 
 
 Grade = Literal["A", "B", "C", "D", "E"]
-"""How far an AUC can be believed, A being best (docs/honest-numbers.md)."""
+"""How trustworthy an AUC is; A is best (docs/honest-numbers.md)."""
 
 REASONS = {
     "no AUC": "There is no AUC: all slices are of one class.",
@@ -172,7 +172,7 @@ class EvaluationFacts(FactsPart):
     dataset, part
         What was evaluated.
     external
-        Whether no source of it was trained on.
+        Whether none of its sources was trained on.
     fingerprint
         Of the dataset with its split.
     date
@@ -182,9 +182,9 @@ class EvaluationFacts(FactsPart):
     patients
         The figures per patient; None if patients are not known.
     superseded
-        Whether the verdicts were calibrated again since, so that figures of verdicts no longer hold.
+        Whether the verdicts have been recalibrated since, so that figures of verdicts no longer hold.
     grade, grade_reasons
-        How far the AUC can be believed, and what lowers that; blank for segmenters.
+        How trustworthy the AUC is, and what lowers the grade; blank for segmenters.
     """
 
     dataset: str
@@ -200,15 +200,15 @@ class EvaluationFacts(FactsPart):
 
 
 class Facts(FactsPart):
-    """What every ``bundle.json`` holds, whatever the network answers.
+    """What every ``bundle.json`` holds, regardless of the task.
 
     Attributes
     ----------
     chosen
         What was chosen, and on which data.
     validation
-        The figures on the validation part, on which it was chosen; ``validation_superseded`` if the verdicts were
-        calibrated again since.
+        The figures on the validation part, on which it was chosen; ``validation_superseded`` if the verdicts
+        have been recalibrated since.
     evaluations
         Evaluations of this network.
     left_out

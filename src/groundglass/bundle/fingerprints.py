@@ -1,9 +1,9 @@
-"""How a bundle recognises the slices of its own data, and their part of the split, without storing or naming them.
+"""Recognise the slices of a bundle's own data, and their part of the split, without storing or naming them.
 
-A bundle keeps two fingerprints of each slice: one of the file, which identifies the same bytes, and one of the
-picture, which identifies it at another size, recompressed or with another contrast. It stores no name, no label
-and no order, and 255 signs are too few to reconstruct a picture. Anyone who has a slice can find out whether it is
-among them, and in which part: that is their purpose.
+A bundle keeps two fingerprints of each slice: one of the file, which identifies the same bytes, and one of
+the picture, which identifies it at another size, recompressed or with another contrast. It stores no names,
+labels or order, and 255 signs are too few to reconstruct a picture. Anyone who has a slice can find out
+whether it is among them, and in which part; that is the purpose.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from groundglass.scan.read import read_scan
 Prints = NDArray[np.uint8]
 
 FINGERPRINTS = "fingerprints.bin"
-"""The file's name in a bundle."""
+"""Name of the file in a bundle."""
 MAGIC = b"GGFP0002"
 FILE_BYTES, PICTURE_BYTES, CHECK_BYTES, DATA_BYTES = 16, 32, 8, 32
 PARTS = ("train", "val", "test")
@@ -36,10 +36,10 @@ RECORD = np.dtype(
 """What is stored of a slice: 49 bytes."""
 SIDE, FREQUENCIES = 32, 16
 BRIGHTEST = 1.5
-"""Grey further from the mean than so many standard deviations is clipped: gamma and window move that most."""
+"""Grey further from the mean than this many standard deviations is clipped: gamma and window change it most."""
 READERS = 2
 ALIKE = 20
-"""Pictures whose fingerprints differ in at most so many of 256 bits are taken for the same.
+"""Pictures whose fingerprints differ in at most this many of 256 bits count as the same.
 
 Measured on covid-ct (746 slices), sarscov2-ct (2481) and slices of 30 phantoms (540), bits that differ:
 
@@ -47,7 +47,7 @@ Measured on covid-ct (746 slices), sarscov2-ct (2481) and slices of 30 phantoms 
   lowered to 0.7 2, mirrored 0, smaller, mirrored, brighter and JPEG 30 at once 14. With the contrast raised by
   1.3, so that black and white are cut off, 5 to 8 in the median and 48 at most; 0.3 to 2.3% are missed.
 - Slices of different patients: 109 to 123 in the median. Of 276990 pairs in covid-ct two are under 36, with 15 and
-  20: pictures of one paper that stand under two patients. Of 2.9 million in sarscov2-ct, where patients are a
+  20: pictures of one paper listed under two patients. Of 2.9 million in sarscov2-ct, where patients are a
   guess, one is under 21, with 15, and shows the same chest. Of 140928 pairs of phantoms the least is 22.
 - Neighbouring slices of one patient: 49 to 100 in the median; 0.2 to 0.7% are under 21 and look the same.
 """
@@ -61,10 +61,10 @@ def file_print(path: Path) -> Prints:
 def picture_print(grey: Prints) -> Prints:
     """256 bits of what a slice looks like: the signs of its cosine transform at the lowest frequencies.
 
-    After Zauner 2010, Implementation and benchmarking of perceptual image hash functions (pHash), with signs in
-    place of the median and the contrast normalised before. The slice is stretched to 32 x 32, its grey clipped
-    1.5 standard deviations from the mean, and of the 32 x 32 coefficients the lowest 16 x 16 are taken; the first,
-    of the mean, says nothing and is 0.
+    After Zauner 2010, Implementation and benchmarking of perceptual image hash functions (pHash), with signs
+    in place of the median and the contrast normalised before. The slice is stretched to 32 x 32, its grey
+    clipped 1.5 standard deviations from the mean, and of the 32 x 32 coefficients the lowest 16 x 16 are
+    taken; the first, of the mean, carries no information and is 0.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def picture_print(grey: Prints) -> Prints:
 
     Returns
     -------
-    uint8, shape (32,), 8 bits a byte.
+    uint8, shape (32,), 8 bits per byte.
     """
     way = cv2.INTER_AREA if min(grey.shape) >= SIDE else cv2.INTER_LINEAR
     small = cv2.resize(grey.astype(np.float64), (SIDE, SIDE), interpolation=way)
@@ -96,7 +96,7 @@ _ODD = np.packbits(np.arange(FREQUENCIES * FREQUENCIES) % 2 == 1)
 
 
 def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The picture among others that each is most like.
+    """For each picture, the most similar one among others.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np
 
     Returns
     -------
-    How many bits differ (Hamming distance), and the place in ``among``, both shape (slices,).
+    How many bits differ (Hamming distance), and the index in ``among``, both shape (slices,).
     """
     from groundglass.similarity import NeighbourIndex  # detection does not search
 
@@ -127,7 +127,7 @@ class Fingerprints:
     pictures
         uint8, shape (slices, 32); see :func:`picture_print`.
     parts
-        uint8, shape (slices,): each slice's part of the split, its place in :data:`PARTS`.
+        uint8, shape (slices,): each slice's part of the split, as an index into :data:`PARTS`.
     """
 
     data: str
@@ -168,7 +168,7 @@ class Fingerprints:
         return cls(data, records["file"], records["picture"], records["part"])
 
     def trained(self) -> "Fingerprints":
-        """Those of the training and the validation part."""
+        """The fingerprints of the training and validation parts."""
         used = self.parts != PARTS.index("test")
         return Fingerprints(self.data, self.files[used], self.pictures[used], self.parts[used])
 
@@ -184,7 +184,7 @@ class Fingerprints:
         return ["" if part is None else PARTS[part] for part in found]
 
     def to_bytes(self) -> bytes:
-        """The content of ``fingerprints.bin``, the same for the same slices whatever their order."""
+        """The content of ``fingerprints.bin``, the same for the same slices in any order."""
         records = np.zeros(len(self), dtype=RECORD)
         records["file"], records["picture"], records["part"] = self.files, self.pictures, self.parts
         content = MAGIC + bytes.fromhex(self.data) + records.tobytes()

@@ -1,9 +1,9 @@
-"""How a bundle lies on disk: one folder, or the same zipped.
+"""Bundles on disk: a folder, or the same as a zip.
 
-``bundle.json`` holds the facts (groundglass.bundle.facts), ``model.onnx`` the network, ``recipe.yaml`` what it
-was trained by (for the record only: nothing is read from it) and ``MODEL_CARD.md`` the facts in words;
-``fingerprints.bin`` holds the split of its data (groundglass.bundle.fingerprints). A bundle that needs another one,
-as a detector that sees only lungs needs their segmenter, stores it in a subfolder of the same form.
+``bundle.json`` holds the facts (groundglass.bundle.facts), ``model.onnx`` the network, ``recipe.yaml`` its
+recipe (for the record only: nothing is read from it) and ``MODEL_CARD.md`` the facts as text;
+``fingerprints.bin`` holds the split of its data (groundglass.bundle.fingerprints). A bundle that needs
+another one, such as a detector that needs a lung segmenter, stores it in a subfolder of the same form.
 """
 
 import hashlib
@@ -53,7 +53,8 @@ class StoredBundle(Generic[F]):
     source
         The folder or zip.
     fingerprints
-        Of the slices of its data, with their part of the split; None if it was exported without.
+        Fingerprints of the slices of its data, with their part of the split; None if it was exported without
+        them.
     """
 
     facts: F
@@ -95,14 +96,14 @@ class StoredBundle(Generic[F]):
             read = _zip_reader(source) if source.is_file() else _folder_reader(source)
             return cls._read(read, source)
         except (OSError, KeyError, zipfile.BadZipFile, UnicodeDecodeError) as error:
-            raise BundleError(f"{source}: is no complete bundle ({error}); export it anew") from error
+            raise BundleError(f"{source}: is not a complete bundle ({error}); export it again") from error
 
     @classmethod
     def _read(cls, read: Reader, source: Path) -> Self:
         facts_text, graph, recipe = read(FACTS), read(GRAPH), read(RECIPE).decode("utf-8")
         kind = _kind_in(facts_text, source)
         if kind != cls.kind:
-            raise BundleError(f"{source}: is a {kind}, and a {cls.kind} is needed here")
+            raise BundleError(f"{source}: is a {kind}, but a {cls.kind} is needed here")
         stated = json.loads(facts_text).get("format")
         if stated != FORMAT:
             raise BundleError(
@@ -118,7 +119,9 @@ class StoredBundle(Generic[F]):
                 f"{source}: {FACTS} does not fit this version ({where}: {problem['msg']})"
             ) from error
         if hashlib.sha256(graph).hexdigest() != facts.graph_sha256:
-            raise BundleError(f"{source}: {GRAPH} is damaged or not the one of {FACTS}; get the bundle anew")
+            raise BundleError(
+                f"{source}: {GRAPH} is damaged or does not belong to {FACTS}; get a new copy of the bundle"
+            )
         return cls(facts, graph, recipe, source, _fingerprints(read, facts, source))
 
     @classmethod
@@ -127,8 +130,8 @@ class StoredBundle(Generic[F]):
         return cls._read(lambda name: read(folder + name), source / folder)
 
     def write(self, path: Path) -> None:
-        """Write the bundle: as a zip where ``path`` ends in ``.zip``, byte-identical for the same content; else
-        as a folder, ``bundle.json`` last, so that a half-written one does not load.
+        """Write the bundle: as a zip if ``path`` ends in ``.zip``, byte-identical for the same content; else
+        as a folder, with ``bundle.json`` last, so that a half-written one does not load.
         """
         content = self.content()
         if path.suffix != ".zip":
@@ -152,7 +155,7 @@ class StoredBundle(Generic[F]):
         }
 
     def record(self, evaluation: EvaluationFacts) -> None:
-        """Enter an evaluation into the bundle and its model card, in place of one of the same data.
+        """Add an evaluation to the bundle and its model card, replacing one of the same data.
 
         Raises
         ------
@@ -166,10 +169,12 @@ class StoredBundle(Generic[F]):
     def check_enterable(self) -> None:
         """Raise BundleError if the bundle is a zip, which is not rewritten."""
         if self.source.is_file():
-            raise BundleError(f"{self.source}: facts are entered into a bundle's folder, not its zip")
+            raise BundleError(
+                f"{self.source}: facts can be added only to a bundle's folder, not to a zip; unzip it first"
+            )
 
     def enter(self, **facts: Any) -> None:
-        """Enter facts into the bundle and its model card; raises BundleError if the bundle is a zip."""
+        """Add facts to the bundle and its model card; raises BundleError if the bundle is a zip."""
         self.check_enterable()
         self.facts = self.facts.model_copy(update=facts)
         content = self.content()
@@ -195,13 +200,13 @@ def shipped_training() -> dict[str, TrainingFacts]:
 
 
 def kind_of_bundle(name_or_path: str | Path) -> str:
-    """Whether a bundle is a ``detector`` or a ``segmenter``; raises BundleError where it is none."""
+    """Whether a bundle is a ``detector`` or a ``segmenter``; raises BundleError if it is neither."""
     source = _find(name_or_path, None)
     try:
         read = _zip_reader(source) if source.is_file() else _folder_reader(source)
         return _kind_in(read(FACTS), source)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{source}: is no complete bundle ({error}); export it anew") from error
+        raise BundleError(f"{source}: is not a complete bundle ({error}); export it again") from error
 
 
 def _kind_in(facts_text: bytes, source: Path) -> str:
@@ -209,7 +214,7 @@ def _kind_in(facts_text: bytes, source: Path) -> str:
     try:
         content = json.loads(facts_text)
     except ValueError as error:
-        raise BundleError(f"{source}: {FACTS} is damaged ({error}); get the bundle anew") from error
+        raise BundleError(f"{source}: {FACTS} is damaged ({error}); get a new copy of the bundle") from error
     return str(content.get("kind", "detector")) if isinstance(content, dict) else "unknown thing"
 
 
@@ -239,14 +244,15 @@ def _fingerprints(read: Reader, facts: Facts, source: Path) -> Fingerprints | No
     fingerprints = Fingerprints.from_bytes(content, source)
     if fingerprints.data != facts.training.fingerprint:
         raise BundleError(
-            f"{source}: {FINGERPRINTS} is of other data than the bundle was trained on; get a new copy of the "
+            f"{source}: {FINGERPRINTS} does not belong to the data that the bundle was trained on; get "
+            f"a new copy of the "
             "bundle, or delete the file"
         )
     return fingerprints
 
 
 def read_optional(read: Reader, name: str) -> bytes | None:
-    """A file that not every bundle has; None where this one has not."""
+    """A file that not every bundle has; None if this one lacks it."""
     try:
         return read(name)
     except (FileNotFoundError, KeyError):
@@ -261,6 +267,10 @@ def _zip_reader(path: Path) -> Reader:
     try:
         with zipfile.ZipFile(path) as archive:
             content = {name: archive.read(name) for name in archive.namelist()}
-    except (zlib.error, EOFError, RuntimeError) as error:  # damaged, encrypted, or packed in an unknown way
+    except (
+        zlib.error,
+        EOFError,
+        RuntimeError,
+    ) as error:  # damaged, encrypted, or compressed by an unknown method
         raise zipfile.BadZipFile(str(error)) from error
     return content.__getitem__

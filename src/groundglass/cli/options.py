@@ -111,7 +111,7 @@ class Command(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Complete ``--json`` where no file follows."""
+        """Complete ``--json`` if no file follows."""
         before = args[: args.index("--")] if "--" in args else args
         files = [*before[1:], ""]
         for place, word in enumerate(before):

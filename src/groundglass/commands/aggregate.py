@@ -45,7 +45,7 @@ def aggregate(
     seed
         Draws the folds.
     coverage
-        The share of each class whose right answer shall stay possible: the rule says ``uncertain`` where that needs
+        The share of each class whose right answer shall stay possible: the rule says ``uncertain`` if that needs
         it (groundglass.detect.abstention), as the out-of-fold answers tell. None has it answer always.
     record
         A bundle to enter the rule into, with its card: the detector's own, or that of one which was trained in

@@ -115,7 +115,7 @@ def write_audit(audit: Audit, folder: Path) -> Path:
 def write_fixed(audit: Audit, path: Path) -> list[Change]:
     """Write a manifest without the duplicates, conflicts and leaks, and beside it the list of changes.
 
-    The list is ``NAME.changes.csv``, where the manifest is ``NAME.csv``.
+    The list is ``NAME.changes.csv`` if the manifest is ``NAME.csv``.
 
     Raises
     ------

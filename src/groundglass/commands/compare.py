@@ -96,7 +96,7 @@ class SystemsOnDataset:
 class Cost:
     """What a system takes: weights, megabytes of its graph, seconds of one training, slices it answers in a second.
 
-    None where it is not known.
+    None if it is not known.
     """
 
     parameters: int | None

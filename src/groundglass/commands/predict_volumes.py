@@ -65,7 +65,7 @@ RESULTS_FORMAT = 3
 results of earlier runs are computed again."""
 LOCK_FILE = ".lock"
 NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
-"""Of the columns; None where they are not known."""
+"""Of the columns; None if they are not known."""
 SAVE_EVERY = 5.0
 """Seconds between two writings of the table while a long job runs."""
 
@@ -83,7 +83,7 @@ class PatientAnswers:
     kept
         How many answers an earlier run had given, and were taken over.
     folders
-        Where each study's results lie, by its name; empty where nothing was written.
+        Where each study's results lie, by its name; empty if nothing was written.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -247,7 +247,7 @@ class _Job:
                 yield study.name, document
 
     def _start(self, study: Study, pool: ThreadPoolExecutor, seen: Any) -> Future[dict[str, Any]] | None:
-        """Answer for a study, and begin to write it; None where that fails."""
+        """Answer for a study, and begin to write it; None if that fails."""
         try:
             answered = answer_study(self.detector, study, seen)
         except ScanError as error:

@@ -20,7 +20,7 @@ from groundglass.train.task import Task
 
 
 def write_run_report(run: Run, task: Task[Any], bundle: Bundle | SegmenterBundle) -> None:
-    """Write ``report.html`` into a finished run's folder, and ``curves.png`` where it was trained in epochs."""
+    """Write ``report.html`` into a finished run's folder, and ``curves.png`` if it was trained in epochs."""
     about = [dataset_table(part.dataset) for part in task.recipe.data.datasets]
     recipe = Table("The recipe", (), [("recipe.yaml", run.recipe_file.read_text())])
     content = _segmenter(run, bundle) if isinstance(bundle, SegmenterBundle) else _detector(run, bundle)

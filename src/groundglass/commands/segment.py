@@ -257,7 +257,7 @@ def _cells(row: ShareRow) -> tuple[str, str, str, str]:
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage; ``-`` where there is none."""
+    """A share as a percentage; ``-`` if there is none."""
     return "-" if share is None else f"{share:.1%}"
 
 

@@ -228,7 +228,7 @@ def _units(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
-    """A member's predictions for slices, taken from ``folder`` where the same bundle answered before.
+    """A member's predictions for slices, taken from ``folder`` if the same bundle answered before.
 
     No lungs are looked for, unless the member needs them, so that every member answers every slice.
 

@@ -173,7 +173,7 @@ def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
 
 
 def check_ready(recipe: AnyRecipe) -> None:
-    """Raise GroundglassError where a recipe's weights or its segmenter are not available on this machine."""
+    """Raise GroundglassError if a recipe's weights or its segmenter are not available on this machine."""
     need_extra("train")
     _task(recipe).check_ready()
 

@@ -1,4 +1,4 @@
-"""Bringing datasets from the form in which they were published to the form that their layout reads."""
+"""Convert datasets from their published form to the form that their layout reads."""
 
 import shutil
 from collections.abc import Callable
@@ -23,11 +23,11 @@ Turn = Literal["none", "left", "right", "transpose"]
 Mask = NDArray[np.uint8]
 
 GROUND_GLASS, CONSOLIDATION = 127, 254
-"""Values of a mask of lesion types."""
+"""Values in a mask of lesion types."""
 INF_NET = {38: GROUND_GLASS, 75: CONSOLIDATION, 127: GROUND_GLASS, 254: CONSOLIDATION}
-"""Greys of Inf-Net's masks, which are red for ground glass and green for consolidation, and of copies of them."""
+"""Greys of Inf-Net's masks (red for ground glass, green for consolidation) and of copies of them."""
 RADIOPAEDIA_LESIONS = (1, 2)
-"""Ground glass and consolidation in the masks of the volumes; another value, such as 3, is no lesion."""
+"""Ground glass and consolidation in the volumes' masks; other values, such as 3, are not lesions."""
 IQ_OTHNCCD_FOLDERS = {"normal": "normal", "benign": "bengin", "malignant": "malignant"}
 TURNS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "none": lambda pixels: pixels,
@@ -38,14 +38,15 @@ TURNS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 
 def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") -> int:
-    """Write a dataset, as it was published and unpacked, in the form that Groundglass reads.
+    """Convert a published, unpacked dataset to the form that Groundglass reads.
 
     - ``medseg``: Inf-Net's MultiClassInfection-Train and MultiClassInfection-Test, each with the folders Imgs and
       GT. Masks become 0, 127 (ground glass) and 254 (consolidation).
-    - ``radiopaedia-volumes``: rp_im, rp_lung_msk and rp_msk with 1.nii.gz to 9.nii.gz each. Slices are written
+    - ``radiopaedia-volumes``: rp_im, rp_lung_msk and rp_msk, each with 1.nii.gz to 9.nii.gz. Slices are
+      written
       upright in the lung window, from the feet up.
-    - ``iq-othnccd``: Normal cases, Bengin cases and Malignant cases. Files are copied as they are.
-    - ``emphysema-slices``: one folder for each class, upper or lower case. Files are copied as they are.
+    - ``iq-othnccd``: Normal cases, Bengin cases and Malignant cases. Files are copied unchanged. -
+      ``emphysema-slices``: one folder for each class, upper or lower case. Files are copied unchanged.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") ->
     folder
         Where to write; it must not exist yet, and appears only once it is complete.
     turn
-        How to turn the slices of medseg upright (back of the patient below): by a quarter to the left or right, or
-        by exchanging rows and columns.
+        How to turn the slices of medseg upright (back of the patient below): by a quarter to the left or
+        right, or by swapping rows and columns.
 
     Returns
     -------
@@ -70,9 +71,9 @@ def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") ->
     """
     find(name)
     if name not in CONVERTERS:
-        raise GroundglassError(f"{name}: needs no converter or has none; there are {', '.join(CONVERTERS)}")
+        raise GroundglassError(f"{name}: no converter for this dataset; there are {', '.join(CONVERTERS)}")
     if folder.exists():
-        raise GroundglassError(f"{folder}: exists already; remove it to convert {name} again")
+        raise GroundglassError(f"{folder}: already exists; remove it to convert {name} again")
     staging = folder.with_name(f".{folder.name}.converting")
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -92,7 +93,7 @@ class _Job:
     turn: Turn
 
     def find(self, name: str) -> Path:
-        """The folder below the published one with this in its name, upper or lower case."""
+        """The subfolder of the published folder with this in its name, ignoring case."""
         folders = sorted(path for path in self.published.rglob("*") if path.is_dir())
         found = [path for path in folders if name.lower() in path.name.lower()]
         if not found:
@@ -138,7 +139,7 @@ def _recoded(path: Path, marked: Mask) -> Mask:
     unknown = set(np.unique(marked).tolist()) - {0, *INF_NET}
     if unknown:
         raise GroundglassError(
-            f"{path}: its values {sorted(unknown)[:3]} mean neither ground glass nor consolidation; "
+            f"{path}: its values {sorted(unknown)[:3]} are neither ground glass nor consolidation; "
             "the masks have greys of 38 and 75, or 127 and 254"
         )
     table = np.zeros(256, dtype=np.uint8)
@@ -150,7 +151,7 @@ def _grey(path: Path) -> Mask:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L"))
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
+    except Exception as error:  # Pillow's decoders raise almost any exception on damaged bytes
         raise GroundglassError(f"{path}: cannot be read ({error}); download it again") from error
 
 
@@ -183,7 +184,7 @@ def _mask_beside(folder: Path, scan: Path) -> NDArray[Any]:
         if path.is_file():
             try:
                 return np.asarray(nib.nifti1.load(path).dataobj)
-            except Exception as error:  # nibabel and gzip raise many kinds
+            except Exception as error:  # nibabel and gzip raise many exceptions
                 raise GroundglassError(f"{path}: cannot be read ({error}); download it again") from error
     raise GroundglassError(f"{folder}: has no mask for {scan.name}; unpack the dataset again")
 

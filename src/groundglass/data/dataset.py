@@ -1,4 +1,4 @@
-"""What is known of a dataset, and how it can be divided."""
+"""The facts of a dataset, and how it can be split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ Fractions = tuple[float, float, float]
 DEFAULT_FRACTIONS: Fractions = (0.7, 0.15, 0.15)
 """Shares of training, validation and test for datasets that define no shares of their own."""
 BLOCK = 21
-"""Slices in an assumed patient block of sarscov2-ct, whose 2481 slices come from about 120 patients."""
+"""Slices in an assumed patient block of sarscov2-ct, which has 2481 slices of about 120 patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class Dataset:
     address
         The dataset's web page.
     steps
-        What to do by hand if the dataset cannot be downloaded; ``{folder}`` stands for the dataset's folder.
+        What to do by hand if the dataset cannot be downloaded; ``{folder}`` is replaced by the dataset's
+        folder.
     layout
         Which function of ``groundglass.data.layouts`` turns the folder into manifest rows.
     needs
@@ -67,12 +68,12 @@ class Dataset:
     masks
         Which of the manifest's mask columns the dataset fills, each with the folder that holds the masks.
     lesion_free
-        Labels whose slices show neither ground glass nor consolidation, as far as the dataset's authors say.
+        Labels whose slices show neither ground glass nor consolidation, according to the dataset's authors.
     groups
         ``patients``: patient ids were published. ``numbered``: there are no ids; slices with neighbouring numbers
         are assumed to show one patient. ``unknown``: nothing is known.
     patient_of
-        The patient of each volume, where the dataset's own table does not give it.
+        The patient of each volume, if the dataset's own table does not give it.
     patients_from
         The dataset that shows the same patients under the same ids; "" if there is none. A recipe keeps both copies
         of a patient in one part.
@@ -109,7 +110,7 @@ class Dataset:
 
     @property
     def commercial_use(self) -> str:
-        """Whether its licence allows commercial use, in words; research use counts as a refusal."""
+        """Whether its licence allows commercial use, in words; research use counts as no."""
         if "-NC" in self.licence or self.licence.startswith("research use"):
             return "no"
         return "yes, with attribution" if self.licence.startswith("CC BY") else "not known"

@@ -1,4 +1,4 @@
-"""Downloading and checking datasets, and writing their manifests."""
+"""Download and check datasets, and write their manifests."""
 
 import logging
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def get(name: str, progress: FileProgress | None = None) -> Path:
     ------
     GroundglassError
         If the dataset is not here and cannot be downloaded (the message says how to get it by hand), or its
-        files are not the published ones.
+        files differ from the published ones.
     """
     dataset = find(name)
     folder = locate(name) or _download(dataset, progress)
@@ -111,7 +111,7 @@ class Manifest:
 
 
 def load_labelled(name_or_path: str | Path) -> pd.DataFrame:
-    """As :func:`load_dataset`, for scans whose labels count.
+    """Like :func:`load_dataset`, for scans whose labels are needed.
 
     Raises
     ------
@@ -127,7 +127,9 @@ def load_labelled(name_or_path: str | Path) -> pd.DataFrame:
 def _download(dataset: Dataset, progress: FileProgress | None) -> Path:
     by_hand = "\n".join(f"  {step}" for step in steps_by_hand(dataset))
     if not dataset.remote:
-        raise GroundglassError(f"{dataset.name} is not here and has to be downloaded by hand:\n{by_hand}")
+        raise GroundglassError(
+            f"{dataset.name} is not on this machine and has to be downloaded by hand:\n{by_hand}"
+        )
     folder = data_folder() / dataset.folder
     try:
         for remote in dataset.remote:

@@ -1,4 +1,4 @@
-"""Downloading a file over HTTP so that a broken connection costs little, and unpacking archives safely."""
+"""Download files over HTTP, resuming broken downloads, and unpack archives safely."""
 
 # Why not pooch: it restarts a broken download from the beginning, whereas fetch() resumes it.
 
@@ -22,7 +22,7 @@ from groundglass.errors import GroundglassError
 CHUNK = 1 << 18
 TIMEOUT = 30.0
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP status codes after which another try may succeed."""
+"""HTTP status codes after which a retry may succeed."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received so far and the total, None if the server does not say."""
@@ -63,7 +63,7 @@ def fetch(
             if error.code == 416:
                 part.unlink(missing_ok=True)  # the partial file is not the start of the server's file
             elif error.code not in BUSY:
-                raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
+                raise DownloadError(f"{url}: the server answered {error.code} {error.reason}") from error
             failure: Exception = error
         except (URLError, HTTPException, ConnectionError, TimeoutError) as error:
             if isinstance(getattr(error, "reason", None), socket.gaierror):
@@ -72,8 +72,8 @@ def fetch(
         if attempt + 1 == tries:
             reason = getattr(failure, "reason", failure)
             raise DownloadError(
-                f"{url}: could not be downloaded in {tries} tries ({reason}); the partial file is kept, and "
-                "the next call continues from there"
+                f"{url}: could not be downloaded in {tries} tries ({reason}); the partial file is kept, "
+                "so that the next call resumes"
             ) from failure
         time.sleep(pause * 2**attempt)
     part.replace(path)
@@ -113,7 +113,7 @@ def _append(part: Path, chunk: bytes, mode: Literal["ab", "wb"] = "ab") -> None:
 
 def _unwritable(path: Path, error: OSError) -> GroundglassError:
     if error.errno == errno.ENOSPC:
-        return GroundglassError(f"{path}: the disk is full; make room and run the command again")
+        return GroundglassError(f"{path}: the disk is full; free some space and run the command again")
     return GroundglassError(f"{path}: cannot be written ({error.strerror or error})")
 
 

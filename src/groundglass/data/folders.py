@@ -1,4 +1,4 @@
-"""Where the files of datasets lie on this machine."""
+"""Where the files of datasets are on this machine."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def mirror_folder() -> Path | None:
     folder = Path(named).expanduser().absolute()
     if not folder.is_dir():
         raise GroundglassError(
-            f"{MIRROR_VARIABLE} names {folder}, where there is no folder; correct or unset it"
+            f"{MIRROR_VARIABLE} names {folder}, which is not a folder; correct or unset it"
         )
     return folder
 

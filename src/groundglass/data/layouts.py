@@ -1,4 +1,4 @@
-"""Turning a dataset's folder into manifest rows: one function per layout."""
+"""Turn a dataset's folder into manifest rows: one function per layout."""
 
 import re
 import warnings
@@ -105,8 +105,8 @@ def numbered(dataset: Dataset, folder: Path) -> list[Row]:
 def masked_slices(dataset: Dataset, folder: Path) -> list[Row]:
     """Slices in ``ct`` with masks in the folders that the dataset names, listed in ``slices.csv``.
 
-    The table's column ``file`` is a file name with or without its extension; ``volume``, ``case`` (the patient) and
-    ``split`` are used where they are there.
+    The table's column ``file`` is a file name with or without its extension; ``volume``, ``case`` (the
+    patient) and ``split`` are used if they are there.
     """
     table = read_slices(folder)
     columns = {"volume", "case", "split"} & set(table)

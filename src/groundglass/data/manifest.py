@@ -18,16 +18,16 @@ from groundglass.labels import NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labe
 
 COLUMNS = ("path", "label", "patient", "split", "source")
 FILE_COLUMNS = ("path", "lungs", "lesions", "lesion_types")
-"""Columns that hold paths. The last three are masks, which only some datasets have, blank where nobody marked them:
-lungs and lesions hold 0 and 255, lesion_types holds 0, 127 for ground glass and 254 for consolidation. ``none`` in
-the column lesions means that the slice shows no lesion."""
+"""Columns that hold paths. The last three are masks, which only some datasets have, blank if nobody marked
+them: lungs and lesions hold 0 and 255, lesion_types holds 0, 127 for ground glass and 254 for consolidation.
+``none`` in the column lesions means that the slice shows no lesion."""
 PARTS = ("train", "val", "test")
 NAMED_FILES = 5
 """How many files a message names; the rest are only counted."""
 
 
 class ManifestWarning(UserWarning):
-    """Something in a manifest that is allowed but seldom intended."""
+    """Something in a manifest that is allowed but rarely intended."""
 
 
 def read_manifest(path: Path | str) -> pd.DataFrame:
@@ -199,7 +199,7 @@ def summarise(manifest: pd.DataFrame) -> pd.DataFrame:
 def fingerprint(manifest: pd.DataFrame) -> str:
     """Identify the data of a training run: SHA-256 over each file's name, label, split, size and content.
 
-    It depends neither on the order of the rows nor on the files' folder.
+    It does not depend on the order of the rows or on the files' folder.
 
     Raises
     ------

@@ -45,7 +45,7 @@ _COVID_CT = Dataset(
     default_split="official",
     size_bytes=97_201_769,
     known_problems=(
-        "The classes can be told apart without looking at the pictures: width, height, bytes per pixel and file "
+        "The classes can be distinguished without looking at the pictures: width, height, bytes per pixel and file "
         "extension alone reach an AUC of 0.96 on the official test part (every COVID-19 file is a PNG, half of "
         "the control files are JPEGs).",
         "174 COVID-19 files are RGBA; no other file is.",

@@ -1,4 +1,4 @@
-"""Dividing a manifest into training, validation and test parts, and into folds.
+"""Divide a manifest into training, validation and test parts, and into folds.
 
 ``grouped``, and the folds of ``official``, keep scans that belong together (:func:`groups`) in one part;
 ``blocks`` keeps neighbouring numbers together; ``random`` does neither and warns.
@@ -29,11 +29,11 @@ Indices = NDArray[np.intp]
 
 
 MOSTLY = 0.9
-"""The share of files whose name must end in a number, for the files to count as numbered."""
+"""Files count as numbered if the names of at least this share end in a number."""
 
 
 class LeakageWarning(UserWarning):
-    """Slices of one patient may be on both sides of a split, which makes scores too good."""
+    """Slices of one patient may be on both sides of a split, which makes scores too optimistic."""
 
 
 def groups(manifest: pd.DataFrame) -> pd.Series:
@@ -51,8 +51,8 @@ def groups(manifest: pd.DataFrame) -> pd.Series:
 def named_groups(manifest: pd.DataFrame) -> pd.Series:
     """Return the group that a manifest names for each scan, blank if it names none.
 
-    This is the optional column ``group``, which may be coarser than a patient (a paper, a guess), or ``patient``
-    where that is blank.
+    This is the optional column ``group``, which may be coarser than a patient (a paper, a guess), or
+    ``patient`` if that is blank.
     """
     if "group" not in manifest:
         return manifest["patient"]
@@ -87,8 +87,8 @@ def split(
     seed
         The same seed gives the same parts, regardless of the order of the rows.
     fractions
-        Shares of training, validation and test, which add up to 1; 0 leaves a part out. By default the dataset's
-        own, or else 0.7, 0.15, 0.15.
+        Shares of training, validation and test, which add up to 1; 0 leaves a part out. By default the
+        dataset's own shares, or else 0.7, 0.15, 0.15.
     folds, fold
         k-fold cross-validation. The test part (the official one, or the third share in ``fractions``) is set aside
         first and is the same for every fold. The rest is divided into ``folds``; number ``fold``, from 0, is the
@@ -107,8 +107,8 @@ def split(
     Warns
     -----
     LeakageWarning
-        For ``random``; for ``grouped`` if scans without a patient count as patients of their own; for ``official``
-        if a patient is in two parts.
+        For ``random``; for ``grouped`` if scans without a patient id each count as a separate patient; for
+        ``official`` if a patient is in two parts.
     """
     if scheme not in get_args(Scheme):
         raise GroundglassError(f"{scheme}: no such split; there are {', '.join(get_args(Scheme))}")
@@ -124,14 +124,14 @@ def split(
 def best_split(manifest: pd.DataFrame, *, validation: bool = False) -> Scheme:
     """The most trustworthy scheme by which a manifest can be divided.
 
-    ``official`` where all scans have a part and there is one to train and one to judge on; else ``grouped`` where
-    patients are named; else ``blocks`` where files are numbered; else ``random``. A scheme that fails, because a
-    class has too few patients or scans, is passed over.
+    ``official`` if all scans have a part and there is one to train and one to judge on; else ``grouped`` if
+    patients are named; else ``blocks`` if files are numbered; else ``random``. A scheme that fails because a
+    class has too few patients or scans is skipped.
 
     Parameters
     ----------
     validation
-        Take ``official`` only where there is a validation part.
+        Take ``official`` only if there is a validation part.
     """
     parts = set(manifest["split"])
     if "" not in parts and "train" in parts and ("val" in parts or ("test" in parts and not validation)):
@@ -193,7 +193,7 @@ def _official(manifest: pd.DataFrame, seed: int, folds: int | None, fold: int) -
     if len(without):
         raise GroundglassError(
             f"there is no official split: {len(without)} of {len(manifest)} scans have no part (first: "
-            f"{without['path'].iloc[0]}); use grouped, or blocks where slices are numbered"
+            f"{without['path'].iloc[0]}); use grouped, or blocks if slices are numbered"
         )
     result = manifest.copy()
     if folds is not None:
@@ -201,7 +201,7 @@ def _official(manifest: pd.DataFrame, seed: int, folds: int | None, fold: int) -
         plan = _Plan.of_folds(folds, fold, test=0.0)
         result.loc[rest.index, "split"] = _grouped(rest, plan, seed)["split"]
     if torn := _torn(result):
-        _warn(f"the official split tears {_some(torn)}: slices of one patient lie on both sides")
+        _warn(f"the official split divides {_some(torn)}: slices of one patient are on both sides")
     return result
 
 
@@ -210,8 +210,8 @@ def _grouped(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     alone = int((unit == manifest["path"]).sum())
     if alone:
         _warn(
-            f"{alone} of {len(manifest)} scans have no patient id and count as patients of their own: slices "
-            "of one patient may lie on both sides, and the scores then come out too good"
+            f"{alone} of {len(manifest)} scans have no patient id and each count as a separate patient: "
+            "slices of one patient may be on both sides, which makes scores too optimistic"
         )
     table = pd.crosstab(unit, manifest["label"])
     part = _share_out(table, plan.shares, np.random.default_rng(seed))
@@ -247,10 +247,10 @@ def _share_out(table: pd.DataFrame, shares: Floats, rng: np.random.Generator) ->
 
 
 def _one_of_each(counts: Floats, target: Floats, shuffled: Indices, labels: list[str]) -> Indices:
-    """Give every part one group of each class, so that no part lacks a class; all other groups get -1.
+    """Give every part one group of each class, so that no part lacks a class; the other groups get -1.
 
-    Groups with a single class go first. Two classes can then always be served if each has at least as many groups
-    as there are parts.
+    Groups with a single class go first. With two classes this always succeeds if each has at least as many
+    groups as there are parts.
     """
     having = (counts > 0).sum(axis=0)
     part = np.full(len(counts), -1)
@@ -271,14 +271,14 @@ def _one_of_each(counts: Floats, target: Floats, shuffled: Indices, labels: list
 def _blocks(manifest: pd.DataFrame, plan: _Plan) -> pd.DataFrame:
     result = _cut(manifest, plan, lambda paths: sorted(paths, key=natural_key))
     if torn := _torn(result):
-        raise GroundglassError(f"blocks would tear {_some(torn)}; patients are known here, so use grouped")
+        raise GroundglassError(f"blocks would divide {_some(torn)}; patients are known here, so use grouped")
     return result
 
 
 def _random(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     _warn(
-        "a random split: slices of one patient, which look alike, lie on both sides, and the scores come out "
-        "too good (in sarscov2-ct a nearest neighbour is right 93% of the time at random, 61% by blocks)"
+        "a random split: slices of one patient, which look alike, are on both sides, which makes scores too "
+        "optimistic (in sarscov2-ct a nearest neighbour is right 93% of the time at random, 61% by blocks)"
     )
     rng = np.random.default_rng(seed)
     return _cut(manifest, plan, lambda paths: list(rng.permutation(sorted(paths))))
@@ -296,7 +296,7 @@ def _cut(manifest: pd.DataFrame, plan: _Plan, order: Callable[[list[str]], list[
 
 
 def _sizes(count: int, shares: Floats) -> Indices:
-    """Whole numbers of at least 1 that are close to ``shares`` of ``count`` and add up to it."""
+    """Integers of at least 1 that are close to ``shares`` of ``count`` and add up to it."""
     ends = np.rint(np.cumsum(shares) * count).astype(np.intp)
     sizes = ends - np.concatenate([[0], ends[:-1]])
     while (sizes == 0).any():

@@ -1,1 +1,1 @@
-"""From predictions.csv to metrics with intervals, calibration and figures."""
+"""Evaluate predictions: metrics with intervals, calibration, comparisons and figures."""

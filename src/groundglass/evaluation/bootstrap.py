@@ -1,8 +1,8 @@
 """The cluster bootstrap: percentile intervals from whole groups of slices, resampled with replacement.
 
 Efron & Tibshirani 1993, An introduction to the bootstrap; Field & Welsh 2007, Bootstrapping clustered data,
-doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are alike, so resampling slices one by one would
-give intervals that are too narrow.
+doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are alike, so resampling single slices would give
+intervals that are too narrow.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -17,15 +17,15 @@ from groundglass.evaluation.calibration import BINS, bin_of
 from groundglass.labels import NEGATIVE, POSITIVE
 
 CELLS = 500_000
-"""Weights that are held at one time; bounds memory, whatever the number of slices."""
+"""Weights held in memory at one time, regardless of the number of slices."""
 FEW_UNITS = 10
-"""A class that comes from fewer patients or groups gets a note on its intervals."""
+"""A class from fewer patients or groups gets a note on its intervals."""
 TOLERATED_UNDEFINED = 0.05
 """Share of resamples that may leave a metric undefined without a note."""
 
 Floats = NDArray[np.float64]
 Name = TypeVar("Name", bound=Hashable)
-"""What a metric is called by: text, or part and text."""
+"""The key of a metric: text, or part and text."""
 
 
 def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -53,7 +53,7 @@ def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Ite
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
-    """The middle ``confidence`` of the resampled values, NaN left out; None where all are NaN."""
+    """The middle ``confidence`` of the resampled values, NaN left out; None if all are NaN."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
@@ -62,7 +62,7 @@ def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple
 
 
 def check_bootstrap(resamples: int, confidence: float) -> None:
-    """Raise GroundglassError if no interval can be drawn from so few resamples or is of such confidence."""
+    """Raise GroundglassError if the number of resamples or the confidence is out of range."""
     if resamples < 1 or not 0 < confidence < 1:
         raise GroundglassError("intervals need at least 1 resample and a confidence between 0 and 1")
 
@@ -70,18 +70,18 @@ def check_bootstrap(resamples: int, confidence: float) -> None:
 def resample(
     computed: Callable[[Floats], dict[Name, Floats]], units: NDArray[np.intp], resamples: int, seed: int
 ) -> dict[Name, Floats]:
-    """Metrics of each bootstrap resample; of none where all slices belong to one unit.
+    """Metrics of each bootstrap resample; no resamples if all slices belong to one unit.
 
     Parameters
     ----------
     computed
-        From weights, shape (weightings, slices), to metrics by name, each of shape (weightings, ...).
+        Maps weights, shape (weightings, slices), to metrics by name, each of shape (weightings, ...).
     units
         The unit of each slice, numbered from 0, shape (slices,).
     resamples, seed
         Of the bootstrap.
     """
-    # A single group can only be drawn as it is, and an interval of no width would feign certainty.
+    # Every resample of a single group is the same, and an interval of no width would feign certainty.
     if not units.any():
         return computed(np.empty((0, len(units))))
     chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]
@@ -106,7 +106,7 @@ def estimates(
 def notes_on_units(
     labelled: Mapping[str, NDArray[np.bool_]], units: NDArray[np.intp], resampled_by: ResampledBy
 ) -> list[str]:
-    """Name the labels that few units have; ``labelled`` has by label which slices have it, shape (slices,)."""
+    """Name the labels with few units; ``labelled`` maps each label to which slices have it, shape (slices,)."""
     if not units.any():
         return [f"All are of one {resampled_by}: no interval can be given."]
     counts = {name: len(np.unique(units[of])) for name, of in labelled.items()}
@@ -120,7 +120,7 @@ def notes_on_units(
 def notes_on_metrics(
     metrics: Mapping[Name, Metric], values: Mapping[Name, float], resampled: Mapping[Name, Floats]
 ) -> list[str]:
-    """Name the ``metrics`` that are undefined (NaN), in their values or in many resamples."""
+    """Name the ``metrics`` that are undefined (NaN), on all slices or in many resamples."""
     notes = []
     for name, metric in metrics.items():
         if np.isnan(values[name]):
@@ -135,12 +135,12 @@ def notes_on_metrics(
 
 
 def count_of(number: int, noun: str) -> str:
-    """Such as "1 slice" or "2 slices"."""
+    """A count with its noun, such as "1 slice" or "2 slices"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Ranking:
-    """Slices in falling order of probability, those of equal probability taken together.
+    """Slices in descending order of probability, ties taken together.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class Ranking:
         falling = probability[self._order]
         self._last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
         self.thresholds: Floats = falling[self._last]
-        """Distinct probabilities, falling."""
+        """Distinct probabilities, descending."""
 
     def counts(self, weights: Floats) -> tuple[Floats, Floats]:
         """True and false positives at ``probability >= threshold``, both (weightings, thresholds)."""
@@ -165,7 +165,7 @@ class Ranking:
         return positive, np.cumsum(ranked, axis=1)[:, self._last] - positive
 
     def areas(self, weights: Floats) -> tuple[Floats, Floats]:
-        """ROC AUC (trapezoids) and average precision, both (weightings,); NaN where a class is absent."""
+        """ROC AUC (trapezoids) and average precision, both (weightings,); NaN if a class is absent."""
         tp, fp = self.counts(weights)
         gained = np.diff(tp, axis=1, prepend=0)
         positives, negatives = tp[:, -1], fp[:, -1]
@@ -176,7 +176,7 @@ class Ranking:
 
 
 class WeightedMetrics:
-    """Every metric of a table of predictions, for given weights of its slices.
+    """All metrics of a table of predictions, for given weights of its slices.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class WeightedMetrics:
         Shape (slices,), in [0, 1].
     verdict
         Shape (slices,); slices that are neither POSITIVE nor NEGATIVE count as not answered and are left out
-        of what is computed from verdicts.
+        of metrics of verdicts.
     """
 
     def __init__(self, truth: NDArray[np.bool_], probability: Floats, verdict: NDArray[np.object_]) -> None:
@@ -195,7 +195,7 @@ class WeightedMetrics:
         self._columns = np.column_stack(
             [yes & truth, yes & ~truth, no & truth, no & ~truth, (probability - truth) ** 2]
         )
-        # A bin's part of the ECE is |sum(probability - truth)| / slices, so one column a bin is enough.
+        # A bin's part of the ECE is |sum(probability - truth)| / slices, so one column per bin is enough.
         in_bin = bin_of(probability)[:, None] == np.arange(BINS)
         self._distance = in_bin * (probability - truth)[:, None]
 
@@ -204,7 +204,7 @@ class WeightedMetrics:
         return (weights @ self._columns)[:, :4]
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """Each metric by name, shape (weightings,), NaN where it is undefined.
+        """Each metric by name, shape (weightings,), NaN if it is undefined.
 
         Parameters
         ----------
@@ -232,5 +232,5 @@ class WeightedMetrics:
 
 
 def ratio(part: Floats, whole: Floats, empty: float = np.nan) -> Floats:
-    """``part / whole``, and ``empty`` where ``whole`` is 0."""
+    """``part / whole``, or ``empty`` where ``whole`` is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), empty), where=whole > 0)

@@ -1,4 +1,4 @@
-"""Calibration: how far a probability can be taken at its word, and mending it by temperature."""
+"""Calibration: measures of how well probabilities match observed frequencies, and temperature scaling."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from scipy.special import expit, logsumexp, softmax
 BINS = 10
 """Bins of equal width, [0, 0.1), [0.1, 0.2), ... [0.9, 1], for reliability and the calibration error."""
 TEMPERATURES = (0.05, 20.0)
-"""The least and the greatest temperature that is fitted."""
+"""The lowest and highest temperature that is fitted."""
 
 
 def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
@@ -28,8 +28,8 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
 
     Returns
     -------
-    The temperature, in ``TEMPERATURES``; 1 where the slices set no limit to it: there are none, or none is
-    answered wrongly, so that any sharpening raises the likelihood.
+    The temperature, in ``TEMPERATURES``; 1 if the slices do not determine it: there are none, or all are
+    answered correctly, so that any sharpening raises the likelihood.
 
     Raises
     ------
@@ -58,22 +58,22 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
 def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tuple[float, float]:
     """Fit temperature and bias: those with the least log-loss of ``sigmoid(logits / temperature + bias)``.
 
-    Platt 1999, Probabilistic outputs for support vector machines, without his softened targets. The bias mends a
-    level that is wrong throughout, as under another share of COVID-19.
+    Platt 1999, Probabilistic outputs for support vector machines, without his softened targets. The bias
+    corrects a systematic shift, as under another prevalence of COVID-19.
 
     Parameters
     ----------
     logits
         Of COVID-19, shape (slices,).
     truth
-        Whether each slice is positive, shape (slices,), both classes being there.
+        Whether each slice is positive, shape (slices,); both classes must be present.
     weights
         How much each slice counts, shape (slices,), not negative.
 
     Returns
     -------
-    The temperature, in ``TEMPERATURES``, and the bias. The temperature is 1 where the logits part the classes
-    wholly, so that any sharpening would lower the loss.
+    The temperature, in ``TEMPERATURES``, and the bias. The temperature is 1 if the logits separate the
+    classes completely, so that any sharpening would lower the loss.
     """
     logits, truth = np.asarray(logits, dtype=float), np.asarray(truth, dtype=bool)
     shares = np.asarray(weights, dtype=float) / np.sum(weights)
@@ -96,14 +96,14 @@ def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tupl
 def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """The calibrated probability, in the shape of ``logits``, as :func:`fit_temperature` takes them.
 
-    ``sigmoid(logits / temperature)``, and ``softmax`` over the classes where there are several.
+    ``sigmoid(logits / temperature)``, or ``softmax`` over the classes if there are several.
     """
     scaled = np.asarray(logits, dtype=float) / temperature
     return np.asarray(expit(scaled) if scaled.ndim < 2 else softmax(scaled, axis=1))
 
 
 def bin_of(probability: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:
-    """The number, from 0, of the bin of equal width that each probability lies in; 1 lies in the last."""
+    """The number, from 0, of the equal-width bin of each probability; 1 is in the last bin."""
     return np.minimum(np.floor(np.asarray(probability) * bins), bins - 1).astype(np.intp)
 
 
@@ -112,8 +112,8 @@ def reliability_curve(truth: ArrayLike, probability: ArrayLike, bins: int = BINS
 
     Returns
     -------
-    A row a bin: ``low``, ``high``, ``count``, ``mean_probability`` and ``share_positive``, the last two NaN
-    where the bin is empty.
+    A row per bin: ``low``, ``high``, ``count``, ``mean_probability`` and ``share_positive``, the last two NaN
+    if the bin is empty.
     """
     probability = np.asarray(probability, dtype=float)
     place = bin_of(probability, bins)
@@ -143,12 +143,12 @@ def ece(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
 
 
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
-    """Mean squared distance of probability and truth (Brier 1950), in [0, 1], lower being better."""
+    """Mean squared distance of probability and truth (Brier 1950), in [0, 1]; lower is better."""
     return float(np.mean((np.asarray(probability, dtype=float) - np.asarray(truth, dtype=float)) ** 2))
 
 
 class BrierParts(NamedTuple):
-    """What a Brier score is made of: ``reliability - resolution + uncertainty + within_bins``.
+    """The parts of a Brier score: ``reliability - resolution + uncertainty + within_bins``.
 
     Attributes
     ----------
@@ -157,9 +157,10 @@ class BrierParts(NamedTuple):
     resolution
         Mean squared distance of each bin's share of positives from the share in all; more is better.
     uncertainty
-        Variance of the truth itself, 0.25 with as many positives as others; no detector changes it.
+        Variance of the truth itself, 0.25 with equally many positives and negatives; independent of the
+        detector.
     within_bins
-        What is left because the probabilities within a bin differ; 0 where they do not.
+        The remainder because the probabilities within a bin differ; 0 if they do not.
     """
 
     reliability: float
@@ -172,9 +173,9 @@ def brier_parts(truth: ArrayLike, probability: ArrayLike, bins: int = BINS) -> B
     """Decompose the Brier score over the bins of :func:`reliability_curve`.
 
     Murphy 1973, A new vector partition of the probability score, doi
-    10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2, whose three parts make up the score where all probabilities of
-    a bin are equal; what binning leaves is the two extra components of Stephenson, Coelho & Jolliffe 2008, doi
-    10.1175/2007WAF2006116.1, here in one.
+    10.1175/1520-0450(1973)012<0595:ANVPOT>2.0.CO;2, whose three parts make up the score if all probabilities
+    of a bin are equal; the remainder of binning is the two extra components of Stephenson, Coelho & Jolliffe
+    2008, doi 10.1175/2007WAF2006116.1, here in one.
 
     Parameters
     ----------

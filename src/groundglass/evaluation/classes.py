@@ -1,4 +1,4 @@
-"""From predictions of several classes to metrics with intervals: of each class against the rest, and their means.
+"""Metrics with intervals from predictions of several classes: each class against the rest, and their means.
 
 The metrics of one class are those of the binary evaluation with that class as the positive one. A macro metric is
 their plain mean over the classes, so that a rare class weighs as much as a common one; macro F1 is the mean of the
@@ -46,22 +46,22 @@ CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.v
 
 
 class ClassesEvaluation(StoredResult):
-    """What ``predictions.csv`` says of a detector of several classes.
+    """The figures of a detector of several classes, from ``predictions.csv``.
 
     Attributes
     ----------
     classes
         In the order of their columns.
     count, counts
-        Slices in all, and of each class's label.
+        Number of slices in total and by label.
     groups, resampled_by, resamples, confidence, seed
         As in :class:`~groundglass.bundle.evaluation.Evaluation`.
     metrics
         By their name in ``MACRO_METRICS``. A class without slices is left out of the means.
     per_class
-        By class, and by their name in ``CLASS_METRICS``. All but the AUC are of the slices answered.
+        By class, and by their name in ``CLASS_METRICS``. All but the AUC are computed on the slices answered.
     confusion
-        Slices answered: a row a label, a column an answer, both in the order of ``classes``.
+        Slices answered: rows are labels, columns answers, both in the order of ``classes``.
     notes
         Sentences that a reader of the numbers must know.
     """
@@ -83,11 +83,12 @@ class ClassesEvaluation(StoredResult):
 def evaluate_classes(
     predictions: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> ClassesEvaluation:
-    """Compute every metric of several classes with its interval.
+    """Compute all metrics of several classes with their intervals.
 
-    Accuracy, sensitivity and their like come from the column ``class`` of the slices answered, which are those
-    with a verdict of yes or no; AUC from the classes' probabilities of all slices. Intervals are as those of
-    :func:`~groundglass.evaluation.metrics.evaluate`; resamples that lack a class are left out of a macro metric's.
+    Accuracy, sensitivity and the like use the column ``class`` of the slices answered, which are those with a
+    positive or negative verdict; AUC uses the classes' probabilities of all slices. Intervals are like those
+    of :func:`~groundglass.evaluation.metrics.evaluate`; those of macro metrics leave out resamples that lack
+    a class.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def evaluate_classes(
     Raises
     ------
     GroundglassError
-        If there is no row, there are no classes, a label is blank or no class, or a value does not fit.
+        If there are no rows or no classes, a label is blank or not a class, or a value is invalid.
     """
     check_bootstrap(resamples, confidence)
     frame = check_classes(predictions)
@@ -143,7 +144,7 @@ def evaluate_classes(
 
 
 def class_rows(evaluation: ClassesEvaluation) -> list[tuple[str, ...]]:
-    """A row a class under ``CLASS_COLUMNS``: its name, its slices, and each metric with its interval in brackets.
+    """A row per class under ``CLASS_COLUMNS``: its name, its slices, and each metric with its interval in brackets.
 
     What the metrics mean is in ``CLASS_METRICS``.
     """
@@ -163,7 +164,7 @@ def macro_rows(evaluation: ClassesEvaluation) -> list[tuple[str, str]]:
 
 
 def check_classes(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A checked copy of ``predictions``, which must have classes, and a class as the label of every slice.
+    """A checked copy of ``predictions``, which must have classes and label every slice with one of them.
 
     Raises
     ------
@@ -185,19 +186,19 @@ def check_classes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def labelled_masks(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """By class, which slices are labelled so: bool, shape (slices,)."""
+    """For each class, which slices have its label: bool, shape (slices,)."""
     return {name: (frame["label"] == name).to_numpy() for name in classes}
 
 
 class WeightedClassMetrics:
-    """Every metric of a table of predictions of several classes, for given weights of its slices.
+    """All metrics of a table of predictions of several classes, for given weights of its slices.
 
     Parameters
     ----------
     label
         Number of each slice's class, from 0, shape (slices,).
     answer
-        Number of the class answered, -1 where there is no answer, shape (slices,).
+        Number of the class answered, -1 if there is no answer, shape (slices,).
     probability
         Of each class, in [0, 1], shape (slices, classes).
     """
@@ -216,7 +217,7 @@ class WeightedClassMetrics:
         return (weights @ self._cells).reshape(len(weights), classes, classes)
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
-        """Metrics by name, NaN where undefined: of each class (weightings, classes), of all (weightings,).
+        """Metrics by name, NaN if undefined: of each class (weightings, classes), of all (weightings,).
 
         Parameters
         ----------

@@ -1,7 +1,8 @@
-"""Several systems on the same slices: which is best, and which cannot be told from it.
+"""Compare systems on the same slices: which is best, and which are indistinguishable from it.
 
-A system is trained several times, by seeds and folds, and each training is a member of it. Its metric is the mean
-over its members. Intervals are of a bootstrap by patient, with the same resamples for all members of all systems.
+A system is trained several times, by seeds and folds, and each training is a member of it. Its metric is the
+mean over its members. Intervals come from a bootstrap by patient, with the same resamples for all members of
+all systems.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,12 +48,12 @@ class System:
     name
         Its name.
     members
-        Each member's predictions, as :func:`~groundglass.evaluation.predictions.read_predictions` returns them, all
-        of the same slices, in any order of rows.
+        Each member's predictions, as :func:`~groundglass.evaluation.predictions.read_predictions` returns
+        them, all for the same slices, with rows in any order.
     thresholds
-        Of each member: from this probability on the answer is POSITIVE.
+        For each member, the probability from which the answer is POSITIVE.
     rules
-        Of each member: how it answers for patients; None where that is not known.
+        For each member, how it answers for patients; None if that is not known.
     """
 
     name: str
@@ -85,19 +86,19 @@ class System:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """How a system stands.
+    """The result of one system.
 
     Attributes
     ----------
     members, member_aucs
-        How many there are, and the ROC AUC of each; the ensemble gives one answer and has 1.
+        The number of members, and the ROC AUC of each; the ensemble gives one answer and has 1.
     metrics
-        By their name in ``METRICS``: the mean over the members, and the interval of that mean, which holds the
-        luck of which patients were drawn and not that of the seed.
+        By their name in ``METRICS``: the mean over the members, and the interval of that mean, which reflects
+        the sampling of patients but not the seed.
     auc_test, accuracy_test
-        The best's mean less this one's; None for the best itself and where no test is possible.
+        The best system's mean minus this one's; None for the best itself and if no test is possible.
     auc_p, accuracy_p
-        Their p-values after Holm's correction, each over all that are compared with the best.
+        Their p-values after Holm's correction over all systems that are compared with the best.
     verdict
         ``BEST``, ``INDISTINGUISHABLE``, ``WORSE``, ``BETTER`` (the ensemble alone) or ``UNTESTED``, by ``auc_p``.
     """
@@ -114,31 +115,31 @@ class SystemResult:
 
     @property
     def auc_spread(self) -> tuple[float, float]:
-        """The least and the greatest AUC among the members."""
+        """The lowest and highest AUC among the members."""
         return min(self.member_aucs), max(self.member_aucs)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What the predictions of several systems say of them.
+    """The results of several systems.
 
     Attributes
     ----------
     standings
-        By falling AUC; behind them, where there are several systems, their ensemble, which is not ranked.
+        In descending order of AUC; if there are several systems, their ensemble follows, which is not ranked.
     best
-        Name of the system of the highest AUC.
+        Name of the system with the highest AUC.
     unit, count, positives, groups, resampled_by, resamples, confidence, seed
         As in :class:`~groundglass.bundle.evaluation.Evaluation`.
     alpha
-        Corrected p-values below it tell a system from the best.
+        A system differs from the best if its corrected p-value is below this.
     agreement, kappa
-        Systems by systems, in the order of the standings: the share of slices with the same verdict, and Cohen's
-        kappa (1960, doi 10.1177/001316446002000104), NaN where all verdicts are the same. Means over pairs of
-        members, on the diagonal of different members, 1 where there is one.
+        Systems by systems, in the order of the standings: the share of slices with the same verdict, and
+        Cohen's kappa (1960, doi 10.1177/001316446002000104), NaN if all verdicts are the same. Means over
+        pairs of members; on the diagonal, pairs of different members, 1 if there is only one.
     all_wrong
-        The slices that most members of every system get wrong: ``path``, ``label``, and each system's mean
-        probability under its name.
+        The slices that most members of every system get wrong: ``path``, ``label``, and a column per system
+        with its mean probability.
     notes
         Sentences that a reader of the numbers must know.
     """
@@ -177,7 +178,8 @@ def compare(
     """Rank systems by their mean AUC, and test each against the best.
 
     AUC is tested by DeLong's method and accuracy by McNemar's, both for clustered slices
-    (:mod:`groundglass.evaluation.paired`). Tests of accuracy leave out what some member does not answer.
+    (:mod:`groundglass.evaluation.paired`). Tests of accuracy leave out slices that some member does not
+    answer.
 
     Parameters
     ----------
@@ -191,11 +193,11 @@ def compare(
     Raises
     ------
     GroundglassError
-        If a name is taken, members differ in their slices, all are of one class, a value does not fit, or patients
-        are to be compared and no slice names its patient.
+        If two systems have the same name, members differ in their slices, all are of one class, a value is
+        invalid, or patients are to be compared and no slice names its patient.
     """
     if not 0 < alpha < 1:
-        raise GroundglassError(f"alpha must lie between 0 and 1 (got {alpha:g}); 0.05 is usual")
+        raise GroundglassError(f"alpha must be between 0 and 1 (got {alpha:g}); 0.05 is usual")
     aligned, notes = _align(systems), list[str]()
     if unit == "patient":
         converted = [system.of_patients() for system in systems]
@@ -205,7 +207,7 @@ def compare(
         )
     slices = aligned[0].members[0]
     truth = truth_of(slices)
-    # What holds whoever answers the slices is what holds of an answer without fault.
+    # What does not depend on a system is taken from perfect answers.
     faultless = slices.assign(probability=truth.astype(float), verdict=np.where(truth, POSITIVE, NEGATIVE))
     basis = evaluate(faultless, resamples=resamples, confidence=confidence, seed=seed, unit=unit)
     ranked = [_SystemMetrics(system, truth) for system in aligned]
@@ -227,15 +229,15 @@ def compare(
 
 
 def ensemble_of(systems: Sequence[System]) -> pd.DataFrame:
-    """Predictions of all systems together, each of equal weight.
+    """Predictions of the ensemble of all systems with equal weights.
 
-    Score and probability are means over the systems of the means over their members, and so is the threshold. The
-    verdict is POSITIVE from the threshold on, else NEGATIVE; NOT_A_CHEST_CT where all members say so, and UNCERTAIN
-    where otherwise none says yes or no.
+    Score, probability and threshold are means over the systems of the means over their members. The verdict
+    is POSITIVE from the threshold on, else NEGATIVE; NOT_A_CHEST_CT if all members say so, and otherwise
+    UNCERTAIN if no member is positive or negative.
 
     Returns
     -------
-    Predictions in the order of the first member's.
+    Predictions in the order of the first member's rows.
 
     Raises
     ------
@@ -267,14 +269,14 @@ def _align(systems: Sequence[System]) -> list[System]:
     """The systems with checked members, all in the order of the first member's slices."""
     if not systems:
         raise GroundglassError("there is no system to compare; give at least one")
-    # These stand beside the systems' names in the tables.
+    # The tables use these next to the systems' names.
     taken = {ENSEMBLE, "path", "label"}
     for system in systems:
         if system.name in taken:
-            raise GroundglassError(f"the name {system.name!r} is taken; give each system a name of its own")
+            raise GroundglassError(f"two systems have the name {system.name!r}; give each a different name")
         taken.add(system.name)
         if not 0 < len(system.members) == len(system.thresholds):
-            raise GroundglassError(f"{system.name}: needs predictions, and a threshold to each table")
+            raise GroundglassError(f"{system.name}: needs predictions, and a threshold for each table")
     first = _checked(systems[0], 0)
     if len(np.unique(truth_of(first))) < 2:
         raise GroundglassError("the predictions are of one class only: a comparison needs both")
@@ -288,25 +290,25 @@ def _checked(system: System, number: int) -> pd.DataFrame:
     source, frame = f"{system.name}, member {number + 1}", system.members[number]
     checked = check_predictions(frame, source)[list(COLUMNS)]
     twice = checked["path"].duplicated()
-    refuse_rows(source, frame, "path", twice, "occurs twice", "keep one row of each slice")
+    refuse_rows(source, frame, "path", twice, "occurs twice", "keep one row per slice")
     return checked.reset_index(drop=True)
 
 
 def _in_order(system: System, number: int, first: pd.DataFrame) -> pd.DataFrame:
-    """A member's rows in the order of the first member's, which must be of the same slices."""
+    """A member's rows in the order of the first member's, which must have the same slices."""
     source, frame = f"{system.name}, member {number + 1}", _checked(system, number)
     remedy = "let every member answer the same slices of the same dataset"
     apart = sorted(set(frame["path"]) ^ set(first["path"]))
     if apart:
         raise GroundglassError(
-            f"{source}: answers other slices than the first member, {len(apart)} are with one of the two only, "
+            f"{source}: answers other slices than the first member: {len(apart)} are only in one of the two, "
             f"such as {apart[0]}; {remedy}"
         )
     expected = first.set_index("path")
     ordered = frame.set_index("path").loc[expected.index]
     for name in ("label", "patient", "group"):
         differs = ordered[name] != expected[name]
-        refuse_rows(source, ordered, name, differs, "is not the first member's", remedy)
+        refuse_rows(source, ordered, name, differs, "differs from the first member's", remedy)
     return ordered.reset_index()
 
 
@@ -327,7 +329,7 @@ class _SystemMetrics:
         self.metrics = {name: float(value[0]) for name, value in self._weighted(once).items()}
 
     def _weighted(self, weights: Floats) -> dict[str, Floats]:
-        """The mean over the members of each metric, shape (weightings,); NaN where one of them is undefined."""
+        """The mean over the members of each metric, shape (weightings,); NaN if one of them is undefined."""
         members = [member(weights) for member in self._members]
         return {name: np.mean([member[name] for member in members], axis=0) for name in METRICS}
 
@@ -339,7 +341,7 @@ class _SystemMetrics:
 def _standings(
     entrants: Sequence[_SystemMetrics], units: NDArray[np.intp], basis: Evaluation, alpha: float
 ) -> tuple[tuple[SystemResult, ...], list[str]]:
-    """The standings of the entrants, the best of which comes first, and why tests are impossible."""
+    """The standings of the entrants, best first, and why tests are impossible."""
     best = entrants[0]
     kept = np.all([entrant.answered.all(axis=0) for entrant in entrants], axis=0)
 
@@ -388,7 +390,7 @@ def _verdict(test: PairedTest | None, corrected: float | None, alpha: float) -> 
 
 
 def _by_pairs(ranked: Sequence[_SystemMetrics], alike: Callable[[Verdicts, Verdicts], float]) -> pd.DataFrame:
-    """Systems by systems, the mean over pairs of members; pairs for which it is NaN are left out."""
+    """Systems by systems, the mean over pairs of members, NaN left out."""
     names = [system.name for system in ranked]
     table = pd.DataFrame(index=names, columns=names, dtype=float)
     for one, other in combinations_with_replacement(ranked, 2):
@@ -418,8 +420,9 @@ def _notes(
     if left_out:
         told = ", ".join(f"{name} {rows.sum()}" for name, rows in unanswered.items() if rows.any())
         notes.append(
-            f"{left_out} of {basis.count} {basis.unit}s are left without a yes or no by some member ({told}): the "
-            "tests of accuracy leave them out, and each member's own are left out of its accuracy to F1."
+            f"{left_out} of {basis.count} {basis.unit}s have no positive or negative verdict from some "
+            f"member ({told}): "
+            "tests of accuracy leave them out, and each member's accuracy to F1 leave out its own."
         )
     for standing in standings:
         undefined = [name for name, metric in standing.metrics.items() if metric.value is None]
@@ -427,20 +430,20 @@ def _notes(
         notes += [f"{METRICS[n].title} of {whose} is undefined: {METRICS[n].undefined}." for n in undefined]
     once = [standing.name for standing in standings[: len(ranked)] if standing.members == 1]
     if once:
-        notes.append(f"Trained once, so that the luck of the seed is not seen: {', '.join(once)}.")
+        notes.append(f"Trained once, so that variation by seed is not measured:  {', '.join(once)}.")
     if len(once) < len(ranked):
         notes.append(
-            "Values are means over a system's members. Their intervals hold the luck of which "
-            f"{basis.resampled_by}s were drawn; that of the seed shows in the spread over the members."
+            "Values are means over a system's members. Their intervals reflect the sampling of "
+            f"{basis.resampled_by}s; variation by seed shows in the spread over the members."
         )
     tests = [standing.auc_test for standing in standings[1 : len(ranked)] if standing.auc_test]
     half_widths = [(test.high - test.low) / 2 for test in tests if test.low < test.high]
     if half_widths:
         notes.append(
-            f"{standings[0].name} was picked as the best on these very {basis.unit}s: its figures are a little too "
+            f"{standings[0].name} was chosen as the best on these same {basis.unit}s: its figures are slightly too "
             "good. Indistinguishable does not mean equal: with "
             f"{basis.groups} {basis.resampled_by}s, differences in AUC below about {np.median(half_widths):.2g} "
-            "go unnoticed. The p-values are corrected for the number of tests by Holm's method, the intervals of "
+            "go undetected. The p-values are corrected for the number of tests by Holm's method; the intervals of "
             "the differences are not."
         )
     return notes

@@ -1,4 +1,4 @@
-"""A comparison as text: a table, a frame of plain numbers, and a sentence."""
+"""A comparison as a table, a frame of plain numbers, a sentence, and figures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,10 +42,10 @@ from groundglass.evaluation.predictions import truth_of
 from groundglass.labels import POSITIVE
 
 Extra = Mapping[str, Mapping[str, object]]
-"""By system and column: what else is known, such as its parameters and speed."""
+"""Other facts by system and column, such as parameters and speed."""
 NOTHING_ELSE: Extra = MappingProxyType({})
 SHOWN = {"accuracy": "Accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity", "f1": "F1"}
-"""The metrics beside AUC that the table shows, and how it calls them."""
+"""The metrics other than AUC in the table, with their headings."""
 HEADER = (
     "System",
     "AUC",
@@ -61,8 +61,8 @@ def comparison_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the table of standings, the ensemble last.
 
-    Values stand with their bootstrap interval in brackets, differences with that of the test, and p-values are
-    Holm's. The columns of ``extra`` follow in order of first appearance, blank where a system has none.
+    Values have their bootstrap interval in brackets, differences that of the test; p-values are corrected by
+    Holm's method. The columns of ``extra`` follow in order of first appearance, blank if a system has none.
 
     Raises
     ------
@@ -78,18 +78,18 @@ def comparison_table(
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, with a line end at its end; pipes in cells are escaped, line ends become spaces."""
+    """A table in Markdown that ends in a newline; pipes in cells are escaped, newlines become spaces."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(_escaped(cell) for cell in line)} |\n" for line in lines)
 
 
 def comparison_frame(comparison: Comparison, extra: Extra = NOTHING_ELSE) -> pd.DataFrame:
-    """The standings as plain numbers, a row a system, the ensemble last.
+    """The standings as plain numbers, a row per system, the ensemble last.
 
     Returns
     -------
     ``system``, ``members``; every metric as ``NAME``, ``NAME_low``, ``NAME_high``; ``roc_auc_least`` and
-    ``roc_auc_greatest`` among the members; for ``auc`` and ``accuracy`` the best's less this one's as
+    ``roc_auc_greatest`` among the members; for ``auc`` and ``accuracy`` the best's minus this one's as
     ``NAME_difference``, ``NAME_difference_low``, ``NAME_difference_high``, with ``NAME_p`` and, after Holm's
     correction, ``NAME_p_holm``; ``verdict``; the columns of ``extra``. What is not known is missing.
 
@@ -114,7 +114,7 @@ def comparison_frame(comparison: Comparison, extra: Extra = NOTHING_ELSE) -> pd.
 
 
 def headline(comparison: Comparison) -> str:
-    """One sentence: the best system, what cannot be told from it, and where the ensemble stands."""
+    """One sentence: the best system, those indistinguishable from it, and how the ensemble compares."""
     best, *others = comparison.ranked
     parts = [
         f"Best by AUC: {_with_auc(best)}" if others else f"{_with_auc(best)} by AUC, compared with no other"
@@ -165,7 +165,7 @@ def _cells_of_tests(standing: SystemResult) -> tuple[str, str]:
 
 
 def _difference(test: PairedTest | None, corrected: float | None) -> str:
-    """Such as "lower by 0.031 (-0.008 to 0.070), p = 0.21", as seen from the system that is not the best."""
+    """Text such as "lower by 0.031 (-0.008 to 0.070), p = 0.21", relative to the best system."""
     if test is None:
         return UNTESTED
     higher = test.difference < 0
@@ -193,7 +193,7 @@ def _with_auc(standing: SystemResult) -> str:
 def _extra_columns(comparison: Comparison, extra: Extra) -> list[str]:
     unknown = set(extra) - {standing.name for standing in comparison.standings}
     if unknown:
-        raise GroundglassError(f"{', '.join(sorted(unknown))}: is not among the systems compared")
+        raise GroundglassError(f"{', '.join(sorted(unknown))}: not among the systems compared")
     return list(dict.fromkeys(column for columns in extra.values() for column in columns))
 
 
@@ -202,23 +202,23 @@ def _escaped(cell: str) -> str:
 
 
 GRID = np.linspace(0, 1, 501)
-"""Shares of false positives at which the members' ROC curves are averaged."""
+"""False positive rates at which the members' ROC curves are averaged."""
 LINE = 0.22
-"""Inches that a line of a legend needs."""
+"""Height of a line of a legend, in inches."""
 WRAP = 24
-"""Letters of a name before it is broken."""
+"""Names longer than this are wrapped."""
 
 
 def roc_compared(systems: Sequence[System], comparison: Comparison) -> Figure:
     """ROC curves of all systems and of their ensemble, with their AUC.
 
-    A system's curve is the vertical average of its members': their mean sensitivity at each share of false
-    positives (Fawcett 2006, doi 10.1016/j.patrec.2005.10.010).
+    A system's curve is the vertical average of its members': their mean sensitivity at each false positive
+    rate (Fawcett 2006, doi 10.1016/j.patrec.2005.10.010).
 
     Parameters
     ----------
     systems, comparison
-        The comparison must be of these systems.
+        The systems, and the comparison of them.
 
     Raises
     ------
@@ -255,10 +255,11 @@ def _sensitivities(predictions: pd.DataFrame) -> Floats:
 
 
 def agreement_figure(comparison: Comparison) -> Figure:
-    """Table of the share of slices with the same verdict, systems by systems; on the diagonal, of two trainings."""
+    """Table of the share of slices with the same verdict, systems by systems; on the diagonal, between
+    trainings."""
     shares = comparison.agreement.to_numpy(copy=True)
     once = [row for row, standing in enumerate(comparison.ranked) if standing.members == 1]
-    # A single training has nothing but itself to agree with.
+    # A single training can agree only with itself.
     shares[once, once] = np.nan
     least = np.nanmin(shares, initial=0.5)
     figure = blank(f"Same verdict: {_counted(comparison)}", height=max(SIZE[1], 2 + 0.5 * len(shares)))
@@ -277,7 +278,7 @@ def agreement_figure(comparison: Comparison) -> Figure:
 
 
 def intervals_figure(comparison: Comparison) -> Figure:
-    """AUC of each system with its interval, each member's as a dot; the best on top, the ensemble at the bottom."""
+    """AUC of each system with its interval, members as dots; the best on top, the ensemble at the bottom."""
     standings = comparison.standings
     figure = blank(f"AUC: {_counted(comparison)}", height=2.2 + 0.45 * len(standings))
     axes = figure.subplots()

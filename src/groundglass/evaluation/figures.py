@@ -1,7 +1,7 @@
-"""What all figures share: size, letters, colours, and the way to a PNG file.
+"""Figures of evaluations, and what all figures share: size, fonts, colours, and conversion to PNG.
 
-Figures are made with matplotlib's objects and never with pyplot, so nothing global is touched. The colours are of
-Okabe & Ito 2008, which people with any kind of colour blindness tell apart.
+Figures are made with matplotlib's objects and never with pyplot, so nothing global is touched. The colours
+are those of Okabe & Ito 2008, which people with any kind of colour blindness can distinguish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 SIZE = (6.0, 5.0)
 """Width and height in inches."""
 TEXT, TITLE = 10, 12
-"""Sizes of letters, in points."""
+"""Font sizes in points."""
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 COLOURS = (BLUE, VERMILLION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
@@ -38,7 +38,7 @@ Place = Literal["best", "lower left", "lower right", "upper left"]
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file, ``dpi`` pixels an inch, on white."""
+    """The figure as a PNG file on white, ``dpi`` pixels per inch."""
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
@@ -62,7 +62,7 @@ def unit_square(figure: Figure) -> Axes:
 
 
 def letters(axes: Axes) -> None:
-    """Set the sizes of the letters of axes."""
+    """Set the font sizes of axes."""
     axes.tick_params(labelsize=TEXT)
     axes.xaxis.label.set_fontsize(TEXT + 1)
     axes.yaxis.label.set_fontsize(TEXT + 1)
@@ -94,22 +94,23 @@ def counts_table(axes: Axes, counts: NDArray[np.int_], rows: Sequence[str], colu
 
 
 GRID = np.linspace(0, 1, 101)
-"""Shares of false positives at which the band of the ROC curve is computed."""
+"""False positive rates at which the band of the ROC curve is computed."""
 LOG_COLUMNS = ("epoch", "train_loss", "val_loss", "lr")
 
 
 def roc(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> Figure:
-    """ROC curve with its pointwise bootstrap band, and the point of the threshold.
+    """ROC curve with its pointwise bootstrap band and the operating point.
 
-    The curve, its area and the point are of all slices, answered or not. Sensitivity and specificity in the tables
-    are of the answered slices only, so they can differ from the point.
+    The curve, its area and the point use all slices, answered or not. Sensitivity and specificity in the
+    tables use only the answered slices, so they can differ from the point.
 
     Parameters
     ----------
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` gives them.
     evaluation
-        Of these predictions; its numbers are shown, and its bootstrap is repeated for the band.
+        The evaluation of these predictions; its numbers are shown, and its bootstrap is repeated for the
+        band.
     threshold
         Probability from which a slice is called positive.
 
@@ -156,7 +157,7 @@ def _sensitivity_on_grid(ranking: Ranking, weights: Floats) -> Floats:
 
 
 def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -> Figure:
-    """Precision-recall curve with the point of the threshold; parameters and errors as for :func:`roc`."""
+    """Precision-recall curve with the operating point; parameters and errors as for :func:`roc`."""
     truth, probability = _both_classes(predictions)
     tp, fp = (counts[0] for counts in Ranking(truth, probability).counts(np.ones((1, len(truth)))))
     precision = tp / (tp + fp)
@@ -177,14 +178,14 @@ def precision_recall(predictions: pd.DataFrame, evaluation: Evaluation, threshol
         _point_of_threshold(axes, recall, ppv, threshold, evaluation)
     axes.set(
         xlabel=f"recall (sensitivity, {POSITIVE} found)",
-        ylabel=f"precision (PPV, {POSITIVE} verdicts being right)",
+        ylabel=f"precision (PPV, {POSITIVE} verdicts that are right)",
     )
     legend(axes, "lower left")
     return figure
 
 
 def calibration(predictions: pd.DataFrame, evaluation: Evaluation) -> Figure:
-    """Observed share of positives against predicted probability in ten bins, over the bins' counts."""
+    """Observed share of positives against predicted probability in ten bins, above the bins' counts."""
     curve = reliability_curve(truth_of(predictions), predictions["probability"])
     figure = _figure("Calibration", evaluation)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -227,7 +228,7 @@ def confusion_matrix(predictions: pd.DataFrame, evaluation: Evaluation) -> Figur
 
 
 def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float | None = None) -> Figure:
-    """Histogram of the calibrated probability by label, with the threshold where it is given."""
+    """Histogram of the calibrated probability by label, with the threshold if it is given."""
     truth = truth_of(predictions)
     figure = _figure("Probability by label", evaluation)
     axes = figure.subplots()
@@ -257,10 +258,10 @@ def curves(log: pd.DataFrame, best_by: str = "val_auc") -> Figure:
     Parameters
     ----------
     log
-        A run's log.csv: ``epoch, train_loss, val_loss, lr`` and further metrics as ``val_...``. Several rows an
-        epoch are joined, as a logger leaves them that writes training and validation apart.
+        A run's log.csv: ``epoch, train_loss, val_loss, lr`` and further metrics as ``val_...``. Several rows
+        of one epoch are joined, since a logger may write training and validation separately.
     best_by
-        What the epoch to keep was chosen by, a column; another word marks none.
+        The column by which the best epoch was chosen; with any other word none is marked.
 
     Raises
     ------
@@ -297,9 +298,9 @@ def curves_compared(logs: Mapping[str, pd.DataFrame], best_by: Mapping[str, str]
     Parameters
     ----------
     logs
-        By the model's name, as :func:`curves` takes them.
+        Logs by the model's name, in the form that :func:`curves` takes.
     best_by
-        What each model's epoch to keep was chosen by, by the model's name.
+        The column by which each model's best epoch was chosen, by the model's name.
 
     Raises
     ------
@@ -367,20 +368,20 @@ def _point_of_threshold(axes: Axes, x: float, y: float, threshold: float, evalua
 
 
 NAME_WIDTH, TURNED_WIDTH = 12, 20
-"""Letters of a name in one line at the confusion matrix, and where it is turned by 90 degrees."""
+"""Characters per line of names at the confusion matrix, and of names turned by 90 degrees."""
 WIDTH_OF_ALL = 56
-"""Letters of all names together that fit side by side under it."""
+"""Total characters of names that fit side by side below it."""
 
 
 def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figure:
-    """One-vs-rest ROC curve of every class that has slices and is not the only one, with its AUC.
+    """One-vs-rest ROC curve, with its AUC, of every class that has slices, if there are at least two.
 
     Parameters
     ----------
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` gives them, with columns of classes.
     evaluation
-        Of these predictions; names the numbers.
+        The evaluation of these predictions.
 
     Raises
     ------
@@ -414,8 +415,8 @@ def class_roc(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figur
 def class_confusion(predictions: pd.DataFrame, evaluation: ClassesEvaluation) -> Figure:
     """Counts of every answer by label, with their share of the label.
 
-    A column is a class, or why there is no answer where that happens; a row is a class that has slices.
-    Parameters and errors as for :func:`class_roc`, one class being enough.
+    A column is a class, or a reason for giving no answer; a row is a class that has slices. Parameters and
+    errors as for :func:`class_roc`, except that one class is enough.
     """
     silent = [name for name in (UNCERTAIN, NOT_A_CHEST_CT) if (predictions["verdict"] == name).any()]
     by_label = {

@@ -1,4 +1,4 @@
-"""Choosing among logistic models of few features, by cross-validation."""
+"""Choose among logistic models with few features by cross-validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 FOLDS, REPEATS = 5, 10
 CERTAIN = 1e-9
-"""Probabilities are kept this far from 0 and 1, lest one make the log loss infinite."""
+"""Probabilities are kept this far from 0 and 1, so that the log loss stays finite."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -22,20 +22,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CandidateModel:
-    """How a logistic model does on units that it was not fitted on, in repeated cross-validation.
+    """Performance of a logistic model on units that it was not fitted on, in repeated cross-validation.
 
     Attributes
     ----------
     name
-        Of the model.
+        Name of the model.
     features
-        That it weighs.
+        The features that it uses.
     loss, loss_error
         Mean log loss, and its standard error over units.
     auc
-        Mean ROC AUC of the repeats.
+        Mean ROC AUC over the repeats.
     out_of_fold
-        Each unit's probability by models that were fitted on others, the mean of the repeats; shape (units,).
+        Each unit's mean probability over the repeats, by models fitted on other units; shape (units,).
     """
 
     name: str
@@ -49,14 +49,14 @@ class CandidateModel:
 def evaluate_candidates(
     table: pd.DataFrame, positive: Bools, models: Mapping[str, tuple[str, ...]], seed: int = 0
 ) -> list[CandidateModel]:
-    """Judge logistic models by cross-validation, repeated, over units.
+    """Evaluate logistic models by repeated cross-validation over units.
 
     Parameters
     ----------
     table
-        A row a unit, a column a feature.
+        Rows are units, columns features.
     positive
-        Each unit's label, shape (units,); at least :data:`FOLDS` of each.
+        Each unit's label, shape (units,); at least :data:`FOLDS` units of each class.
     models
         The features of each model, by its name.
     seed
@@ -66,9 +66,9 @@ def evaluate_candidates(
 
 
 def simplest_good(candidates: Sequence[CandidateModel]) -> CandidateModel:
-    """The first of the candidates, which come simplest first, within one standard error of the least log loss.
+    """The first candidate, in order of complexity, within one standard error of the lowest log loss.
 
-    This is the one-standard-error rule [1]_: a model of many features has to pay for them.
+    This is the one-standard-error rule [1]_: more features must improve the model to be chosen.
 
     References
     ----------
@@ -79,7 +79,7 @@ def simplest_good(candidates: Sequence[CandidateModel]) -> CandidateModel:
 
 
 def fit_logistic(values: Floats, positive: Bools) -> tuple[Floats, float]:
-    """Weights of the features as they stand, shape (features,), and the intercept, fitted on all units.
+    """Weights of the unscaled features, shape (features,), and the intercept, fitted on all units.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From predictions to metrics with intervals, of slices and of patients."""
+"""Metrics with intervals from predictions, for slices and for patients."""
 
 import numpy as np
 import pandas as pd
@@ -34,11 +34,11 @@ def evaluate(
     seed: int = 0,
     unit: Unit = "slice",
 ) -> Evaluation:
-    """Compute every metric with its interval.
+    """Compute all metrics with their intervals.
 
-    Sensitivity and its like come from the verdicts given; AUC, Brier and ECE from the calibrated probability
-    of all rows, answered or not. Intervals are percentiles of a bootstrap by ``group``, where that is blank
-    by ``patient``, and where both are blank by slice.
+    Sensitivity and the like use the verdicts given; AUC, Brier and ECE use the calibrated probability of all
+    rows, answered or not. Intervals are percentiles of a bootstrap by ``group``; if that is blank, by
+    ``patient``; if both are blank, by slice.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def evaluate(
     resamples, confidence, seed
         Of the bootstrap; equal seeds give equal intervals.
     unit
-        What a row is: a slice, or a patient where ``predictions`` comes from :func:`by_patient`.
+        What a row is: a slice, or a patient if ``predictions`` comes from :func:`by_patient`.
 
     Raises
     ------
     GroundglassError
-        If there is no row, a label is blank or a value does not fit.
+        If there are no rows, a label is blank or a value is invalid.
     """
     check_bootstrap(resamples, confidence)
     frame = check_predictions(predictions)
@@ -102,7 +102,7 @@ def evaluate_patients(
     patients = by_patient(predictions, threshold, rule)
     evaluation = evaluate(patients, resamples=resamples, confidence=confidence, seed=seed, unit="patient")
     aggregation, *notes = aggregation_notes(predictions, rule)
-    notes = [f"Patients are answered by the {aggregation}.", *notes]
+    notes = [f"Patients' answers come from the {aggregation}.", *notes]
     left_out = len(predictions) - int(patients["slices"].sum())
     if left_out:
         notes.append(f"{left_out} of {len(predictions)} slices name no patient and are left out.")
@@ -113,33 +113,33 @@ def evaluate_patients(
 
 
 def aggregation_notes(predictions: pd.DataFrame, rule: PatientRule | None) -> list[str]:
-    """How patients are answered, then what a reader must know about it; parameters as of :func:`by_patient`."""
+    """How answers for patients are made, then notes for the reader; parameters as in :func:`by_patient`."""
     if rule is None:
-        return [f"{MEAN_OF_SLICES} (no detector is known whose patient rule could be used)"]
+        return [f"{MEAN_OF_SLICES} (no detector with a patient rule is known)"]
     named = predictions[predictions["patient"] != ""]
     without = named["patient"].nunique() - len(patients_with_areas(named))
     if without == named["patient"].nunique():
         return [f"{MEAN_OF_SLICES} (the predictions have no lung areas, which the patient rule needs)"]
-    rest = f"{count_of(without, 'patient')} without lung areas answered by the {MEAN_OF_SLICES}."
+    rest = f"{count_of(without, 'patient')} without lung areas: answer from the {MEAN_OF_SLICES}."
     return [f"detector's patient rule, {rule.aggregation}", *([rest] if without else [])]
 
 
 def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | None = None) -> pd.DataFrame:
     """Aggregate slices to patients.
 
-    With a ``rule``, a patient whose slices all have lung areas is answered as ``groundglass predict`` answers a
-    volume: probability, verdict and abstention are the rule's, each slice counting alike, and too few slices with
-    lungs give NOT_A_CHEST_CT. The score is the probability then.
+    With a ``rule``, a patient whose slices all have lung areas gets the answer that ``groundglass predict``
+    gives for a volume: probability, verdict and abstention come from the rule, each slice has the same
+    weight, and too few slices with lungs give NOT_A_CHEST_CT. The score is then the probability.
 
-    Other patients get the mean score and probability of their slices, leaving out those that are not a chest CT
-    unless all are. Their verdict is POSITIVE from ``threshold`` on, else NEGATIVE; NOT_A_CHEST_CT if all slices
-    are; UNCERTAIN if none of the rest is answered. A patient is labelled POSITIVE if any slice is.
+    Other patients get the mean score and probability of their slices, without those that are not a chest CT
+    unless all are. Their verdict is POSITIVE from ``threshold`` on, else NEGATIVE; NOT_A_CHEST_CT if all
+    slices are; UNCERTAIN if none of the rest is answered. A patient is labelled POSITIVE if any slice is.
 
     Returns
     -------
-    Predictions, a row a patient in order of first appearance, with two more columns: ``slices``, how many
-    there are, and ``mixed_labels``, whether some are POSITIVE and some are not. ``path`` and ``group`` are
-    those of the first slice. Slices that name no patient are left out.
+    Predictions, one row per patient in order of first appearance, with two more columns: ``slices``, their
+    number, and ``mixed_labels``, whether some are POSITIVE and some are not. ``path`` and ``group`` are those
+    of the first slice. Slices that name no patient are left out.
 
     Raises
     ------
@@ -186,7 +186,8 @@ def patients_with_areas(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def lung_slices(bearing: pd.DataFrame) -> LungSlices:
-    """Slices that show lungs as the patient rule takes them, from a table with ``LUNG_AREAS``; all count alike."""
+    """Slices that show lungs, in the patient rule's form, from a table with ``LUNG_AREAS``; all have equal
+    weight."""
     return LungSlices(
         bearing["probability"].to_numpy(dtype=float),
         bearing[list(LUNG_AREAS[:2])].to_numpy(dtype=float),
@@ -198,7 +199,7 @@ def lung_slices(bearing: pd.DataFrame) -> LungSlices:
 
 def _patient_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """``label`` and ``mixed_labels`` by patient."""
-    # The label that decides comes first: any positive, else a blank one, which leaves the patient unlabelled.
+    # The first label decides: any positive, else a blank one, which leaves the patient unlabelled.
     rank = frame["label"].map({POSITIVE: 0, "": 1}).fillna(2)
     ranked = frame.assign(rank=rank).sort_values("rank", kind="stable").groupby("patient")
     mixed = (ranked["rank"].min() == 0) & (ranked["rank"].max() == 2)
@@ -206,7 +207,7 @@ def _patient_labels(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def resampling_groups(predictions: pd.DataFrame) -> "pd.Series[str]":
-    """The group of each slice: ``group``, where blank ``patient``; blank where both are."""
+    """The group of each slice: ``group``, or ``patient`` where that is blank; blank where both are."""
     return predictions["group"].where(predictions["group"] != "", predictions["patient"])
 
 
@@ -218,9 +219,9 @@ def kind_of_units(frame: pd.DataFrame, groups: "pd.Series[str]") -> ResampledBy:
 
 
 def notes_on_rows(
-    frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit, needed: str = "a yes or no"
+    frame: pd.DataFrame, groups: "pd.Series[str]", unit: Unit, needed: str = "a positive or negative verdict"
 ) -> list[str]:
-    """Notes on rows without an answer, which is ``needed``, and on rows without patient and group."""
+    """Notes on rows without the answer that is ``needed``, and on rows without patient and group."""
     notes = []
     of_all = f"of {count_of(len(frame), unit)}"
     verdicts = frame["verdict"].value_counts()
@@ -230,7 +231,7 @@ def notes_on_rows(
     alone = int((groups == "").sum())
     if alone:
         notes.append(
-            f"{alone} {of_all} name neither patient nor group: the intervals treat each {unit} as a patient of "
-            "its own and are too narrow."
+            f"{alone} {of_all} name neither patient nor group: the intervals treat each {unit} as a separate "
+            "patient and are too narrow."
         )
     return notes

@@ -1,4 +1,4 @@
-"""Choosing the threshold on the calibrated probability, on validation slices."""
+"""Choose the threshold on the calibrated probability, on validation slices."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -25,15 +25,15 @@ def choose_threshold(
     target: float | None = None,
     seed: int = 0,
 ) -> float:
-    """Choose the probability from which on a slice is called positive.
+    """Choose the probability from which a slice is called positive.
 
-    ``accuracy`` and ``balanced_accuracy``: the best threshold of each of 1000 bootstrap resamples by group is
-    found, and their median taken. With a hundred slices the best threshold of the slices themselves hangs on
-    a few of them. ``sensitivity``: the largest threshold whose sensitivity reaches ``target``. ``fixed``:
-    ``target``, by default 0.5.
+    ``accuracy`` and ``balanced_accuracy``: the median of the best thresholds of 1000 bootstrap resamples by
+    group. With a hundred slices the best threshold on the slices themselves depends on a few of them.
+    ``sensitivity``: the largest threshold whose sensitivity reaches ``target``. ``fixed``: ``target``, by
+    default 0.5.
 
-    Thresholds between two neighbouring probabilities give the same answers. The middle is taken, so that
-    rounding a probability changes none of them; of several best stretches, the widest.
+    Thresholds between two neighbouring probabilities give the same answers. The midpoint is used, so that
+    rounding a probability does not change an answer; of several best intervals, the widest is used.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def choose_threshold(
     probability
         Calibrated, in [0, 1], shape (slices,).
     groups
-        The patient or group of each slice, blank where not known, shape (slices,).
+        The patient or group of each slice, blank if not known, shape (slices,).
 
     Returns
     -------
@@ -75,9 +75,9 @@ def choose_threshold(
 
 
 class _Cuts:
-    """All thresholds that differ in their answers.
+    """All thresholds that give different answers.
 
-    Cut ``k`` calls positive what has at least the k-th smallest distinct probability, the last cut nothing;
+    Cut ``k`` calls slices with at least the k-th smallest distinct probability positive, the last cut none;
     its thresholds are those above ``low[k]`` up to ``high[k]``.
     """
 
@@ -100,16 +100,16 @@ class _Cuts:
         return np.hstack([from_here_up, none]), np.hstack([none, np.cumsum(negative, axis=1)])
 
     def reaching(self, sensitivity: float) -> float:
-        """The middle of the highest cut that has ``sensitivity``."""
+        """The midpoint of the highest cut that reaches ``sensitivity``."""
         tp = self._right(np.ones((1, len(self._truth))))[0][0]
         cut = np.flatnonzero(tp >= sensitivity * tp[0] - 1e-9)[-1]
         return _middle(self._low[cut], self._high[cut])
 
     def best(self, weights: Floats, *, balanced: bool) -> Iterator[float]:
-        """For each weighting with both classes, the middle of the widest stretch of best cuts."""
+        """For each weighting with both classes, the midpoint of the widest interval of best cuts."""
         tp, tn = self._right(weights)
         positives, negatives = tp[:, :1], tn[:, -1:]
-        # Whole numbers in place of shares, so that equally good cuts compare equal.
+        # Integers instead of shares, so that equally good cuts compare equal.
         right = tp * negatives + tn * positives if balanced else tp + tn
         both = ((positives > 0) & (negatives > 0))[:, 0]
         for row in right[both, : self._count]:
@@ -120,31 +120,31 @@ class _Cuts:
 
 
 def _middle(low: float, high: float) -> float:
-    """A threshold above ``low`` and up to ``high``, even where no number lies between them."""
+    """A threshold above ``low`` and up to ``high``, even if no number lies between them."""
     middle = float(low + high) / 2
     return middle if middle > low else float(high)
 
 
 CERTAIN_SHARE = 0.8
-"""Of the slices, those that count as most certain."""
+"""Share of the slices that count as most certain."""
 
 
 def certainty(probability: ArrayLike, threshold: float) -> NDArray[np.float64]:
-    """How far each probability lies from the threshold, as a share of the way to 0 or 1 on its side.
+    """Distance of each probability from the threshold, as a share of the distance to 0 or 1 on its side.
 
-    At the threshold it is 0, at a probability of 0 or 1 it is 1, wherever the threshold lies; so both answers can
-    be equally certain.
+    It is 0 at the threshold and 1 at a probability of 0 or 1 for any threshold, so both answers can be
+    equally certain.
 
     Parameters
     ----------
     probability
         Calibrated, in [0, 1], shape (slices,).
     threshold
-        From which on the answer is covid, in [0, 1].
+        From this probability on the answer is covid, in [0, 1].
 
     Returns
     -------
-    float64 in [0, 1], shape (slices,). Where there is no way to go, as from a threshold of 1 upwards, 0.
+    float64 in [0, 1], shape (slices,). 0 if there is no distance to go, as above a threshold of 1.
     """
     probability = np.asarray(probability, dtype=np.float64)
     way = np.where(probability >= threshold, 1 - threshold, threshold)
@@ -154,9 +154,9 @@ def certainty(probability: ArrayLike, threshold: float) -> NDArray[np.float64]:
 def most_certain_accuracy(predictions: pd.DataFrame, threshold: float, share: float = CERTAIN_SHARE) -> float:
     """Accuracy on the most certain slices, as in selective classification (El-Yaniv and Wiener 2010, JMLR 11).
 
-    Each slice is answered by the side of the threshold that its probability lies on, whatever its verdict, so that
-    a detector that answers ``uncertain`` and one that does not are measured alike. Of slices that are equally
-    certain at the border, as many as still fit count, each in the same part: the order of rows plays no part.
+    Each slice is answered by which side of the threshold its probability is on, regardless of its verdict, so
+    that detectors that answer ``uncertain`` and those that do not are measured alike. Slices that are tied at
+    the limit share the remaining places equally, so the order of rows does not matter.
 
     Parameters
     ----------
@@ -165,21 +165,21 @@ def most_certain_accuracy(predictions: pd.DataFrame, threshold: float, share: fl
     threshold
         On the calibrated probability.
     share
-        Of all slices, over 0 and up to 1; the number is rounded up.
+        Share of all slices, over 0 and up to 1; the number is rounded up.
 
     Raises
     ------
     GroundglassError
-        If ``share`` is out of its range, there is no row or a label is blank.
+        If ``share`` is out of range, there are no rows or a label is blank.
     """
     if not 0 < share <= 1:
-        raise GroundglassError(f"a share of {share:g}: of the slices, over 0 and up to 1 can be asked for")
+        raise GroundglassError(f"a share of {share:g}: must be over 0 and at most 1")
     if predictions.empty:
-        raise GroundglassError("there are no predictions to be certain of")
+        raise GroundglassError("there are no predictions")
     probability = predictions["probability"].to_numpy(dtype=np.float64)
     right = (probability >= threshold) == truth_of(predictions)
     certain = certainty(probability, threshold)
-    wanted = math.ceil(share * len(certain) - 1e-9)  # 0.8 of 5 is 4, whatever 0.8 is in binary
+    wanted = math.ceil(share * len(certain) - 1e-9)  # 0.8 of 5 is 4, despite rounding
     border = np.sort(certain)[-wanted]
     above, at_border = certain > border, certain == border
     fitting = wanted - int(above.sum())

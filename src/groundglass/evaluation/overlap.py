@@ -1,8 +1,8 @@
-"""Metrics of how far predicted masks of lungs and lesions overlap the true ones, by case.
+"""Metrics of how well predicted masks of lungs and lesions overlap the true ones, by case.
 
-A case is a patient or a volume. Its slices are alike, so they are summed up to the case first, and the intervals
-resample whole cases. Which metric fits what: Maier-Hein et al. 2024, Metrics reloaded,
-doi 10.1038/s41592-023-02151-z; their definitions: Taha & Hanbury 2015, doi 10.1186/s12880-015-0068-x.
+A case is a patient or a volume. Its slices are alike, so they are first summed by case, and the intervals
+resample whole cases. On the choice of metrics: Maier-Hein et al. 2024, Metrics reloaded, doi
+10.1038/s41592-023-02151-z; their definitions: Taha & Hanbury 2015, doi 10.1186/s12880-015-0068-x.
 """
 
 from typing import Any
@@ -28,14 +28,14 @@ Key = tuple[str, str]
 
 
 def by_case(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sum slices up to cases.
+    """Sum slices by case.
 
     Returns
     -------
-    A row a case and structure, in order of first appearance: ``case, structure``; ``slices``; ``true_px``,
-    ``predicted_px``, ``common_px``, sums over the slices; ``dice``, of these sums, 1 where both masks are
-    empty; ``slice_dice``, mean over the slices; ``hd95``, mean over the ``hd95_slices`` in which neither mask
-    is empty, in pixels of the slice; ``sensitivity`` and ``precision``. NaN where undefined.
+    A row per case and structure, in order of first appearance: ``case, structure``; ``slices``; ``true_px``,
+    ``predicted_px``, ``common_px``, sums over the slices; ``dice``, of these sums, 1 if both masks are empty;
+    ``slice_dice``, mean over the slices; ``hd95``, mean over the ``hd95_slices`` in which neither mask is
+    empty, in pixels of the slice; ``sensitivity`` and ``precision``. NaN if undefined.
     """
     grouped = frame.assign(slice_dice=_dice(frame)).groupby(["case", "structure"], sort=False)
     cases = grouped.agg(
@@ -54,7 +54,7 @@ def by_case(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dice(counts: pd.DataFrame) -> Floats:
-    """Dice of each row; 1 where both masks are empty, since they agree."""
+    """Dice of each row; 1 if both masks are empty, since they agree."""
     both = (counts["true_px"] + counts["predicted_px"]).to_numpy(dtype=float)
     return ratio(2 * counts["common_px"].to_numpy(dtype=float), both, empty=1.0)
 
@@ -64,8 +64,9 @@ def lesion_shares(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    A row a case, in order of first appearance, of the slices that have both structures: ``case``; ``slices``;
-    ``true_share`` and ``predicted_share``, lesion pixels / lung pixels, NaN where the lung mask is empty.
+    A row per case, in order of first appearance, from the slices that have both structures: ``case``;
+    ``slices``; ``true_share`` and ``predicted_share``, lesion pixels / lung pixels, NaN if the lung mask is
+    empty.
     """
     lungs, lesions = (frame[frame["structure"] == name] for name in ("lungs", "lesions"))
     paired = lungs.merge(lesions, on=["case", "path"], suffixes=("_lungs", "_lesions"))
@@ -80,7 +81,7 @@ def lesion_shares(frame: pd.DataFrame) -> pd.DataFrame:
 def evaluate_overlap(
     frame: pd.DataFrame, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> OverlapEvaluation:
-    """Compute every metric with its interval, percentiles of a bootstrap over cases.
+    """Compute all metrics with their intervals, percentiles of a bootstrap over cases.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def evaluate_overlap(
     Raises
     ------
     GroundglassError
-        As :func:`check_overlaps`, or if ``resamples`` or ``confidence`` does not fit.
+        As :func:`check_overlaps`, or if ``resamples`` or ``confidence`` is out of range.
     """
     check_bootstrap(resamples, confidence)
     checked = check_overlaps(frame)
@@ -132,7 +133,7 @@ def evaluate_overlap(
 
 
 def _fractions(part: str, of: pd.DataFrame) -> dict[str, tuple[Floats, Floats]]:
-    """Each case's numerator and denominator, of which a metric is sum over sum; 0 and 0 where it has none."""
+    """Each case's numerator and denominator; a metric is sum over sum. 0 and 0 if it has none."""
     if part == "lesion_share":
         error = of["predicted_share"] - of["true_share"]
         return {"mean_absolute_error": _of_mean(error.abs()), "bias": _of_mean(error)}
@@ -155,7 +156,7 @@ def _filled(values: "pd.Series[Any]") -> Floats:
 def _resample(
     fractions: dict[Key, tuple[Floats, Floats]], resamples: int, seed: int
 ) -> tuple[dict[Key, float], dict[Key, Floats]]:
-    """Metrics and their resampled values, of which those that a single case defines have none."""
+    """Metrics and their resampled values; metrics that only one case defines have none."""
     top, bottom = (np.column_stack(columns) for columns in zip(*fractions.values(), strict=True))
     values = ratio(top.sum(axis=0), bottom.sum(axis=0))
 

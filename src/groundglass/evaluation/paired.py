@@ -1,8 +1,8 @@
 """Two systems on the same test slices: tests of their difference in AUC and in accuracy.
 
-Slices of one patient are alike, so whole units (patients or groups) are what is counted. A system may have
-been trained several times; what is compared is the mean over these members. The members are taken as they
-are: the tests tell whether the difference would hold for other patients, not for further trainings.
+Slices of one patient are alike, so the tests count whole units (patients or groups). A system may have been
+trained several times; the mean over these members is compared. The members are taken as fixed: the tests tell
+whether the difference would hold for other patients, not for further trainings.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from groundglass.errors import GroundglassError
 Floats = NDArray[np.float64]
 
 EXACT_BELOW = 25
-"""With fewer units that differ than this, McNemar's test is exact where it can be."""
+"""If fewer units than this differ, McNemar's test is exact if possible."""
 NEGLIGIBLE = 1e-12
-"""Differences and standard errors up to this are rounding."""
+"""Differences and standard errors up to this size are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class PairedTest:
     Attributes
     ----------
     difference
-        Of a minus b, mean over members.
+        a minus b, mean over members.
     low, high
-        Confidence interval of the difference by normal approximation; NaN where the estimated variance is 0,
+        Confidence interval of the difference by normal approximation; NaN if the estimated variance is 0,
         as an interval of no width would feign certainty.
     p_value
-        Two-sided; 1.0 where the two never differ.
+        Two-sided; 1.0 if the two never differ.
     """
 
     difference: float
@@ -51,10 +51,10 @@ def delong(
 ) -> PairedTest:
     """Compare the mean ROC AUC of two systems.
 
-    DeLong, DeLong & Clarke-Pearson 1988, doi 10.2307/2531595, for clustered data as in Obuchowski 1997,
-    doi 10.2307/2533958; a unit may hold slices of both classes. Where every slice is its own unit this is
-    DeLong's test. A mean of AUCs is linear in them, so its structural components are the means of the
-    members' components, and the covariances between members need no further term.
+    DeLong, DeLong & Clarke-Pearson 1988, doi 10.2307/2531595, for clustered data as in Obuchowski 1997, doi
+    10.2307/2533958; a unit may hold slices of both classes. If every slice is its own unit, this is DeLong's
+    test. A mean of AUCs is linear in them, so its structural components are the means of the members'
+    components, and the covariances between members need no further term.
 
     Parameters
     ----------
@@ -70,20 +70,20 @@ def delong(
 
     Returns
     -------
-    The test; its p-value is NaN where the AUCs differ but the estimated variance is 0, as of a perfect
-    system against a constant one.
+    The test; its p-value is NaN if the AUCs differ but the estimated variance is 0, as for a perfect system
+    against a constant one.
 
     Raises
     ------
     GroundglassError
-        If fewer than 2 units hold a positive slice or fewer than 2 a negative one.
+        If fewer than 2 units have a positive slice or fewer than 2 a negative one.
     """
     unit = np.unique(units, return_inverse=True)[1]
     counts = [len(np.unique(unit[of])) for of in (truth, ~truth)]
     if min(counts) < 2:
         raise GroundglassError(
             f"AUCs are compared across patients: there are {counts[0]} with positive and {counts[1]} with "
-            "negative slices, and at least 2 of each are needed; test on more patients"
+            "negative slices, but at least 2 of each are needed; test on more patients"
         )
     gain = structural_components(truth, a).mean(axis=0) - structural_components(truth, b).mean(axis=0)
     difference = float(gain[truth].mean())
@@ -93,7 +93,7 @@ def delong(
 
 
 def structural_components(truth: NDArray[np.bool_], probability: Floats) -> Floats:
-    """Share of the slices of the other class that each slice is ranked on the right side of, ties half.
+    """Share of the other class's slices relative to which each slice is ranked correctly; ties count half.
 
     By mid-ranks, Sun & Xu 2014, doi 10.1109/LSP.2014.2337313. Both the mean over the positive slices and the
     mean over the negative slices are the AUC.
@@ -126,19 +126,19 @@ def mcnemar(
 ) -> PairedTest:
     """Compare the mean accuracy of two systems.
 
-    With d the sum over a unit's slices of the mean of ``right_a`` less the mean of ``right_b``, the statistic
-    is (sum of d)² / sum of d², chi-squared with 1 degree of freedom. It is that of Obuchowski 1998,
-    doi 10.1002/(SICI)1097-0258(19980715)17:13<1495::AID-SIM863>3.0.CO;2-I, in the short form that Yang, Sun &
-    Hardin 2010, doi 10.1002/bimj.201000035, give, less its factor (units - 1) / units; without the factor it
-    is McNemar's, 1947, doi 10.1007/BF02295996, uncorrected, where every slice is its own unit. For units of
-    equal size it is also that of Durkalski et al. 2003, doi 10.1002/sim.1438. Means over members in place of
-    counts are an extension of these.
+    With d the sum over a unit's slices of the mean of ``right_a`` minus the mean of ``right_b``, the
+    statistic is (sum of d)² / sum of d², chi-squared with 1 degree of freedom. It is that of Obuchowski 1998,
+    doi 10.1002/(SICI)1097-0258(19980715)17:13<1495::AID-SIM863>3.0.CO;2-I, in the short form of Yang, Sun &
+    Hardin 2010, doi 10.1002/bimj.201000035, without its factor (units - 1) / units; without the factor it is
+    McNemar's, 1947, doi 10.1007/BF02295996, uncorrected, if every slice is its own unit. For units of equal
+    size it is also that of Durkalski et al. 2003, doi 10.1002/sim.1438. Means over members instead of counts
+    are an extension of these.
 
-    Where fewer than ``EXACT_BELOW`` units differ, and all by the same amount, the p-value is that of the exact
-    binomial test; so it is of single slices that one member of each system answers. Where few units differ,
-    and by unlike amounts, it is rough and can be too small.
+    If fewer than ``EXACT_BELOW`` units differ, all by the same amount, as for single slices and one member
+    per system, the p-value is that of the exact binomial test. If few units differ, by different amounts, it
+    is approximate and can be too small.
 
-    The interval is Wald's, from the squares of d less its expectation at the observed difference, times
+    The interval is Wald's, from the squares of d minus its expectation at the observed difference, times
     units / (units - 1).
 
     Parameters
@@ -162,7 +162,7 @@ def mcnemar(
     count = len(slices)
     if count < 2:
         raise GroundglassError(
-            f"accuracies are compared across patients: {count} with slices that both systems answer, and at "
+            f"accuracies are compared across patients: {count} with slices that both systems answer, but at "
             "least 2 are needed; test on more patients"
         )
     gain = np.mean(right_a, axis=0, dtype=float) - np.mean(right_b, axis=0, dtype=float)
@@ -182,8 +182,8 @@ def holm(p_values: ArrayLike) -> Floats:
     """Adjust p-values for their number by Holm's step-down method.
 
     Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics
-    6:65-70. Rejecting where the result is at most alpha holds the chance of any false rejection to alpha,
-    however the tests depend on each other.
+    6:65-70. Rejecting results of at most alpha limits the chance of any false rejection to alpha, however the
+    tests depend on each other.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
     Returns
     -------
-    Adjusted p-values, shape (tests,), in the order given; NaN where NaN was given.
+    Adjusted p-values, shape (tests,), in the given order; NaN stays NaN.
     """
     given = np.asarray(p_values, dtype=float)
     defined = np.flatnonzero(~np.isnan(given))
@@ -213,7 +213,7 @@ def _clustered_variance(centred: Floats, truth: NDArray[np.bool_], unit: NDArray
         + _inflation(unit[~truth]) * negative @ negative
         + 2 * _inflation(unit) * positive @ negative
     )
-    # No less than 0 but for rounding: the factor of the mixed term is the least of the three.
+    # Not negative except for rounding: the factor of the mixed term is the smallest of the three.
     return max(0.0, float(variance))
 
 
@@ -224,7 +224,7 @@ def _inflation(unit: NDArray[np.intp]) -> float:
 
 def _interval(difference: float, variance: float, confidence: float) -> tuple[float, float]:
     if not 0 < confidence < 1:
-        raise GroundglassError(f"the confidence of an interval lies between 0 and 1, not at {confidence:g}")
+        raise GroundglassError(f"the confidence of an interval must be between 0 and 1 (got {confidence:g})")
     if variance <= NEGLIGIBLE**2:
         return np.nan, np.nan
     half = float(norm.ppf((1 + confidence) / 2)) * variance**0.5

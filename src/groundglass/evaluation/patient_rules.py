@@ -1,4 +1,4 @@
-"""Choosing on labelled patients how the answers of slices become a patient's answer."""
+"""Choose, on labelled patients, how the answers for slices become a patient's answer."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,7 +28,7 @@ FEWEST = 20
 """With fewer patients of a class than this, nothing is chosen."""
 
 OF_LESIONS = {name: parts for name, parts in AGGREGATIONS.items() if set(parts) <= LESION_FEATURES}
-"""Aggregations that hold for every network that has the same segmenter."""
+"""Aggregations that are valid for every network with the same segmenter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class LabelledPatients:
     positive
         Whether each has COVID-19: bool, shape (patients,).
     left_out
-        How many more there are, with too few slices that show lungs.
+        How many patients were left out because too few slices show lungs.
     least_slices
-        How many such slices are enough.
+        The minimum number of such slices.
     """
 
     table: pd.DataFrame
@@ -78,7 +78,7 @@ class LabelledPatients:
 
 @dataclass(frozen=True)
 class Aggregation:
-    """The rule that was chosen, the candidates, simplest first, and the patients who chose."""
+    """The chosen rule, the candidates, simplest first, and the patients it was chosen on."""
 
     rule: PatientRule
     candidates: list[CandidateModel]
@@ -86,7 +86,7 @@ class Aggregation:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many patients chose, how many of them have COVID-19, and how many were left out."""
+        """How many patients were used, how many of them have COVID-19, and how many were left out."""
         positive = self.patients.positive
         return {
             "patients": len(positive),
@@ -125,9 +125,9 @@ def choose_rule(
     Parameters
     ----------
     patients
-        Who chooses.
+        The patients to choose on.
     origin
-        Where they are from, for the rule's record.
+        Where they come from, for the rule's record.
     lesions_only
         Consider only aggregations of lesions.
     coverage

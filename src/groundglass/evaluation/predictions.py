@@ -1,7 +1,7 @@
-"""The tables of evaluation, predictions.csv and masks.csv: what their columns hold, reading, checking and writing.
+"""The tables of evaluation, predictions.csv and masks.csv: their columns, reading, checking and writing.
 
-Tables are checked where they enter: when they are read or written, and in the functions that evaluate a table. All
-other functions of this package trust that a table has been checked.
+Tables are checked when they are read or written, and in the functions that evaluate a table. All other
+functions of this package assume that a table has been checked.
 """
 
 import warnings
@@ -35,18 +35,18 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
     Returns
     -------
-    Every column as text, blank lines left out; the index is the row's line in the file, from 2 on. NaN where a
+    Every column as text, blank lines left out; the index is the row's line in the file, from 2 on. NaN if a
     row is shorter than the header.
 
     Raises
     ------
     GroundglassError
-        If the file is missing, empty or no CSV, or a row is longer than the header.
+        If the file is missing, empty or not a CSV, or a row is longer than the header.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # index_col=False: otherwise rows that are longer than the header shift all columns in silence.
+            # index_col=False: otherwise rows that are longer than the header silently shift all columns.
             frame = pd.read_csv(
                 path,
                 dtype=str,
@@ -68,7 +68,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def as_text(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Values as text without spaces around it, "" where one is missing."""
+    """Values as text without spaces around it, "" if one is missing."""
     texts = column.astype(object)
     return texts.where(texts.notna(), "").astype(str).str.strip()
 
@@ -76,18 +76,18 @@ def as_text(column: "pd.Series[str]") -> "pd.Series[str]":
 def refuse_rows(
     source: str, frame: pd.DataFrame, column: str, wrong: "pd.Series[bool]", problem: str, remedy: str = ""
 ) -> None:
-    """Raise GroundglassError where a row is ``wrong``; it names the column, the rows by their index, and a value.
+    """Raise GroundglassError if a row is ``wrong``; it names the column, the rows by their index, and a value.
 
     Parameters
     ----------
     source
         The table's origin.
     frame
-        The table as it was given.
+        The table before any conversion.
     column, wrong
-        The column that does not fit, and in which rows.
+        The column with invalid values, and in which rows.
     problem, remedy
-        What is wrong, behind the column's name, and what to do about it.
+        What is wrong, following the column's name, and what to do about it.
     """
     if not wrong.any():
         return
@@ -107,13 +107,13 @@ class Column:
     Attributes
     ----------
     kind
-        Text, or a number: a share in [0, 1], a whole number from 0 on, or a distance from 0 on.
+        Text, or a number: a share in [0, 1], a non-negative integer, or a non-negative distance.
     may_be_blank
         Whether a value may be missing.
     choices
-        The only values that a text may have; any where there are none.
+        The values that a text may have; any value if empty.
     remedy
-        What to do about a value that does not fit.
+        What to do about an invalid value.
     """
 
     kind: Literal["text", "share", "whole number", "distance"] = "text"
@@ -127,7 +127,7 @@ NUMBERS = {
     "whole number": (2.0**53, "is not a whole number"),
     "distance": (float(np.finfo(float).max), "is not a distance"),
 }
-"""The largest number of each kind, and the problem of other values. Beyond 2**53 float64 skips whole numbers."""
+"""The largest number of each kind, and the problem with other values. Above 2**53 float64 skips integers."""
 
 
 def _check_table(
@@ -137,14 +137,12 @@ def _check_table(
     required: Mapping[str, Column],
     optional: Mapping[str, Column] | None = None,
 ) -> pd.DataFrame:
-    """Check a table and convert its values; texts have no spaces around them and are "" where missing.
+    """Check a table and convert its values; texts are stripped, and "" if missing.
 
     Parameters
     ----------
     frame
-        Rows are named by their index where a value does not fit.
-    source, rows
-        The table's origin and what its rows are, for errors.
+        Its index names rows in errors. source, rows The table's origin and a word for its rows, for errors.
     required, optional
         Its columns by name; ``optional`` ones are checked if the table has them.
 
@@ -155,7 +153,7 @@ def _check_table(
     Raises
     ------
     GroundglassError
-        If there is no row, a required column is missing or a value does not fit.
+        If there are no rows, a required column is missing or a value is invalid.
     """
     missing = [name for name in required if name not in frame]
     if missing:
@@ -214,18 +212,17 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
     Returns
     -------
-    A row a slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
-    float64 in [0, 1]; every other column is text, blank where nothing is known. Labels are canonical
-    (:func:`groundglass.labels.canonical_labels`). ``patient``, ``group`` and
-    ``label`` are blank where the file lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are whole
-    numbers (Int64), missing where blank. Predictions of a detector of several
-    classes also have ``class``, the name of the class answered, and for each class, including POSITIVE, a column
-    ``probability_NAME``, float64 in [0, 1].
+    A row per slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
+    float64 in [0, 1]; every other column is text, blank if unknown. Labels are canonical
+    (:func:`groundglass.labels.canonical_labels`). ``patient``, ``group`` and ``label`` are blank if the file
+    lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are integers (Int64), missing where
+    blank. Predictions of a detector of several classes also have ``class``, the name of the class answered,
+    and for each class, including POSITIVE, a column ``probability_NAME``, float64 in [0, 1].
 
     Raises
     ------
     GroundglassError
-        If the file is missing, empty or no CSV, lacks a column, or a value does not fit; rows are named by
+        If the file is missing, empty or not a CSV, lacks a column, or a value is invalid; rows are named by
         their line in the file.
     """
     return check_predictions(read_text_table(path), str(path)).reset_index(drop=True)
@@ -237,7 +234,7 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     GroundglassError
-        If a column is missing, a value does not fit or the file cannot be written.
+        If a column is missing, a value is invalid or the file cannot be written.
     """
     _write_table(check_predictions(frame, str(path)), path)
 
@@ -248,14 +245,14 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
     Parameters
     ----------
     frame
-        Rows are named by their index where a value does not fit.
+        Its index names rows in errors.
     source
-        What the error names as the table's origin.
+        The table's origin, for errors.
 
     Raises
     ------
     GroundglassError
-        If there is no row, a column is missing, a value does not fit, or classes are incomplete.
+        If there are no rows, a column is missing, a value is invalid, or classes are incomplete.
     """
     blank = {name: "" for name in COLUMNS if PREDICTIONS[name].may_be_blank and name not in frame}
     optional = dict.fromkeys((*LUNG_AREAS, UNLIKE), Column("whole number", may_be_blank=True))
@@ -280,17 +277,17 @@ def _check_classes_are_complete(frame: pd.DataFrame, source: str) -> None:
     classes = classes_of(frame)
     if len(classes) < 2 or POSITIVE not in classes:
         raise GroundglassError(
-            f"{source}: has class probabilities of {', '.join(classes)} alone; add the column "
+            f"{source}: has class probabilities only of {', '.join(classes)}; add the column "
             f"{CLASS_PREFIX}NAME of every class, {POSITIVE} among them, or leave all of them out"
         )
     if CLASS not in frame:
         raise GroundglassError(
-            f"{source}: has probabilities of classes but no column {CLASS}; name there the class answered"
+            f"{source}: has probabilities of classes but no column {CLASS}; add it with the class answered"
         )
 
 
 def classes_of(predictions: pd.DataFrame) -> tuple[str, ...]:
-    """The classes that have a column of probabilities, in its order; none where covid is told from the rest."""
+    """The classes with a column of probabilities, in column order; none if the question is covid or not."""
     names = map(str, predictions.columns)
     return tuple(name.removeprefix(CLASS_PREFIX) for name in names if name.startswith(CLASS_PREFIX))
 
@@ -329,7 +326,7 @@ def truth_of(predictions: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def unit_codes(names: Iterable[str]) -> NDArray[np.intp]:
-    """Number the groups that slices belong to, from 0; a slice whose group's name is blank is its own group."""
+    """Number the groups that slices belong to, from 0; a slice whose group name is blank is its own group."""
     listed = list(names)
     own = [(name, row if name == "" else -1) for row, name in enumerate(listed)]
     return pd.factorize(pd.MultiIndex.from_tuples(own))[0]
@@ -339,7 +336,7 @@ STRUCTURES = ("lungs", "lesions")
 _COUNT = Column("whole number", remedy="count the mask's pixels, 0 if it is empty")
 OVERLAPS = {
     "path": Column(remedy="name the slice's file"),
-    "case": Column(remedy="name the patient or volume, or the slice's own path where neither is known"),
+    "case": Column(remedy="name the patient or volume, or the slice's own path if neither is known"),
     "structure": Column(choices=STRUCTURES),
     "true_px": _COUNT,
     "predicted_px": _COUNT,
@@ -347,7 +344,7 @@ OVERLAPS = {
     "hd95": Column(
         "distance",
         may_be_blank=True,
-        remedy="give pixels from 0 on, or a blank where one of the masks is empty",
+        remedy="give a distance of 0 pixels or more, or leave it blank if one of the masks is empty",
     ),
 }
 """The columns of a masks.csv, in this order in the file; columns of other names follow and stay text."""
@@ -359,13 +356,13 @@ def read_overlaps(path: Path) -> pd.DataFrame:
 
     Returns
     -------
-    A row a slice and structure, in the file's order, index 0, 1, ... Pixel counts are int64, ``hd95`` is float64
-    in pixels of the slice, NaN where one of the masks is empty; every other column is text.
+    A row per slice and structure, in the file's order, index 0, 1, ... Pixel counts are int64, ``hd95`` is
+    float64 in pixels of the slice, NaN if one of the masks is empty; every other column is text.
 
     Raises
     ------
     GroundglassError
-        If the file is missing, empty or no CSV, lacks a column, or a value does not fit; rows are named by
+        If the file is missing, empty or not a CSV, lacks a column, or a value is invalid; rows are named by
         their line in the file.
     """
     return check_overlaps(read_text_table(path), str(path)).reset_index(drop=True)
@@ -377,7 +374,7 @@ def write_overlaps(path: Path, frame: pd.DataFrame) -> None:
     Raises
     ------
     GroundglassError
-        If a column is missing, a value does not fit or the file cannot be written.
+        If a column is missing, a value is invalid or the file cannot be written.
     """
     _write_table(check_overlaps(frame, str(path)), path)
 
@@ -388,16 +385,16 @@ def check_overlaps(frame: pd.DataFrame, source: str = "masks") -> pd.DataFrame:
     Parameters
     ----------
     frame
-        Rows are named by their index where a value does not fit.
+        Its index names rows in errors.
     source
-        What the error names as the table's origin.
+        The table's origin, for errors.
 
     Raises
     ------
     GroundglassError
-        If there is no row, a column is missing, a value does not fit, more pixels are common than either mask
-        has, ``hd95`` is blank where neither mask is empty or given where one is, a path occurs twice with one
-        structure, or with two cases.
+        If there are no rows, a column is missing, a value is invalid, more pixels are common than either mask
+        has, ``hd95`` is blank although neither mask is empty or given although one is, or a path occurs twice
+        with one structure or with two cases.
     """
     checked = _check_table(frame, source, "masks", OVERLAPS)
     smaller = checked[["true_px", "predicted_px"]].min(axis=1)
@@ -405,13 +402,13 @@ def check_overlaps(frame: pd.DataFrame, source: str = "masks") -> pd.DataFrame:
     remedy = OVERLAPS["hd95"].remedy
     refuse: Callable[..., None] = partial(refuse_rows, source, frame)
     again = checked.duplicated(["path", "structure"])
-    refuse("path", again, "occurs twice with one structure", "keep one row of each slice")
+    refuse("path", again, "occurs twice with one structure", "keep one row per slice")
     differs = checked.groupby("path")["case"].transform("nunique") > 1
     refuse("case", differs, "differs between rows of one path", "a slice belongs to one case")
     too_many = checked["common_px"] > smaller
     refuse(
         "common_px", too_many, "exceeds true_px or predicted_px", "count the pixels that are in both masks"
     )
-    refuse("hd95", blank & ~empty, "is blank though neither mask is empty", remedy)
-    refuse("hd95", ~blank & empty, "is given though one of the masks is empty", remedy)
+    refuse("hd95", blank & ~empty, "is blank although neither mask is empty", remedy)
+    refuse("hd95", ~blank & empty, "is given although one of the masks is empty", remedy)
     return checked

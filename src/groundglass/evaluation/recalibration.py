@@ -1,4 +1,4 @@
-"""Choosing again, on labelled answers, how a detector's logits become probabilities and verdicts."""
+"""Choose again, on labelled answers, how a detector's logits become probabilities and verdicts."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ FOLDS = 5
 HALF_A_DIGIT = 5e-7
 """Scores are kept this far from 0 and 1, since a predictions.csv has six digits."""
 NO_SIGNAL = 0.99 * TEMPERATURES[1]
-"""A higher temperature was stopped by its upper bound."""
+"""A temperature above this reached its upper bound."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class LabelledAnswers:
     units
         The number of each one's patient or group.
     sources
-        Where each is from; "" if that is not known.
+        The source of each; "" if unknown.
     logits
         Of COVID-19, before calibration; None keeps the temperature and the bias.
     """
@@ -62,7 +62,7 @@ class LabelledAnswers:
         """The answers in a table of labelled predictions, with the logits of their scores if asked for."""
         source = predictions["source"] if "source" in predictions else pd.Series("", index=predictions.index)
         groups = resampling_groups(predictions)
-        # Two hospitals may number their patients alike.
+        # Two hospitals may use the same patient numbers.
         names = (source + "/" + groups).where(groups != "", "")
         score = predictions["score"].clip(HALF_A_DIGIT, 1 - HALF_A_DIGIT).to_numpy(dtype=float)
         return cls(
@@ -79,8 +79,8 @@ class LabelledAnswers:
         return bool(self.truth.any() and not self.truth.all())
 
     def describe(self) -> str:
-        """How many slices of how many patients there are, and from where, in words."""
-        sources = ", ".join(sorted(set(self.sources) - {""})) or "a source that is not stated"
+        """The numbers of slices and patients, and their sources, in words."""
+        sources = ", ".join(sorted(set(self.sources) - {""})) or "an unnamed source"
         return (
             f"{len(self.truth)} slices of {len(np.unique(self.units))} patients or groups "
             f"({int(self.truth.sum())} slices with COVID-19) from {sources}"
@@ -92,14 +92,14 @@ class LabelledAnswers:
         return LabelledAnswers(**known)
 
     def fit_scaling(self) -> Scaling | None:
-        """Temperature and bias, with each source weighted alike; None without logits."""
+        """Temperature and bias, with equal weight for each source; None without logits."""
         if self.logits is None:
             return None
         _, source, counts = np.unique(self.sources.astype(str), return_inverse=True, return_counts=True)
         return fit_scaling(self.logits, self.truth, 1 / counts[source])
 
     def scaled(self, scaling: Scaling | None) -> "LabelledAnswers":
-        """The answers with the probabilities that a temperature and a bias give; as they are without."""
+        """The answers with probabilities by a temperature and a bias; unchanged if None."""
         if scaling is None or self.logits is None:
             return self
         temperature, bias = scaling
@@ -112,7 +112,7 @@ class LabelledAnswers:
 
 @dataclass(frozen=True)
 class HeldOutPerformance:
-    """How well an abstention does on answers that did not choose it.
+    """Performance of an abstention on answers that it was not chosen on.
 
     Attributes
     ----------
@@ -121,10 +121,10 @@ class HeldOutPerformance:
     cases
         Number of slices or patients.
     answered, accuracy
-        The share that gets an answer, and the share of these that is right (None if none gets one).
+        The share that is answered, and the share of these that is right (None if none is answered).
     covid, other
-        The share of each class whose right answer is possible, to compare with the coverage; None without the
-        class.
+        The share of each class whose right answer is possible, to compare with the coverage; None if the
+        class is absent.
     """
 
     left_out: str
@@ -156,7 +156,7 @@ class HeldOutPerformance:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What changes in a bundle's facts, how well it does on held-out answers, and notes for the reader."""
+    """Changes of a bundle's facts, performance on held-out answers, and notes for the reader."""
 
     updates: dict[str, Any]
     held_out: list[HeldOutPerformance]
@@ -171,9 +171,9 @@ def recalibrate(
     Parameters
     ----------
     facts
-        Of the detector's bundle.
+        The facts of the detector's bundle.
     answers
-        Of both classes. Each source counts alike for temperature and bias.
+        Answers of both classes. Each source has the same weight for temperature and bias.
     coverage
         The share of each class whose right answer should stay possible, in (0, 1).
     origin
@@ -214,7 +214,7 @@ def recalibrate(
 def choose_and_validate(
     answers: LabelledAnswers, coverage: float, origin: str, seed: int = 0
 ) -> tuple[Abstention, list[HeldOutPerformance]]:
-    """Choose an abstention, and measure it on answers that did not choose it; its ``chosen`` records both.
+    """Choose an abstention, and measure it on answers that it was not chosen on; its ``chosen`` records both.
 
     Parameters are those of :func:`recalibrate`.
     """
@@ -231,9 +231,9 @@ def choose_and_validate(
 def cross_validate(
     answers: LabelledAnswers, coverage: float, seed: int = 0
 ) -> tuple[list[HeldOutPerformance], list[str]]:
-    """How well an abstention does on answers that did not choose it: by source that was left out, and overall.
+    """Performance of an abstention on answers that it was not chosen on: by left-out source, and overall.
 
-    Where no source can be left out, fifths of the patients or groups are.
+    If no source can be left out, fifths of the patients or groups are.
 
     Returns
     -------
@@ -277,7 +277,7 @@ def _group_folds(answers: LabelledAnswers, seed: int) -> list[Bools]:
 
 
 def _silent_verdicts(abstention: Abstention, answers: LabelledAnswers) -> list[str]:
-    """Which verdicts an abstention never gives, and why."""
+    """The verdicts that an abstention never gives, and why."""
     coverage = abstention.coverage
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
     notes = []
@@ -323,7 +323,9 @@ def _refit(
     ]
     notes = []
     if temperature > NO_SIGNAL:
-        notes.append("the scores say next to nothing on these sources: the temperature reached its limit")
+        notes.append(
+            "the scores carry almost no information on these sources: the temperature reached its limit"
+        )
     if facts.patient is not None and not set(facts.patient.weights) <= LESION_FEATURES:
         updates["patient"] = None
         notes.append(

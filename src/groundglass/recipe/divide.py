@@ -1,4 +1,4 @@
-"""Choosing and dividing the scans of a recipe's datasets as it says."""
+"""Choose and divide the scans of a recipe's datasets."""
 
 import warnings
 from itertools import combinations
@@ -16,34 +16,34 @@ from groundglass.recipe.parts import Data, Source
 
 
 def divided_scans(data: Data, seed: int) -> pd.DataFrame:
-    """The scans of all of a recipe's datasets that take part, each dataset divided by its own split.
+    """The scans of all of a recipe's datasets that are used, each dataset divided by its own split.
 
     Parameters
     ----------
     data
         The recipe's data part.
     seed
-        The recipe's seed, for where the data part has none of its own.
+        The recipe's seed, used if the data part has none.
 
     Returns
     -------
-    A manifest. Of several datasets, or where a source is left out, ``source`` is nowhere blank: the dataset's
-    name stands in. Of several, patients and groups bear their dataset's name, since two may number them alike.
-    Where the registry says that two datasets show the same patients, these share a name, and all slices of a
-    patient are in the part that the first of the datasets gives; no slice of a patient of the source left out
-    trains or chooses.
+    A manifest. With several datasets, or if a source is left out, a blank ``source`` is replaced by the
+    dataset's name. With several, patients and groups are prefixed with their dataset's name, since two may
+    use the same numbers. If two datasets show the same patients according to the registry, these share a
+    name, and all slices of a patient are in the part that the first dataset gives. No slice of a patient of
+    the left-out source is used for training or validation.
 
     Raises
     ------
     GroundglassError
-        If a class has no scans or fewer than asked for, they cannot be divided so, two datasets share a source or
-        a file, or the source to leave out is none of theirs or the only one.
+        If a class has no scans or fewer than requested, they cannot be divided this way, two datasets share a
+        source or a file, or the source to leave out does not exist or is the only one.
 
     Warns
     -----
     LeakageWarning
-        As :func:`groundglass.data.splits.split` does, and where patients of the source left out are named as
-        others are.
+        As :func:`groundglass.data.splits.split` does, and if patients of the left-out source have the same
+        names as others.
     """
     if not data.by_source:
         return divide(load_labelled(data.dataset), data, seed)
@@ -64,14 +64,14 @@ def divided_scans(data: Data, seed: int) -> pd.DataFrame:
 
 
 def _patients_together(divided: pd.DataFrame) -> pd.DataFrame:
-    """Move all slices of a patient whom several datasets show into the part that the first dataset gives."""
+    """Move all slices of a patient who is in several datasets into the part that the first dataset gives."""
     several = divided.groupby("patient")["source"].transform("nunique").gt(1) & (divided["patient"] != "")
     first = divided[several].drop_duplicates("patient").set_index("patient")["split"]
     return divided.assign(split=divided["patient"].map(first).where(several, divided["split"]))
 
 
 def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
-    """The scans of a recipe's first dataset that take part, with their split filled.
+    """The scans of a recipe's first dataset that are used, with their split filled.
 
     Parameters
     ----------
@@ -83,25 +83,25 @@ def divide(manifest: pd.DataFrame, data: Data, seed: int) -> pd.DataFrame:
     Raises
     ------
     GroundglassError
-        If a class has no scans or fewer than asked for, or they cannot be divided so.
+        If a class has no scans or fewer than requested, or they cannot be divided this way.
     """
     _check_classes(manifest, data)
     return _divided(manifest, data, data, seed)
 
 
 def sources_of(data: Data) -> list[str]:
-    """The sources of the scans that take part, in the order of their names.
+    """The sources of the scans that are used, sorted by name.
 
     Raises
     ------
     GroundglassError
-        If two datasets share a source or a file, or one cannot be had.
+        If two datasets share a source or a file, or one is not available.
     """
     return sorted(set(_taking_part(_joined(_tables(data)), data)["source"]))
 
 
 def named_sources(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A manifest in whose column ``source`` this name stands wherever that is blank."""
+    """A manifest with blanks in the column ``source`` replaced by this name."""
     return manifest.assign(source=manifest["source"].where(manifest["source"] != "", name))
 
 
@@ -109,17 +109,17 @@ def _tables(data: Data) -> list[pd.DataFrame]:
     """The manifests of a recipe's datasets, with their sources named."""
     tables = [named_sources(load_dataset(part.dataset), part.name) for part in data.datasets]
     if not any((table["label"] == POSITIVE).any() for table in tables):
-        # One dataset may hold the class that another lacks, but without any covid a label may be misspelt.
+        # One dataset may hold the class that another lacks, but if none has covid, a label may be misspelt.
         tables = [named_sources(load_labelled(part.dataset), part.name) for part in data.datasets]
     for (one, first), (other, second) in combinations(zip(data.datasets, tables, strict=True), 2):
         if common := set(first["source"]) & set(second["source"]):
             raise GroundglassError(
-                f"{other.dataset}: comes from {', '.join(sorted(common))} as {one.dataset} does; each dataset of a "
-                "recipe needs sources of its own: leave one out, or correct the column source"
+                f"{other.dataset}: comes from {', '.join(sorted(common))} like {one.dataset}; the "
+                "datasets of a recipe need different sources: leave one out, or correct the column source"
             )
         if shared := _files(first) & _files(second):
             raise GroundglassError(
-                f"{other.dataset}: {len(shared)} of its {len(second)} files are those of {one.dataset}; "
+                f"{other.dataset}: {len(shared)} of its {len(second)} files are also in {one.dataset}; "
                 "leave one of the two out"
             )
     if not data.further:
@@ -132,7 +132,8 @@ def _files(manifest: pd.DataFrame) -> set[Path]:
 
 
 def _own_names(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A manifest whose patients and groups bear the name of the dataset, or of another with the same patients."""
+    """A manifest with patients and groups prefixed with the name of the dataset, or of another with the same
+    patients."""
     known = DATASETS.get(name)
     name = known.patients_from if known and known.patients_from else name
     columns = [manifest[column] for column in ("patient", "group") if column in manifest]
@@ -148,17 +149,17 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _check_source(source: str, known: list[str]) -> None:
     if source not in known:
         raise GroundglassError(
-            f"data.leave_out: no scan that takes part is from the source {source}; there are {', '.join(known)}"
+            f"data.leave_out: no scan in use is from the source {source}; there are {', '.join(known)}"
         )
     if len(known) == 1:
         raise GroundglassError(
             f"data.leave_out: all scans are from {source}, and without it none are left to train on; "
-            "the column source of the manifest tells sources apart, data.further names further datasets"
+            "set the manifest's column source, or name further datasets in data.further"
         )
 
 
 def _leaving_out(source: str, divided: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
-    """The training and validation parts without a source, and all scans from that source as the test part."""
+    """The training and validation parts without a source; all scans from that source become the test part."""
     left = scans[scans["source"] == source].assign(split="test")
     kept = divided[(divided["source"] != source) & (divided["split"] != "test")]
     shared = (set(named_groups(left)) & set(named_groups(kept))) - {""}
@@ -166,13 +167,13 @@ def _leaving_out(source: str, divided: pd.DataFrame, scans: pd.DataFrame) -> pd.
         kept = kept[~named_groups(kept).isin(shared)]
         if kept.empty:
             raise GroundglassError(
-                f"data.leave_out: {source} shows all patients of the other datasets, so that nothing is left to "
-                "train on; name a further dataset of other patients"
+                f"data.leave_out: {source} contains all patients of the other datasets, so nothing is left to "
+                "train on; add a dataset of other patients"
             )
     elif shared:
         warnings.warn(
-            f"{len(shared)} patients or groups are named alike in {source} and elsewhere (first: "
-            f"{min(shared)}); if they are the same, scores come out too good, else rename them",
+            f"{len(shared)} patients or groups have the same names in {source} and elsewhere (first: "
+            f"{min(shared)}); if they are the same, scores are too optimistic; otherwise rename them",
             LeakageWarning,
             stacklevel=3,
         )
@@ -180,18 +181,18 @@ def _leaving_out(source: str, divided: pd.DataFrame, scans: pd.DataFrame) -> pd.
 
 
 def _divided(manifest: pd.DataFrame, part: Source, data: Data, seed: int) -> pd.DataFrame:
-    """The scans of one of a recipe's datasets that take part, divided by its own split."""
+    """The scans of one of a recipe's datasets that are used, divided by its own split."""
     seed = seed if data.seed is None else data.seed
     manifest = _taking_part(manifest, data)
     if manifest.empty:
-        raise GroundglassError(f"{part.dataset}: none of its scans is of the recipe's classes")
+        raise GroundglassError(f"{part.dataset}: none of its scans belongs to the recipe's classes")
     if data.per_class is not None:
         manifest = _drawn(manifest, data, data.per_class, seed)
     return divided_by(manifest, part, seed)
 
 
 def divided_by(manifest: pd.DataFrame, part: Source, seed: int) -> pd.DataFrame:
-    """All scans of a dataset, divided by its own split; errors as of :func:`groundglass.data.splits.split`."""
+    """All scans of a dataset, divided by its own split; errors as in :func:`groundglass.data.splits.split`."""
     return split(manifest, part.split, seed=seed, fractions=part.fractions, folds=part.folds, fold=part.fold)
 
 
@@ -211,7 +212,7 @@ def _taking_part(manifest: pd.DataFrame, data: Data) -> pd.DataFrame:
 
 
 def _drawn(manifest: pd.DataFrame, data: Data, count: int, seed: int) -> pd.DataFrame:
-    """``count`` scans of each class, drawn by the seed whatever the order of the rows."""
+    """``count`` scans of each class, drawn by the seed regardless of the order of the rows."""
     classes = data.classes_of(manifest["label"])
     generator = np.random.default_rng(seed)
     kept: set[str] = set()

@@ -1,4 +1,4 @@
-"""Training by a recipe on other data than its own: the default recipe, the split, and sizes that fit."""
+"""Adapt a recipe to other data: the default recipe, the split, and suitable sizes."""
 
 import re
 from importlib.resources import files
@@ -19,15 +19,15 @@ from groundglass.recipe.tasks import FeaturesRecipe, SegmentationRecipe
 
 DEFAULT = "default.yaml"
 WITHOUT_WEIGHTS = ("model={name: small-cnn, hidden: 128, dropout: 0.5}", "preprocessing.size=[128, 128]")
-"""What the default recipe becomes where ImageNet weights are not available."""
+"""Changes to the default recipe if ImageNet weights are not available."""
 FOLDS = 5
-"""Where published parts lack one for validation, this share of the training part becomes it."""
+"""If the published parts lack a validation part, this share of the training part becomes it."""
 BATCHES = 4
-"""An epoch has at least so many batches, or the batches become smaller."""
+"""If an epoch would have fewer batches than this, the batches become smaller."""
 BELONGING = ("fractions", "folds", "fold", "seed", "classes", "per_class", "further", "leave_out")
 """Values of ``data`` that belong to a recipe's own dataset."""
 REASONS: dict[Scheme, str] = {
-    "official": "the data have parts of their own",
+    "official": "the data come with a split",
     "grouped": "patients are named, and each stays in one part",
     "blocks": "no patients are named, but the files are numbered, and neighbours stay in one part",
     "random": "neither patients nor numbers are known, so that slices of one patient may be in two parts",
@@ -46,11 +46,12 @@ def for_data(recipe: AnyRecipe, dataset: str, scheme: Scheme | None = None) -> t
     Parameters
     ----------
     recipe
-        The recipe. What belongs to its own dataset, such as the split and the number of slices, is replaced.
+        The recipe. Settings that belong to its own dataset, such as the split and the number of slices, are
+        replaced.
     dataset
         A dataset's name, a manifest CSV or a folder with a subfolder per class.
     scheme
-        How to divide it; by default a known dataset's own way, otherwise the best that the data allow.
+        How to divide it; by default a known dataset's own split, otherwise the best that the data allow.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def fit_sizes(recipe: AnyRecipe, divided: pd.DataFrame) -> tuple[AnyRecipe, list
         least = min(groups(train)[truth].nunique(), groups(train)[~truth].nunique())
         folds = max(2, min(recipe.folds, least))
         told = (
-            f"folds: {folds} in place of {recipe.folds}, because a class has only {least} patients or slices"
+            f"folds: {folds} instead of {recipe.folds}, because a class has only {least} patients or slices"
         )
         return (recipe, []) if folds == recipe.folds else (recipe.model_copy(update={"folds": folds}), [told])
     length: Any = recipe.training
@@ -99,7 +100,7 @@ def fit_sizes(recipe: AnyRecipe, divided: pd.DataFrame) -> tuple[AnyRecipe, list
         return recipe, []
     training = length.model_copy(update={"batch_size": size})
     told = (
-        f"training.batch_size: {size} in place of {length.batch_size}, because only {len(train)} slices train"
+        f"training.batch_size: {size} instead of {length.batch_size}, because only {len(train)} slices train"
     )
     return recipe.model_copy(update={"training": training}), [told]
 
@@ -115,7 +116,7 @@ def _data(own: Data, dataset: str, manifest: pd.DataFrame, scheme: Scheme | None
 
 def _told(own: Data, data: Data, manifest: pd.DataFrame, *, chosen: bool) -> list[str]:
     counts = ", ".join(f"{count} {label}" for label, count in manifest["label"].value_counts().items())
-    told = [f"data.dataset: {data.dataset} in place of {own.dataset} ({len(manifest)} slices: {counts})"]
+    told = [f"data.dataset: {data.dataset} instead of {own.dataset} ({len(manifest)} slices: {counts})"]
     reason = f", because {REASONS[data.split]}" if chosen else ""
     told.append(f"data.split: {data.split}{reason}")
     if data.folds:
@@ -124,5 +125,5 @@ def _told(own: Data, data: Data, manifest: pd.DataFrame, *, chosen: bool) -> lis
         value, new = getattr(own, key), getattr(data, key)
         if key not in ("folds", "fold", "seed") and value != new and value != Data.model_fields[key].default:
             shown = [part.dataset for part in value] if key == "further" else value
-            told.append(f"data.{key}: {new or 'none'} in place of {shown}, which belongs to {own.dataset}")
+            told.append(f"data.{key}: {new or 'none'} instead of {shown}, which belongs to {own.dataset}")
     return told

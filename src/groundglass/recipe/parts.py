@@ -1,4 +1,4 @@
-"""The parts that recipes of every kind share."""
+"""The parts that all kinds of recipe share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -46,7 +46,7 @@ class Source(RecipePart):
 
     @property
     def name(self) -> str:
-        """The registered name, else that of the file or folder without its ending."""
+        """The registered name, else the name of the file or folder without its suffix."""
         return self.dataset if self.dataset in DATASETS else Path(self.dataset).stem
 
     @property
@@ -56,17 +56,18 @@ class Source(RecipePart):
 
 
 class Data(Source):
-    """Which scans, and which of them train, choose and test.
+    """Which scans are used, and which of them are for training, validation and testing.
 
-    ``seed`` is that of the split, by default the recipe's, so that runs of several seeds can share a split.
+    ``seed`` is that of the split, by default the recipe's, so that runs with different seeds can share a
+    split.
 
-    ``classes`` are the labels that take part; scans with others are left out. Two of them are a yes or no, of
-    three and more each gets a probability of its own; without them it is covid against all other labels.
-    ``per_class`` draws so many scans of each class, of each dataset.
+    ``classes`` are the labels that are used; scans with others are left out. Two classes make a binary
+    question; with three or more, each gets its own probability; without ``classes`` it is covid against all
+    other labels. ``per_class`` draws this many scans of each class from each dataset.
 
-    ``further`` are further datasets, each with its own split. ``leave_out`` is a source (the manifest's column
-    ``source``) whose scans are all the test part, and none of which trains or chooses; the other sources' own
-    test parts stay closed: they are left out of the run.
+    ``further`` are further datasets, each with its own split. ``leave_out`` is a source (the manifest's
+    column ``source``) whose scans all form the test part and are used for neither training nor validation;
+    the other sources' test parts are left out of the run.
     """
 
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -94,30 +95,30 @@ class Data(Source):
 
     @property
     def by_source(self) -> bool:
-        """Whether scans are told apart by their source: of several datasets, or where one source is left out."""
+        """Whether the source of scans matters: with several datasets, or if one source is left out."""
         return bool(self.further) or self.leave_out is not None
 
     @property
     def several(self) -> tuple[str, ...]:
-        """The classes that get a probability each; none where the question is a yes or no."""
+        """The classes that get a probability each; none if the question is binary."""
         return self.classes if self.classes is not None and len(self.classes) > 2 else ()
 
     def classes_of(self, labels: "pd.Series[str]") -> "pd.Series[str]":
-        """The class of each label: itself, where several are told apart, else covid or the rest."""
+        """The class of each label: the label itself with several classes, else covid or the rest."""
         return labels if self.several else labels.where(labels == POSITIVE, NEGATIVE)
 
 
 class Augmentation(RecipePart):
-    """Random changes that a CT slice can meet without changing its label; 0 switches one off.
+    """Random changes that do not change a CT slice's label; 0 switches one off.
 
     ``rotation`` and ``shear`` in degrees; ``shift`` and ``zoom`` as shares. ``gamma``, ``brightness`` and
-    ``contrast``, as the largest relative change either way, stand for window and level. ``blur``, as the
-    largest sigma in pixels, ``resolution``, as the largest factor by which a slice is shrunk and enlarged again
-    (1 switches it off), ``sharpen``, as the largest sharpening, and ``noise``, as the standard deviation of grey,
-    stand for kernel, small figures and dose. ``erase`` is the largest share of area hidden.
-    ``mixup`` is the alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels.
-    What a shift or rotation brings into view is black, or with ``fill`` ``nearest`` the border's grey, as in
-    Keras' image generator; with ``zoom_axes`` height and width are zoomed each by itself, as there.
+    ``contrast``, the largest relative change either way, imitate window and level. ``blur``, the largest
+    sigma in pixels, ``resolution``, the largest factor by which a slice is shrunk and enlarged again (1
+    switches it off), ``sharpen``, the largest sharpening, and ``noise``, the standard deviation of grey,
+    imitate kernel, small figures and dose. ``erase`` is the largest share of area hidden. ``mixup`` is the
+    alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which blends slices and their labels. Areas that a
+    shift or rotation brings into view are black or, with ``fill`` ``nearest``, the border's grey, as in
+    Keras' image generator; with ``zoom_axes``, height and width are zoomed separately, as there.
     """
 
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -141,7 +142,7 @@ class Augmentation(RecipePart):
 class Loss(RecipePart):
     """Cross-entropy, or focal loss (Lin et al. 2017, arXiv 1708.02002) with ``gamma`` and ``alpha``.
 
-    ``alpha``, the weight of covid against 1 - ``alpha``, is for the yes or no only.
+    ``alpha``, the weight of covid against 1 - ``alpha``, is for binary questions only.
     """
 
     name: Literal["bce", "focal"] = "bce"
@@ -154,8 +155,8 @@ class Loss(RecipePart):
 class Optimiser(RecipePart):
     """The optimiser; ``backbone_factor`` scales the learning rate of a pretrained backbone.
 
-    ``smoothing`` is the decay of RMSprop's mean of squared gradients, ``epsilon`` what is added to the divisor
-    of RMSprop and Adam. The defaults are torch's; Keras has 0.9 and 1e-7.
+    ``smoothing`` is the decay of RMSprop's mean of squared gradients, ``epsilon`` the term added to the
+    divisor of RMSprop and Adam. The defaults are torch's; Keras has 0.9 and 1e-7.
     """
 
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
@@ -178,8 +179,8 @@ class Schedule(RecipePart):
 class Length(RecipePart):
     """Length of the run.
 
-    ``precision`` ``auto`` is bf16 autocast where the processor computes in bf16, else 32 bits. ``ema`` is the
-    decay of an exponential moving average of the weights, which is then what is validated and kept.
+    ``precision`` ``auto`` is bf16 autocast if the processor supports bf16, else 32 bits. ``ema`` is the decay
+    of an exponential moving average of the weights, which are then validated and kept.
     """
 
     epochs: Count = 15
@@ -196,7 +197,7 @@ class OperatingPoint(RecipePart):
 
 
 class Recipe(RecipePart):
-    """Everything that a training run depends on, whatever is trained: the part that all recipes share."""
+    """The part that all recipes share, whatever is trained."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""
@@ -215,6 +216,6 @@ class Recipe(RecipePart):
 
 
 class DetectorRecipe(Recipe):
-    """What stands in every recipe of a detector, whatever it is made of."""
+    """The part that all recipes of detectors share."""
 
     operating_point: OperatingPoint = OperatingPoint()

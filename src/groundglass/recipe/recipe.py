@@ -37,11 +37,12 @@ class Model(RecipePart):
     """The network: ``small-cnn``, or ``timm/NAME`` for any timm backbone with a feature map.
 
     ``weights`` is ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or the
-    path of a safetensors file; where they cannot be had, the backbone ``substitute`` stands in, and the run says
-    so. ``filters``, ``kernel`` and ``pool`` shape the small CNN, ``block_dropout`` follows each of its
-    convolutions. With ``hidden`` the feature map goes flattened through a dense layer of that width, without
-    through global average pooling; with ``cnn_head`` through that. ``dropout`` is the head's. ``init`` ``glorot``
-    draws the weights that are not pretrained as Keras does (Glorot and Bengio 2010), else as torch does.
+    path of a safetensors file; if they are not available, the backbone ``substitute`` is used, and the run
+    reports it. ``filters``, ``kernel`` and ``pool`` shape the small CNN, ``block_dropout`` follows each of
+    its convolutions. With ``hidden`` the flattened feature map goes through a dense layer of that width,
+    otherwise through global average pooling; ``cnn_head`` replaces both. ``dropout`` is the head's. ``init``
+    ``glorot`` draws the weights that are not pretrained as Keras does (Glorot and Bengio 2010), else as torch
+    does.
     """
 
     name: str = "small-cnn"
@@ -67,7 +68,7 @@ class Model(RecipePart):
 
 
 class Stop(RecipePart):
-    """Stop when ``monitor`` has not become better for ``patience`` epochs."""
+    """Stop when ``monitor`` has not improved for ``patience`` epochs."""
 
     monitor: Literal["val_auc", "val_loss", "val_accuracy"] = "val_loss"
     patience: Count = 10
@@ -76,8 +77,8 @@ class Stop(RecipePart):
 class Training(Length):
     """Length of the run, and how the epoch to keep is chosen on the validation part.
 
-    With ``steps`` an epoch has so many batches, whatever the number of slices: they are gone through again and
-    again, each time in another order.
+    With ``steps`` an epoch has this many batches, regardless of the number of slices: they are repeated, each
+    time in another order.
     """
 
     steps: Count | None = None
@@ -127,8 +128,8 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> AnyRecipe:
     Raises
     ------
     RecipeError
-        If the file is missing or no YAML mapping, a key is unknown (the nearest valid one is named) or a value
-        does not fit.
+        If the file is missing or not a YAML mapping, a key is unknown (the nearest valid one is named) or a
+        value does not fit.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -191,7 +192,7 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
             hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
             lines.append(f"{key}: unknown key; {hint}")
         else:
-            # What a part as a whole gets wrong is said in the message; all of its values would bury it.
+            # The message says what is wrong with a part as a whole; printing all of its values would bury it.
             got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
             lines.append(f"{key or 'recipe'}: {problem['msg']}{got}")
     return lines
@@ -200,7 +201,7 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
 def _keys_at(parents: list[str], root: type[BaseModel]) -> list[str]:
     model: Any = root
     for parent in parents:
-        if parent.isdigit():  # a place in a list, of whose items the annotation tells
+        if parent.isdigit():  # an index into a list, whose annotation gives the type of its items
             continue
         annotation = model.model_fields[parent].annotation
         candidates = (annotation, *get_args(annotation))

@@ -22,24 +22,25 @@ from groundglass.segment.masks import PostProcessing
 Chance = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 STEPS = {"unet": 32, "bcdunet": 8}
-"""What the sides of a network's input must be multiples of."""
+"""The sides of a network's input must be multiples of this."""
 
 
 class SegmentationAugmentation(RecipePart):
-    """Random changes that turn a training slice into what users have: figures cut from papers, other windows.
+    """Random changes that imitate users' slices: figures cut from papers, other windows.
 
     The chances: ``flip`` left to right, ``upside_down`` top to bottom, ``crop`` towards or slightly into the
-    lungs, ``piece`` of a crop anywhere, ``zoom_out`` of a border round the slice, ``frame`` of a black or white
-    one, ``window`` of another level and width, ``mediastinal`` of one among these that shows the lungs black,
+    lungs, ``piece`` of a crop anywhere, ``zoom_out`` of a border around the slice, ``frame`` of a black or
+    white one, ``window`` of another level and width, ``mediastinal`` of a window that shows the lungs black,
     ``focus`` of a crop to the lungs in which aerated lung and soft tissue have fixed greys (those of
     groundglass.preprocess.to_landmarks), ``marks`` of text, arrows and circles, ``jpeg`` of compression,
-    ``gas`` of pockets of air in the body that are no lung, as in stomach and bowel, ``no_lungs`` of lungs filled up
-    with tissue, as in neck and abdomen, and ``not_ct`` of a picture of something else in place of the slice, the
+    ``gas`` of pockets of air outside the lungs, as in stomach and bowel, ``no_lungs`` of lungs filled with
+    tissue, as in neck and abdomen, and ``not_ct`` of a picture of something else instead of the slice, the
     last two with empty masks.
 
     The sizes: ``rotation`` in degrees, ``aspect``, ``shear`` and ``gamma`` (of its logarithm) as standard
-    deviations; ``bias`` that of a smooth brightness, ``noise`` the largest of grey; ``blur`` the largest sigma in
-    pixels, and ``resolution`` the largest factor by which a slice is shrunk and enlarged again.
+    deviations; ``bias`` the standard deviation of a smooth brightness, ``noise`` the largest one of grey;
+    ``blur`` the largest sigma in pixels, and ``resolution`` the largest factor by which a slice is shrunk and
+    enlarged again.
     """
 
     flip: Chance = 0.0
@@ -69,7 +70,7 @@ class SegmentationAugmentation(RecipePart):
     def _one_framing(self) -> "SegmentationAugmentation":
         if self.crop + self.piece + self.zoom_out > 1:
             raise ValueError(
-                "crop, piece and zoom_out exclude one another: their chances add up to 1 at most"
+                "crop, piece and zoom_out exclude one another: their chances may add up to 1 at most"
             )
         return self
 
@@ -77,10 +78,11 @@ class SegmentationAugmentation(RecipePart):
 class SegmentationModel(RecipePart):
     """The network.
 
-    ``unet`` is a U-Net of segmentation-models-pytorch with the timm backbone ``encoder``, whose ``weights`` are
-    ``none``, ``imagenet`` or the path of a safetensors file, and ``decoder`` channels. ``bcdunet`` is BCD U-Net
-    with ``filters`` in its first level, ``dense_blocks`` in its bottleneck, and ConvLSTM in both directions or one.
-    With ``lesion_types`` the network tells ground glass from consolidation, else it marks lesions of either type.
+    ``unet`` is a U-Net of segmentation-models-pytorch with the timm backbone ``encoder``, whose ``weights``
+    are ``none``, ``imagenet`` or the path of a safetensors file, and ``decoder`` channels. ``bcdunet`` is BCD
+    U-Net with ``filters`` in its first level, ``dense_blocks`` in its bottleneck, and ConvLSTM in both
+    directions or one. With ``lesion_types`` the network distinguishes ground glass from consolidation, else
+    it marks lesions of either type.
     """
 
     name: Literal["unet", "bcdunet"] = "unet"
@@ -106,7 +108,7 @@ class SegmentationLoss(RecipePart):
 
 
 class Smaller(RecipePart):
-    """The first ``epochs`` at a smaller input: they cost less and learn most of it."""
+    """Train the first ``epochs`` on smaller inputs, which cost less and teach most."""
 
     epochs: Count
     size: tuple[Count, Count]
@@ -118,9 +120,10 @@ class SegmentationTraining(Length):
     ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last`` keeps
     the last epoch. ``start_from`` names a run of the same network whose weights this one starts from.
 
-    ``lungs_from`` names the segmenter that finds the lungs of slices whose lungs nobody marked; they are cropped
-    to, but not taught. Then a slice teaches what its dataset knows of lungs, lesions and types, and a slice of
-    which nothing is known does not take part. Without it, every slice needs masks of lungs and lesions.
+    ``lungs_from`` names the segmenter that finds the lungs of slices without lung masks; these are used for
+    cropping only, not as targets. Each slice then contributes the lungs, lesions and types that its dataset
+    marks, and a slice with no marks is not used. Without ``lungs_from``, every slice needs masks of lungs and
+    lesions.
     """
 
     best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"
@@ -130,7 +133,7 @@ class SegmentationTraining(Length):
 
 
 class SegmentationRecipe(Recipe):
-    """Everything that the training of a segmenter depends on."""
+    """Everything that a segmenter's training depends on."""
 
     task: Literal["segmentation"]
     augmentation: SegmentationAugmentation = SegmentationAugmentation()
@@ -150,9 +153,7 @@ class SegmentationRecipe(Recipe):
             )
         for size in (self.preprocessing.size, *([smaller.size] if smaller else [])):
             if any(side % step for side in size):
-                raise ValueError(
-                    f"{self.model.name} halves its input until it needs sizes in steps of {step}: {size}"
-                )
+                raise ValueError(f"{self.model.name} needs sizes that are multiples of {step}: {size}")
         return self
 
     @model_validator(mode="after")
@@ -169,8 +170,9 @@ Backbone = Annotated[str, Field(pattern=r"^timm/.+")]
 class FeatureModel(RecipePart):
     """The frozen network: ``timm/NAME`` for any timm backbone with a feature map.
 
-    ``weights`` is ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download), ``none`` or the path
-    of a safetensors file; where they cannot be had, the backbone ``substitute`` stands in, and the run says so.
+    ``weights`` is ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download), ``none`` or the
+    path of a safetensors file; if they are not available, the backbone ``substitute`` is used, and the run
+    reports it.
     """
 
     name: Backbone
@@ -198,21 +200,21 @@ class FeaturesRecipe(DetectorRecipe):
 
 
 SIDE_STEP = 32
-"""What the sides of the network's input must be multiples of: a U-Net halves it five times."""
+"""The sides of the network's input must be multiples of this: a U-Net halves it five times."""
 
 
 class GroundedModel(RecipePart):
-    """The network: a segmenter's U-Net, which goes on learning masks, and a head on what it marks as lesion.
+    """The network: a segmenter's U-Net, which continues to learn masks, and a head on what it marks as lesion.
 
-    ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle, whose U-Net it starts
-    from. ``frozen`` is the number of the encoder's stages that stay as they were there.
+    ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle, whose U-Net it
+    starts from. ``frozen`` is the number of encoder stages that are not trained.
 
-    The logit is ``presence * log(1 + share / faint)``, of the lesion share, plus what the lesions look like: the
-    mean over places, weighted by lesion probability, of a judgement between ``-bound`` and ``bound``, computed
-    from the features at a place through ``hidden`` units with ``dropout``. ``presence`` is fixed, not learned: in
-    a set whose other patients have lesions too, training would unlearn that COVID-19 needs a lesion. ``emphasis``
-    multiplies it once trained, for hospitals where fewer of the other patients have lesions; where the answer is
-    open by the lesion share alone, it stays open.
+    The logit is ``presence * log(1 + share / faint)``, of the lesion share, plus a term for the lesions'
+    appearance: the mean over locations, weighted by lesion probability, of a score between ``-bound`` and
+    ``bound``, computed from the features at each location through ``hidden`` units with ``dropout``.
+    ``presence`` is fixed, not learned: on data whose controls have lesions too, training would unlearn that
+    COVID-19 needs a lesion. ``emphasis`` multiplies it after training, for hospitals where fewer controls
+    have lesions; an answer that is undecided by the lesion share alone stays undecided.
     """
 
     segmenter: str = "lungs-lite0"
@@ -226,11 +228,11 @@ class GroundedModel(RecipePart):
 
 
 class GroundedAugmentation(Augmentation):
-    """As of other detectors, for slices with masks too.
+    """As for other detectors, extended to slices with masks.
 
-    ``upside_down`` is the chance of a slice with masks to be turned top to bottom. ``painted`` is the chance of a
-    slice without COVID-19 and with hardly a lesion to get lesions of another kind painted in, such as nodules,
-    honeycombing or a consolidated lobe, so that a lesion alone is no COVID-19.
+    ``upside_down`` is the chance that a slice with masks is flipped top to bottom. ``painted`` is the chance
+    that a slice without COVID-19 and with hardly any lesion gets lesions of another kind painted in, such as
+    nodules, honeycombing or a consolidated lobe, so that a lesion alone does not mean COVID-19.
     """
 
     upside_down: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -238,7 +240,7 @@ class GroundedAugmentation(Augmentation):
 
 
 class GroundedLoss(Loss):
-    """The loss of the answer, ``weight`` times, and of the masks."""
+    """The loss of the answer, multiplied by ``weight``, and that of the masks."""
 
     weight: Positive = 0.5
     masks: SegmentationLoss = SegmentationLoss()
@@ -247,7 +249,7 @@ class GroundedLoss(Loss):
 class GroundedTraining(Length):
     """Length of the run, and which epoch is kept.
 
-    An epoch has ``steps`` batches. Each holds ``batch_size`` slices with an answer, as many of each source and
+    An epoch has ``steps`` batches. Each holds ``batch_size`` labelled slices, equally many of each source and
     class, and ``masks_batch`` slices with masks.
     """
 
@@ -259,7 +261,7 @@ class GroundedTraining(Length):
 class GroundedRecipe(DetectorRecipe):
     """Everything that a detector whose evidence is lesions depends on.
 
-    ``masks`` is the dataset with masks of lungs and lesions; its labels take no part.
+    ``masks`` is the dataset with masks of lungs and lesions; its labels are not used.
     """
 
     task: Literal["grounded"]
@@ -275,11 +277,13 @@ class GroundedRecipe(DetectorRecipe):
         if self.data.several:
             raise ValueError("a grounded detector answers yes or no: name two labels in data.classes")
         if any(side % SIDE_STEP for side in self.preprocessing.size):
-            raise ValueError(f"preprocessing.size: the sides go in steps of {SIDE_STEP}")
+            raise ValueError(f"preprocessing.size: the sides must be multiples of {SIDE_STEP}")
         if self.augmentation.mixup or self.augmentation.erase:
-            raise ValueError("augmentation.mixup and erase would leave masks behind: leave them out")
+            raise ValueError("augmentation.mixup and erase do not change masks: leave them out")
         if self.loss.class_weights != "none":
-            raise ValueError("loss.class_weights: batches hold as many of each class already; leave it out")
+            raise ValueError(
+                "loss.class_weights: batches already hold equally many of each class; leave it out"
+            )
         if self.augmentation.painted and self.preprocessing.greys != "landmarks":
             raise ValueError(
                 "augmentation.painted draws in greys of landmarks: set preprocessing.greys to that"

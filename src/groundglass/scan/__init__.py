@@ -1,1 +1,1 @@
-"""Scans: readers, windowing and the synthetic chest phantom. Knows nothing of the rest of Groundglass."""
+"""Scans: readers and windowing. Imports nothing from the rest of Groundglass."""

@@ -1,7 +1,8 @@
 """Find scans: the one search that every command uses.
 
-Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``segment``, ``scan``); call
-:func:`find_scans` for files to read one slice each with groundglass.scan.read.read_scan (``sheet``).
+Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``segment``,
+``scan``); call :func:`find_scans` for files that are read as one slice each by
+groundglass.scan.read.read_scan (``sheet``).
 """
 
 import glob
@@ -29,15 +30,15 @@ _UNREAD = {
     **dict.fromkeys((".mgh", ".mgz", ".mnc", ".gipl", ".npy", ".npz", ".mat", ".h5", ".vti"), _VOLUME),
     **dict.fromkeys((".heic", ".avif", ".jxl", ".psd", ".pgm", ".ppm", ".svg"), "save it as PNG"),
 }
-"""Endings of files that may hold scans and that are not read, each with what to do about it."""
+"""Endings of files that may hold scans but are not read, each with what to do about it."""
 _GROUPS = {b"\x02\x00", b"\x08\x00"}
 _DIRECTORY = b"1.2.840.10008.1.3.10\x02\0"
-"""The class of a DICOMDIR, which some makers call otherwise, and the element after it."""
+"""The class of a DICOMDIR, which some vendors name differently, and the element after it."""
 _FIRST_VRS = {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM"}
 
 
 def by_name(name: str) -> Kind:
-    """What kind of file a name alone tells; DICOM files have any name."""
+    """The kind of file according to its name alone; DICOM files may have any name."""
     lower = name.lower()
     if lower.endswith(VOLUME_ENDINGS):
         return "nifti"
@@ -45,7 +46,7 @@ def by_name(name: str) -> Kind:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file's first bytes are those of DICOM: its mark at 128 (PS3.10 7.1), or a dataset without preamble.
+    """Whether a file's first bytes are DICOM: the prefix at byte 128 (PS3.10 7.1), or a dataset without preamble.
 
     Such a dataset begins with an element of group 2 or 8, of low number, with a known VR or a short value.
     """
@@ -61,11 +62,11 @@ def is_dicom(head: bytes) -> bool:
 
 
 def kind_of(member: Member) -> Kind:
-    """What kind of file this is: by its name, or by its first bytes where the name does not tell.
+    """The kind of a file, by its name or, if the name does not tell, by its first bytes.
 
     Returns
     -------
-    ``not dicom`` for a file whose name says DICOM and whose content does not.
+    ``not dicom`` for a file that is DICOM by its name but not by its content.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def kind_of(member: Member) -> Kind:
 
 
 def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
-    """Sort key by which ``slice 9`` comes before ``slice 10``."""
+    """Sort key that puts ``slice 9`` before ``slice 10``."""
     return [
         (0, int(part)) if part.isdigit() else (1, part.lower())
         for part in re.split(r"([0-9]+)", str(path))
@@ -130,7 +131,7 @@ def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
     """
 
     def unreadable(error: OSError) -> None:
-        problem = f"this folder may not be read ({error.strerror or 'unknown reason'}), so it was skipped"
+        problem = f"this folder is not readable ({error.strerror or 'unknown reason'}), so it was skipped"
         passed.failures.append(ScanError(str(error.filename), problem, "change its permissions"))
 
     files = []
@@ -159,15 +160,15 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     Parameters
     ----------
     paths
-        Files; folders, which are searched through whatever the files are called (hidden ones and earlier results
-        are skipped); patterns; ZIPs; DICOMDIRs, whose files are read. A named file that is not a scan is
-        listed among the pictures, so that reading it tells what is wrong.
+        Files; folders, which are searched regardless of how the files are named (hidden ones and earlier
+        results are skipped); patterns; ZIPs; DICOMDIRs, whose files are read. A named file that is not a scan
+        is listed among the pictures, so that reading it reports what is wrong.
     progress
         Called with how many of how many files have been looked at.
 
     Returns
     -------
-    What was found. A series that is not a chest CT volume says why; files that cannot be read are the failures.
+    What was found. A series that is not a chest CT volume states why; files that cannot be read are the failures.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
         search.file(path, by_user)
     series = _read(search, progress)
     pictures = tuple(search.pictures)
-    log.info("%d series, %d pictures, %d files that fail", len(series), len(pictures), len(search.failures))
+    log.info("%d series, %d pictures, %d unreadable files", len(series), len(pictures), len(search.failures))
     if not (series or pictures or search.failures):
         where = ", ".join(map(str, named)) or "no path was given"
         raise GroundglassError(f"{where}: {_NOTHING}")
@@ -189,7 +190,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
 
 @dataclass
 class _Search(_Passed):
-    """The files met so far, by kind, each once."""
+    """The files found so far, by kind, each once."""
 
     dicom: dict[Member, Found] = field(default_factory=dict)
     nifti: dict[Member, None] = field(default_factory=dict)
@@ -204,7 +205,7 @@ class _Search(_Passed):
             self.failures.append(error)
         except OSError as error:
             self.failures.append(
-                ScanError(path, "may not be read", error.strerror or "change its permissions")
+                ScanError(path, "is not readable", error.strerror or "change its permissions")
             )
 
     def _sort(self, path: Path, named: bool) -> None:
@@ -233,7 +234,7 @@ class _Search(_Passed):
             self.ignored += 1
 
     def _directory(self, path: Path, named: bool) -> None:
-        """Take the files that a DICOMDIR names; one that a search met lies with files that are found anyway."""
+        """Take the files that a named DICOMDIR lists; those of one met in a search are found anyway."""
         if not named:
             return
         from groundglass.scan.dicom.headers import referenced_files
@@ -243,7 +244,7 @@ class _Search(_Passed):
             self.file(file, named=False)
         if missing:
             self.failures.append(
-                ScanError(path, f"names {missing} files that are not there", "copy the whole disc")
+                ScanError(path, f"lists {missing} files that do not exist", "copy the whole disc")
             )
 
     def _zip(self, path: Path, named: bool) -> None:
@@ -314,7 +315,7 @@ def _read(search: _Search, progress: Progress | None) -> list[Series]:
 
 
 def _side_by_side(series: list[Series]) -> list[Series]:
-    """Those of one examination together, in the order in which the first of each was met."""
+    """Series of one examination side by side, in the order in which the first of each was found."""
     met: dict[tuple[str, str], int] = {}
     for one in series:
         met.setdefault(one.examination, len(met))
@@ -327,8 +328,9 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
     Parameters
     ----------
     paths
-        Files, folders and patterns, searched as :func:`find_series` does: a folder's DICOM files are found whatever
-        they are called. A file that is named is listed whatever it is, so that reading it reports a wrong one.
+        Files, folders and patterns, searched as :func:`find_series` does: a folder's DICOM files are found
+        whatever they are called. A file that is named is always listed, so that reading it reports a wrong
+        one.
 
     Returns
     -------
@@ -349,7 +351,7 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def _may_be_scan(path: Path) -> bool:
-    """Whether a file met in a folder is a scan, or fails as one: then reading it says why."""
+    """Whether a file found in a folder is a scan, or a damaged one, of which reading reports the fault."""
     try:
         kind = kind_of(Member(path))
     except ScanError:

@@ -1,4 +1,4 @@
-"""Reading one slice from a PNG, JPEG, WebP, TIFF, BMP, GIF or JPEG 2000 file.
+"""Read one slice from a PNG, JPEG, WebP, TIFF, BMP, GIF or JPEG 2000 file.
 
 The rule, the same for every file mode:
 
@@ -10,9 +10,9 @@ The rule, the same for every file mode:
    HU, HU + 1024, HU + 8192 or HU + 32768 (:mod:`groundglass.scan.units`); else 16-bit values are divided by 65535
    (by 255 if none is larger), and floating-point values must be in [0, 1]. 16-bit colour is read with 8 bits.
 
-These are refused by name: a picture with colour in over a quarter of its area, a flat one, one under 32 pixels wide
-or high, one of over 64 megapixels, one with several pages, 16-bit values of unknown meaning, and a file that is
-truncated or not a picture.
+These are refused, each with its own message: a picture with colour in over a quarter of its area, a flat one,
+one under 32 pixels wide or high, one of over 64 megapixels, one with several pages, 16-bit values of unknown
+meaning, and a file that is truncated or not a picture.
 """
 
 from pathlib import Path
@@ -32,17 +32,17 @@ SUFFIXES = frozenset(
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 COLOURED = 30
-"""Difference of a pixel's largest and smallest channel, of 255, from which it counts as coloured."""
+"""A pixel counts as coloured from this difference of its largest and smallest channel, of 255."""
 LEAST_RANGE = 1 / 8
-"""Share of 16 bits that grey values use at least; others are raw values of a scanner, often of 12 bits."""
+"""Grey values use at least this share of 16 bits; others are raw values of a scanner, often 12 bits."""
 MAX_COLOURED_SHARE = 0.25
-"""Of covid-ct's slices, cut from papers with coloured arrows and marks, the worst has 0.09."""
+"""The largest share among covid-ct's slices, cut from papers with coloured arrows and marks, is 0.09."""
 
 Image.init()
 
 
 def read_image(path: Path) -> Scan:
-    """Read one slice as grey in [0, 1], or in Hounsfield units where the picture holds those.
+    """Read one slice as grey in [0, 1], or in Hounsfield units if the picture holds those.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def read_image(path: Path) -> Scan:
 
     Returns
     -------
-    A Scan with pixels of shape (height, width); where they are HU, a warning says how they were recognised.
+    A Scan with pixels of shape (height, width); if they are HU, a warning says how they were recognised.
 
     Raises
     ------
@@ -76,14 +76,12 @@ def read_image(path: Path) -> Scan:
     except FileNotFoundError as error:
         raise ScanError(path, "there is no such file") from error
     except PermissionError as error:
-        raise ScanError(path, "may not be read", "change its permissions") from error
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
+        raise ScanError(path, "is not readable", "change its permissions") from error
+    except Exception as error:  # Pillow's decoders raise almost any exception on damaged bytes
         remedy = "the file is truncated or damaged: get a new copy"
         raise ScanError(path, f"cannot be decoded ({error})", remedy) from error
     if meaning is GREY and deep and float(pixels.max()) < LEAST_RANGE:
-        problem = (
-            "has 16-bit values beside colour or transparency, and uses less than an eighth of their range"
-        )
+        problem = "has 16-bit values with colour or transparency and uses less than an eighth of their range"
         raise ScanError(path, problem, "save it as 16-bit grey without transparency")
     if float(pixels.min()) == float(pixels.max()):
         raise ScanError(path, "every pixel has the same grey", "it does not show a slice")
@@ -103,7 +101,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         )
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
-        raise ScanError(path, f"holds {pages} pages", "save each slice as a file of its own")
+        raise ScanError(path, f"holds {pages} pages", "save each slice as a separate file")
 
 
 def _too_large(path: Path, width: int = 0, height: int = 0) -> ScanError:

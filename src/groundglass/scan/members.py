@@ -17,13 +17,13 @@ from groundglass.errors import ScanError
 from groundglass.scan.volume import Member
 
 MAX_BYTES = 1 << 30
-"""Of one file within a ZIP, unpacked: four times an enhanced CT of 500 slices."""
+"""Largest unpacked size of a file within a ZIP: four times an enhanced CT of 500 slices."""
 MAX_RATIO = 200
-"""How far a large file in a ZIP may be packed; CT packs to a half or a third, a ZIP bomb to a thousandth."""
+"""Highest compression of a large file in a ZIP; CT shrinks to a half or a third, a ZIP bomb to a thousandth."""
 RATIO_FROM = 16 << 20
 MAX_MEMBERS = 200_000
 HEAD = 1024
-"""Bytes that tell what a file is."""
+"""First bytes that show what a file is."""
 
 _UNPACK_FIRST = "unpack it and name the folder instead"
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
@@ -49,7 +49,7 @@ class Found:
 
 
 def found(member: Member) -> Found:
-    """A file, with its size and time of change; of one within a ZIP, those of the ZIP."""
+    """A file with its size and time of change; for one within a ZIP, those of the ZIP."""
     if member.content is not None:
         return Found(member, len(member.content), changed=0)
     state = member.path.stat()
@@ -73,7 +73,7 @@ def zipped(path: Path) -> list[Found]:
         entries = _archive(path, *_identity(path)).infolist()
         changed = path.stat().st_mtime_ns
     except PermissionError as error:
-        raise ScanError(path, "may not be read", "change its permissions") from error
+        raise ScanError(path, "is not readable", "change its permissions") from error
     except (*_BROKEN, NotImplementedError) as error:
         raise ScanError(
             path, "is not a ZIP file, or is damaged", "get a new copy, or unpack it first"
@@ -102,13 +102,13 @@ def _check(path: Path, entry: zipfile.ZipInfo) -> None:
 
 
 def head(member: Member) -> bytes:
-    """The first bytes of a file, :data:`HEAD` at most; raises ScanError where it cannot be read."""
+    """The first bytes of a file, :data:`HEAD` at most; raises ScanError if it cannot be read."""
     with _readable(member), _stream(member) as stream:
         return stream.read(HEAD)
 
 
 def open_member(member: Member) -> BinaryIO:
-    """Open a file for reading, within a ZIP from memory; raises ScanError where it cannot be read."""
+    """Open a file for reading, within a ZIP from memory; raises ScanError if it cannot be read."""
     with _readable(member):
         stream = _stream(member)
         if not member.inside:
@@ -127,7 +127,7 @@ def _stream(member: Member) -> BinaryIO:
 
 @contextmanager
 def _readable(member: Member) -> Iterator[None]:
-    """Raise ScanError where the file, or the ZIP that holds it, cannot be read."""
+    """Raise ScanError if the file, or the ZIP that holds it, cannot be read."""
     try:
         yield
     except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
@@ -138,15 +138,15 @@ def _unreadable(member: Member, error: Exception) -> ScanError:
     if isinstance(error, FileNotFoundError):
         return ScanError(str(member), "this file no longer exists", "restore it, or start again without it")
     if isinstance(error, PermissionError):
-        return ScanError(str(member), "may not be read", "change its permissions")
+        return ScanError(str(member), "is not readable", "change its permissions")
     if isinstance(error, NotImplementedError):
-        return ScanError(str(member), "is packed by a method that cannot be read", _UNPACK_FIRST)
+        return ScanError(str(member), "is compressed by a method that is not supported", _UNPACK_FIRST)
     remedy = "get a new copy" if not member.inside else "the ZIP is damaged: get a new copy"
     return ScanError(str(member), "cannot be read", remedy)
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
-    """Under which an open ZIP is kept: a forked process must not share a file's position with its parent."""
+    """The key of an open ZIP: a forked process must not share a file's position with its parent."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns, os.getpid()
 
@@ -157,7 +157,7 @@ def _archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFi
 
 
 def content_hash(sources: Iterable[Found], parts: str = "") -> str:
-    """A SHA-256 over each file's name, size and time of change, and over which ``parts`` of the files are meant."""
+    """A SHA-256 of each file's name, size and time of change, and of the ``parts`` of the files that are meant."""
     ordered = sorted(sources, key=lambda one: (str(one.member.path), one.member.inside))
     lines = "".join(f"{source.member}\0{source.size}\0{source.changed}\n" for source in ordered)
     return hashlib.sha256((lines + parts).encode("utf-8", "surrogateescape")).hexdigest()

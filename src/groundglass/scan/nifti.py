@@ -1,9 +1,9 @@
-"""Reading a volume from a NIfTI file, of version 1 or 2, compressed or not, or from one within a ZIP.
+"""Read a volume from a NIfTI file of version 1 or 2, compressed or not, on disk or within a ZIP.
 
-MetaImage, NRRD and Analyze are read in the same way, see :mod:`groundglass.scan.raw_volumes`.
+MetaImage, NRRD and Analyze are read in the same way; see :mod:`groundglass.scan.raw_volumes`.
 
-The array is decoded once and held as it is stored (64-bit numbers and 32-bit whole ones as float32); each slice is
-turned and scaled when it is asked for. :mod:`groundglass.scan.units` decides what the numbers mean.
+The array is decoded once and held as it is stored (64-bit numbers and 32-bit integers as float32); each slice
+is turned and scaled on demand. :mod:`groundglass.scan.units` decides what the numbers mean.
 """
 
 import math
@@ -36,14 +36,14 @@ from groundglass.scan.volume import VOLUME_ENDINGS, Member, Series, Volume
 MAX_SLICES = 5000
 CHUNK_VOXELS = 1 << 20
 SAMPLE = (256, 4096)
-"""Stretches, and voxels in each, on which the values are judged."""
+"""Stretches, and voxels in each, from which the meaning of the values is decided."""
 MAX_HOLES = 0.5
 LABEL_INTENT = 1002
 
 
 @dataclass(frozen=True)
 class _StoredArray:
-    """All that a header states about how to read the array; ``path`` names the file in errors."""
+    """Everything that a header states about how to read the array; ``path`` names the file in errors."""
 
     member: Member
     data: Member
@@ -62,15 +62,15 @@ def nifti_series(path: Path | Member) -> Series:
     Parameters
     ----------
     path
-        The ``.nii`` or ``.nii.gz``; known by its content, not by its name.
+        The ``.nii`` or ``.nii.gz``; recognised by its content, not its name.
 
     Returns
     -------
     A Series whose ``load`` gives the volume in HU, or in grey with a warning, in the orientation ``"SPL"``.
-    Values under -1024 HU become -1024, and voxels that hold no number become air, with a warning. ``load`` raises
-    ScanError if the file is truncated or damaged, holds a mask, one value alone, numbers that are neither HU nor
-    grey, or more voxels without a number than with one, or if it needs more memory than there is. What can be told
-    from the header is in ``problem``.
+    Values under -1024 HU become -1024, and voxels that hold no number become air, with a warning. ``load``
+    raises ScanError if the file is truncated or damaged, holds a mask, a single value, numbers that are
+    neither HU nor grey, or more voxels without a number than with one, or if it needs more memory than there
+    is. Problems visible in the header are in ``problem``.
 
     Raises
     ------
@@ -125,9 +125,9 @@ def scan_name(member: Member) -> str:
 
 
 def _unusable(header: Any, size: tuple[int, ...]) -> tuple[str, str]:
-    """Why no volume of a chest can be in a file with this header, and the remedy; "" twice if one can."""
+    """Why a file with this header cannot hold a chest volume, and the remedy; "" twice if it can."""
     if len(size) > 3:
-        return f"holds {math.prod(size[3:])} volumes", "save the one wanted as a file of its own"
+        return f"holds {math.prod(size[3:])} volumes", "save the one you want as a separate file"
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError):
@@ -140,7 +140,7 @@ def _unusable(header: Any, size: tuple[int, ...]) -> tuple[str, str]:
             if dtype.kind == "c"
             else "voxels of an unknown type"
         )
-        return f"holds {what}, not one number a voxel", "save the CT as 16-bit whole numbers in HU"
+        return f"holds {what}, not one number per voxel", "save the CT as 16-bit integers in HU"
     if int(header["intent_code"]) == LABEL_INTENT:
         return "is a mask, by its header", "name the CT that the mask was drawn on"
     return "", ""
@@ -173,7 +173,7 @@ def _load(plan: _StoredArray) -> Volume:
     if holes:
         if holes > MAX_HOLES * voxels.size:
             raise ScanError(plan.path, "most of its voxels hold no number", GET_NEW_COPY)
-        warnings += (f"{holes} voxels hold no number and were taken for air",)
+        warnings += (f"{holes} voxels hold no number and were read as air",)
     low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (low, high))
     meaning = judge_values(plan.path, sample(voxels, plan.scale), low, high)
     upright = plan.placing.grid.upright(voxels.reshape(plan.stored, order="F"))
@@ -192,8 +192,8 @@ def _load(plan: _StoredArray) -> Volume:
 def _read_voxels(plan: _StoredArray, handle: IO[bytes]) -> tuple[NDArray[Any], float, float, int]:
     """Decode the array: voxels in the file's order, their lowest and highest number, and how many hold none.
 
-    It is read piece by piece, so that no second copy is ever held. nibabel's ArrayProxy would decompress the file
-    again for each slice, scale to float64 and leave gzip's checksum unread.
+    It is read in pieces, so that memory never holds a second copy. nibabel's ArrayProxy would decompress the
+    file again for each slice, scale to float64 and leave gzip's checksum unread.
     """
     if not plan.packed:
         handle.seek(plan.offset)

@@ -1,4 +1,4 @@
-"""The header of a NIfTI file: what it promises, and where it lays the voxels in the patient."""
+"""The header of a NIfTI file: what it states, and where it places the voxels in the patient."""
 
 import gzip
 import io
@@ -21,30 +21,28 @@ from groundglass.scan.volume import ORIENTATION, Geometry, Grid, Member, Vector,
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_RATIO = 1032
-"""To how many bytes deflate can expand one at most."""
+"""Most bytes that deflate can expand one byte to."""
 MAX_EXTENSIONS = 1 << 26
 PLACE_FIELDS = (
     *("xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-"""With pixdim[0] to [3], the fields of both versions of NIfTI that place the grid."""
+"""The fields that, with pixdim[0] to [3], place the grid in both versions of NIfTI."""
 UNITS_MM = {1: 1000.0, 3: 0.001}
 SPACING_MM = (0.05, 50.0)
 MAX_TILT = 25.0
-"""Degrees from axial; a gantry tilts less."""
+"""Degrees from axial; no gantry tilts this far."""
 GET_NEW_COPY = "the file is truncated or damaged: get a new copy"
 ASSUMED_SIDES = (
-    "it does not say which way its axes point: the first was taken to run from the patient's right to the left, "
+    "it does not say which way its axes point: the first was assumed to run from the patient's right to the left, "
     "the second from back to front, the third from the feet to the head"
 )
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 IDENTITY = (
-    "its affine is the identity, which programs write if they do not know where an array lies: neither which side "
-    "of it is the patient's right is known, nor its voxels' size"
+    "its affine is the identity, which programs write if they do not know an array's position: neither the "
+    "patient's right side nor the voxel size is known"
 )
-NUMPY_ORDER = (
-    "its first axis was taken for the slices, as NumPy orders them, since the other two are equally long"
-)
+NUMPY_ORDER = "its first axis was read as the slices, as in NumPy order, since the other two are equally long"
 NO_ORIGIN = "its affine has no origin, so its axes may be wrong as well: right and left may be exchanged"
 
 Affine = NDArray[np.float64]
@@ -52,7 +50,7 @@ Affine = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Placing:
-    """Where a header lays the voxels.
+    """Where a header places the voxels.
 
     Attributes
     ----------
@@ -61,9 +59,9 @@ class Placing:
     grid
         How it is stored.
     geometry
-        Where it lies; None where the header gives no usable spacing.
+        Where the volume lies; None if the header gives no usable spacing.
     tilt
-        Degrees between the slices and the axial plane; None where the header does not tell.
+        Degrees between the slices and the axial plane; None if the header does not tell.
     warnings
         What had to be assumed.
     """
@@ -77,18 +75,18 @@ class Placing:
 
 @contextmanager
 def opened(member: Member, start: int = 0, unpacked: int = 0) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file, or one within a ZIP; what begins as gzip does is decompressed as it is read.
+    """Open a file, or one within a ZIP; gzip content is decompressed as it is read.
 
     Parameters
     ----------
     member
         The file.
     start, unpacked
-        Where compressed data within the file begin, and how many bytes they unpack to; 0 where the file has none.
+        Where compressed data begin within the file, and how many bytes they unpack to; 0 if there are none.
 
     Yields
     ------
-    The file, or the unpacked data, and how many bytes it can hold at most.
+    The file, or the unpacked data, and the most bytes it can hold.
 
     Raises
     ------
@@ -113,12 +111,12 @@ def opened(member: Member, start: int = 0, unpacked: int = 0) -> Iterator[tuple[
 
 
 def read_header(member: Member) -> Layout:
-    """Read the header of a volume's file: of NIfTI, which nibabel does not check, or of another format.
+    """Read the header of a volume file: NIfTI, which nibabel does not check, or another format.
 
     Raises
     ------
     ScanError
-        If it is the header of no known format.
+        If the format of the header is unknown.
     """
     with opened(member) as (handle, _):
         head = handle.read(HEAD_BYTES)
@@ -135,18 +133,18 @@ def read_header(member: Member) -> Layout:
         name = (member.inside or member.path.name).lower()
         kind = "a NIfTI" if name.endswith((".nii", ".nii.gz")) else "a known volume"
         raise ScanError(
-            str(member), f"is not {kind} file", "give a .nii or .nii.gz file, whole and as it was made"
+            str(member), f"is not {kind} file", "give a complete, unmodified .nii or .nii.gz file"
         )
     return layout
 
 
 def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
-    """The array's axes, those of length 1 at the end left out after the third.
+    """The lengths of the array's axes, without those of length 1 at the end after the third.
 
     Raises
     ------
     ScanError
-        If the header's are not possible.
+        If the lengths in the header are not possible.
     """
     count = int(header["dim"][0])
     shape = [int(length) for length in header["dim"][1 : 1 + max(0, count)]]
@@ -158,7 +156,7 @@ def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
 
 
 def data_offset(path: Path, header: Any) -> int:
-    """Where the voxels begin, in bytes; raises ScanError where that is not possible."""
+    """Where the voxels begin, in bytes; raises ScanError if that is not possible."""
     stated = float(header["vox_offset"])
     least = int(header["sizeof_hdr"]) + 4
     if stated == 0:
@@ -169,7 +167,7 @@ def data_offset(path: Path, header: Any) -> int:
 
 
 def scaling(path: Path, header: Any) -> tuple[float, float]:
-    """The slope and intercept; raises ScanError where the intercept is not a number."""
+    """The slope and intercept; raises ScanError if the intercept is not a number."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -180,8 +178,8 @@ def scaling(path: Path, header: Any) -> tuple[float, float]:
 def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     """Find how to bring the stored array to SPL by permuting and flipping its axes, and where it then lies.
 
-    From the sform, else the qform, else the spacing alone (NIfTI-1 standard, methods 3, 2 and 1). The slices become
-    those that lie nearest to axial; nothing is interpolated.
+    Uses the sform, else the qform, else the spacing alone (NIfTI-1 standard, methods 3, 2 and 1). The planes
+    nearest to axial become the slices; nothing is interpolated.
 
     Parameters
     ----------
@@ -221,7 +219,7 @@ Known = Literal["place", "spacing", "nothing"]
 
 
 def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, tuple[str, ...]]:
-    """The affine in RAS mm, what of it the header states, and what had to be assumed."""
+    """The affine in RAS mm, which part of it the header states, and what had to be assumed."""
     scale = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     warnings: tuple[str, ...] = ()
     for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
@@ -241,7 +239,7 @@ def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, t
     sized = all(SPACING_MM[0] <= length <= SPACING_MM[1] for length in spacing)
     affine = nib.volumeutils.shape_zoom_affine(stored, spacing if sized else (1.0, 1.0, 1.0), x_flip=True)
     if not sized:
-        return affine, "nothing", (*warnings, ASSUMED_SIDES, "its voxels' size is not known")
+        return affine, "nothing", (*warnings, ASSUMED_SIDES, "its voxel size is unknown")
     return affine, "spacing", (*warnings, ASSUMED_SIDES)
 
 
@@ -251,13 +249,13 @@ def _aligned(affine: Affine) -> bool:
 
 
 def _identity(affine: Affine) -> bool:
-    """Whether it is what programs write for an array whose place they do not know; ITK turns two signs."""
+    """Whether the affine is the identity, written if an array's place is unknown; ITK flips two signs."""
     signs = np.diag(affine)
     return not affine[:3, 3].any() and _aligned(affine) and bool((np.abs(signs) == 1).all() and signs[2] > 0)
 
 
 def _usable(get: Any, scale: float) -> Affine | None:
-    """What ``get`` gives, in mm, if voxels can lie so; else None."""
+    """The affine that ``get`` gives, in mm, if voxels can lie like that; else None."""
     try:
         with np.errstate(all="ignore"):
             affine = np.array(get(), dtype=np.float64)
@@ -289,4 +287,4 @@ def _coarse(upright: Affine) -> tuple[str, ...]:
     if max(within) <= 3 or max(within) <= across:
         return ()
     problem = f"a pixel of its axial slices is {within[0]:.1f} x {within[1]:.1f} mm, as in a volume made of"
-    return (f"{problem} coronal or sagittal slices: findings will be unsure",)
+    return (f"{problem} coronal or sagittal slices: findings will be uncertain",)

@@ -1,4 +1,4 @@
-"""Writing masks as NIfTI, so that they lie right over the CT that they were drawn on."""
+"""Write masks as NIfTI so that they align with the CT that they were drawn on."""
 
 import gzip
 from pathlib import Path
@@ -12,7 +12,7 @@ from groundglass.files import replacing
 from groundglass.scan.volume import Geometry, Grid
 
 EVEN_SHARE = 0.05
-"""How far a slice may lie from an even stack's, as a share of the spacing, before the mask is resampled."""
+"""How far a slice may lie off even spacing, as a share of the spacing, before the mask is resampled."""
 SCANNER, MM = 1, 2
 EVENED, STRAIGHTENED = "nearest slices, on an even spacing", "nearest voxels, without the tilt"
 RAS = np.diag([-1.0, -1.0, 1.0])
@@ -26,24 +26,25 @@ def write_nifti_mask(
     Parameters
     ----------
     path
-        Where to; its folder is made.
+        The file; its folder is created.
     mask
         uint8, shape (slices, height, width), in the orientation ``"SPL"``.
     geometry
-        Where the volume's voxels lie; None leaves the place unstated, unless ``source`` has it. A stack with uneven
-        gaps or missing slices is written on an even grid with the median spacing, each slice from the nearest of
-        the mask's. A stack with a tilted gantry, whose slices are shifted against each other, is written on a grid
-        with right angles, each slice moved by whole pixels: NIfTI knows no uneven grid, and ITK opens no sheared
-        one. The header's ``descrip`` says so, and :func:`note_on_grid` tells beforehand.
+        Where the volume's voxels lie; None leaves the place unstated, unless ``source`` has it. A stack with
+        uneven gaps or missing slices is written on an even grid with the median spacing, each slice from the
+        nearest one of the mask. A stack with a tilted gantry, whose slices are shifted against each other, is
+        written on a rectangular grid, each slice moved by whole pixels: NIfTI cannot store an uneven grid,
+        and ITK cannot open a sheared one. The header's ``descrip`` records this, and :func:`note_on_grid`
+        tells it beforehand.
     source
-        How a NIfTI source is stored: the mask is then stored so as well, under the same affine.
+        How a NIfTI source is stored: the mask is stored in the same way, with the same affine.
 
     Raises
     ------
     GroundglassError
         If the file cannot be written.
     ValueError
-        If the mask is not uint8 of three axes, or has not the geometry's number of slices.
+        If the mask is not uint8 with three axes, or its number of slices is not the geometry's.
     """
     if mask.dtype != np.uint8 or mask.ndim != 3:
         raise ValueError(f"a mask is uint8, (slices, height, width), got {mask.dtype} {mask.shape}")
@@ -91,20 +92,20 @@ def note_on_grid(geometry: Geometry | None) -> str:
     """What a user should know about the grid of masks that are written for this geometry; "" if nothing."""
     said = {
         EVENED: "are on an even spacing, each slice from the nearest one of the uneven series",
-        STRAIGHTENED: "are on a grid with right angles, each slice of the tilted series moved by whole pixels",
+        STRAIGHTENED: "are on a rectangular grid, each slice of the tilted series moved by whole pixels",
     }
     changes = [] if geometry is None else [said[change] for change in _changes(geometry)]
     return f"the NIfTI masks {' and '.join(changes)}" if changes else ""
 
 
 def _changes(geometry: Geometry) -> list[str]:
-    """How a mask is resampled before it is written, in the words of the header."""
+    """How a mask is resampled before it is written, as the header describes it."""
     upright, moves = _moves(geometry)
     return [EVENED] * (not is_even(upright)) + [STRAIGHTENED] * bool(moves.any())
 
 
 def _moves(geometry: Geometry) -> tuple[Geometry, NDArray[np.int_]]:
-    """The stack with its slices right above the first, and by how many rows and columns each lies off that."""
+    """The stack with its slices straight above the first, and by how many rows and columns each was off."""
     heights, normal = geometry.heights_mm, geometry.normal
     upright = geometry.positions[0] + (heights - heights[0])[:, None] * normal
     steps = np.stack([geometry.row_step, geometry.column_step])
@@ -113,7 +114,7 @@ def _moves(geometry: Geometry) -> tuple[Geometry, NDArray[np.int_]]:
 
 
 def _even(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
-    """The nearest slices at even heights, and where they lie; an even stack as it is."""
+    """The nearest slices at even heights, and where they lie; an even stack is returned unchanged."""
     if is_even(geometry):
         return mask, geometry
     heights = geometry.heights_mm
@@ -127,7 +128,7 @@ def _even(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8
 
 
 def _straight(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
-    """A stack with the slices right above each other: each is moved within its plane by whole pixels."""
+    """A stack with the slices straight above each other: each is moved within its plane by whole pixels."""
     upright, moves = _moves(geometry)
     if not moves.any():
         return mask, upright

@@ -1,4 +1,4 @@
-"""MetaImage, NRRD and Analyze: their headers as NIfTI headers, so that one reader serves all volumes.
+"""MetaImage, NRRD and Analyze: convert their headers to NIfTI headers, so that one reader serves all volumes.
 
 MetaImage (``.mha``, ``.mhd``) is described at itk.org/Wiki/ITK/MetaIO, NRRD (``.nrrd``, ``.nhdr``) at
 teem.sourceforge.net/nrrd/format.html. Analyze 7.5 and NIfTI in two files have a ``.hdr`` beside their ``.img``.
@@ -41,7 +41,7 @@ _SPACES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the array of a volume lies.
+    """Where a volume's array is stored.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Layout:
     data
         The file that holds the array.
     offset
-        Where it begins, in bytes; None where the header says so itself.
+        Where it begins, in bytes; None if ``header`` states it.
     packed
         Whether it is compressed, by zlib or gzip, from ``offset`` on.
     """
@@ -71,7 +71,7 @@ def raw_layout(member: Member, head: bytes) -> Layout | None:
     Raises
     ------
     ScanError
-        If the header is damaged, or says that the array is stored in a way that is not read.
+        If the header is damaged, or the array is stored in an unsupported way.
     """
     try:
         if head.startswith(b"NRRD000"):
@@ -145,7 +145,7 @@ def _nrrd(member: Member, head: bytes) -> Layout:
     ]
     fields = {key.strip().lower(): value.strip() for key, colon, value in lines if colon}
     name = fields.get("data file") or fields.get("datafile") or ""
-    _refuse(member, not found and not name, "has a header without an end")
+    _refuse(member, not found and not name, "has a header that does not end")
     shape = [int(one) for one in fields["sizes"].split()]
     encoding = fields["encoding"].lower()
     _refuse(member, encoding not in ("raw", "gzip", "gz"), "is not stored as raw or gzip")
@@ -155,7 +155,7 @@ def _nrrd(member: Member, head: bytes) -> Layout:
     vectors = [
         one for one in fields.get("space directions", "").replace(",", " ").split(")") if one.strip(" (")
     ]
-    _refuse(member, any("none" in one for one in vectors), "holds several values a voxel")
+    _refuse(member, any("none" in one for one in vectors), "holds several values per voxel")
     directions = [_floats(one.strip(" (")) for one in vectors]
     spacing = _floats(fields.get("spacings", "")) or [float(np.linalg.norm(one)) for one in directions]
     signs = _SPACES.get(fields.get("space", "").lower())

@@ -1,4 +1,4 @@
-"""Read one scan, whatever it comes as: a file or folder, an array, or another library's image."""
+"""Read one scan from a file or folder, an array, or another library's image."""
 
 import io
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SimpleItkImage(Protocol):
-    """What is used of a ``SimpleITK.Image``."""
+    """The part of ``SimpleITK.Image`` that is used."""
 
     def GetSpacing(self) -> tuple[float, ...]: ...  # noqa: N802, D102
     def GetOrigin(self) -> tuple[float, ...]: ...  # noqa: N802, D102
@@ -37,7 +37,7 @@ ScanLike: TypeAlias = (
     "Scan | Volume | str | os.PathLike[str] | NDArray[Any] | SpatialImage | Dataset | Sequence[Dataset] "
     "| SimpleItkImage"
 )
-"""All that :func:`read` takes."""
+"""Everything that :func:`read` accepts."""
 ARRAY = Path("array")
 """Names an array in messages."""
 
@@ -51,33 +51,34 @@ def read(source: ScanLike, *, spacing: Sequence[float] | None = None) -> Scan | 
         One of these:
 
         - a path: a picture (PNG, JPEG, WebP, TIFF, BMP), a DICOM file of one frame or more, a NIfTI file, a ZIP or
-          DICOMDIR, or a folder that holds one study. Of a study with several series, the one is read that covers
-          the chest best and finest, as ``groundglass predict`` does.
+          DICOMDIR, or a folder that holds one study. Of a study with several series, the one that covers the
+          chest best and finest is read, as by ``groundglass predict``.
         - a NumPy array, shape (height, width) or (slices, height, width): slices from the feet to the head, rows
-          from front to back, columns from the patient's right to the left. Its values are taken for Hounsfield
-          units if they look like a chest in HU (at least 1% of them from -1100 to -500, the largest above 0), or in
-          HU with a usual offset such as 1024, which is then subtracted; for grey if all lie in [0, 1] or [0, 255].
-          Anything else is refused. What was assumed is among the ``warnings``; see groundglass.scan.units.
+          from front to back, columns from the patient's right to the left. Its values are read as Hounsfield
+          units if they look like a chest in HU (at least 1% of them from -1100 to -500, the largest above 0),
+          or in HU with a common offset such as 1024, which is then subtracted; and as grey if all lie in [0,
+          1] or [0, 255]. Anything else is refused. What was assumed is among the ``warnings``; see
+          groundglass.scan.units.
         - an image of nibabel or SimpleITK in HU or grey, which states its own geometry.
         - a pydicom Dataset with pixels, or a sequence of those of one study.
         - a Scan or Volume, which is returned as it is; a Scan of several slices becomes a Volume.
     spacing
-        Only for arrays: distance of neighbouring samples along each axis of the array, in mm. Without it there are
-        no volumes in ml.
+        Only for arrays: distance of neighbouring samples along each axis of the array, in mm. Without it,
+        volumes in ml are unknown.
 
     Raises
     ------
     ScanError
         If the source cannot be read, or holds several studies or pictures; the message names the remedy.
     GroundglassError
-        If there is no such path.
+        If the path does not exist.
     TypeError
         If the source is of another type, or ``spacing`` is given for something other than an array.
     """
     if isinstance(source, np.ndarray):
         return _read_array(source, spacing)
     if spacing is not None:
-        raise TypeError("spacing is only for arrays: every other scan states its own")
+        raise TypeError("spacing is only for arrays: any other scan states its own")
     if isinstance(source, Scan):
         return _volume_of_scan(source) if source.is_volume else source
     if isinstance(source, Volume):
@@ -192,7 +193,7 @@ def _read_array(array: NDArray[Any], spacing: Sequence[float] | None) -> Scan | 
     pixels = array.astype(np.float32)
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ScanError(ARRAY, "holds values that are not finite", "replace them, for instance by -1024 HU")
+        raise ScanError(ARRAY, "holds values that are not finite", "replace them, for instance with -1024 HU")
     meaning = judge_values(ARRAY, sample(pixels.ravel()), low, high)
     pixels = pixels / np.float32(meaning.divisor) - np.float32(meaning.offset)
     scan = Scan(
@@ -206,7 +207,7 @@ def _read_array(array: NDArray[Any], spacing: Sequence[float] | None) -> Scan | 
 
 
 def _read_image_of_library(image: Any) -> Scan | Volume:
-    """A scan in memory of nibabel, SimpleITK or pydicom, told apart by their attributes so as to import none."""
+    """A scan in memory of nibabel, SimpleITK or pydicom, recognised by its attributes to avoid imports."""
     if hasattr(image, "dataobj") and hasattr(image, "affine"):
         return _read_nibabel(image)
     if hasattr(image, "GetDirection") and hasattr(image, "GetSpacing"):
@@ -234,7 +235,7 @@ def _read_nibabel(image: Any) -> Scan | Volume:
 def _read_simpleitk(image: Any) -> Scan | Volume:
     import nibabel
 
-    # Its own module is loaded, since there is such an image, and alone gives its voxels.
+    # SimpleITK is already loaded, since such an image exists, and only its module gives the voxels.
     voxels = sys.modules[type(image).__module__.partition(".")[0]].GetArrayFromImage(image)
     spacing = image.GetSpacing()
     if voxels.ndim != 3 or len(spacing) != 3:
@@ -242,7 +243,7 @@ def _read_simpleitk(image: Any) -> Scan | Volume:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * spacing
     affine[:3, 3] = image.GetOrigin()
-    if voxels.dtype.itemsize == 8:  # nibabel writes no 64-bit whole numbers
+    if voxels.dtype.itemsize == 8:  # nibabel writes no 64-bit integers
         voxels = voxels.astype(np.float32)
     return _read_nibabel(nibabel.Nifti1Image(voxels.T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine))
 
@@ -257,7 +258,7 @@ def _read_datasets(datasets: Sequence[Any]) -> Scan | Volume:
             dataset.save_as(buffer, enforce_file_format=True)
         except (
             Exception
-        ) as error:  # pydicom raises nearly any kind where elements are missing or of a wrong type
+        ) as error:  # pydicom raises almost any exception if elements are missing or of a wrong type
             problem = f"this pydicom dataset cannot be encoded ({type(error).__name__})"
             raise ScanError(f"dataset {number}", problem, "read it from a file") from error
         files.append(found(Member(Path(f"dataset {number}"), content=buffer.getvalue())))

@@ -21,9 +21,9 @@ class Scan:
     scan_id
         A name for the scan: the file's stem, never a patient's name.
     spacing
-        Distance of neighbouring samples along each axis of ``pixels``, in mm; None where it is not known.
+        Distance of neighbouring samples along each axis of ``pixels``, in mm; None if it is not known.
     orientation
-        What the axes point to, as three letters of nibabel's code (``"LPS"``); None where it is not known.
+        Directions of the axes, as three letters of nibabel's code (``"LPS"``); None if it is not known.
     patient
         A pseudonymous patient id, or None.
     source

@@ -1,4 +1,4 @@
-"""The studies under some paths, and the series of each that is answered."""
+"""The studies under some paths, and the series of each that the answer is given for."""
 
 import hashlib
 import hmac
@@ -20,9 +20,9 @@ CHEST_MM = 320.0
 ENOUGH = 0.7
 """Share of what the widest series covers that a finer one must cover to be preferred to it."""
 ALIKE_MM = 40.0
-"""Series whose extents differ by less cover the same: the finer one is then taken."""
+"""Series whose extents differ by less than this cover the same: the finer one is chosen."""
 THICK_MM = 5.0
-"""Slices further apart than this are taken only where there are no others."""
+"""Series with slices further apart than this are chosen only if there are no others."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Study:
     Attributes
     ----------
     name
-        Names its folder and reveals nothing about the patient.
+        The name of its folder; it reveals nothing about the patient.
     patient
-        A pseudonym, "" where the files name no patient.
+        A pseudonym, "" if the files name no patient.
     series
-        The one that is answered; None where none can be.
+        The series to answer for; None if none can be used.
     others
-        The rest, each with the reason why it is not answered.
+        The other series, each with the reason why it is not used.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Study:
     others: tuple[tuple[Series, str], ...] = ()
 
     def error(self) -> ScanError:
-        """Why the study cannot be answered."""
+        """Why there is no answer for the study."""
         reasons = dict.fromkeys((series.problem, series.remedy) for series, _ in self.others)
         problems = "; ".join(problem for problem, _ in reasons)
         return ScanError(self.source, problems, next((remedy for _, remedy in reasons if remedy), ""))
@@ -62,9 +62,9 @@ def find_studies(listing: Listing, key: bytes, *, coded: bool = False) -> list[S
     listing
         Whose series are sorted into studies; each NIfTI is a study of its own.
     key
-        Pseudonyms follow from it: whoever does not have it cannot tell a patient by trying all ids.
+        Pseudonyms are derived from it: without it nobody can identify a patient by trying all ids.
     coded
-        Name NIfTI files by a code alone, too; else their own name is in it.
+        Name NIfTI files by a code alone, too; otherwise the name contains their own.
     """
     together: dict[tuple[str, str], list[Series]] = {}
     for series in listing.series:
@@ -93,8 +93,8 @@ def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: se
 def _best(usable: Sequence[Series]) -> Series | None:
     """The series to answer.
 
-    Of those that cover enough of the chest, with fine slices if there are any, the ones that cover most; of these
-    the one with most slices.
+    Among those that cover enough of the chest (with fine slices, if any do), those that cover most are kept,
+    and of these the one with most slices.
     """
     if not usable:
         return None
@@ -113,7 +113,7 @@ def _covered(series: Series) -> float:
 
 
 def _name(series: Series, own: tuple[str, str], key: bytes, coded: bool) -> str:
-    """A name for a folder: of a NIfTI the file's own, with a code of its place, since many are called alike."""
+    """A name for a folder: for NIfTI the file's name and a code of its path, since many names are alike."""
     if series.kind == "dicom" or coded:
         return f"study-{_code('/'.join(own), key)}"
     stem = series.source.name.lower().removesuffix(".gz").removesuffix(".nii")
@@ -135,7 +135,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def key_of(folder: Path | None) -> bytes:
-    """The key of a results folder, made where it has none; a fresh one without a folder.
+    """The key of a results folder, created if it has none; a new key if there is no folder.
 
     Raises
     ------
@@ -153,5 +153,5 @@ def key_of(folder: Path | None) -> bytes:
     except OSError as error:
         raise GroundglassError(f"{path}: cannot be read or written ({reason_of(error)})") from error
     if not re.fullmatch(rb"[0-9a-f]{32}", key):
-        raise GroundglassError(f"{path}: is damaged; remove it, and new pseudonyms are made")
+        raise GroundglassError(f"{path}: is damaged: delete it, and new pseudonyms will be made")
     return key

@@ -11,18 +11,18 @@ from groundglass.errors import ScanError
 
 AIR_HU = -1024.0
 PADDING = -1100.0
-"""Air with noise seldom lies under this; the values with which scanners fill what they did not measure do."""
+"""Noisy air is rarely below this; the values that scanners use for what they did not measure are."""
 OFFSETS = (1024, 8192, 32768)
-"""What is often added to HU so that they can be stored without a sign: 32768 is DeepLesion's form."""
+"""Common offsets added to HU to store them without a sign; DeepLesion uses 32768."""
 MAX_HU = 100_000.0
-"""More than any metal gives, even where the reconstruction overshoots."""
+"""More than any metal gives, even if the reconstruction overshoots."""
 METAL_HU = 4000.0
 MAX_METAL = 0.01
-"""Share of values over METAL_HU from which they are taken for an overflow: bone stays under 3000 HU."""
+"""If a larger share of values exceeds METAL_HU, they have overflowed: bone stays under 3000 HU."""
 WRAP = 65536
 MASK_LEVELS = 16
 FLAT_SHARE = 0.7
-"""Share of neighbours of one value, the darkest and the brightest set aside: a CT has noise, a label map none."""
+"""Share of equal neighbours, darkest and brightest excluded: a CT has noise, a label map has none."""
 _WRAPPED = "wrapped around: negative values were stored without their sign"
 _CONVERT = "convert it again from the DICOM series, to signed 16-bit values in HU"
 SAVE_HU = "save it in Hounsfield units, as dcm2niix does from DICOM"
@@ -132,7 +132,7 @@ def _share(true: NDArray[np.bool_]) -> float:
 
 
 def _has_offset(values: Numbers, offset: int) -> bool:
-    """Whether air and soft tissue lie where they do in HU + ``offset``, and all that is darker is padding."""
+    """Whether air and soft tissue have the values of HU + ``offset``, and everything darker is padding."""
     inside = values >= offset + PADDING
     hu = values[inside] - offset
     tissue = hu[hu > -424]

@@ -13,11 +13,11 @@ from groundglass.files import write_text
 from groundglass.scan.scan import Scan, describe
 
 ORIENTATION = "SPL"
-"""Of every volume: slices run from the feet to the head, rows from front to back, columns from the patient's right
-to the left, so that each slice is oriented as a radiologist views it."""
+"""The orientation of every volume. Slices run from the feet to the head, rows from front to back, columns
+from the patient's right to the left, so that each slice is oriented as a radiologist views it."""
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
-"""Of the names of files that hold a volume, other than DICOM."""
+"""Suffixes of files that hold a volume, other than DICOM."""
 
 Vector = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class Geometry:
 
     @classmethod
     def even(cls, slices: int, spacing: Sequence[float]) -> Self:
-        """That of an upright stack which starts at the origin; ``spacing`` of slices, rows and columns in mm."""
+        """Geometry of an upright stack at the origin; ``spacing`` of slices, rows and columns in mm."""
         across, down, along = spacing
         positions = np.zeros((slices, 3))
         positions[:, 2] = across * np.arange(slices)
@@ -76,10 +76,10 @@ class Geometry:
 
     @property
     def thickness_mm(self) -> Vector | None:
-        """How much each slice stands for, in mm, shape (slices,): half of the way to each of its neighbours.
+        """The extent that each slice represents, in mm, shape (slices,): half of the way to each neighbour.
 
-        So a missing slice is shared among its neighbours, and uneven stacks are measured right. The outermost
-        slices count in full. None for a single slice, which has no neighbour to tell.
+        So the gap of a missing slice is shared among its neighbours, and uneven stacks are measured
+        correctly. The outermost slices count in full. None for a single slice, which has no neighbours.
         """
         if len(self.positions) < 2:
             return None
@@ -133,14 +133,14 @@ class Instance:
 
 @dataclass(frozen=True)
 class Origin:
-    """How a volume came from DICOM, for what is written about it.
+    """The DICOM origin of a volume, for DICOM objects that are written about it.
 
     Attributes
     ----------
     instances
         One for each slice, in the volume's order.
     transposed, rows_flipped, columns_flipped
-        What was done to each slice to make it stand as a radiologist views it: first the transposition.
+        What was done to each slice to orient it as a radiologist views it; the transposition comes first.
     """
 
     instances: tuple[Instance, ...]
@@ -149,12 +149,12 @@ class Origin:
     columns_flipped: bool = False
 
     def upright(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A slice as the volume has it, from one, shape (height, width), as it is stored."""
+        """A slice in the volume's orientation, from a stored one, shape (height, width)."""
         turned = stored.T if self.transposed else stored
         return turned[:: -1 if self.rows_flipped else 1, :: -1 if self.columns_flipped else 1]
 
     def stored(self, upright: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A slice as it is stored, from one, shape (height, width), as the volume has it."""
+        """A slice as it is stored, from one in the volume's orientation, shape (height, width)."""
         turned = upright[:: -1 if self.rows_flipped else 1, :: -1 if self.columns_flipped else 1]
         return turned.T if self.transposed else turned
 
@@ -192,7 +192,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An ordered stack of axial slices whose pixels are read when they are asked for.
+    """An ordered stack of axial slices whose pixels are read on demand.
 
     Attributes
     ----------
@@ -205,10 +205,10 @@ class Volume:
     source
         The file, folder or ZIP that is read.
     read
-        Gives the pixels of one slice, by its number from 0: float32, shape (height, width), finite; raises
-        ScanError where that slice is damaged. Safe to call from several threads.
+        Returns the pixels of one slice, by its number from 0: float32, shape (height, width), finite; raises
+        ScanError if that slice is damaged. Safe to call from several threads.
     geometry
-        Where the voxels lie; None where that is not known.
+        Where the voxels lie; None if that is not known.
     warnings
         What the reader had to assume, in words.
     origin
@@ -216,7 +216,7 @@ class Volume:
     grid
         How the NIfTI file stores it; None for a volume that did not come from NIfTI.
     age_years
-        The patient's age in years; None where it is not known.
+        The patient's age in years; None if it is not known.
     """
 
     shape: tuple[int, int, int]
@@ -239,7 +239,7 @@ class Volume:
         return None if self.geometry is None else self.geometry.spacing
 
     def slice(self, number: int) -> Scan:
-        """Slice ``number``, from 0 at the feet; raises ScanError where it is damaged."""
+        """Slice ``number``, from 0 at the feet; raises ScanError if it is damaged."""
         spacing = self.spacing
         return Scan(
             self.read(number),
@@ -251,7 +251,7 @@ class Volume:
         )
 
     def slices(self) -> Iterator[Scan | ScanError]:
-        """The slices from the feet to the head, each read as it is asked for; a damaged one gives its error."""
+        """The slices from the feet to the head, each read on demand; a damaged one gives its error."""
         for number in range(self.shape[0]):
             try:
                 yield self.slice(number)
@@ -273,28 +273,28 @@ class Series:
     kind
         ``dicom`` or ``nifti``.
     slices, rows, columns
-        Its size; 0 where it is not known.
+        Its size; 0 if it is not known.
     open
         Opens the volume of a usable series, for :meth:`load`.
     modality, body_part, kernel
-        As the header states them; "" where it does not. NIfTI states none.
+        As stated in the header, else "". NIfTI states none.
     plane
-        How the slices lie.
+        Orientation of the slices.
     spacing
-        Distance in mm of neighbouring slices, rows and columns; None where it is not known.
+        Distance in mm of neighbouring slices, rows and columns; None if it is not known.
     problem, remedy
-        Why it cannot be used as a chest CT volume, and what the user can do; both "" where it can.
+        Why it cannot be used as a chest CT volume, and what the user can do; both "" if it can.
     warnings
         What a reader has to assume, in words.
     number
-        SeriesNumber; "" where there is none.
+        SeriesNumber; "" if there is none.
     patient, study, series_uid
-        PatientID, StudyInstanceUID and SeriesInstanceUID, "" where there are none. They identify a person: they go
-        into no log, file name or report unless the user asks for it.
+        PatientID, StudyInstanceUID and SeriesInstanceUID, "" if there are none. They identify a person: they
+        appear in no log, file name or report unless the user asks for it.
     damaged
         How many of its files are damaged and were left out.
     content
-        Changes where a file of the series does: a hash over its files' names, sizes and times of change.
+        Changes if a file of the series does: a hash of its files' names, sizes and times of change.
     """
 
     source: Path
@@ -320,9 +320,9 @@ class Series:
 
     @property
     def examination(self) -> tuple[str, str]:
-        """What series of one examination of one patient share; it identifies a person as the ids do.
+        """A key shared by the series of one examination of one patient; it identifies a person as the ids do.
 
-        Where the header names no study, and of NIfTI, that is the place of the files.
+        If the header names no study, and for NIfTI, it is the location of the files.
         """
         return self.study or str(self.source.absolute()), self.patient
 
@@ -332,7 +332,7 @@ class Series:
         return not self.problem
 
     def load(self) -> Volume:
-        """Open the volume; raises ScanError where the series is not usable."""
+        """Open the volume; raises ScanError if the series is not usable."""
         if self.problem or self.open is None:
             raise ScanError(self.source, self.problem, self.remedy)
         return self.open()
@@ -345,13 +345,13 @@ class Listing:
     Attributes
     ----------
     series
-        Usable or not, those of one study side by side.
+        All series, usable or not, those of one study side by side.
     pictures
         PNG, JPEG and the like, each a slice of its own.
     failures
-        Files that claim to be scans and could not be read at all.
+        Files that appear to be scans but could not be read at all.
     ignored
-        How many other files there were.
+        The number of other files.
     results
         Folders with results of Groundglass, which were not searched.
     """
@@ -368,14 +368,14 @@ RESULTS = ".groundglass"
 
 
 def mark_results(folder: Path) -> None:
-    """Mark a folder; raises GroundglassError where it cannot be written."""
-    write_text(folder / RESULTS, "Results of Groundglass: a search for scans passes this folder over.\n")
+    """Mark a folder; raises GroundglassError if it cannot be written."""
+    write_text(folder / RESULTS, "Results of Groundglass: a search for scans skips this folder.\n")
 
 
 FEW = 10
-"""A volume with fewer slices gets a warning that it does not hold a whole chest."""
+"""A volume with fewer slices gets a warning that it does not show a whole chest."""
 THICK_MM = 5.0
-"""Slices further apart than this may miss what is small."""
+"""Slices further apart than this may miss small findings."""
 
 
 def spacing_warnings(slices: int, geometry: Geometry | None) -> list[str]:
@@ -406,6 +406,6 @@ def _gaps(heights: Vector, gaps: Vector, usual: float) -> list[str]:
         return [f"{missing} missing, between {where}: the gap is shared among the neighbours"]
     if off.any():
         return [
-            f"uneven spacing, {gaps.min():.2f} to {gaps.max():.2f} mm: each slice counts for its own share"
+            f"uneven spacing, {gaps.min():.2f} to {gaps.max():.2f} mm: each slice is weighted by its own extent"
         ]
     return []

@@ -336,7 +336,7 @@ def _download(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def with_substitute(name: str, weights: str, substitute: str | None) -> str:
-    """The backbone for this machine: ``substitute``, where there is one and ImageNet's weights cannot be had.
+    """The backbone for this machine: ``substitute`` if there is one and ImageNet's weights cannot be had.
 
     Where there is a network, looking for them downloads them.
 
@@ -351,7 +351,7 @@ def with_substitute(name: str, weights: str, substitute: str | None) -> str:
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Raise GroundglassError where a backbone's weights cannot be had; looking for them may download them."""
+    """Raise GroundglassError if a backbone's weights cannot be had; looking for them may download them."""
     if name.startswith("timm/") and weights == "imagenet" and not _can_be_had(name.removeprefix("timm/")):
         raise GroundglassError(
             f"{name}: its ImageNet weights can neither be downloaded nor are they in the folder {WEIGHTS_VARIABLE}"
@@ -371,7 +371,7 @@ def _can_be_had(name: str) -> bool:
 
 
 def _timm_with(name: str) -> Any:
-    """The library, once it is known to have a model of this name; GroundglassError where it has none."""
+    """The library, once it is known to have a model of this name; GroundglassError if it has none."""
     import timm
 
     import groundglass.train.torchvision_ops  # noqa: F401

@@ -28,7 +28,7 @@ def overlaps(
 ) -> pd.DataFrame:
     """Measure how a segmenter's masks overlap with the truth: the table of groundglass.evaluation.predictions.
 
-    The masks are those that users get: empty where the segmenter reports a problem.
+    The masks are those that users get: empty if the segmenter reports a problem.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
 
     Returns
     -------
-    Pixels, or None where either mask is empty, since there is then no outline to measure to.
+    Pixels, or None if either mask is empty, since there is then no outline to measure to.
 
     Raises
     ------

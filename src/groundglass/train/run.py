@@ -97,7 +97,7 @@ class Run:
         return load_recipe(self.recipe_file)
 
     def facts(self) -> dict[str, Any]:
-        """The content of ``run.json``; raises GroundglassError where the folder is no run's."""
+        """The content of ``run.json``; raises GroundglassError if the folder is no run's."""
         try:
             content: dict[str, Any] = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

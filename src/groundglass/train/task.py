@@ -42,7 +42,7 @@ class Task(ABC, Generic[AnyTaskRecipe]):
 
     @property
     def best_by(self) -> str | None:
-        """The metric by which an epoch is kept, ``last`` for the last; None where there are no epochs."""
+        """The metric by which an epoch is kept, ``last`` for the last; None if there are no epochs."""
         return None
 
     def check_ready(self) -> None:
@@ -58,7 +58,7 @@ class Task(ABC, Generic[AnyTaskRecipe]):
         return self.recipe
 
     def masks(self) -> pd.DataFrame | None:
-        """The divided slices with masks that are trained on beside the labelled ones; None where there are none.
+        """The divided slices with masks that are trained on beside the labelled ones; None if there are none.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""GG113 and GG114: whether burnt-in marks and colour are on the slices, and whether they reveal the label."""
+"""GG113 and GG114: whether slices have burnt-in marks or colour, and whether these reveal the label."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,29 +16,29 @@ from groundglass.labels import NEGATIVE, POSITIVE
 from groundglass.scan.image import COLOURED, FORMATS
 
 KINDS = {"text": "letters", "arrows": "arrows", "rulers": "rulers", "bars": "frames and bars"}
-"""The counts of :class:`groundglass.audit.marks.Marks`, and what they are called."""
+"""The counts of :class:`groundglass.audit.marks.Marks`, with their names."""
 COMMON = 0.05
-"""Share of slices with marks from which a note is due, whatever their label; marks are seen by mistake on about 2%
-of slices of one hospital without any, and on 8% of slices cut from papers."""
+"""If at least this share of slices has marks, a note is given, regardless of the label. False detections
+occur on about 2% of slices of one hospital without marks, and on 8% of slices cut from papers."""
 TREES = 100
 """Trees per fold: there are five features."""
 SHOWN = 12
 
 
 def _greatest(material: Material, amounts: NDArray[np.number]) -> tuple[tuple[str, ...], ...]:
-    """Up to SHOWN files with the greatest amounts over 0, one per group, the greatest first, each a set."""
+    """Up to SHOWN files with the largest amounts over 0, one per group, largest first, each as a set."""
     ranked = np.argsort(-amounts, kind="stable")[: np.count_nonzero(amounts)]
     _, first = np.unique(material.units[ranked], return_index=True)
     return tuple((str(material.paths[place]),) for place in ranked[np.sort(first)][:SHOWN])
 
 
 class BurntIn(Check[Material]):
-    """How often each class has burnt-in marks, and how well their numbers predict the label."""
+    """How often each class has burnt-in marks, and how well their counts predict the label."""
 
     code = "GG113"
 
     def run(self, material: Material) -> Result:
-        """Count marks by class, and predict the label from their numbers."""
+        """Count marks by class, and predict the label from the counts."""
         marks = material.pictures.marks
         counts = np.array([[getattr(one, kind) for kind in KINDS] for one in marks], dtype=np.intp)
         total = counts.sum(axis=1)
@@ -62,7 +62,7 @@ class BurntIn(Check[Material]):
 
 
 def _from_marks(material: Material, features: NDArray[np.floating]) -> LabelPrediction | None:
-    """None where there are no marks, or not two classes of two groups each."""
+    """None if there are no marks, or not two classes of two groups each."""
     both = material.truth.any() and not material.truth.all()
     try:
         return predict_from(material, features, trees=TREES) if both and features.any() else None
@@ -75,19 +75,19 @@ def _share(marked: NDArray[np.bool_]) -> str:
 
 
 def _by_class(material: Material, number: NDArray[np.intp]) -> tuple[str, str, Estimate]:
-    """The share of each class with any, and the AUC of their number."""
+    """The share of each class with any, and the AUC of their count."""
     truth = material.truth
     area = auc(truth, number.astype(np.float64), material.units, material.seed)
     return _share(number[truth] > 0), _share(number[~truth] > 0), area
 
 
 GREY_MODES = ("1", "L", "La", "LA", "F")
-"""Pillow's modes without colour; so are those of 16 bits and more, which begin with I."""
+"""Pillow's modes without colour; those of 16 bits and more, which begin with I, have none either."""
 SIDE = 256
-"""Pixels that are looked at along each side, evenly spaced, at least; all of them in smaller pictures."""
+"""At least this many evenly spaced pixels are examined along each side; all in smaller pictures."""
 NOTABLE = 0.05
-"""Share of coloured slices in a class from which a note is due, if that class surely has more colour: what only a
-few slices reveal hardly moves an AUC, but a detector can learn it."""
+"""If at least this share of a class's slices is coloured, and the class surely has more colour, a note is
+given: a cue on few slices hardly moves an AUC, but a detector can learn it."""
 
 
 class Colour(Check[Material]):
@@ -102,7 +102,7 @@ class Colour(Check[Material]):
         figure, commoner, of_class = NOTHING, POSITIVE, truth
         if coloured.any():
             figure = auc(truth, shares, material.units, material.seed)
-        # The class with more colour is the one that is predicted, so that the figure is at least 0.5.
+        # The class with more colour is predicted, so that the figure is at least 0.5.
         if figure.value is not None and figure.value < 0.5:
             figure, commoner, of_class = auc(~truth, shares, material.units, material.seed), NEGATIVE, ~truth
         notable = coloured[of_class].mean() >= NOTABLE and surely_over(figure, 0.5)

@@ -1,4 +1,4 @@
-"""GG116 to GG119: how many slices, classes, patients and unreadable files there are, and whether that is enough."""
+"""GG116 to GG119: whether there are enough slices, classes and patients, and how many files are unreadable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from groundglass.evaluation.bootstrap import FEW_UNITS
 from groundglass.labels import NEGATIVE, POSITIVE
 
 MOST_TO_ONE = 3.0
-"""Slices of the commoner class for one of the rarer, above which a warning is due."""
+"""A warning is given above this ratio of the commoner class to the rarer."""
 UNLIKELY = 0.01
-"""The p-value of the chi-squared test between parts, below which a warning is due."""
+"""A warning is given below this p-value of the chi-squared test between parts."""
 
 Finding = tuple[Severity, str]
-"""How much something matters, and a sentence."""
+"""A severity and a sentence."""
 
 
 def _worst(findings: list[Finding]) -> Severity | None:
@@ -57,7 +57,7 @@ class _Count:
 
     @property
     def share(self) -> float:
-        """Of the commoner class."""
+        """Share of the commoner class."""
         return self.most / self.slices
 
     @property
@@ -74,7 +74,7 @@ class _Count:
 
 
 class ClassBalance(Check[Material]):
-    """Whether both classes are there in similar numbers, everywhere."""
+    """Whether both classes are present in similar numbers, everywhere."""
 
     code = "GG116"
 
@@ -95,7 +95,7 @@ class ClassBalance(Check[Material]):
 
 
 def _sources(material: Material) -> list[_Count]:
-    """The sources, where there are several."""
+    """The sources, if there are several."""
     source = material.manifest["source"].to_numpy(dtype=str)
     names = np.unique(source)
     if len(names) < 2:
@@ -133,7 +133,7 @@ def _names(counts: Iterator[_Count]) -> str:
 
 
 def _p_value(material: Material) -> float:
-    """Of Pearson's chi-squared test between parts, counting groups; 1 where there is nothing to test."""
+    """The p-value of Pearson's chi-squared test between parts, counting groups; 1 if there is nothing to test."""
     frame = pd.DataFrame({"unit": material.units, "part": material.parts, "truth": material.truth})
     once = frame[frame["part"] != ""].drop_duplicates()
     table = pd.crosstab(once["part"], once["truth"])
@@ -148,17 +148,18 @@ def sizes(units: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def effective_number(sizes: NDArray[np.intp]) -> float:
-    """How many groups of equal size would be worth as much, if the slices of a group all gave the same information.
+    """The equivalent number of groups of equal size, if all slices of a group gave the same information.
 
-    ``(sum n)**2 / sum n**2``, Kish 1965, Survey sampling. It is the number of groups where all are equal.
+    ``(sum n)**2 / sum n**2``, Kish 1965, Survey sampling. It is the number of groups if all are of equal
+    size.
     """
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 DOMINATING = 0.10
-"""Share of a class's slices over which one group dominates it."""
+"""A group with more than this share of a class's slices dominates it."""
 LITTLE_WORTH = 0.5
-"""A note is due where the effective number is under this share of the groups."""
+"""A note is given if the effective number is below this share of the groups."""
 
 
 class GroupSizes(Check[Material]):
@@ -194,7 +195,7 @@ def _unknown(material: Material, kind: Kind) -> Iterator[Finding]:
     if kind == "slice":
         yield (
             "warning",
-            "No patient is known: each slice counts as a patient of its own, so intervals are by slice and too "
+            "No patient is known: each slice counts as a separate patient, so intervals are by slice and too "
             "narrow, and one patient may be in two parts.",
         )
     elif kind == "guessed block":
@@ -223,11 +224,11 @@ def _by_class(material: Material, kind: Kind) -> Iterator[Finding]:
 
 def _worth(everything: NDArray[np.intp], worth: float, kind: Kind) -> Iterator[Finding]:
     if worth < LITTLE_WORTH * len(everything):
-        yield "note", f"The {kind}s are very unequal: a few of them decide every figure per slice."
+        yield "note", f"The {kind}s are very unequal: a few of them dominate every figure per slice."
 
 
 def _in_dominating(material: Material) -> NDArray[np.bool_]:
-    """Which slices are of a group that dominates its class."""
+    """Which slices belong to a group that dominates its class."""
     found = np.zeros(len(material.truth), dtype=bool)
     for _, of in _classes(material):
         counts = np.bincount(material.units[of], minlength=int(material.units.max()) + 1)
@@ -255,7 +256,7 @@ def standard_error(area: float, positives: float, negatives: float) -> float:
     area
         The AUC, in [0, 1].
     positives, negatives
-        How many independent cases of each class there are, at least 1; effective numbers need not be whole.
+        Independent cases of each class, at least 1; effective numbers need not be integers.
     """
     of_positives, of_negatives = _covariances(area)
     variance = area * (1 - area) + (positives - 1) * of_positives + (negatives - 1) * of_negatives
@@ -263,15 +264,15 @@ def standard_error(area: float, positives: float, negatives: float) -> float:
 
 
 def half_width(area: float, positives: float, negatives: float, confidence: float = 0.95) -> float:
-    """Half the width of an AUC's confidence interval by normal approximation; as :func:`standard_error`."""
+    """Half-width of an AUC's confidence interval by normal approximation; see :func:`standard_error`."""
     return _quantile(confidence) * standard_error(area, positives, negatives)
 
 
 def needed(area: float, half_width: float, confidence: float = 0.95) -> int:
     """Independent cases of each class that are needed for an interval of at most this half-width, over 0.
 
-    With as many cases of either class, ``n``, the variance is ``(spread + (n - 1) * shared) / n**2``, which is
-    solved for ``n``.
+    With equally many cases of both classes, ``n``, the variance is ``(spread + (n - 1) * shared) / n**2``,
+    which is solved for ``n``.
     """
     aim = (half_width / _quantile(confidence)) ** 2
     spread, shared = area * (1 - area), sum(_covariances(area))
@@ -290,7 +291,7 @@ AREAS = (0.80, 0.90, 0.95)
 JUDGED = 0.90
 """The AUC whose interval is checked."""
 WIDE = 0.05
-"""Half-width of its 95% interval, above which a warning is due."""
+"""A warning is given above this half-width of its 95% interval."""
 AIMS = (0.05, 0.025)
 """Half-widths for which the number of patients is reported."""
 
@@ -301,7 +302,7 @@ class TooFewPatients(Check[Material]):
     code = "GG118"
 
     def run(self, material: Material) -> Result:
-        """Expect the interval of an AUC from the groups of the test part."""
+        """Estimate the interval of an AUC from the groups of the test part."""
         name, tested = _tested(material)
         slices = [sizes(material.units[tested & of]) for of in (material.truth, ~material.truth)]
         worth = [effective_number(of_class) for of_class in slices]
@@ -341,16 +342,17 @@ def _interval(area: float, width: float) -> str:
 
 
 LOST = 0.01
-"""Share of a class or a part from which its loss is an error: the figures may be of something else."""
+"""If at least this share of a class or a part is lost, that is an error: the figures may describe something
+else."""
 
 
 class Unreadable(Check[Material]):
-    """Counts what cannot be read, of all files and of the class or part that loses most."""
+    """Counts unreadable files, in total and in the class or part that loses most."""
 
     code = "GG119"
 
     def run(self, material: Material) -> Result:
-        """Count them."""
+        """Count the unreadable files."""
         lost = material.unreadable
         total = len(material.manifest) + len(lost)
         name, gone, of = _hit_most(material) if lost else ("", 0, 1)
@@ -371,7 +373,7 @@ class Unreadable(Check[Material]):
 
 
 def _hit_most(material: Material) -> tuple[str, int, int]:
-    """The class or part that loses the largest share, in words, how many files it loses, and of how many."""
+    """The class or part that loses the largest share, in words, its number of lost files, and its size."""
     losses = []
     for column, word in (("label", "The class"), ("split", "The part")):
         gone = material.unread[column].value_counts()

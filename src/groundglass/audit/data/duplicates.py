@@ -1,4 +1,5 @@
-"""GG101, GG102, GG103 and GG106: scans that show the same picture, and pairs of them that differ in something."""
+"""GG101, GG102, GG103 and GG106: scans that show the same picture, and pairs of them that differ in label,
+part or patient."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ def sets(count: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
 
     Returns
     -------
-    Places of the scans of each set; the sets, and the scans in each, in the order in which the pairs name them.
+    Indices of the scans of each set; sets, and scans within them, are in the order of the pairs.
     """
     cluster = clusters(count, ((pair.first, pair.second) for pair in pairs))
     found: dict[int, dict[int, None]] = {}
@@ -50,11 +51,11 @@ def differing(pairs: Sequence[DuplicatePair], values: Values) -> list[DuplicateP
     pairs
         As :func:`groundglass.audit.near_duplicates.find_duplicates` returns them.
     values
-        Of each scan, str, shape (scans,); a blank one is unknown and differs from none.
+        The value of each scan, str, shape (scans,); a blank one is unknown and does not differ from any.
 
     Returns
     -------
-    The pairs, the most alike first; of equal files at least one pair for each file concerned.
+    The pairs, most alike first; for equal files at least one pair for each file concerned.
     """
     found = {
         pair
@@ -67,7 +68,7 @@ def differing(pairs: Sequence[DuplicatePair], values: Values) -> list[DuplicateP
 
 
 def _alikeness(pair: DuplicatePair) -> tuple[float, int, int]:
-    """Sorts pairs so that the most alike come first."""
+    """Sort key that puts the most similar pairs first."""
     return -pair.likeness, pair.first, pair.second
 
 
@@ -80,12 +81,12 @@ def _unequal_copies(members: list[int], values: Values) -> Iterator[DuplicatePai
 
 
 class _Duplicates(Check[Material]):
-    """Counts the scans that are in certain pairs of duplicates; a subclass says in which.
+    """Counts the scans in certain pairs of duplicates, which a subclass chooses.
 
     Attributes
     ----------
     word
-        What the slices of a pair are compared in; see :meth:`values`.
+        A word for the value in which the slices of a pair are compared; see :meth:`values`.
     """
 
     word: ClassVar[str] = ""
@@ -103,11 +104,11 @@ class _Duplicates(Check[Material]):
         return sets(len(material.paths), pairs)
 
     def values(self, material: Material) -> Values:
-        """What is shown of each slice of a pair, in the words of the header."""
+        """The value of each slice that the table shows."""
         return material.manifest[self.word].to_numpy(dtype=str)
 
     def rows(self, material: Material, pairs: list[DuplicatePair]) -> Iterator[tuple[str, ...]]:
-        """A row for each pair: its files, their values, how alike they are, and in which way."""
+        """A row for each pair: its files, their values, their likeness, and its kind."""
         values = self.values(material)
         for pair in pairs:
             ends = [cells[place] for place in (pair.first, pair.second) for cells in (material.paths, values)]
@@ -156,11 +157,11 @@ class ExactDuplicates(_Duplicates):
     code = "GG101"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
-        """Equal files."""
+        """Pairs of equal files."""
         return [pair for pair in material.duplicates if pair.how == "same file"]
 
     def sets(self, material: Material, pairs: list[DuplicatePair]) -> list[list[int]]:
-        """The largest first."""
+        """The sets, largest first."""
         return sorted(super().sets(material, pairs), key=len, reverse=True)
 
     def rows(self, material: Material, pairs: list[DuplicatePair]) -> Iterator[tuple[str, ...]]:
@@ -172,12 +173,12 @@ class ExactDuplicates(_Duplicates):
 
 
 class NearDuplicates(_Duplicates):
-    """Looks for copies that were cut, rescaled, recompressed, made brighter or mirrored."""
+    """Looks for copies that were cropped, rescaled, recompressed, made brighter or mirrored."""
 
     code = "GG102"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
-        """Those of different patients first."""
+        """Near-duplicates, those of different patients first."""
         units = material.units
         pairs = (pair for pair in material.duplicates if pair.how == "same picture")
         return sorted(
@@ -197,18 +198,18 @@ class OppositeLabels(_Duplicates):
     word = "label"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
-        """Those whose labels differ."""
+        """Pairs whose labels differ."""
         return differing(material.duplicates, np.where(material.truth, POSITIVE, NEGATIVE))
 
 
 class DuplicatesAcrossParts(_Duplicates):
-    """Looks for pictures that are trained on and tested on."""
+    """Looks for pictures that are used both for training and for testing."""
 
     code = "GG106"
     word = "part"
 
     def pairs(self, material: Material) -> list[DuplicatePair]:
-        """Those whose parts differ."""
+        """Pairs whose parts differ."""
         return differing(material.duplicates, material.parts)
 
     def counts(self, material: Material) -> NDArray[np.bool_]:

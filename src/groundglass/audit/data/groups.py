@@ -38,7 +38,7 @@ class NamesInSeveralParts:
     places
         The slices of each of them that have a part, shape (its slices,).
     held_out
-        The part that scores are given on: ``test``, or the last part where there is none.
+        The part that scores are given on: ``test``, or the last part if there is none.
     others
         The other parts, as ``train or val``.
     share
@@ -54,11 +54,11 @@ class NamesInSeveralParts:
 
     @property
     def slices(self) -> Places:
-        """Places of all slices of these names, shape (slices,)."""
+        """Indices of all slices of these names, shape (slices,)."""
         return np.concatenate([np.empty(0, dtype=np.intp), *self.places])
 
     def sentence(self, one: str, several: str, of: str) -> str:
-        """How many names there are, as ``one`` or ``several`` of them, and the share of slices ``of`` them."""
+        """A sentence with the number of names, as ``one`` or ``several``, and the share of slices ``of`` them."""
         subject = one if len(self.names) == 1 else several
         return (
             f"{len(self.names)} {subject} in two parts of the split, with {len(self.slices)} slices; a share of "
@@ -92,9 +92,9 @@ def in_several_parts(
     material
         Slices with two parts at least.
     names
-        Of each slice, blank where it has none; the same name in two sources is two names.
+        The name of each slice, blank if it has none; the same name in two sources counts as two.
     sources
-        Of each slice, shape (slices,).
+        The source of each slice, shape (slices,).
     """
     parts, named = material.parts, names.to_numpy(dtype=object)
     places = pd.Series(np.arange(len(parts)))[(named != "") & (parts != "")]
@@ -123,14 +123,14 @@ def _sources(material: Material) -> NDArray[np.object_]:
 
 
 COLUMNS = ("patient", "group")
-"""Of the manifest, the second one where it has it."""
+"""Columns of the manifest; the second is optional."""
 
 
 class _InTwoParts(Check[Material]):
     def found(
         self, material: Material, found: NamesInSeveralParts, of: str, rows: Rows, **values: object
     ) -> Result:
-        """The result where names are looked for in several parts; ``of`` says what they are."""
+        """The result of searching names in several parts; ``of`` says what they are."""
         return self.result(
             self.severity if found.names else None,
             found.share,
@@ -153,7 +153,7 @@ class PatientInTwoParts(_InTwoParts):
         manifest = material.manifest
         columns = [column for column in COLUMNS if column in manifest and (manifest[column] != "").any()]
         if not columns:
-            raise NotApplicable("The manifest names no patient and no group.")
+            raise NotApplicable("The manifest names no patients or groups.")
         found = {
             column: in_several_parts(material, manifest[column], _sources(material)) for column in columns
         }
@@ -165,7 +165,7 @@ class PatientInTwoParts(_InTwoParts):
             for name, one in found.items()
         ]
         if unnamed := int((manifest[columns] == "").all(axis=1).sum()):
-            sentences.append(f"{unnamed} slices name neither and are not judged.")
+            sentences.append(f"{unnamed} slices name neither and are not checked.")
         # Numbered, since no id of a patient may go into a report.
         rows = [
             (f"{name} {number}", *counts)
@@ -180,7 +180,7 @@ NAMED = 3
 
 
 class OriginInTwoParts(_InTwoParts):
-    """Looks for papers and series, as far as file names give them, in more than one part."""
+    """Looks for papers and series, as recognised from file names, in more than one part."""
 
     code = "GG105"
 
@@ -211,7 +211,7 @@ PICTURES = 6
 
 
 class UnnamedGroups(_InTwoParts):
-    """Guesses groups, such as patients, where they are not named, and compares them with those that are."""
+    """Guesses groups, such as patients, if they are not named, and compares them with those that are."""
 
     code = "GG107"
 
@@ -271,7 +271,7 @@ class UnnamedGroups(_InTwoParts):
 
 
 def _separated(material: Material, groups: list[int]) -> int | None:
-    """How many guessed groups a split by the known groups could separate; None where no groups are known."""
+    """How many guessed groups a split by the known groups could separate; None if no groups are known."""
     if not np.bincount(material.units).max() > 1:
         return None
     within = pd.Series(material.units).groupby(material.hidden.groups).nunique()
@@ -279,7 +279,7 @@ def _separated(material: Material, groups: list[int]) -> int | None:
 
 
 def _pictures(material: Material, group: int) -> NDArray[np.object_]:
-    """Files of a group from its first to its last, evenly."""
+    """Evenly spaced files of a group, from its first to its last."""
     members = np.flatnonzero(material.hidden.groups == group)
     chosen = np.unique(np.linspace(0, len(members) - 1, PICTURES).round().astype(int))
     return material.paths[members[chosen]]

@@ -1,4 +1,4 @@
-"""GG108 and GG112: whether a file's header, or a scan's source, reveals the label before a pixel is seen."""
+"""GG108 and GG112: whether a file's header or a scan's source reveals the label without any pixel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ TREES = 100
 FEW_TREES = 15
 """Trees per fold for a single column, which has one feature or a few."""
 OF_BYTES = ("bytes", "bytes_per_pixel")
-"""Columns that depend on what the picture shows too, since a busy one takes more bytes; alone they are no error."""
+"""Columns that also depend on the picture's content, since detail takes more bytes; alone they are not an error."""
 EVERYTHING, WITHOUT_BYTES = "all columns", "all columns but the bytes"
 KINDS = 5
-"""A column of numbers with at most so many different ones is described by its values, not by a median."""
+"""A numerical column with at most this many distinct values is described by them, not by a median."""
 GIVEN_AWAY = 0.05
-"""Share of a class from which a value that no other class has is named as a give-away."""
+"""A value that only one class has is named as a give-away if at least this share of the class has it."""
 LEAST_GROUPS = 5
-"""Groups that a give-away must come from: that fewer are all of one class is common by chance."""
+"""A give-away must come from at least this many groups: fewer are often all of one class by chance."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class _Giveaway:
 
 
 class LabelFromFile(Check[Material]):
-    """Predicts the label from headers with trees: from all columns, and from each by itself."""
+    """Predicts the label from headers with trees: from all columns, and from each alone."""
 
     code = "GG108"
 
     def run(self, material: Material) -> Result:
-        """Predict the label from the header's columns, together and one by one."""
+        """Predict the label from the header's columns, together and each alone."""
         headers = material.headers
         varying = headers[[name for name in headers if len(headers[name].drop_duplicates()) > 1]]
         if varying.columns.empty:
-            return Result(None, "The headers of all files are alike, so they say nothing about the label.")
+            return Result(None, "The headers of all files are alike, so they reveal nothing about the label.")
         groups = {EVERYTHING: varying, WITHOUT_BYTES: varying.drop(columns=list(OF_BYTES), errors="ignore")}
         together = {name: _predict(of, material, TREES) for name, of in groups.items() if len(of.columns)}
         alone = {str(name): _predict(varying[[name]], material, FEW_TREES) for name in varying}
@@ -107,7 +107,7 @@ def _is_measured(column: "pd.Series[Any]") -> bool:
 
 
 def _kinds(column: "pd.Series[Any]") -> "pd.Series[str]":
-    """Each value as a word: numbers without needless digits, ``yes`` and ``no``, ``none`` where there is none."""
+    """Each value as a word: numbers without needless digits, ``yes`` and ``no``, ``none`` if there is none."""
     words = {True: "yes", False: "no"} if column.dtype == "boolean" else {}
     return pd.Series(
         ["none" if pd.isna(value) or value == "" else words.get(value, _short(value)) for value in column]
@@ -121,7 +121,7 @@ def _short(value: float | str) -> str:
 
 
 def _difference(column: "pd.Series[Any]", truth: NDArray[np.bool_]) -> str:
-    """What each class has in a column, such as ``covid: PNG 100%; not covid: PNG 48%, JPEG 52%``."""
+    """The values of each class in a column, such as ``covid: PNG 100%; not covid: PNG 48%, JPEG 52%``."""
     typical = _median if _is_measured(column) else _shares
     return f"{POSITIVE}: {typical(column[truth])}; {NEGATIVE}: {typical(column[~truth])}"
 
@@ -204,7 +204,7 @@ class SourceAndLabel(Check[Material]):
 
 
 def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> tuple[Estimate | None, int]:
-    """Balanced accuracy of telling the source from the picture, and of how many sources: those with two groups."""
+    """Balanced accuracy of predicting the source from the picture, and the number of sources with two groups."""
     groups = {source: len(np.unique(material.units[sources == source])) for source in np.unique(sources)}
     known = [source for source, count in groups.items() if count > 1]
     if len(known) < 2:

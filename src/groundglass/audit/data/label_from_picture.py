@@ -1,4 +1,4 @@
-"""GG109 to GG111 and GG115: whether what shows little or nothing of the disease in a picture reveals the label."""
+"""GG109 to GG111 and GG115: whether features that show little or nothing of the disease reveal the label."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from groundglass.audit.picture_features import (
 )
 
 EACH = 4
-"""Slices of each class that are shown."""
+"""Number of slices of each class that are shown."""
 
 
 def most_confident(
@@ -37,7 +37,7 @@ def most_confident(
     Parameters
     ----------
     scores
-        Share of trees that say COVID-19, in [0, 1], shape (slices,).
+        Share of trees that vote for COVID-19, in [0, 1], shape (slices,).
     truth
         bool, shape (slices,).
     units
@@ -45,11 +45,11 @@ def most_confident(
     paths
         The slices' files, shape (slices,).
     each
-        How many of each class.
+        Number of slices of each class.
 
     Returns
     -------
-    Their files, the two classes in turn, COVID-19 first, and in each the most confident first.
+    Their files, alternating between the classes, COVID-19 first, most confident first.
     """
 
     def best(confidence: NDArray[np.float64], of_class: NDArray[np.bool_]) -> list[str]:
@@ -72,7 +72,7 @@ class _LabelFromPicture(Check[Material]):
         where: NDArray[np.bool_] | None = None,
         **values: object,
     ) -> Result:
-        """The result of a prediction on the slices ``where``; a finding shows the most confident ones."""
+        """The result of a prediction on the slices ``where``; a finding shows the most confident slices."""
         places = np.flatnonzero(np.ones(len(material.truth), dtype=bool) if where is None else where)
         of_places = material.truth[places], material.units[places], material.paths[places]
         files = most_confident(prediction.scores, *of_places) if severity else ()
@@ -88,9 +88,9 @@ class _LabelFromPicture(Check[Material]):
 
 
 class _LabelFromFeatures(_LabelFromPicture):
-    """Predicts the label from features that may hold some of the disease itself: never more than a warning.
+    """Predicts the label from features that may show some of the disease itself: at most a warning.
 
-    A subclass says what the features are (``source``, as in "from ...") and measures them.
+    A subclass names the features (``source``, as in "from ...") and measures them.
     """
 
     source: ClassVar[str]
@@ -157,19 +157,19 @@ class LabelWithoutLungs(_LabelFromPicture):
 
 
 MISSING = -1.0
-"""Stands for a level that was not found, such as the air around a body that fills the slice."""
+"""Replaces a level that was not found, such as the air around a body that fills the slice."""
 TREES, FEW_TREES = 100, 15
 """Trees per fold, for all levels and for a single one."""
 Levels = dict[str, NDArray[np.float64]]
 
 
 class WindowingByClass(_LabelFromPicture):
-    """How well the grey of air, of soft tissue and of everything but the lungs predicts the label."""
+    """How well the grey of air, soft tissue and everything but the lungs predicts the label."""
 
     code = "GG115"
 
     def run(self, material: Material) -> Result:
-        """Predict the label from all levels together, and from each by itself."""
+        """Predict the label from all levels together, and from each alone."""
         levels = _levels(material.pictures)
         columns = np.column_stack(list(levels.values()))
         features = np.nan_to_num(columns, nan=MISSING)
@@ -196,7 +196,7 @@ class WindowingByClass(_LabelFromPicture):
 
 
 def _levels(pictures: SmallPictures) -> Levels:
-    """Grey levels in [0, 255] and shares of pixels in percent, NaN where not found, each of shape (slices,)."""
+    """Grey levels in [0, 255] and shares of pixels in percent, NaN if not found, each of shape (slices,)."""
     marks = pictures.marks
     levels = {
         "air around the body": [one.air for one in marks],
@@ -215,7 +215,7 @@ def _levels(pictures: SmallPictures) -> Levels:
 
 
 def _median(name: str, level: NDArray[np.float64]) -> str:
-    """The median where the level was found, such as ``48 (not found on 3 of 60)``."""
+    """The median of the levels found, such as ``48 (not found on 3 of 60)``."""
     missing = np.isnan(level)
     if missing.all():
         return "not found"

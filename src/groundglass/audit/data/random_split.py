@@ -18,11 +18,11 @@ from groundglass.evaluation.paired import mcnemar
 from groundglass.similarity import small_pictures, unit_vectors
 
 REPEATS = 5
-"""Divisions into folds whose answers are averaged: a single one depends on its seed by some percent."""
+"""Divisions into folds whose answers are averaged, since a single one varies with its seed by some percent."""
 LIMIT = 5000
-"""Slices; of more, whole groups are drawn until there are about so many."""
+"""If there are more slices, whole groups are drawn until there are about this many."""
 ADDED = 0.05
-"""Accuracy that a random split must surely add, by the lower end of the interval, for the check to speak."""
+"""The check reports something if a random split adds at least this accuracy, by the interval's lower end."""
 BY_NAMED, BY_GUESS, AT_RANDOM = "the manifest's groups", "guessed groups", "random"
 
 Bools = NDArray[np.bool_]
@@ -31,7 +31,7 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class _Answers:
-    """What the nearest neighbour answers: ``right``, shape (repeats, slices), and its mean score by slice."""
+    """The nearest neighbour's answers: ``right``, shape (repeats, slices), and its mean score by slice."""
 
     right: Bools
     score: NDArray[np.float64]
@@ -75,7 +75,7 @@ class RandomSplit(Check[Material]):
 
 
 def _groupings(material: Material) -> dict[str, Places]:
-    """Codes of the groups that folds can keep together; guessed ones too where patients are missing."""
+    """Codes of the groups that folds can keep together; also guessed ones if patients are missing."""
     found = {BY_NAMED: material.units}
     if (named_groups(material.manifest) == "").any():
         found[BY_GUESS] = material.hidden.groups
@@ -86,7 +86,7 @@ def _groupings(material: Material) -> dict[str, Places]:
 
 
 def _sample(groups: Places, seed: int) -> Places:
-    """Places of all slices, or of whole groups with at most ``LIMIT`` slices."""
+    """Indices of all slices, or of whole groups with at most ``LIMIT`` slices."""
     if len(groups) <= LIMIT:
         return np.arange(len(groups))
     drawn = np.random.default_rng(seed).permutation(int(groups.max()) + 1)

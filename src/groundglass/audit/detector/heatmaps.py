@@ -23,16 +23,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Place:
-    """How much of the heatmaps is on a place, as shares in [0, 1], each of shape (slices,).
+    """How much of the heatmaps is on a region, as shares in [0, 1], each of shape (slices,).
 
     Attributes
     ----------
     evidence
-        Of the positive evidence.
+        Share of the positive evidence.
     area
-        Of the area that the model saw: what an even map has there.
+        Share of the area that the model saw: what an even map has there.
     best
-        Of a map of the same grid that is on the place alone, as far as its coarse cells allow.
+        Share in a map of the same grid that is only on the region, as far as its coarse cells allow.
     """
 
     evidence: Floats
@@ -40,9 +40,9 @@ class Place:
     best: Floats
 
     def aim(self, units: NDArray[np.intp], seed: int = 0) -> Estimate:
-        """How well the evidence is aimed at the place: 0 if it is even, 1 if it is there as far as possible.
+        """How well the evidence is focused on the region: 0 if it is even, 1 if it is there as far as possible.
 
-        Negative where it avoids the place. From the means over slices, with an interval by a bootstrap of
+        Negative if it avoids the region. From the means over slices, with an interval by a bootstrap of
         ``units``, shape (slices,).
         """
 
@@ -54,21 +54,21 @@ class Place:
 
 
 def called_covid(trial: Trial) -> NDArray[np.intp]:
-    """Places in the sample of the slices that are called covid and whose heatmap has any colour, rising."""
+    """Sorted indices in the sample of the slices that are called covid and whose heatmap has any colour."""
     called = np.flatnonzero(trial.probability >= trial.threshold)
     coloured = [_positive(trial.findings[place]).any() for place in called]
     return called[np.array(coloured, dtype=bool)]
 
 
 def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentation], Mask]) -> Place:
-    """How much of the heatmaps lies on a place.
+    """How much of the heatmaps is on a region.
 
     Parameters
     ----------
     places
-        In the sample, of slices whose heatmap has any colour.
+        Indices in the sample of slices whose heatmap has any colour.
     where
-        From a slice's segmentation to the place: bool, the slice's shape, somewhere True.
+        Maps a slice's segmentation to the region: bool, the slice's shape, not all False.
     """
     preprocessing = trial.detector.bundle.facts.preprocessing
     shares = []
@@ -81,7 +81,7 @@ def heat_on(trial: Trial, places: NDArray[np.intp], where: Callable[[Segmentatio
 
 
 def _positive(finding: SliceFinding) -> NDArray[np.float32]:
-    """Evidence for COVID-19 at each pixel of a slice: float32, the slice's shape, none negative."""
+    """Evidence for COVID-19 at each pixel of a slice: float32, the slice's shape, not negative."""
     return np.maximum(evidence_map(finding), 0)
 
 
@@ -97,24 +97,24 @@ def _on_grid(finding: SliceFinding, preprocessing: Preprocessing, mask: Mask) ->
 
 
 SHARES = (0.05, 0.10, 0.20, 0.40)
-"""Of the area that the model sees, what is blacked out."""
+"""Shares of the area that the model sees that are blacked out."""
 
 
 def fading(picture: Picture, order: NDArray[np.intp]) -> Iterator[Picture]:
-    """A slice with more and more of its pixels made black.
+    """A slice with increasingly many pixels blacked out.
 
-    Black is air; what RISE also tries, a blurred slice or its mean grey, looks like ground glass in a lung.
+    Black is air; RISE's alternatives, a blurred slice or its mean grey, look like ground glass in a lung.
 
     Parameters
     ----------
     picture
         The slice.
     order
-        Flat indices of pixels, shape (pixels,), the first to go first.
+        Flat indices of pixels, shape (pixels,), in the order of blacking out.
 
     Yields
     ------
-    A picture for each of ``SHARES``, that share of ``order`` made black.
+    A picture for each of ``SHARES``, with that share of ``order`` blacked out.
     """
     for share in SHARES:
         changed = picture.copy()
@@ -125,16 +125,16 @@ def fading(picture: Picture, order: NDArray[np.intp]) -> Iterator[Picture]:
 def pixel_order(
     finding: SliceFinding, preprocessing: Preprocessing, heat: NDArray[np.float32]
 ) -> NDArray[np.intp]:
-    """The pixels that the model saw, by the heat of the cell of the heatmap in which they lie, the hottest first.
+    """The pixels that the model saw, sorted by the heat of their cell of the heatmap, hottest first.
 
     Parameters
     ----------
     finding
-        Its region and the shape of its evidence say where the grid lies.
+        Its region and the shape of its evidence give the position of the grid.
     preprocessing
-        Of the detector.
+        The detector's preprocessing.
     heat
-        Of each cell, shape (rows, columns).
+        The heat of each cell, shape (rows, columns).
 
     Returns
     -------
@@ -150,7 +150,7 @@ def pixel_order(
         (inputs * count / side).astype(int)
         for inputs, count, side in zip((rows, columns), heat.shape, preprocessing.size, strict=True)
     ]
-    # Ranks: whole numbers of few bits are sorted much faster than floats.
+    # Ranks: small integers are sorted much faster than floats.
     ranks = np.empty(heat.size, dtype=np.uint16 if heat.size < 2**16 else np.uint32)
     ranks[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
     falling = np.argsort(ranks.reshape(heat.shape)[np.ix_(*cells)], axis=None, kind="stable")
@@ -161,12 +161,12 @@ def pixel_order(
 def deletion_curves(
     trial: Trial, places: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probability as more and more is blacked out, the hottest first, and in random order of the same grid.
+    """Probability as increasingly much is blacked out, hottest first, and in random order on the same grid.
 
     Parameters
     ----------
     places
-        In the trial's sample.
+        Indices in the trial's sample.
 
     Returns
     -------
@@ -195,18 +195,18 @@ def area_under(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 LEAST_AIM = 0.25
-"""An aim at the lungs below this, between 0 for an even map and 1 for one on the lungs, is a finding. A map on
-lesions at the lungs' border extends outside, so much less than 1 is not a fault."""
+"""A focus on the lungs below this, between 0 for an even map and 1 for one on the lungs, is a finding. A map
+on lesions at the lungs' border extends outside, so values well below 1 are acceptable."""
 LEAST_SLICES = 10
 
 
 class HeatmapPlace(Check[Trial]):
-    """Evidence inside the lungs; a warning where it is surely less than a quarter of the way from even to aimed."""
+    """Evidence inside the lungs; a warning if it is surely less than a quarter of the way from even to focused."""
 
     code = "GG204"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where too few slices with lungs are called covid."""
+        """Raises NotApplicable if too few slices with lungs are called covid."""
         called = called_covid(subject)
         places = called[np.array([subject.segmentations[place].found for place in called], dtype=bool)]
         if len(places) < LEAST_SLICES:
@@ -228,7 +228,7 @@ class HeatmapPlace(Check[Trial]):
 
 
 def _least_inside(trial: Trial, places: NDArray[np.intp], lungs: Place) -> tuple[str, ...]:
-    """The files by how little of their evidence is inside the lungs, the least first."""
+    """The files, sorted by how much of their evidence is inside the lungs, least first."""
     return tuple(trial.paths[places[row]] for row in np.argsort(lungs.evidence, kind="stable"))
 
 
@@ -251,14 +251,14 @@ LEAST_DELETION_SLICES, MOST_SLICES = 10, 100
 class Deletion(Check[Trial]):
     """The deletion test (Petsiuk and others 2018, RISE, arXiv 1806.07421) against random deletion.
 
-    A warning where blacking out the hottest places does not surely lower the probability more than blacking out
+    A warning if blacking out the hottest areas does not surely lower the probability more than blacking out
     as much of the slice at random.
     """
 
     code = "GG205"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where too few slices are called covid."""
+        """Raises NotApplicable if too few slices are called covid."""
         seed = subject.material.seed
         places = some_of(called_covid(subject), MOST_SLICES, seed)
         if len(places) < LEAST_DELETION_SLICES:

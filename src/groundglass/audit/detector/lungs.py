@@ -18,19 +18,19 @@ from groundglass.segment.masks import Segmentation
 LungChange = Callable[[Picture, Segmentation], Picture]
 
 MARGIN = 0.05
-"""Of the black box around the lungs, as a share of its longer side."""
+"""Margin of the black box around the lungs, as a share of its longer side."""
 RIM = 0.03
 """Width of the ring around the lungs whose grey fills them, as a share of the longer side of their box."""
 LEAST_UNITS = 5
-"""Groups of each class from which an AUC is worth reporting."""
+"""An AUC is reported only with at least this many groups of each class."""
 COMPOSED = 200
-"""Slices whose lungs are put on other backgrounds, half of them of each class; each is answered twice."""
+"""Slices whose lungs are put on other backgrounds, half of each class; each is answered twice."""
 
 
 def without_lungs(picture: Picture, segmentation: Segmentation) -> Picture:
     """A black box over both lungs and a small margin, so that not even their shape is left.
 
-    After Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008. Where no lungs were found, nothing is changed.
+    After Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008. If no lungs were found, nothing is changed.
     """
     changed = picture.copy()
     if segmentation.found:
@@ -39,7 +39,7 @@ def without_lungs(picture: Picture, segmentation: Segmentation) -> Picture:
 
 
 def only_lungs(picture: Picture, segmentation: Segmentation) -> Picture:
-    """Black outside the lungs; everything where none were found."""
+    """Black outside the lungs; unchanged if none were found."""
     return np.where(segmentation.trusted_lungs, picture, np.float32(0))
 
 
@@ -48,15 +48,15 @@ def on_background_of(
 ) -> Picture:
     """The lungs of one slice on the background of another.
 
-    The lungs are stretched so that the box around them fills the box around the other's. What is seen of the
-    other's own lungs beside them becomes grey like the tissue around these.
+    The lungs are stretched so that the box around them fills the box around the other's. The visible rest of
+    the other's own lungs becomes grey like the tissue around them.
 
     Parameters
     ----------
     picture, segmentation
-        Of the slice whose lungs are seen.
+        The slice whose lungs are used.
     other, other_segmentation
-        Of the slice whose background is seen.
+        The slice whose background is used.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _box(segmentation: Segmentation, margin: float = 0) -> Box:
 
 
 def _grey_around(picture: Picture, segmentation: Segmentation) -> np.float32:
-    """The middle grey of a ring around the lungs; of the slice where they leave no room for one."""
+    """The median grey of a ring around the lungs, or of the slice if there is no room for a ring."""
     lungs, box = segmentation.trusted_lungs, _box(segmentation)
     side = 2 * round(RIM * max(box.height, box.width)) + 3
     ring = cv2.dilate(lungs.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool) & ~lungs
@@ -109,7 +109,7 @@ class Changed:
     Attributes
     ----------
     places
-        Of the slices in the trial's sample, those on which lungs were found.
+        Indices in the trial's sample of the slices on which lungs were found.
     truth
         Whether each is labelled COVID-19, bool, shape (slices,).
     units
@@ -125,19 +125,19 @@ class Changed:
     after: NDArray[np.float64]
 
     def aucs(self, seed: int = 0) -> tuple[Estimate, Estimate]:
-        """AUC before and after, with intervals by a bootstrap of that seed."""
+        """AUC before and after, with intervals by a bootstrap with this seed."""
         whole, changed = (auc(self.truth, score, self.units, seed) for score in (self.before, self.after))
         return whole, changed
 
 
 @dataclass(frozen=True)
 class Composed:
-    """Answers to lungs on other slices' backgrounds, each lungs once on one of either class.
+    """Answers to lungs on other slices' backgrounds, each once on one of either class.
 
     Attributes
     ----------
     lungs, backgrounds
-        Places in the trial's sample of the slices composed, shape (composed,).
+        Indices in the trial's sample of the composed slices, shape (composed,).
     probability
         Calibrated, of COVID-19, shape (composed,).
     """
@@ -148,7 +148,7 @@ class Composed:
 
 
 def places_with_lungs(trial: Trial) -> NDArray[np.intp]:
-    """Places in the sample of the slices on which lungs were found, rising.
+    """Sorted indices in the sample of the slices on which lungs were found.
 
     Raises
     ------
@@ -185,10 +185,10 @@ def with_lungs_removed(trial: Trial) -> Changed:
     Raises
     ------
     NotApplicable
-        As :func:`places_with_lungs`, and of a detector that sees nothing else.
+        As :func:`places_with_lungs`, and if the detector sees nothing but the lungs.
     """
     if trial.detector.bundle.facts.preprocessing.lungs != "none":
-        raise NotApplicable("The detector looks at the lungs alone and has no answer without them.")
+        raise NotApplicable("The detector looks only at the lungs and has no answer without them.")
     return with_lungs_changed(trial, without_lungs)
 
 
@@ -232,13 +232,13 @@ def with_backgrounds_swapped(trial: Trial) -> Composed:
 class LungsRemoved(Check[Trial]):
     """AUC with a black box over both lungs (Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008).
 
-    A warning where it surely passes 0.60, an error from 0.75.
+    A warning if it surely exceeds 0.60, an error from 0.75.
     """
 
     code = "GG201"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where too few slices show lungs, or the detector sees nothing else."""
+        """Raises NotApplicable if too few slices show lungs, or the detector sees nothing else."""
         changed = with_lungs_removed(subject)
         whole, removed = changed.aucs(subject.material.seed)
         severity = severity_of(removed)
@@ -256,16 +256,16 @@ class LungsRemoved(Check[Trial]):
 
 
 TELLING_DROP = 0.10
-"""Loss of AUC from which, if it is sure, the detector must have used what is outside the lungs."""
+"""If the AUC surely drops by this much, the detector must have used what is outside the lungs."""
 
 
 class OnlyLungs(Check[Trial]):
-    """Loss of AUC where everything outside the lungs is black; a warning where it surely passes 0.10."""
+    """Loss of AUC if everything outside the lungs is black; a warning if it surely exceeds 0.10."""
 
     code = "GG202"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where too few slices show lungs."""
+        """Raises NotApplicable if too few slices show lungs."""
         changed, seed = with_lungs_changed(subject, only_lungs), subject.material.seed
         whole, only = changed.aucs(seed)
         drop = auc_drop(changed.truth, changed.before, changed.after, changed.units, seed)
@@ -282,13 +282,13 @@ class OnlyLungs(Check[Trial]):
 class BackgroundsSwapped(Check[Trial]):
     """Lungs on backgrounds of both classes: AUC against the background's label.
 
-    A warning where it surely passes 0.60, an error from 0.75 on.
+    A warning if it surely exceeds 0.60, an error from 0.75 on.
     """
 
     code = "GG203"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where too few slices show lungs."""
+        """Raises NotApplicable if too few slices show lungs."""
         composed = with_backgrounds_swapped(subject)
         truth, units, seed = subject.truth, subject.units, subject.material.seed
         by_lungs, by_background = (
@@ -305,7 +305,7 @@ class BackgroundsSwapped(Check[Trial]):
 
 
 def _row(composed: Composed, truth: NDArray[np.bool_], label: bool) -> tuple[str, str, str]:
-    """Mean probabilities of lungs of one class, on a background of either."""
+    """Mean probabilities for lungs of one class, on a background of either class."""
     means = []
     for other in (True, False):
         chosen = (truth[composed.lungs] == label) & (truth[composed.backgrounds] == other)

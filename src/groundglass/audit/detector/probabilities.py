@@ -22,12 +22,12 @@ from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
 CERTAIN = 1e-6
-"""Probabilities are held this far from 0 and 1, whose logits are infinite."""
+"""Probabilities are kept this far from 0 and 1, whose logits are infinite."""
 ROUNDS, SETTLED = 15, 1e-6
-"""Newton's method ends when no coefficient moves by more; if so many rounds are not enough, the classes are
-separated completely, or nearly so, and there is no answer."""
+"""Newton's method ends when no coefficient changes by more than this; if this many iterations are not enough,
+the classes are separated completely, or nearly so, and there is no result."""
 SIMULATED = 1000
-"""Sets of labels that are drawn from the probabilities."""
+"""Number of label sets drawn from the probabilities."""
 
 
 def calibration_slope(
@@ -35,8 +35,8 @@ def calibration_slope(
 ) -> Estimate:
     """The slope of a logistic regression of the truth on the logit of the probability.
 
-    1 is calibrated; under 1 the probabilities are too extreme (overconfident), over 1 not extreme enough. Below 0
-    they run against the truth.
+    1 is calibrated; under 1 the probabilities are too extreme (overconfident), over 1 not extreme enough.
+    Below 0 they contradict the truth.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def calibration_slope(
     probability
         In [0, 1], shape (slices,).
     units, seed
-        As of :func:`groundglass.audit.measures.estimated`.
+        As in :func:`groundglass.audit.measures.estimated`.
 
     Returns
     -------
@@ -59,10 +59,10 @@ def calibration_slope(
 def calibration_intercept(
     truth: NDArray[np.bool_], probability: Floats, units: NDArray[np.intp], seed: int = 0
 ) -> Estimate:
-    """What is added to every logit so that the mean probability is the share of positives.
+    """The value that, added to every logit, makes the mean probability equal the share of positives.
 
-    Calibration in the large: 0 is calibrated, under 0 the probabilities are too high. Parameters as of
-    :func:`calibration_slope`; an estimate without a value where there is one class only.
+    Calibration in the large: 0 is calibrated, under 0 the probabilities are too high. Parameters as in
+    :func:`calibration_slope`; an estimate without a value if there is only one class.
     """
     logits = _logits(probability)
     ones = np.ones((len(logits), 1))
@@ -77,7 +77,7 @@ def _regression(columns: Floats, offset: Floats, truth: NDArray[np.bool_], weigh
     """Coefficients of a logistic regression under each weighting, by Newton's method.
 
     ``columns`` are (slices, coefficients) and ``weights`` (weightings, slices); the result is (weightings,
-    coefficients), NaN where it does not converge, as where the classes are separated completely.
+    coefficients), NaN if it does not converge, as when the classes are separated completely.
     """
     products = columns[:, :, None] * columns[:, None, :]
     tiny = np.eye(columns.shape[1]) * 1e-12
@@ -96,11 +96,11 @@ def _regression(columns: Floats, offset: Floats, truth: NDArray[np.bool_], weigh
 
 
 def expected_ece(probability: Floats, units: NDArray[np.intp], seed: int = 0) -> Floats:
-    """The calibration errors that perfectly calibrated probabilities show on as many slices, by chance alone.
+    """The calibration errors that perfectly calibrated probabilities show on as many slices by chance.
 
-    Labels are drawn from the probabilities, after Broecker & Smith 2007, Increasing the reliability of reliability
-    diagrams, doi 10.1175/WAF993.1. The slices of a unit share one draw, since they share the patient: as few
-    patients give as large errors by chance.
+    Labels are drawn from the probabilities, after Broecker & Smith 2007, Increasing the reliability of
+    reliability diagrams, doi 10.1175/WAF993.1. The slices of a unit share one draw, since they share the
+    patient: with few patients, chance alone gives large errors.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def expected_ece(probability: Floats, units: NDArray[np.intp], seed: int = 0) ->
     units
         The group of each slice, numbered from 0, shape (slices,).
     seed
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -133,12 +133,12 @@ class Rechosen:
     Attributes
     ----------
     best
-        The threshold with the best balanced accuracy, that is with the best Youden index, on all slices.
+        The threshold with the best balanced accuracy, that is, the best Youden index, on all slices.
     given, chosen
-        Balanced accuracy at the given threshold, and where each slice is answered by the threshold that is best on
-        the other groups' slices, so that no slice has a say in its own.
+        Balanced accuracy at the given threshold, and with each slice answered by the threshold that is best
+        on the other groups' slices, so that no slice influences its own.
     lost
-        The second less the first, paired in each resample; under 0 where the given threshold is the better.
+        The second minus the first, paired in each resample; below 0 if the given threshold is better.
     """
 
     best: float
@@ -161,9 +161,9 @@ def rechosen(
     units
         The group of each slice, shape (slices,).
     threshold
-        From which probability on the verdict is covid.
+        The verdict is covid from this probability on.
     seed
-        Of folds and bootstrap.
+        Seed of folds and bootstrap.
 
     Raises
     ------
@@ -213,23 +213,23 @@ def _crossed(
 
 
 SURELY = 0.975
-"""The ECE must pass this share of those that calibrated probabilities show by chance."""
+"""The ECE must exceed this share of those that calibrated probabilities show by chance."""
 NEGLIGIBLE = 0.02
-"""A smaller ECE passes, however many slices there are."""
+"""A smaller ECE passes, regardless of the number of slices."""
 LEAST = 50
 """Slices below which a calibration error means nothing."""
 
 
 class Calibration(Check[Trial]):
-    """ECE against what chance gives, the parts of the Brier score, and whether it is over- or underconfident.
+    """ECE compared with chance, the parts of the Brier score, and whether the detector is over- or underconfident.
 
-    A warning where the ECE is over 0.02 and above 97.5% of those of calibrated probabilities on as many slices.
+    A warning if the ECE is over 0.02 and above 97.5% of those of calibrated probabilities on as many slices.
     """
 
     code = "GG207"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where there are too few slices."""
+        """Raises NotApplicable if there are too few slices."""
         truth, units, seed = subject.material.truth, subject.material.units, subject.material.seed
         if len(truth) < LEAST:
             raise NotApplicable(
@@ -271,7 +271,7 @@ def _bins(truth: NDArray[np.bool_], probability: Floats) -> tuple[tuple[str, ...
 
 
 CHANCE = 0.5
-"""Balanced accuracy of a coin."""
+"""Balanced accuracy of chance."""
 TOLERATED = 0.05
 """Balanced accuracy that a threshold from elsewhere may cost."""
 RESAMPLES = 1000
@@ -281,19 +281,19 @@ SHOWN = ("sensitivity", "specificity", "balanced_accuracy", "ppv", "npv", "roc_a
 class ThresholdCarriesOver(Check[Trial]):
     """Sensitivity, specificity and balanced accuracy at the bundle's threshold, and what a better one would give.
 
-    An error where the verdicts may be no better than chance: the lower end of the balanced accuracy is 0.5 or less.
-    A warning where the threshold surely costs over 0.05 of balanced accuracy.
+    An error if the verdicts may be no better than chance: the lower end of the balanced accuracy is 0.5 or
+    less. A warning if the threshold surely costs over 0.05 of balanced accuracy.
     """
 
     code = "GG208"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where a class comes from fewer than five groups."""
+        """Raises NotApplicable if a class comes from fewer than five groups."""
         answers = subject.predictions
         answered = answers["verdict"].isin((POSITIVE, NEGATIVE)).to_numpy(dtype=bool)
         truth = subject.material.truth[answered]
         if truth.all() or not truth.any():
-            raise NotApplicable("The detector answers no slice of one class.")
+            raise NotApplicable("The detector gives no answer for any slice of one class.")
         probability = answers["probability"].to_numpy(dtype=float)[answered]
         units, seed = subject.material.units[answered], subject.material.seed
         compared = rechosen(truth, probability, units, subject.threshold, seed)

@@ -1,4 +1,4 @@
-"""GG206: whether the verdict holds when a slice changes in a way that leaves the diagnosis as it is."""
+"""GG206: whether the verdict is stable under changes of a slice that do not affect the diagnosis."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ window 30 HU."""
 def _rotated(picture: Picture, degrees: float) -> Picture:
     height, width = picture.shape
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-    # Reflected at the border: black corners would be something new.
+    # Reflected at the border: black corners would be unfamiliar.
     turned = cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(turned, dtype=np.float32)
 
@@ -86,7 +86,7 @@ A window of level 0.5 and width 1 in shares of the grey scale would change nothi
 
 MOST_SLICES = 200
 NOTED, TELLING = 5.0, 10.0
-"""Flips in a hundred verdicts that are, if sure, worth a note and a warning."""
+"""A note and a warning are given above these numbers of flips in a hundred verdicts."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Effect:
 class Robustness(Check[Trial]):
     """Flips in a hundred verdicts under harmless changes.
 
-    A note where the worst change surely flips more than 5 in a hundred, a warning where more than 10.
+    A note if the worst change surely flips more than 5 in a hundred, a warning if more than 10.
     """
 
     code = "GG206"

@@ -1,4 +1,4 @@
-"""GG210: whether the detector was trained or chosen on slices that it is tested on."""
+"""GG210: whether the detector was trained or chosen on slices that it is now tested on."""
 
 from pathlib import Path
 
@@ -19,16 +19,17 @@ from groundglass.bundle.fingerprints import (
 )
 
 FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture mirrored"
-"""How a slice was recognised, the surest first."""
+"""How a slice was recognised, most reliable first."""
 
 
 class SeenInTraining(Check[Trial]):
-    """Recognises slices by the fingerprints of the training and validation part in the bundle; any is an error."""
+    """Recognises slices of the training and validation parts by the bundle's fingerprints; any match is an
+    error."""
 
     code = "GG210"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where the bundle has no fingerprints."""
+        """Raises NotApplicable if the bundle has no fingerprints."""
         stored = subject.detector.bundle.fingerprints
         known = None if stored is None else stored.trained()
         if known is None:
@@ -65,7 +66,7 @@ class SeenInTraining(Check[Trial]):
 def _recognised(
     paths: list[str], grey: NDArray[np.uint8], known: Fingerprints
 ) -> tuple[NDArray[np.str_], NDArray[np.intp], NDArray[np.intp]]:
-    """How each slice is recognised, "" if it is not, its place in ``known``, and how many bits differ."""
+    """How each slice is recognised, "" if it is not, its index in ``known``, and how many bits differ."""
     pictures = np.array([picture_print(picture) for picture in grey])
     apart, where = nearest(pictures, known.pictures)
     turned, elsewhere = nearest(mirrored(pictures), known.pictures)

@@ -1,4 +1,4 @@
-"""GG209: how a detector does on each subgroup of the slices, compared with all other slices."""
+"""GG209: how a detector performs on each subgroup of the slices, compared with all other slices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ Mask = NDArray[np.bool_]
 
 RESAMPLES = 2000
 LEAST = 20
-"""Slices below which a subgroup is not judged."""
+"""A subgroup with fewer slices is not evaluated."""
 LEAST_UNITS = 5
-"""Patients or groups of each class below which an interval of the AUC means nothing."""
+"""With fewer patients or groups of a class, an interval of the AUC is meaningless."""
 ALPHA = 0.05
-"""Chance that an interval fails, divided among the subsets (Bonferroni), so that it holds for all together."""
+"""Chance that any interval fails, divided among the subsets (Bonferroni)."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """How the detector does on a subset and on the other slices.
+    """The detector's performance on a subset and on the other slices.
 
     Attributes
     ----------
     auc, accuracy
-        On the subset; accuracy of the slices that were answered.
+        On the subset; accuracy on the slices that were answered.
     others
         AUC on the other slices.
     more
-        AUC on the subset less that on the others, paired in each resample.
+        AUC on the subset minus that on the others, paired in each resample.
     """
 
     auc: Estimate
@@ -48,18 +48,18 @@ class Subset:
 
     @property
     def surely_lower(self) -> bool:
-        """Whether the whole interval of the AUC lies below that of the others'."""
+        """Whether the whole interval of the AUC is below that of the others."""
         high, low = self.auc.high, self.others.low
         return high is not None and low is not None and high < low
 
 
 def confidence_for(subsets: int) -> float:
-    """The confidence of each interval, so that together they hold with 95%."""
+    """The confidence of each interval, so that all hold together with 95% confidence."""
     return 1 - ALPHA / max(1, subsets)
 
 
 def why_not(truth: Mask, units: NDArray[np.intp], within: Mask) -> str:
-    """Why a subset is not judged, "" if it is; parameters as in :func:`compare`."""
+    """Why a subset is not evaluated, "" if it is; parameters as in :func:`compare`."""
     if within.sum() < LEAST:
         return f"under {LEAST} slices"
     for name, part in (("", within), ("the other slices: ", ~within)):
@@ -77,7 +77,7 @@ def compare(
     subsets: Sequence[Mask],
     seed: int = 0,
 ) -> list[Subset]:
-    """Judge subsets, each against all other slices, in one bootstrap of whole units.
+    """Compare subsets, each with all other slices, in one bootstrap of whole units.
 
     Parameters
     ----------
@@ -86,17 +86,17 @@ def compare(
     probability
         In [0, 1], shape (slices,).
     right
-        1 where the verdict is right, 0 where it is wrong, NaN where there is none, shape (slices,).
+        1 if the verdict is right, 0 if it is wrong, NaN if there is none, shape (slices,).
     units
         The group of each slice, numbered from 0, shape (slices,).
     subsets
-        Which slices are in each, bool, shape (slices,); only those that :func:`why_not` accepts.
+        Which slices are in each subset, bool, shape (slices,); only subsets that :func:`why_not` accepts.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
-    Each subset's figures; the intervals are of :func:`confidence_for` so many.
+    Each subset's figures; their intervals have the confidence of :func:`confidence_for`.
     """
     answered = ~np.isnan(right)
     rankings = [
@@ -129,22 +129,23 @@ Row = tuple[object, ...]
 
 
 class Subgroups(Check[Trial]):
-    """AUC and accuracy per source, size, format and patient.
+    """AUC and accuracy by source, size, format and patient.
 
-    A warning where the AUC's interval on a subgroup lies wholly below that on the other slices, and a note where
-    only their difference surely lies below 0. Intervals are corrected for the number of subgroups (Bonferroni).
+    A warning if the AUC's interval on a subgroup is entirely below that on the other slices, and a note if
+    only their difference is surely below 0. Intervals are corrected for the number of subgroups (Bonferroni).
     """
 
     code = "GG209"
 
     def run(self, subject: Trial) -> Result:
-        """Raises NotApplicable where there are no subgroups."""
+        """Raises NotApplicable if there are no subgroups."""
         material = subject.material
         named = subgroups(material)
         patients = _per_patient(subject)
         if not named and patients is None:
             raise NotApplicable(
-                "All slices have one source, size and format, and none names its patient: there are no subgroups."
+                "All slices have the same source, size and format, and none names its patient: there "
+                "are no subgroups."
             )
         reasons = {name: why_not(material.truth, material.units, within) for name, within in named.items()}
         judged = _judged(subject, {name: within for name, within in named.items() if not reasons[name]})
@@ -176,7 +177,7 @@ class Subgroups(Check[Trial]):
 
 
 def subgroups(material: Material) -> dict[str, Mask]:
-    """The slices of each source, of each third of the sizes, and of each file format, where there are several."""
+    """The slices of each source, each third of the sizes, and each file format, if there are several."""
     sides = material.headers[["width", "height"]].max(axis=1)
     return {
         **_of_values("source", material.manifest["source"]),
@@ -193,7 +194,7 @@ def _of_values(kind: str, values: "pd.Series[str]") -> dict[str, Mask]:
 
 
 def _of_sizes(sides: Floats) -> dict[str, Mask]:
-    """Thirds of the longer side, fewer where many are of one size."""
+    """Thirds of the longer side, fewer if many have the same size."""
     known = sides[~np.isnan(sides)]
     if not len(known):
         return {}
@@ -250,5 +251,7 @@ def _whole_rows(slices: Evaluation, patients: Evaluation | None) -> list[Row]:
 
 
 def _row(name: str, truth: Mask, found: Subset | None, why: str) -> Row:
-    figures = (f"not judged: {why}", "", "") if found is None else (found.auc, found.others, found.accuracy)
+    figures = (
+        (f"not evaluated: {why}", "", "") if found is None else (found.auc, found.others, found.accuracy)
+    )
     return name, len(truth), truth.sum(), *figures

@@ -1,7 +1,7 @@
-"""DICOM: files and their headers to series, and a series' pixels to Hounsfield units, one slice at a time.
+"""DICOM: group files into series by their headers, and read a series' pixels in Hounsfield units slice by slice.
 
-What it reads is described in DICOM PS3.3 (objects), PS3.5 (encoding) and PS3.10 (files). The package loads pydicom
-and imagecodecs, so it is imported only where a DICOM file was met.
+The formats are specified in DICOM PS3.3 (objects), PS3.5 (encoding) and PS3.10 (files). The package loads
+pydicom and imagecodecs, so it is imported only once a DICOM file is found.
 """
 
 from groundglass.scan.dicom.series import dicom_series

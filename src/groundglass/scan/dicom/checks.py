@@ -16,7 +16,7 @@ from groundglass.scan.volume import Geometry, Origin, count_of_slices, spacing_w
 MAX_PIXELS = 4096 * 4096
 MAX_FRAMES = 20_000
 LEAST_AIR_HU = -500
-"""A rescale that cannot give a value as low as this gives no HU: it leaves out lung and air."""
+"""A rescale that cannot reach a value this low does not give HU: it leaves out lung and air."""
 
 _CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 _OTHERS = {
@@ -38,7 +38,7 @@ _OTHERS = {
     "RTDOSE": "a radiotherapy dose",
     "RTPLAN": "a radiotherapy plan",
     "DOC": "a document",
-    "OT": "images of no stated kind",
+    "OT": "images of an unspecified kind",
     "SC": "a secondary capture",
     "REG": "a registration",
 }
@@ -48,7 +48,7 @@ _EXPORT = "export the original CT series"
 
 
 class Problem(NamedTuple):
-    """What is wrong, and what the user can do about it; both "" where nothing is."""
+    """What is wrong, and what the user can do about it; both "" if nothing is."""
 
     text: str = ""
     remedy: str = ""
@@ -129,7 +129,7 @@ def _rescale_problem(frame: DicomFrame) -> Problem:
 
 
 def states_hu(frame: DicomFrame) -> bool:
-    """Whether the header's rescale leads to values that can be HU."""
+    """Whether the header's rescale gives values that can be HU."""
     if frame.intercept is None:
         return False
     encoding = frame.header.encoding
@@ -140,12 +140,12 @@ def states_hu(frame: DicomFrame) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A header's word, fit for a message."""
+    """A header's text, made safe to print in a message."""
     return "".join(filter(str.isprintable, text))[:48]
 
 
-NO_RESCALE = "no rescale to HU in the header: what the values mean is decided from them"
-NO_RESCALE_READ = "no rescale to HU in the header: the values look like {}, and are read so"
+NO_RESCALE = "no rescale to HU in the header: the meaning of the values is inferred from them"
+NO_RESCALE_READ = "no rescale to HU in the header: the values look like {} and are read as such"
 _CHEST = ("CHEST", "THORA", "LUNG", "BODY", "TRUNK", "TORSO", "HEART", "CARD", "MEDIAST", "CAP", "AORTA")
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "PROJECTION"})
 _ORDERED_BY = {
@@ -158,7 +158,7 @@ _ORDERED_BY = {
 }
 _SLIGHT_DEGREES = 2.0
 _STRAIGHT = 0.1
-"""How far slices of a tilted gantry lie off one line at most, as a share of the whole shift."""
+"""Largest distance of a tilted gantry's slices from a straight line, as a share of the whole shift."""
 _TISSUE_HU = (-900, 3000)
 
 
@@ -172,7 +172,7 @@ def problem(frames: list[DicomFrame], stack: SliceStack) -> Problem:
         return Problem("every file is cut short within its pixels", "get new copies")
     images = {(frame.header.sop_instance, frame.index) for frame in frames if frame.header.sop_instance}
     if len(stack.frames) == 1 and stack.repeated > stack.copies and len(images) > 1:
-        return Problem(f"all {stack.repeated + 1} slices lie at one position", "export it again")
+        return Problem(f"all {stack.repeated + 1} slices are at the same position", "export it again")
     return FINE
 
 
@@ -182,12 +182,12 @@ def _plane_problem(stack: SliceStack) -> Problem:
     count = len(stack.frames)
     if count <= 2:
         images = f"{count} {stack.plane} image" + ("s" if count > 1 else "")
-        return Problem(f"is {images}, as localizers are, not a stack of slices", "use the axial series")
+        return Problem(f"is {images}, like a localizer, not a stack of slices", "use the axial series")
     return Problem(f"its slices are {stack.plane}", "use the axial series of the same study")
 
 
 def warnings(stack: SliceStack) -> tuple[str, ...]:
-    """What had to be assumed of a usable stack, in words."""
+    """What had to be assumed about a usable stack, in words."""
     return (
         *_left_out(stack),
         *_ORDERED_BY.get(stack.by, ()),
@@ -202,7 +202,7 @@ def _left_out(stack: SliceStack) -> list[str]:
         (stack.incomplete, "cut short within the pixels"),
         (stack.unplaced, "no position in the header"),
         (stack.copies, "the same image again"),
-        (stack.repeated - stack.copies, "at the position of another slice, of which the first is kept"),
+        (stack.repeated - stack.copies, "at the position of another slice; the first one is kept"),
     )
     said = [f"{count_of_slices(count)} left out: {why}" for count, why in reasons if count]
     instances = Counter((frame.header.sop_instance, frame.index) for frame in stack.frames)
@@ -223,7 +223,7 @@ def _lie(stack: SliceStack) -> list[str]:
     if turned := _turned(stack.origin):
         said.append(f"the stored slices are {turned}: turned upright")
     if stack.geometry is None:
-        return [*said, "no pixel spacing or no distance of slices: volumes in ml are not known"]
+        return [*said, "no pixel spacing or no slice distance: volumes in ml are unknown"]
     return [*said, *_angles(stack.geometry, stack.off_axial)]
 
 
@@ -241,22 +241,24 @@ def _angles(geometry: Geometry, off_axial: float) -> list[str]:
     tilted = tilt > _SLIGHT_DEGREES / 2 and scatter <= _STRAIGHT * shift
     if tilted:
         said.append(
-            f"gantry tilt of {tilt:.0f} degrees: each slice is shifted against the next along its plane"
+            f"gantry tilt of {tilt:.0f} degrees: each slice is shifted within its plane relative to the next"
         )
     elif off_axial > _SLIGHT_DEGREES:
         said.append(f"slightly oblique: {off_axial:.0f} degrees off axial")
     if (most := scatter if tilted else max(shift, scatter)) > np.linalg.norm(geometry.row_step):
-        said.append(f"the slices are shifted irregularly along their plane, by up to {most:.1f} mm")
+        said.append(f"the slices are shifted irregularly within their plane, by up to {most:.1f} mm")
     in_plane = np.degrees(np.arctan2(abs(geometry.column_step[1]), abs(geometry.column_step[0])))
     if in_plane > _SLIGHT_DEGREES:
-        said.append(f"the slices are turned in their plane by {in_plane:.0f} degrees, and stay so")
+        said.append(
+            f"the slices are rotated in their plane by {in_plane:.0f} degrees and are read as they are"
+        )
     return said
 
 
 def _tilt(geometry: Geometry) -> tuple[float, float, float]:
-    """Degrees between the way from slice to slice and the normal, and by how many mm that shifts the last slice.
+    """Degrees between the line from slice to slice and the normal, and by how many mm that shifts the last slice.
 
-    The third value is how far, in mm, slices lie off that way.
+    The third value is the largest distance, in mm, of a slice from that line.
     """
     heights = geometry.heights_mm
     if len(heights) < 2:
@@ -277,7 +279,7 @@ def _header(stack: SliceStack) -> list[str]:
     if header.body_part and not any(part in header.body_part for part in _CHEST):
         said.append(f"BodyPartExamined says {_word(header.body_part)}, not the chest; it is often wrong")
     if any(part.header.lossy or part.header.encoding.syntax in LOSSY for part in stack.frames):
-        said.append("compressed with loss: fine detail may be gone")
+        said.append("lossy compression: fine detail may be lost")
     if _PROJECTIONS.intersection(header.image_type):
         said.append("projections through several slices (such as MIP), in which findings look different")
     if header.rescale_type == "HU_MOD":
@@ -285,7 +287,7 @@ def _header(stack: SliceStack) -> list[str]:
     if not all(map(states_hu, stack.frames)):
         said.append(NO_RESCALE)
     elif (padding := _tissue_padding(frame)) is not None:
-        said.append(f"PixelPaddingValue means {padding:.0f} HU, a value of tissue: such pixels became air")
+        said.append(f"PixelPaddingValue is {padding:.0f} HU, a value of tissue: such pixels became air")
     return said
 
 

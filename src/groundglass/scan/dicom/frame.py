@@ -17,12 +17,12 @@ _OF_A_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """One value as text without padding, several joined by a backslash; "" where it is missing or damaged."""
+    """One value as text without padding, several joined by a backslash; "" if it is missing or damaged."""
     return "\\".join(texts(dataset, keyword))
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """Every value as text, in capitals as they are; () where there is none."""
+    """Every value as text, its case unchanged; () if there is none."""
     value = _value(dataset, keyword)
     if value is None or isinstance(value, (bytes, Dataset)):
         return ()
@@ -32,25 +32,25 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """One finite number; None where it is missing, damaged or not finite."""
+    """One finite number; None if it is missing, damaged or not finite."""
     values = numbers(dataset, keyword)
     return values[0] if values else None
 
 
 def years(dataset: Dataset, keyword: str) -> float | None:
-    """An age (AS), such as ``018M``, in years; None where there is none."""
+    """An age (AS), such as ``018M``, in years; None if there is none."""
     age = _AGE.fullmatch(text(dataset, keyword).upper())
     return None if age is None else int(age[1]) / _OF_A_YEAR[age[2]]
 
 
 def rescale(dataset: Dataset, keyword: str) -> float | None:
-    """A number of a rescale: None where it is missing, NaN where it is present but not a finite number."""
+    """A rescale value: None if it is missing, NaN if it is present but not a finite number."""
     stated = number(dataset, keyword)
     return math.nan if stated is None and text(dataset, keyword) else stated
 
 
 def numbers(dataset: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
-    """Finite numbers, ``count`` of them if given; None where they are missing, damaged or of another count."""
+    """Finite numbers, ``count`` of them if given; None if they are missing, damaged or another number of values."""
     try:
         values = tuple(float(one.replace(",", ".")) for one in texts(dataset, keyword))
     except ValueError:
@@ -61,13 +61,13 @@ def numbers(dataset: Dataset, keyword: str, count: int | None = None) -> tuple[f
 
 
 def whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
-    """One whole number; ``default`` where it is missing or damaged."""
+    """One whole number; ``default`` if it is missing or damaged."""
     value = number(dataset, keyword)
     return default if value is None else int(value)
 
 
 def seconds(dataset: Dataset, keyword: str) -> float | None:
-    """The time of day of a DICOM time or date with time, in seconds; None where there is none."""
+    """The time of day of a DICOM time or date with time, in seconds; None if there is none."""
     stated = text(dataset, keyword)
     clock = stated[8:] if keyword.endswith("DateTime") else stated.replace(":", "")
     found = re.match(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)", clock)
@@ -79,7 +79,7 @@ def seconds(dataset: Dataset, keyword: str) -> float | None:
 
 
 def stored_value(dataset: Dataset, keyword: str) -> int | None:
-    """A value of type "US or SS", of which implicit syntaxes do not tell the sign; None where it is missing."""
+    """A value of type "US or SS", whose sign implicit syntaxes do not state; None if it is missing."""
     value = _value(dataset, keyword)
     if isinstance(value, bytes) and len(value) in (2, 4):
         return int.from_bytes(value, "little", signed=False)
@@ -93,13 +93,13 @@ def item(dataset: Dataset, keyword: str) -> Dataset:
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Every item of a sequence; [] where there is none."""
+    """Every item of a sequence; [] if there is none."""
     value = _value(dataset, keyword)
     return list(value) if isinstance(value, Sequence) else []
 
 
 def raw_bytes(dataset: Dataset, keyword: str) -> bytes:
-    """The bytes of a value; b"" where it is missing."""
+    """The bytes of a value; b"" if it is missing."""
     value = _value(dataset, keyword)
     return value if isinstance(value, bytes) else b""
 
@@ -107,7 +107,7 @@ def raw_bytes(dataset: Dataset, keyword: str) -> bytes:
 def _value(dataset: Dataset, keyword: str) -> object:
     try:
         return dataset.get(keyword)
-    except Exception:  # on damaged bytes pydicom's converters raise nearly any kind
+    except Exception:  # pydicom's converters raise almost any exception on damaged bytes
         return None
 
 
@@ -131,7 +131,7 @@ class PixelExtent:
     encapsulated
         Whether the pixels lie in items (PS3.5 A.4).
     complete
-        False where the file ends before the last item does.
+        False if the file ends before the last item does.
     integer
         False for FloatPixelData and DoubleFloatPixelData.
     """
@@ -144,7 +144,7 @@ class PixelExtent:
 
 
 def measure(stream: BinaryIO, implicit: bool, little: bool) -> PixelExtent | None:
-    """Find the pixels in ``stream``, which stands where PixelData or the end of the file comes next.
+    """Find the pixels in ``stream``, positioned where PixelData or the end of the file comes next.
 
     ``implicit`` and ``little`` say how its elements are written: without VRs, and with the lowest byte first.
     """
@@ -203,11 +203,11 @@ class Encoding:
     photometric
         PhotometricInterpretation.
     padding, padding_limit
-        Stored values that are no measurement; None where there are none.
+        Stored values that are no measurement; None if there are none.
     extent
-        Where the pixels lie in the file; None where there are none.
+        Where the pixels lie in the file; None if there are none.
     offsets, lengths
-        The extended offset table of PS3.3 C.7.6.3.1.8, b"" where there is none.
+        The extended offset table of PS3.3 C.7.6.3.1.8, b"" if there is none.
     """
 
     syntax: str
@@ -229,7 +229,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says of all of its frames; texts are "" where it says nothing.
+    """What a file states about all of its frames; texts are "" if it states nothing.
 
     Attributes
     ----------
@@ -238,11 +238,11 @@ class ImageHeader:
     rescale_type
         What the rescaled values are: ``HU`` or nothing for a CT.
     lut
-        The item of ModalityLUTSequence, which replaces the rescale; empty where there is none.
+        The item of ModalityLUTSequence, which replaces the rescale; empty if there is none.
     lossy
         Whether LossyImageCompression says that pixels were changed.
     age_years
-        PatientAge in years; None where it is not stated.
+        PatientAge in years; None if it is not stated.
     """
 
     found: Found
@@ -265,7 +265,7 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class DicomFrame:
-    """One image of a file, and where it lies; None for what its header does not state.
+    """One image of a file and its position; None for what its header does not state.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ class DicomFrame:
     position, orientation, spacing
         ImagePositionPatient (3), ImageOrientationPatient (6) and PixelSpacing (2), mm.
     slope, intercept
-        To HU; NaN where the header states no finite number.
+        To HU; NaN if the header states no finite number.
     location, instance, gap, thickness
         SliceLocation, InstanceNumber, SpacingBetweenSlices and SliceThickness.
     stack
@@ -282,7 +282,7 @@ class DicomFrame:
     kernel
         ConvolutionKernel.
     marks
-        What else tells the stacks of one series apart where they cover the same range.
+        Other values that distinguish the stacks of one series that cover the same range.
     times
         Seconds of the day at which it was acquired or made.
     """

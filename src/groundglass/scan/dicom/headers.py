@@ -61,7 +61,7 @@ _DEFLATED = str(uid.DeflatedExplicitVRLittleEndian).encode()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without pydicom's warnings, which quote values, and so may quote who the patient is; not for threads."""
+    """Silence pydicom's warnings, which quote values and so may name the patient; not thread-safe."""
     before = config.settings.reading_validation_mode
     config.settings.reading_validation_mode = config.IGNORE
     try:
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def read_header(found: Found) -> list[DicomFrame]:
-    """Read a file's header and give its frames, one for a file that holds no image.
+    """Read a file's header and return its frames; a file without an image has one.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_header(found: Found) -> list[DicomFrame]:
 
 
 def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
-    """Open a file so that offsets in its dataset hold.
+    """Open a file so that the offsets in its dataset are valid.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
 
 
 def whole_file(found: Found) -> bytes:
-    """All that :func:`open_dicom` gives; the last file is kept in memory.
+    """Everything that :func:`open_dicom` gives; the last file is kept in memory.
 
     For the many frames of one file in a ZIP or of a deflated one, which cannot be reached one at a time.
     """
@@ -148,7 +148,7 @@ def _whole_file(found: Found) -> bytes:
 
 
 def _read(found: Found) -> tuple[Dataset, Encoding, bool]:
-    """The header, how the pixels are stored, and whether the file ends with an element where it has no pixels."""
+    """The header, how the pixels are stored, and whether a file without pixels ends with a whole element."""
     try:
         stream, deflated = open_dicom(found)
         with stream:
@@ -159,10 +159,10 @@ def _read(found: Found) -> tuple[Dataset, Encoding, bool]:
     except ScanError:
         raise
     except PermissionError as error:
-        raise ScanError(str(found.member), "may not be read", "change its permissions") from error
+        raise ScanError(str(found.member), "is not readable", "change its permissions") from error
     except (
         Exception
-    ) as error:  # on damaged bytes pydicom raises nearly any kind, and may quote a patient's name
+    ) as error:  # pydicom raises almost any exception on damaged bytes, and may quote a patient's name
         remedy = "it is damaged: get a new copy"
         raise ScanError(str(found.member), "its DICOM header cannot be read", remedy) from error
 
@@ -179,9 +179,9 @@ def _uncut(dataset: Dataset) -> bool:
 
 
 def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool]:
-    """The dataset up to its pixels, where ``stream`` then stands; its syntax, whether implicit, little endian.
+    """The dataset up to its pixels, where ``stream`` is left; its syntax, whether implicit, little endian.
 
-    The elements themselves show how they are written, whatever the file's meta information says of it.
+    The encoding is taken from the elements themselves, not from the file's meta information.
     """
     syntax = str(uid.DeflatedExplicitVRLittleEndian)
     if not deflated:
@@ -226,25 +226,25 @@ def _encoding(dataset: Dataset, syntax: str, extent: PixelExtent | None) -> Enco
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a frame's values are: in its own functional groups, else the shared ones, else the dataset."""
+    """Where a frame's values are found: its own functional groups, else the shared ones, else the dataset."""
 
     dataset: Dataset
     groups: tuple[Dataset, ...] = ()
 
     def get(self, read: Callable[[Dataset, str], T], sequence: str, keyword: str) -> T:
-        """What ``read`` makes of a value, which lies in ``sequence`` where there are groups."""
+        """A value as ``read`` converts it; if there are groups, it is taken from ``sequence``."""
         places = [values.item(group, sequence) for group in self.groups] or [self.dataset]
         *own, last = [read(place, keyword) for place in places]
         return next((value for value in own if value not in (None, "", ())), last)
 
 
 def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
-    """The frames of a file, of an enhanced image (PS3.3 C.7.6.16) as its functional groups describe them.
+    """The frames of a file; those of an enhanced image (PS3.3 C.7.6.16) as its functional groups describe them.
 
     Raises
     ------
     ScanError
-        If the number of an enhanced image's frames is not that of their groups.
+        If an enhanced image does not have as many frames as functional groups.
     """
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         marks, times = ([("", keyword) for keyword in words.split()] for words in (_DISTINGUISHING, _TIMES))
@@ -298,12 +298,12 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
 
     Returns
     -------
-    Those that are there, and how many are not.
+    The files that exist, and how many do not.
 
     Raises
     ------
     ScanError
-        If it cannot be read, or names no file.
+        If the directory cannot be read, or names no file.
     """
     records = values.items(_read(found(Member(path)))[0], "DirectoryRecordSequence")
     names = [name for record in records if (name := values.texts(record, "ReferencedFileID"))]
@@ -315,7 +315,7 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
 
 
 def _place(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Where a file is; some systems show a disc's names in small letters. None where it is not, or lies outside."""
+    """Path of a file, whose name may be shown in lower case; None if it is missing or outside ``folder``."""
     if any(name in ("", ".", "..") or "/" in name for name in names):
         return None
     for spelled in (names, tuple(name.lower() for name in names)):

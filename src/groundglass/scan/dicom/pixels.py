@@ -1,4 +1,4 @@
-"""Pixels: one frame's bytes to stored values, by transfer syntax, and on to Hounsfield units.
+"""Pixels: decode one frame to stored values, by transfer syntax, and convert these to Hounsfield units.
 
 imagecodecs decodes every compressed syntax instead of pydicom's plugins: it reads a lossless JPEG of 512 x 512 in
 2 ms without holding the interpreter lock, where they take 10 ms and hold it, and damaged RLE cannot make it panic.
@@ -29,7 +29,7 @@ Stored = NDArray[np.integer[Any]]
 
 NATIVE = frozenset(uid.UncompressedTransferSyntaxes)
 LOSSY = frozenset((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless))
-"""That change pixels, whatever the header says; JPEG 2000 may or may not."""
+"""Syntaxes that change pixels, whatever the header says; JPEG 2000 may or may not."""
 
 
 class DecodingError(ValueError):
@@ -44,7 +44,7 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
     data
         The frame as it is encoded.
     encoding
-        Whose syntax, rows, columns and bits the frame must keep to.
+        The syntax, rows, columns and bits that the frame must have.
 
     Returns
     -------
@@ -59,13 +59,13 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
     check, codec = _CODECS[encoding.syntax]
     size = expected if check is None else check(data)
     if size != expected:
-        raise DecodingError(f"its pixels are {_by(size)}, its header says {_by(expected)}")
+        raise DecodingError(f"its pixels are {_by(size)}, but its header says {_by(expected)}")
     try:
         pixels = codec(data, encoding)
-    except Exception as error:  # each codec has errors of its own
+    except Exception as error:  # each codec raises its own errors
         raise DecodingError("its pixels are damaged") from error
     if pixels.shape != expected:
-        raise DecodingError(f"its pixels are {_by(pixels.shape)}, its header says {_by(expected)}")
+        raise DecodingError(f"its pixels are {_by(pixels.shape)}, but its header says {_by(expected)}")
     return pixels
 
 
@@ -97,7 +97,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_end(data: bytes) -> None:
-    """Refuse a stream without its end marker, of which a decoder would make up the rest; padding may follow."""
+    """Refuse a stream without its end marker, whose rest a decoder would invent; padding may follow."""
     if b"\xff\xd9" not in data[-16:]:
         raise DecodingError("its pixels are cut short")
 
@@ -156,7 +156,7 @@ def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.fl
     frame
         The frame.
     intercept
-        To HU, where the header's rescale is not to be used; None where it is.
+        Intercept to HU if the header's rescale is not to be used, else None.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.fl
 def _rescaled(
     frame: DicomFrame, intercept: float | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """A frame's values in HU, even if they are impossible, and where they are padding; None for nowhere."""
+    """A frame's values in HU, even if they are impossible, and where they are padding; None if nowhere."""
     container, encoding = _container(frame), frame.header.encoding
     stored = _stored(container, encoding)
     slope, shift = (frame.slope, frame.intercept) if intercept is None else (1.0, intercept)
@@ -208,7 +208,7 @@ def _looked_up(stored: Stored, frame: DicomFrame) -> Stored:
     dataset.ModalityLUTSequence = [frame.header.lut]
     try:
         return apply_modality_lut(stored, dataset)
-    except Exception as error:  # on damaged values pydicom raises nearly any kind
+    except Exception as error:  # pydicom raises almost any exception on damaged values
         path = str(frame.header.found.member)
         raise ScanError(
             path, "its ModalityLUTSequence cannot be applied", "export it with a rescale"
@@ -221,7 +221,7 @@ def stored_values(frame: DicomFrame) -> Stored:
 
 
 def _container(frame: DicomFrame) -> Stored:
-    """The values as they are stored, unused bits and all, as unsigned numbers; shape (rows, columns)."""
+    """The values as stored, including unused bits, as unsigned numbers; shape (rows, columns)."""
     member, encoding = frame.header.found.member, frame.header.encoding
     which = f"in frame {frame.index + 1} " if encoding.frames > 1 else ""
     try:
@@ -231,7 +231,7 @@ def _container(frame: DicomFrame) -> Stored:
         raise
     except DecodingError as error:
         raise ScanError(str(member), f"{which}{error}", "get a new copy") from error
-    except Exception as error:  # on damaged bytes pydicom raises nearly any kind
+    except Exception as error:  # pydicom raises almost any exception on damaged bytes
         raise ScanError(
             str(member), f"{which}its pixels are cut short or damaged", "get a new copy"
         ) from error
@@ -285,7 +285,7 @@ def _stored(container: Stored, encoding: Encoding) -> Stored:
 
 
 def _number(container: Stored, bits: int, signed: bool) -> Stored:
-    """The number that the lowest ``bits`` of unsigned values stand for."""
+    """The number that the lowest ``bits`` of unsigned values represent."""
     width = container.dtype.itemsize * 8
     if bits >= width:
         return container.view(f"i{width // 8}") if signed else container
@@ -296,14 +296,14 @@ def _number(container: Stored, bits: int, signed: bool) -> Stored:
 
 
 def _padded(container: Stored, stored: Stored, encoding: Encoding) -> NDArray[np.bool_]:
-    """Where the pixels are padding, whose value may use bits that values do not."""
+    """Where the pixels are padding, which may use bits that other values do not."""
     low, high = padding_range(encoding)
     wide = _number(container, encoding.allocated, encoding.signed)
     return ((wide >= low) & (wide <= high)) | ((stored >= low) & (stored <= high))
 
 
 def padding_range(encoding: Encoding) -> tuple[int, int]:
-    """The lowest and highest stored value that is padding, whatever sign its header stored it with."""
+    """The lowest and highest stored value that is padding, regardless of the sign in the header."""
     first = encoding.padding or 0
     ends = (first, first if encoding.padding_limit is None else encoding.padding_limit)
     low, high = sorted(_signed(end, encoding) for end in ends)
@@ -323,15 +323,15 @@ _LEAST_SHARE = 0.02
 
 
 def guess_intercept(frames: Sequence[DicomFrame]) -> int:
-    """0 where stored values are HU, -1024 where they are HU + 1024, and so on for the offsets that are in use.
+    """0 if stored values are HU, -1024 if they are HU + 1024, and so on for the offsets in use.
 
-    A chest shows both air or lung near -1000 HU and soft tissue near 0; the values of a few slices have to show
-    both under one of the readings.
+    A chest shows air or lung near -1000 HU and soft tissue near 0; with one of the intercepts, the values of
+    a few slices must show both.
 
     Raises
     ------
     ScanError
-        If they do under none.
+        If no intercept gives both.
     """
     values = sample_hu(frames, 0.0)
     fits = {-offset: _fit(values - offset) for offset in (0, *OFFSETS)}

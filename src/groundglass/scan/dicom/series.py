@@ -1,4 +1,4 @@
-"""From DICOM files to the series that a listing shows, and from a listed stack to its volume."""
+"""Group DICOM files into the series of a listing, and open a listed stack as a volume."""
 
 import os
 from collections import Counter
@@ -54,7 +54,7 @@ def _uids(frames: list[DicomFrame]) -> tuple[str, str, str]:
 
 
 def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Series:
-    """What a listing says of a stack; ``together`` usable ones share its SeriesInstanceUID."""
+    """The listing's entry for a stack; ``together`` usable ones share its SeriesInstanceUID."""
     header, geometry, source = frames[0].header, stacked.geometry, _source(frames)
     said = () if found.text else _warnings(frames, stacked, together)
     return Series(
@@ -100,7 +100,7 @@ def _warnings(frames: list[DicomFrame], stacked: SliceStack, together: int) -> t
 
 
 def _volume(stacked: SliceStack, source: Path, said: tuple[str, ...]) -> Volume:
-    """The volume of a usable stack; raises ScanError where the values are not HU."""
+    """The volume of a usable stack; raises ScanError if the values are not HU."""
     intercept = None
     if not all(map(states_hu, stacked.frames)):
         intercept = guess_intercept(stacked.frames)

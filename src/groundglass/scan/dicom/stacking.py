@@ -1,4 +1,4 @@
-"""Stacking: the order of a stack's frames and where they lie, from their positions alone (PS3.3 C.7.6.2.1.1)."""
+"""Stacking: the order and place of a stack's frames, from their positions alone (PS3.3 C.7.6.2.1.1)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -14,7 +14,7 @@ from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.volume import Geometry, Instance, Origin, Plane, Vector
 
 MAX_OBLIQUE = 25.0
-"""Degrees from axial up to which a slice shows the lung as an axial one does."""
+"""Largest angle from axial, in degrees, at which a slice still shows the lung as an axial one does."""
 
 T = TypeVar("T")
 By = Literal["position", "SliceLocation", "InstanceNumber", "nothing"]
@@ -27,18 +27,18 @@ class SliceStack:
     Attributes
     ----------
     frames
-        From the feet to the head; empty where none could be placed.
+        From the feet to the head; empty if none could be placed.
     origin
-        What turns each to stand upright.
+        How each is turned upright.
     geometry
-        None where the spacing is not known.
+        None if the spacing is not known.
     plane, off_axial
-        How they lie; degrees between the normal and the body's length.
+        Orientation of the slices; degrees between their normal and the long axis of the body.
     by
         What their order was taken from.
     incomplete, unplaced, repeated
-        How many frames were left out: cut short, without a position where others have one, and at the position of
-        another; of the latter, ``copies`` are the same image again.
+        How many frames were left out: cut short, without a position although others have one, and at the
+        position of another; of these last, ``copies`` are the same image again.
     """
 
     frames: tuple[DicomFrame, ...]
@@ -56,7 +56,8 @@ class SliceStack:
 def stack(frames: list[DicomFrame]) -> SliceStack:
     """Put the frames of one stack, see :func:`groundglass.scan.dicom.stacking.stacks`, in order.
 
-    Positions decide; where there are none, SliceLocation, else InstanceNumber, which usually starts at the head.
+    They are ordered by position; if there are none, by SliceLocation, else by InstanceNumber, which usually
+    starts at the head.
     """
     complete = [frame for frame in frames if _complete(frame)]
     by, placed = _placed(complete)
@@ -90,9 +91,9 @@ def _complete(frame: DicomFrame) -> bool:
 
 
 def _placed(frames: list[DicomFrame]) -> tuple[By, list[tuple[float, DicomFrame]]]:
-    """Each frame with its height; frames without one are left out where others have it.
+    """Each frame with its height; frames without one are left out if others have one.
 
-    Where all positions are the same, as after a careless anonymisation, SliceLocation decides if it differs.
+    If all positions are the same, as after a careless anonymisation, SliceLocation is used if it differs.
     """
     positioned = [frame for frame in frames if frame.position is not None]
     located = [(frame.location, frame) for frame in frames if frame.location is not None]
@@ -109,12 +110,12 @@ def _placed(frames: list[DicomFrame]) -> tuple[By, list[tuple[float, DicomFrame]
 
 
 def _step(frame: DicomFrame) -> float:
-    """The distance of slices that a header states, in mm; 0 where it states none."""
+    """The slice distance that a header states, in mm; 0 if it states none."""
     return abs(frame.gap or frame.thickness or 0.0)
 
 
 def _once(placed: list[tuple[float, DicomFrame]]) -> tuple[list[DicomFrame], int, int]:
-    """The frames in order, of those at one height the first; how many others there were, and copies of them."""
+    """The frames in order, only the first at each height; how many others there were, and how many were copies."""
     ranked = sorted(placed, key=lambda one: (one[0], *_rank(one[1])))
     kept: list[tuple[float, DicomFrame]] = []
     repeated = copies = 0
@@ -199,16 +200,16 @@ def _plane(across: Vector) -> Plane:
 
 
 SAME_MM = 0.02
-"""Positions that are closer along the normal are the same."""
+"""Positions that are closer than this along the normal are the same."""
 SAME_DIRECTION = 0.01
-"""By how much the direction cosines of one stack's slices may differ."""
+"""How much the direction cosines of one stack's slices may differ."""
 SAME_SIZE = 1e-3
-"""By how much their pixel spacings may, in mm."""
+"""How much their pixel spacings may differ, in mm."""
 _SLACK = 0.05
 PAUSE_S, LONG_PAUSE = 5.0, 10
-"""Between two passes at least so many seconds lie, and so many times the usual gap of the slices' times."""
+"""Two passes are at least this many seconds, and this many times the usual gap between slice times, apart."""
 BETWEEN = 0.6
-"""Share of the distance of slices within which another stack's slices lie where both cover one range."""
+"""Share of the slice distance within which another stack's slices lie if both cover one range."""
 EVEN_SHARE = 0.8
 """Share of the gaps of an even stack that are alike."""
 
@@ -217,13 +218,13 @@ def stacks(frames: Iterable[DicomFrame]) -> list[list[DicomFrame]]:
     """Sort frames into stacks: by series, then by what must agree within a stack.
 
     Rows, columns, orientation, pixel spacing and whether it is a localizer must agree. Passes over one range,
-    such as two reconstructions or phases under one SeriesInstanceUID, become a stack each if the header tells them
-    apart by the acquisition, the temporal position, the kernel, the image type, the time or the like.
-    Acquisitions that continue each other stay one stack.
+    such as two reconstructions or phases under one SeriesInstanceUID, become separate stacks if the header
+    distinguishes them by acquisition, temporal position, kernel, image type, time or the like. Acquisitions
+    that continue each other stay one stack.
 
     Returns
     -------
-    Each stack's frames; every frame is in one.
+    Each stack's frames; every frame is in one stack.
     """
     found = []
     for alike in _split(frames, _fixed).values():
@@ -282,7 +283,7 @@ def _agree(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
 
 
 def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
-    """Separate passes over the same part of the body, and leave together what continues one stack."""
+    """Separate passes over the same part of the body; keep together acquisitions that continue one stack."""
     for parts in _separations(frames):
         if 1 < len(parts) <= len(frames) / 2 and len(passes := _passes(parts)) > 1:
             return [stack for one in passes for stack in _untangled(one)]
@@ -290,7 +291,7 @@ def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
 
 
 def _separations(frames: list[DicomFrame]) -> Iterator[list[list[DicomFrame]]]:
-    """The ways to part frames by what their headers state: by each mark in turn, then by each time."""
+    """The ways to divide frames by what their headers state: by each mark in turn, then by each time."""
     for mark in range(max(len(frame.marks) for frame in frames)):
         parts = _split(frames, partial(_mark, number=mark))
         yield [parts[value] for value in sorted(parts, key=lambda value: (len(str(value)), str(value)))]
@@ -327,10 +328,10 @@ def _passes(parts: list[list[DicomFrame]]) -> list[list[DicomFrame]]:
 
 
 def _same_range(one: Vector, other: Vector) -> bool:
-    """Whether slices at these heights cover the same range, not one the continuation of the other.
+    """Whether slices at these heights cover the same range, rather than one continuing the other.
 
-    They do where more than half of the fewer slices lie at the others' positions, or where two stacks of at least
-    three slices, each evenly spaced, lie in between each other over more than half of the shorter range.
+    They do if more than half of the smaller stack's slices lie at the other's positions, or if two evenly
+    spaced stacks of at least three slices interleave over more than half of the shorter range.
     """
     few, many = sorted((one, other), key=len)
     if not len(few):
@@ -353,7 +354,7 @@ def _to_nearest(heights: Vector, others: Vector) -> Vector:
 
 
 def _evenly(heights: Vector) -> bool:
-    """Whether most neighbours are equally far apart: slices that were dealt out by chance are not."""
+    """Whether most neighbours are equally far apart; randomly chosen slices are not."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     return float((np.abs(gaps - usual) <= max(SAME_MM, _SLACK * usual)).mean()) >= EVEN_SHARE
@@ -366,7 +367,7 @@ def _heights(frames: list[DicomFrame]) -> Vector:
 
 
 def height_mm(frame: DicomFrame) -> float | None:
-    """Where a frame lies along the normal of its plane, in mm; SliceLocation where it states no position."""
+    """Where a frame lies along the normal of its plane, in mm; SliceLocation if it states no position."""
     if frame.position is None:
         return frame.location
     return float(np.dot(frame.position, normal(frame.orientation)))
@@ -382,7 +383,7 @@ def normal(orientation: tuple[float, ...] | None) -> NDArray[np.float64]:
 
 
 def sound(orientation: tuple[float, ...] | None) -> TypeGuard[tuple[float, ...]]:
-    """Whether an ImageOrientationPatient holds two directions at right angles, as it has to."""
+    """Whether an ImageOrientationPatient holds two directions at right angles, as it must."""
     if orientation is None:
         return False
     rows, columns = np.array(orientation[:3]), np.array(orientation[3:])

@@ -100,7 +100,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
         )
 
     def kept(self, run: Run) -> ClassifierModule:
-        """The module with the weights of the run's best epoch; GroundglassError where there is no checkpoint."""
+        """The module with the weights of the run's best epoch; GroundglassError if there is no checkpoint."""
         weights = kept_weights(run, self.best_by)
         # The weights come from the checkpoint, so the pretrained ones are not needed any more.
         model = self.recipe.model.model_copy(update={"weights": "none"})

@@ -83,7 +83,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
         )
 
     def kept(self, run: Run) -> tuple[Tuned, nn.Module]:
-        """The best classifier and the network whose features it takes; GroundglassError where there is none."""
+        """The best classifier and the network whose features it takes; GroundglassError if there is none."""
         path = run.checkpoints / CHECKPOINT
         if not path.exists():
             raise GroundglassError(f"{run.folder}: has no classifier; train it first")

@@ -54,7 +54,7 @@ class LesionsModule(DetectorModule):
     recipe
         The recipe.
     masked
-        The slices with masks; None where nothing is to be trained.
+        The slices with masks; None if nothing is to be trained.
     start
         Start from the segmenter's weights; without, they are to come from a checkpoint.
     """
