@@ -99,7 +99,7 @@ def test_json_goes_to_standard_output_and_nothing_is_written(
         (["train", "gone.yaml"], "no such recipe", 1),
         (["evaluate", "-b", "gone", "--data", "covid-ct"], "no such bundle", 1),
         (["evaluate", "gone", "-b", "gone"], "predictions are evaluated alone", 2),
-        (["evaluate", "gone"], "gone: is no predictions.csv; name a detector with -b", 2),
+        (["evaluate", "gone"], "gone: is not a predictions.csv; name a detector with -b", 2),
         (["evaluate", "gone.yaml"], "is a recipe; name the run that was trained from it", 2),
         (["evaluate", "--leave-one-source-out", "gone.yaml"], "no such recipe", 1),
         (["evaluate", "--leave-one-source-out", "."], "takes a recipe (a YAML file)", 2),
@@ -110,7 +110,7 @@ def test_json_goes_to_standard_output_and_nothing_is_written(
             2,
         ),
         (["calibrate", "x.txt"], "name the bundle to calibrate with -b", 2),
-        (["bundle", "."], "no run", 1),
+        (["bundle", "."], "not a run", 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -232,7 +232,7 @@ def test_the_demo_takes_phantoms_where_there_are_none(
     assert list((tmp_path / "out" / "volume" / "out").glob("study-*/sr.dcm"))
     assert "phantoms instead" in said[-2]
     page = report.read_text()
-    assert "say nothing of how good" in page
+    assert "show nothing about the detector" in page
     assert "How well it does" not in page
 
 

@@ -89,7 +89,7 @@ def test_a_second_call_trains_nothing(done: Result, recipes: list[Path], folder:
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
     again = run(*recipes, "--seeds", 1, "--set", "training.epochs=1", "-o", folder)
     assert again.exit_code == 0, again.exception
-    assert again.stderr.count("was trained already") == 2
+    assert again.stderr.count("was already trained") == 2
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

@@ -217,13 +217,13 @@ def test_the_markdown_shows_tables_and_figures_that_are_there(done: Done) -> Non
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert [row[0].removeprefix("| ") for row in rows].count("never") == 2
     assert {len(row) for row in rows} == {13, 9}
-    assert "## elsewhere, external, no one trained on it (12 slices)" in text
+    assert "## elsewhere, external, not used for training (12 slices)" in text
 
 
 def test_the_page_holds_all_it_shows(done: Done) -> None:
     page = (done.folder / "comparison.html").read_text()
     assert page.count("data:image/png;base64,") == 6
-    assert "elsewhere, external, no one trained on it (12 slices)" in page
+    assert "elsewhere, external, not used for training (12 slices)" in page
     assert "split grouped with seed 0; recipes were trained with seeds 0, 1" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     for judged in done.outcome.judged:
@@ -298,7 +298,7 @@ def test_without_a_test_part_the_page_says_that_figures_are_too_good(
     )
     for name in ("comparison.html", "comparison.md"):
         assert (
-            "two-parts, validation part, on which epochs and thresholds were chosen: too good"
+            "two-parts, validation part, on which epochs and thresholds were chosen: too optimistic"
             in (folder / name).read_text()
         )
 
@@ -376,7 +376,7 @@ def test_what_is_of_the_training_data_or_its_source_is_not_external(
     named = tmp_path / "named.csv"
     write_manifest(import_path(elsewhere, source=class_folder.name), named)
     told = refused(external=[named])
-    assert told.startswith(f"{named}: comes from {class_folder.name} as the training data does")
+    assert told.startswith(f"{named}: comes from {class_folder.name} like the training data")
     write_manifest(import_path(class_folder, source="another").iloc[::4], named)
     assert "named.csv: 12 of its 12 slices are of the training data" in refused(external=[named])
 
@@ -388,9 +388,9 @@ def test_external_sets_need_both_classes_and_names_of_their_own(
     write_manifest(import_path(elsewhere).query("label == 'covid'"), one_class)
     told = refused(external=[one_class])
     assert told.startswith(
-        f"{one_class}: all 6 slices to judge on are labelled covid; slices with and without"
+        f"{one_class}: all 6 slices to evaluate on are labelled covid; slices with and without"
     )
-    assert "a dataset elsewhere is named already" in refused(external=[elsewhere, elsewhere])
+    assert "another dataset is also named elsewhere" in refused(external=[elsewhere, elsewhere])
     assert "no dataset has this name" in refused(external=["nowhere"])
 
 
@@ -402,7 +402,7 @@ def test_a_test_part_of_one_class_is_refused(
     manifest.loc[manifest.index[:4], "split"] = "test"
     write_manifest(manifest, tmp_path / "official.csv")
     official = replace(done.protocol, dataset=str(tmp_path / "official.csv"), split="official")
-    assert "official.csv: all 4 slices to judge on are labelled covid" in refused(protocol=official)
+    assert "official.csv: all 4 slices to evaluate on are labelled covid" in refused(protocol=official)
 
 
 def test_patients_are_compared_where_they_are_named(copy: Done, class_folder: Path) -> None:
@@ -422,5 +422,5 @@ def test_patients_are_compared_where_they_are_named(copy: Done, class_folder: Pa
     assert table.loc[("tiny", "patient"), "roc_auc"] == pytest.approx(np.mean(expected), rel=1e-5)
     for name in ("comparison.html", "comparison.md"):
         text = (copy.folder / name).read_text()
-        assert "named, external, no one trained on it (6 patients)" in text
+        assert "named, external, not used for training (6 patients)" in text
         assert "Patients are not compared: no slice names its patient" in text

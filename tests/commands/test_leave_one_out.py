@@ -144,7 +144,7 @@ def test_what_was_trained_is_not_trained_again(
     after, _ = leave_one_source_out(recipe_file, changes, folder, lungs=False, tell=said.append)
     assert (folder / "north" / "checkpoints" / "best.ckpt").stat().st_mtime_ns == kept
     assert [line for line in said if "epoch" in line] == [line for line in said if line.startswith("south  ")]
-    assert {"north: was trained already", "north: answering its 16 slices"} <= set(said)
+    assert {"north: was already trained", "north: answering its 16 slices"} <= set(said)
     assert "south: trained" in said
     assert [one.to_dict() for one in after.each] == [one.to_dict() for one in before.each]
     with pytest.raises(GroundglassError, match=r"another recipe; .* -o names another folder"):
@@ -169,7 +169,7 @@ def test_a_source_left_out_is_the_bundles_external_test(
     ("sources", "message"),
     [
         ({"north": BOTH}, "all scans are from north, and at least two sources"),
-        ({"a": ("covid",), "b": BOTH}, "without b the train part holds no slice of not covid"),
+        ({"a": ("covid",), "b": BOTH}, "without b the train part has no slices of not covid"),
     ],
     ids=["one source", "a class from one source"],
 )
@@ -249,6 +249,6 @@ def test_systems_of_several_datasets_are_compared_on_a_named_one(joint: tuple[Ru
         items = [joint[0].folder]
         return make_protocol(items, dataset, None, split_seed=0, seeds=(0,), folds=None, changes=()).dataset
 
-    with pytest.raises(GroundglassError, match=r"is of several datasets, .* --data names the one"):
+    with pytest.raises(GroundglassError, match=r"uses several datasets, .* with --data"):
         protocol(None)
     assert protocol(str(joint[1])) == str(joint[1])

@@ -273,7 +273,7 @@ def test_what_is_no_result_is_never_replaced(tmp_path: Path, scans: Path, usual_
     for path in (tmp_path / name).iterdir():
         path.unlink()
     (tmp_path / name / "precious.txt").write_text("mine")
-    with pytest.raises(GroundglassError, match="holds no results"):
+    with pytest.raises(GroundglassError, match="does not hold results"):
         predict_volumes(listing, tmp_path, detector=usual_detector, outputs=outputs)
     assert (tmp_path / name / "precious.txt").read_text() == "mine"
 
@@ -291,7 +291,7 @@ def test_a_study_that_lost_a_file_is_done_again(
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, scans: Path, usual_detector: Detector) -> None:
-    with job._alone(tmp_path), pytest.raises(GroundglassError, match="another run is writing there"):
+    with job._alone(tmp_path), pytest.raises(GroundglassError, match="another run is writing to it"):
         predict_volumes(find_series([scans / "b"]), tmp_path, detector=usual_detector)
 
 

@@ -106,7 +106,9 @@ def test_slices_come_from_manifests_and_paths_each_once(phantom_slices: list[Pat
 def test_mistakes_are_refused(segmenter: Segmenter, phantom_slices: list[Path], tmp_path: Path) -> None:
     files = [str(path) for path in phantom_slices[:1]]
     for wrong in ({"count": 0}, {"turned": 1.5}):
-        with pytest.raises(GroundglassError, match="at least one slice, and a share from 0 to 1"):
+        with pytest.raises(
+            GroundglassError, match="at least one slice, and a share of turned slices from 0 to 1"
+        ):
             sheet(files, tmp_path, segmenter=segmenter, **wrong)
     own = tmp_path / "sheet.png"
     own.write_bytes(phantom_slices[0].read_bytes())

@@ -134,7 +134,7 @@ def test_what_is_trained_is_not_trained_again(
     told: list[str] = []
     (found,) = train(tell=told.append)
     assert found.runs == (copy,)
-    assert told == ["tiny-seed0: was trained already"]
+    assert told == ["tiny-seed0: was already trained"]
 
 
 def test_a_stopped_training_goes_on_with_the_epoch_after_its_last(
@@ -366,12 +366,14 @@ def test_the_dataset_is_that_of_the_recipes_and_runs_unless_one_is_named(
     other.write_text("name: other\ndata: {dataset: covid-ct}\n")
     assert plain([other]).split == "official"
     assert plain([other], None, "random").split == "random"
-    with pytest.raises(GroundglassError, match=f"{class_folder}, covid-ct: --data names the one for all"):
+    with pytest.raises(
+        GroundglassError, match=f"{class_folder}, covid-ct: name one dataset for all with --data"
+    ):
         plain([recipe_file, other])
     named = plain([recipe_file, other], "sarscov2-ct")
     assert (named.dataset, named.split) == ("sarscov2-ct", "blocks")
     with pytest.raises(
-        GroundglassError, match=r"--set data.dataset=ccap: the protocol rules that; use --data"
+        GroundglassError, match=r"--set data.dataset=ccap: the protocol sets that; use --data"
     ):
         plain([recipe_file], None, None, "data.dataset=ccap")
     manifest = import_path(class_folder).assign(split="test")
@@ -400,7 +402,7 @@ def test_without_a_test_part_all_are_judged_on_the_validation_part(
     manifest["split"] = "train"
     write_manifest(manifest, tmp_path / "two-parts.csv")
     with pytest.raises(
-        GroundglassError, match=r"has no part under the split official .* --split names another"
+        GroundglassError, match=r"has no part under the split official .* choose another with --split"
     ):
         official.judged_rows()
 
@@ -424,7 +426,7 @@ def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_tears_them
     write_manifest(manifest, copy.manifest_file)
     check_unseen(copy, "test", test)
     with pytest.raises(
-        GroundglassError, match="chosen on 8 of the 8 slices that all are judged on, or on their"
+        GroundglassError, match="chosen on 8 of the 8 slices that all are evaluated on, or on their"
     ):
         check_unseen(copy, "test", test.assign(patient="p1"))
     check_unseen(copy, "test", test.assign(patient="p1"), torn=True)
@@ -432,7 +434,7 @@ def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_tears_them
 
 def test_an_unfinished_run_is_refused(copy: Run, train: Train) -> None:
     copy.update(state="trained")
-    with pytest.raises(GroundglassError, match="is not finished; train it to its end with --resume first"):
+    with pytest.raises(GroundglassError, match="is not finished; finish it first with --resume"):
         train([copy.folder])
 
 
@@ -462,9 +464,7 @@ def test_what_a_recipe_needs_is_looked_for_before_another_is_trained(
         train([recipe_file, lacking])
     lacking.write_text(text.replace("name: small-cnn,", "name: timm/resnet18, weights: imagenet,"))
     os.environ["HF_HUB_OFFLINE"] = "1"
-    with pytest.raises(
-        GroundglassError, match="timm/resnet18: its ImageNet weights can neither be downloaded"
-    ):
+    with pytest.raises(GroundglassError, match="timm/resnet18: its ImageNet weights cannot be downloaded"):
         train([recipe_file, lacking])
 
 

@@ -81,8 +81,8 @@ def test_what_a_segmenter_cannot_be_trained_on_is_said(manifest: pd.DataFrame) -
         (b"no picture", r"0_lungs\.png: the mask cannot be read"),
         ("cut", r"0_lungs\.png: the mask cannot be read"),
         ("broken", r"0_lungs\.png: the mask cannot be read"),
-        (np.eye(64, 96), r"0_lungs\.png: the mask goes up to 1 only; it must hold 0 and 255"),
-        (np.zeros((32, 48)), r"0_lesions\.png: its size \(64, 96\) is not that of .*0_lungs\.png"),
+        (np.eye(64, 96), r"0_lungs\.png: the mask's values reach only 1; it must hold 0 and 255"),
+        (np.zeros((32, 48)), r"0_lesions\.png: its size \(64, 96\) differs from that of .*0_lungs\.png"),
     ],
     ids=["empty", "no picture", "cut off", "broken chunk", "0 and 1", "another size"],
 )
@@ -121,7 +121,9 @@ def test_masks_of_another_size_than_their_slice_cannot_be_judged(
     assert table["true_px"].tolist()[:2] == [32 * 32 + 8 * 16, 16 * 16]
     for name in ("lungs", "lesions"):
         save(Path(manifest.loc[1, name]), np.zeros((32, 48)))
-    with pytest.raises(GroundglassError, match=r"1_lungs\.png: its size \(32, 48\) is not that of .*1\.png"):
+    with pytest.raises(
+        GroundglassError, match=r"1_lungs\.png: its size \(32, 48\) differs from that of .*1\.png"
+    ):
         overlaps(segmenter, manifest)
 
 

@@ -130,14 +130,14 @@ def test_a_substitute_stands_in_where_weights_cannot_be_had(weights_folder: Path
 
 @pytest.mark.usefixtures("weights_folder")
 @pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
-def test_a_run_says_what_stood_in_and_its_recipe_has_that_name(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_run_reports_its_substitute_and_its_recipe_has_that_name(recipe_file: Path, tmp_path: Path) -> None:
     model = "{name: timm/test_resnet, weights: imagenet, substitute: timm/test_efficientnet}"
     overrides = (f"model={model}", "preprocessing.channels=3", "training.epochs=1")
     told: list[str] = []
     run = train(recipe_file, overrides, tmp_path / "run", tell=told.append)
     assert told[0] == (
-        "timm/test_resnet: its weights are not available here; using timm/test_efficientnet instead, as the "
-        "recipe says"
+        "timm/test_resnet: its weights are not available here; using the recipe's substitute "
+        "timm/test_efficientnet"
     )
     trained = run.recipe()
     assert isinstance(trained, ClassificationRecipe)

@@ -1,4 +1,4 @@
-"""The program ``groundglass``: it gathers the commands. ``groundglass --help`` lists them."""
+"""The program ``groundglass``, which collects the commands. ``groundglass --help`` lists them."""
 
 import gc
 import sys
@@ -23,7 +23,7 @@ from groundglass.errors import GroundglassError, missing_extra
 app = typer.Typer(
     name="groundglass",
     no_args_is_help=True,
-    rich_markup_mode="markdown",  # otherwise rich takes defaults in brackets for styles and omits them
+    rich_markup_mode="markdown",  # otherwise rich reads defaults in brackets as styles and omits them
     context_settings={"help_option_names": ["-h", "--help"]},
     help="COVID-19 detection in chest CT. Research use only; not a medical device.",
     epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
@@ -82,4 +82,4 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(FAILED)
     finally:
-        gc.freeze()  # otherwise the last collection scans all that libraries loaded: half a second
+        gc.freeze()  # otherwise the last collection scans everything that libraries loaded: half a second

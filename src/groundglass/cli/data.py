@@ -1,4 +1,4 @@
-"""The commands ``groundglass data ...``; heavy imports are inside the functions, so that they start quickly."""
+"""The commands ``groundglass data ...``; heavy imports are inside the functions, so that commands start quickly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,9 +154,8 @@ def import_(
 ) -> None:
     """Make a manifest of your own labelled scans; the files stay where they are.
 
-    Folder names that mean COVID-19 (covid, CT_COVID, positive) or its
-    absence (non-covid, negative) are recognised; any other name becomes a
-    class of its own. Folders train, val and test above them set the split.
+    Folder names that mean COVID-19 (covid, CT_COVID, positive) or its absence (non-covid, negative) are
+    recognised; any other name becomes a separate class. Folders train, val and test above them set the split.
     """
     from groundglass.data.manifest import import_path, summarise, write_manifest
 
@@ -214,10 +213,10 @@ def convert(
         Turn, typer.Option(help="How to turn medseg's slices upright: the back of the patient is below.")
     ] = Turn.none,
 ) -> None:
-    """Bring a dataset that you downloaded by hand to the form that Groundglass reads.
+    """Convert a dataset that you downloaded by hand to the form that Groundglass reads.
 
-    It is written to the folder GROUNDGLASS_DATA, by default a folder in
-    your user data folder, and verified. Look at a slice afterwards.
+    It is written to the folder GROUNDGLASS_DATA, by default a folder in your user data folder, and verified.
+    Check a slice by eye afterwards.
     """
     from groundglass.data import datasets
     from groundglass.data.convert import convert as convert_dataset
@@ -238,7 +237,7 @@ def phantom(
     seed: Seed = 0,
     slices: PhantomSlices = 32,
 ) -> None:
-    """Write synthetic chest CT slices and their manifest, for tests and trials, never to claim accuracy."""
+    """Write synthetic chest CT slices and their manifest, for tests and trials, not to measure accuracy."""
     import pandas as pd
     from rich.progress import MofNCompleteColumn
 

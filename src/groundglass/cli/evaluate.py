@@ -1,4 +1,5 @@
-"""The commands ``groundglass evaluate``, ``calibrate`` and ``aggregate``: what labelled scans say of a detector."""
+"""The commands ``groundglass evaluate``, ``calibrate`` and ``aggregate``: evaluate and adjust a detector on
+labelled scans."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,7 +110,7 @@ def evaluate(
         (file is not None and with_data, f"{file}: predictions are evaluated alone, without -b or --data"),
         (
             file is not None and not is_recipe and file.suffix.lower() != ".csv",
-            f"{file}: is no predictions.csv; name a detector with -b and labelled scans with --data",
+            f"{file}: is not a predictions.csv; name a detector with -b and labelled scans with --data",
         ),
         (file is None and data is None, "name the labelled scans with --data, or a predictions.csv"),
     )
@@ -149,7 +150,7 @@ def _print_evaluated(evaluated: "EvaluatedPredictions", card: "TrustCard", folde
             table(shown.title, shown.header, [tuple(row) for row in shown.rows])
         for note in evaluated.classes.notes:
             say(f"note: {note}")
-    table(f"How far the AUC can be believed: grade {card.grade}", ("item", "what is known"), card.rows())
+    table(f"How far the AUC can be trusted: grade {card.grade}", ("item", "what is known"), card.rows())
     for reason in card.reasons:
         typer.echo(reason)
     typer.echo(f"Report: {folder / 'report.html'}")
@@ -206,7 +207,7 @@ def calibrate(
         )
     if result.held_out:
         rows = [_held_out(one) for one in result.held_out]
-        table("On slices that were not used to choose it", HELD_OUT, rows)
+        table("On slices that were not used for choosing", HELD_OUT, rows)
     if facts.abstention is not None:
         typer.echo(f"{facts.abstention.ends()}.\n{facts.abstention.meaning()}")
     for note in result.notes:

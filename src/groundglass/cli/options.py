@@ -1,4 +1,4 @@
-"""What the commands share: how they are added to the program, and the options that several of them have."""
+"""What the commands share: how they are added to the program, and common options."""
 
 import functools
 import inspect
@@ -39,7 +39,7 @@ def output(text: str) -> Any:
     return typer.Option("--output", "-o", help=text)
 
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print what is done, step by step.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print each step.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only results and errors: no notes, warnings or progress.")
 ]
@@ -98,13 +98,13 @@ Json = Annotated[
     typer.Option(
         "--json",
         metavar="[FILE]",
-        help="Print JSON in place of text, or write it to FILE as well. FILE ends in .json.",
+        help="Print JSON instead of text, or write it to FILE as well. FILE ends in .json.",
     ),
 ]
 
 
 class Command(TyperCommand):
-    """A command whose ``--json`` may stand alone.
+    """A command whose ``--json`` may have no value.
 
     The next argument is its file only if it ends in .json: in ``--json slice.png`` it is a scan, and must not be
     overwritten. ``--json=FILE`` takes any name.
@@ -126,7 +126,7 @@ def command(app: typer.Typer, *examples: str, name: str | None = None) -> Callab
     def add(function: F) -> F:
         @functools.wraps(function)
         def run(*, verbose: bool, quiet: bool, **options: Any) -> None:
-            if verbose or quiet:  # otherwise as was said before the command
+            if verbose or quiet:  # otherwise the options before the command apply
                 show_messages(verbose=verbose, quiet=quiet)
             function(**options)
 

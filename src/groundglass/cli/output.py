@@ -26,7 +26,7 @@ EXIT_CODES = {
 PRINTED = 20
 """How many slices are printed if a table lists all of them."""
 STDOUT = Path("-")
-"""What ``--json`` is without a file."""
+"""The value of ``--json`` without a file."""
 
 
 class WrongUsageError(GroundglassError):
@@ -49,10 +49,10 @@ class _Terminal(logging.Handler):
 
 
 def listen() -> logging.Handler:
-    """Print log messages and Python warnings on standard error from now on; returns the handler that does it."""
+    """Print log messages and Python warnings on standard error from now on; returns the handler."""
     root = logging.getLogger()
     handler = next((one for one in root.handlers if isinstance(one, _Terminal)), _Terminal())
-    root.addHandler(handler)  # has no effect on one that is there, so that no line is printed twice
+    root.addHandler(handler)  # has no effect if it is already added, so no line is printed twice
     warnings.showwarning = lambda message, *_, **__: logging.getLogger("groundglass").warning("%s", message)
     return handler
 
@@ -66,7 +66,7 @@ def show_messages(*, verbose: bool, quiet: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Print something other than the result, such as a note, to stderr, unless the user wants quiet."""
+    """Print something other than the result, such as a note, to stderr, unless ``--quiet`` is given."""
     if logging.getLogger("groundglass").isEnabledFor(logging.WARNING):
         typer.echo(text, err=True)
 
@@ -89,7 +89,7 @@ def give_json(value: Any, to: Path | None) -> bool:
 
     Returns
     -------
-    Whether text for people is still to be printed: standard output does not hold the JSON.
+    Whether text must still be printed, because the JSON was not printed.
     """
     if to == STDOUT:
         typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

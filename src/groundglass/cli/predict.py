@@ -57,9 +57,10 @@ def predict(
 ) -> None:
     """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
 
-    Prints one line for each. With -o it also writes, for each volume, a folder with findings.json, report.html,
-    slices.csv, NIfTI masks and DICOM results, and one patients.csv, .json and .html for all of them; for pictures,
-    predictions.csv, findings.json, heatmaps and report.html. A run that was stopped resumes where it was.
+    Prints one line for each. With -o it also writes, for each volume, a folder with findings.json,
+    report.html, slices.csv, NIfTI masks and DICOM results, and one patients.csv, .json and .html for all of
+    them; for pictures, predictions.csv, findings.json, heatmaps and report.html. A stopped run resumes where
+    it stopped.
     """
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series

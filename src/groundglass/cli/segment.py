@@ -62,7 +62,7 @@ def sheet(
         float, typer.Option(min=0, max=1, help="Share of slices to turn upside down or mirror first.")
     ] = 0.34,
 ) -> None:
-    """Put random slices with their masks on one sheet, to judge a segmenter by eye.
+    """Put random slices with their masks on one sheet, to assess a segmenter visually.
 
     sheet.csv has the figures and an empty column for your verdicts. The slices of the datasets are for your own
     viewing only: do not publish the sheet.

@@ -37,8 +37,8 @@ def train(
 ) -> None:
     """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle.
 
-    With --data, the recipe trains on your own labelled scans. What belongs to its own dataset is changed to fit
-    yours, and each change is printed: the split, the classes, the number of slices and the batch size.
+    With --data, the recipe trains on your own labelled scans. Settings that belong to its own dataset (split,
+    classes, number of slices, batch size) are changed to fit yours, and each change is printed.
     """
     need_extra("train")
     from groundglass.commands.train import train as run

@@ -1,1 +1,1 @@
-"""What each command does, one function a command, put together from the parts below."""
+"""The commands, one function each, composed of the layers below."""

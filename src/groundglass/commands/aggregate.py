@@ -1,4 +1,4 @@
-"""``groundglass aggregate``: choose on labelled patients how the answers of slices become a patient's answer."""
+"""``groundglass aggregate``: choose, on labelled patients, how the answers for slices become a patient's answer."""
 
 from pathlib import Path
 
@@ -33,24 +33,26 @@ def aggregate(
     Parameters
     ----------
     detector
-        One that has a segmenter.
+        A detector with a segmenter.
     dataset
-        Labelled slices with patients, or groups that stand for them; best none that the detector was trained on.
+        Labelled slices with patients, or groups instead of them; preferably none that the detector was
+        trained on.
     folder
         Where to write ``aggregation.json`` and ``report.html``.
     part
-        Of the dataset; by default an external one whole, and of its own the validation part.
+        Part of the dataset; by default all of an external one, and the validation part of the detector's own.
     least_slices
         Patients with fewer slices that show lungs are left out: the rule is for volumes.
     seed
         Draws the folds.
     coverage
-        The share of each class whose right answer shall stay possible: the rule says ``uncertain`` if that needs
-        it (groundglass.detect.abstention), as the out-of-fold answers tell. None has it answer always.
+        The share of each class whose right answer must remain possible: the rule answers ``uncertain`` if
+        needed for that (groundglass.detect.abstention), according to the out-of-fold answers. With None it
+        always answers.
     record
-        A bundle to enter the rule into, with its card: the detector's own, or that of one which was trained in
-        the same way on more sources, this one among them. Another network's logits lie elsewhere, so that only
-        aggregations of lesions alone are candidates then.
+        A bundle to record the rule in, with its card: the detector's own, or that of a detector trained in
+        the same way on more sources including this one. Another network's logits have a different scale, so
+        only aggregations of lesions are then candidates.
 
     Raises
     ------
@@ -90,8 +92,8 @@ def aggregate(
 def _check_same_lesions(record: Bundle, own: Bundle) -> None:
     if record.facts.segmenter_sha256 != own.facts.segmenter_sha256:
         raise GroundglassError(
-            f"{record.source}: its segmenter is not {own.facts.name}'s, so that its lesion shares are others; "
-            "choose the rule by a detector with the same"
+            f"{record.source}: its segmenter is not {own.facts.name}'s, so its lesion shares differ; "
+            "choose the rule with a detector that has the same one"
         )
 
 
@@ -105,9 +107,7 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     if part is None:
         labelled = choose_rows(bundle, dataset, "val")
     if labelled.part in ("test", "all"):
-        raise GroundglassError(
-            f"{dataset}: its test part is for one look at the end, and chooses nothing; name --part val"
-        )
+        raise GroundglassError(f"{dataset}: its test part must not be used for choosing; use --part val")
     return labelled
 
 
@@ -122,17 +122,22 @@ def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Repo
         lines += [("uncertain", str(choice)) for choice in abstention.chosen]
     return Report(
         title=f"From slices to patients: {detector.bundle.facts.name} on {labelled.name}",
-        headline=f"Chosen: {rule.aggregation}, a patient being called {called}.",
+        headline=f"Chosen: {rule.aggregation}; a patient is called {called}.",
         warnings=[
-            f"{counts['patients']} patients or groups ({counts['positive']} with COVID-19) chose; "
-            f"{counts['left_out']} had too few slices with lungs. Figures of patients on this data are too good "
-            "from now on.",
+            f"{counts['patients']} patients or groups ({counts['positive']} with COVID-19) were used; "
+            f"{counts['left_out']} had too few slices with lungs. From now on, figures per patient on this data "
+            "are too optimistic.",
             *([abstention.meaning("patients")] if abstention else []),
             *labelled.warnings,
         ],
         tables_title="The aggregations, on patients that they were not fitted on",
         figures_of_merit=[
-            Table("", COLUMNS, result.rows(), "The simplest within one standard error of the best is taken.")
+            Table(
+                "",
+                COLUMNS,
+                result.rows(),
+                "The simplest one within one standard error of the best is chosen.",
+            )
         ],
         facts=[Table("The rule", (), lines), bundle_table(detector.bundle.facts)],
     )

@@ -1,4 +1,4 @@
-"""``groundglass audit``: make the checks of a dataset, or of a detector on one, and write what they found."""
+"""``groundglass audit``: check a dataset, or a detector on one, and write the findings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +25,16 @@ from groundglass.segment.segmenter import Segmenter
 
 
 def audit_dataset(dataset: str, options: AuditOptions | None = None, tell: Tell | None = None) -> Audit:
-    """Make the checks of labelled scans.
+    """Check labelled scans.
 
     Parameters
     ----------
     dataset
         A known dataset's name, a manifest CSV, or a folder of one subfolder per class.
     options
-        How; by default all checks, with lungs.
+        Options of the audit; by default all checks, with lungs.
     tell
-        Called with what is done next.
+        Called with a description of each step.
 
     Raises
     ------
@@ -62,16 +62,16 @@ def audit_detector(
     part: str | None = None,
     tell: Tell | None = None,
 ) -> Audit:
-    """Make the checks of a detector on labelled scans; its answers to them become ``folder/predictions.csv``.
+    """Check a detector on labelled scans; its answers are written to ``folder/predictions.csv``.
 
     Parameters
     ----------
     detector
         The detector.
     dataset, part
-        What it is tried on; see :func:`groundglass.commands.evaluate.choose_rows`.
+        The data to check it on; see :func:`groundglass.commands.evaluate.choose_rows`.
     folder
-        Where its answers go.
+        Where its answers are written.
     options, tell
         As in :func:`audit_dataset`.
 
@@ -113,7 +113,7 @@ def write_audit(audit: Audit, folder: Path) -> Path:
 
 
 def write_fixed(audit: Audit, path: Path) -> list[Change]:
-    """Write a manifest without the duplicates, conflicts and leaks, and beside it the list of changes.
+    """Write a manifest without the duplicates, conflicts and leaks, and next to it the list of changes.
 
     The list is ``NAME.changes.csv`` if the manifest is ``NAME.csv``.
 

@@ -1,4 +1,4 @@
-"""``groundglass calibrate``: choose from labelled predictions when a detector answers ``uncertain``."""
+"""``groundglass calibrate``: choose, on labelled predictions, when a detector answers ``uncertain``."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def calibrate(
         Also fit temperature and bias to the scores, with each source weighted alike, and choose the threshold by
         balanced accuracy.
     seed
-        Of the resamples that choose the threshold, and of the folds.
+        Seed of the resamples that choose the threshold, and of the folds.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def calibrate(
     bundle.check_enterable()
     if refit and bundle.facts.classes:
         raise GroundglassError(
-            f"{bundle.source}: knows several classes, and a predictions.csv does not have a score for each; leave "
+            f"{bundle.source}: has several classes, and a predictions.csv does not have a score for each; leave "
             "out --refit"
         )
     table = read_predictions(predictions)

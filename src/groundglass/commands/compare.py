@@ -1,4 +1,4 @@
-"""The result of a comparison, and writing it as an HTML page, Markdown, CSV and figures."""
+"""``groundglass compare``: compare systems, and write the result as an HTML page, Markdown, CSV and figures."""
 
 import statistics
 import time
@@ -38,13 +38,13 @@ from groundglass.report.slices import slice_cards
 from groundglass.scan.read import read_scan
 
 TIMED_SLICES, TIMED_ROUNDS = 32, 3
-"""Slices that each system answers to be timed, and how often; the systems take turns."""
+"""Slices that each system answers for timing, and how often; the systems take turns."""
 HOW_TIMED = (
-    f"Time of one training on this machine; slices a second are of the median of {TIMED_ROUNDS} rounds over "
-    f"{TIMED_SLICES} slices that lie read in memory, the systems in turns."
+    f"Time of one training on this machine; slices per second is the median of {TIMED_ROUNDS} rounds over "
+    f"{TIMED_SLICES} slices in memory; the systems take turns."
 )
 SHOWN = 24
-"""Slices that all get wrong, as many as the page shows; the CSV has them all."""
+"""Number of slices that all get wrong shown on the page; the CSV has all of them."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,9 @@ class SystemsOnDataset:
         The dataset's name.
     part
         ``test``, ``val``, or ``all`` of an external dataset.
-    systems
-        Each with its members' answers.
-    comparison
-        Of their answers for slices.
+    systems The systems with their members' answers. comparison The comparison of their answers for slices.
     patients
-        Of their answers for patients; the reason as text if they cannot be compared.
+        The comparison of their answers for patients; the reason as text if they cannot be compared.
     """
 
     name: str
@@ -73,28 +70,28 @@ class SystemsOnDataset:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The comparisons by slice and, where there is one, by patient."""
+        """The comparisons by slice and, if there is one, by patient."""
         return (self.comparison, *([self.patients] if isinstance(self.patients, Comparison) else []))
 
     @property
     def external(self) -> bool:
-        """Whether nothing of it was trained on."""
+        """Whether none of it was used for training."""
         return self.part == "all"
 
     @property
     def title(self) -> str:
-        """What it is, in words."""
+        """A description of the slices."""
         kinds = {
             "test": "test part",
-            "val": "validation part, on which epochs and thresholds were chosen: too good",
-            "all": "external, no one trained on it",
+            "val": "validation part, on which epochs and thresholds were chosen: too optimistic",
+            "all": "external, not used for training",
         }
         return f"{self.name}, {kinds[self.part]}"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a system takes: weights, megabytes of its graph, seconds of one training, slices it answers in a second.
+    """The cost of a system: weights, megabytes of its graph, seconds of one training, slices answered per second.
 
     None if it is not known.
     """
@@ -104,10 +101,10 @@ class Cost:
     training_seconds: float | None
     slices_per_second: float
 
-    TITLES: ClassVar[tuple[str, ...]] = ("Parameters", "Size", "Training", "Slices a second")
+    TITLES: ClassVar[tuple[str, ...]] = ("Parameters", "Size", "Training", "Slices per second")
 
     def texts(self) -> tuple[str, ...]:
-        """The values with their units, in the order of ``TITLES``; blank where one is not known."""
+        """The values with their units, in the order of ``TITLES``; blank if not known."""
         seconds = self.training_seconds
         return (
             "" if self.parameters is None else f"{self.parameters:,}",
@@ -119,16 +116,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes
     ----------
     protocol, trained_systems
-        What was compared, and how.
+        How the systems were compared, and the systems.
     judged
-        On the common part first, then on each external dataset.
+        The results on the common part, then on each external dataset.
     cost
-        By system, what it takes.
+        The cost of each system.
     """
 
     protocol: Protocol
@@ -165,8 +162,9 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
         figures_of_merit=[*tables, _cost_table(outcome)],
         pictures=list(pictures.values()),
         slices_title=f"Slices that all get wrong: {len(labels)} of {test.count}",
-        slices_note=f"{shown}Left: the slice. Right: the places that speak for COVID-19 to {test.best}; the answer "
-        "is that of its first training, where most of every system's trainings are wrong.",
+        slices_note=f"{shown}Left: the slice. Right: the areas that speak for COVID-19 according to "
+        f"{test.best}; the "
+        "answer is that of its first training. On these slices, most trainings of every system are wrong.",
         slices=slice_cards(first, list(labels)[:SHOWN], labels),
         facts=[about for judged in outcome.judged if (about := dataset_table(judged.name)) is not None],
     )
@@ -194,9 +192,9 @@ def _protocol(outcome: ComparisonResult) -> str:
     given = [system.name for system in outcome.trained_systems if system.given]
     how = "" if len(given) == len(outcome.trained_systems) else f"; recipes were trained with {times}"
     if given:
-        how += f"; finished runs were taken as they are: {', '.join(given)}"
+        how += f"; finished runs were used as they are:  {', '.join(given)}"
     strange = [
-        f"in {system.name} {facts['backbone']} stands in for {facts['stands_in_for']}"
+        f"in {system.name} {facts['backbone']} replaces {facts['stands_in_for']}"
         for system in outcome.trained_systems
         if "stands_in_for" in (facts := system.runs[0].facts())
     ]
@@ -206,15 +204,15 @@ def _protocol(outcome: ComparisonResult) -> str:
     classes = f", {' and '.join(protocol.classes)} alone" if protocol.classes else ""
     return (
         f"One protocol for all: {outcome.judged[0].name}{classes}, split {protocol.split} with seed "
-        f"{protocol.split_seed}{how}; it takes the place of each recipe's own data part. Epoch, "
-        f"calibration and threshold were chosen on the validation part. The figures are of {test.count} slices"
-        f"{units}: {outcome.judged[0].title}. No lungs were looked for, except by "
+        f"{protocol.split_seed}{how}; it replaces each recipe's own data part. Epoch, "
+        f"calibration and threshold were chosen on the validation part. The figures are for {test.count} slices"
+        f"{units}: {outcome.judged[0].title}. Lungs were looked for only by "
         f"systems that need them.{replaced}{changed}"
     )
 
 
 def _tables(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> list[Table]:
-    """The standings by slice and, where patients can be compared, by patient."""
+    """The standings by slice and, if patients can be compared, by patient."""
     tables = []
     for comparison in judged.comparisons:
         header, rows = comparison_table(comparison, extra if comparison.unit == "slice" else NOTHING_ELSE)
@@ -227,7 +225,7 @@ def _tables(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> list[Table
 
 def _cost_table(outcome: ComparisonResult) -> Table:
     rows = [(name, *cost.texts()) for name, cost in outcome.cost.items()]
-    return Table("What they take", ("System", *Cost.TITLES), rows, HOW_TIMED)
+    return Table("Cost of the systems", ("System", *Cost.TITLES), rows, HOW_TIMED)
 
 
 def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
@@ -289,27 +287,25 @@ def compare_systems(
     external: Sequence[str] = (),
     tell: Callable[[str], None] = print,
 ) -> ComparisonResult:
-    """Train what is not trained yet, let all answer the same slices, and write the comparison.
+    """Train the systems that are not trained yet, answer the same slices with all, and write the comparison.
 
     Parameters
     ----------
     items
         Recipe files and folders of finished runs.
-    protocol
-        What all share.
-    folder
-        Where to write ``comparison.html``, ``comparison.md``, ``comparison.csv``, ``figures/``, the ``runs/`` of
-        the recipes and the ``answers/`` of all.
+    protocol The settings that all share. folder
+        Where to write ``comparison.html``, ``comparison.md``, ``comparison.csv``, ``figures/``, the recipes'
+        ``runs/`` and all ``answers/``.
     external
-        Datasets that no one trained on, on which all are compared too.
+        Datasets not used for training, on which all are also compared.
     tell
-        Receives lines of text on how it goes.
+        Receives lines of text about the progress.
 
     Raises
     ------
     GroundglassError
-        If there is no part to judge on, a run was trained on slices to be judged on, an external dataset is none,
-        or a training or a reading fails.
+        If there is no part to evaluate on, a run was trained on slices to be evaluated on, an external
+        dataset is not external, or training or reading fails.
     """
     part, common = protocol.judged_rows()
     _check_classes(protocol.dataset, common)
@@ -340,17 +336,18 @@ def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.Dat
     for dataset in datasets:
         name, rows = _name_of(dataset), load_labelled(dataset)
         if name in found:
-            raise GroundglassError(f"{dataset}: a dataset {name} is named already; rename one of the two")
+            raise GroundglassError(f"{dataset}: another dataset is also named {name}; rename one of the two")
         common = (set(rows["source"]) - {""}) & set(own["source"])
         if common:
             raise GroundglassError(
-                f"{dataset}: comes from {', '.join(sorted(common))} as the training data does, and is no external "
+                f"{dataset}: comes from {', '.join(sorted(common))} like the training data, so it is no external "
                 "set"
             )
         shared = sum(Path(path).resolve() in seen for path in rows["path"])
         if shared:
             raise GroundglassError(
-                f"{dataset}: {shared} of its {len(rows)} slices are of the training data; it is no external set"
+                f"{dataset}: {shared} of its {len(rows)} slices are in the training data, so it is not "
+                "an external set"
             )
         _check_classes(dataset, rows)
         found[name] = rows
@@ -360,7 +357,7 @@ def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.Dat
 def _check_classes(dataset: str, rows: pd.DataFrame) -> None:
     if (rows["label"] == POSITIVE).nunique() < 2:
         raise GroundglassError(
-            f"{dataset}: all {len(rows)} slices to judge on are labelled "
+            f"{dataset}: all {len(rows)} slices to evaluate on are labelled "
             f"{', '.join(sorted(set(rows['label'])))}; slices with and without {POSITIVE} are needed"
         )
 
@@ -395,17 +392,17 @@ def _cost(found: Sequence[TrainedSystem], rows: pd.DataFrame) -> dict[str, Cost]
 
 
 def _seconds(system: TrainedSystem) -> float | None:
-    """The mean time that a member took to train."""
+    """The mean training time of a member."""
     known = [seconds for run in system.runs if (seconds := run.facts().get("seconds")) is not None]
     return statistics.mean(known) if known else None
 
 
 def _speeds(folders: dict[str, Path], rows: pd.DataFrame) -> dict[str, float]:
-    """Slices that each system answers in a second, once they are read."""
+    """Slices that each system answers per second, without reading."""
     scans = [read_scan(Path(path)) for path in rows["path"].head(TIMED_SLICES)]
     detectors = {name: Detector(Bundle.load(folder)) for name, folder in folders.items()}
     taken: dict[str, list[float]] = {name: [] for name in detectors}
-    # In turns, so that whatever else the machine does meets all alike.
+    # The systems take turns, so that other load on the machine affects all alike.
     for _ in range(TIMED_ROUNDS):
         for name, detector in detectors.items():
             started = time.perf_counter()

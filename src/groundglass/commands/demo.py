@@ -1,4 +1,4 @@
-"""``groundglass demo``: the shipped detector at work, on real slices where they can be had."""
+"""``groundglass demo``: run the shipped detector, on real slices if they are available."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +18,14 @@ VOLUME = "volume"
 
 
 def demo(folder: Path, tell: Callable[[str], None]) -> Path:
-    """Run the default detector on covid-ct's test part, or on phantoms where covid-ct cannot be had.
+    """Run the default detector on covid-ct's test part, or on phantoms if covid-ct is not available.
 
     Parameters
     ----------
     folder
         Where to write.
     tell
-        Receives what is being done.
+        Receives a description of each step.
 
     Returns
     -------
@@ -37,17 +37,17 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
         tell(f"Answering {len(labelled.rows)} real slices: the test part of {DATASET}.")
         evaluate_detector(detector, labelled, folder)
     else:
-        tell("Answering phantoms instead: synthetic slices that show how it works, never how well.")
+        tell("Answering phantoms instead: synthetic slices that show how it works, not how well.")
         slices = folder / "phantoms"
         rows = write_phantom_set(slices, count=PHANTOMS, disease="mixed", seed=0)
-        title = "Phantoms: synthetic slices, which say nothing of how good the detector is"
+        title = "Phantoms: synthetic slices, which show nothing about the detector's performance"
         predict([Path(row["path"]) for row in rows], folder, detector=detector, title=title)
     tell(f"A synthetic volume, from DICOM to DICOM: {_volume(folder / VOLUME, detector)}")
     return folder / "report.html"
 
 
 def _volume(folder: Path, detector: Detector) -> Path:
-    """Answer for a phantom that is written as a DICOM series; the report."""
+    """Answer for a phantom written as a DICOM series; returns the report."""
     from groundglass.commands.predict_volumes import predict_volumes
     from groundglass.phantom.volumes import write_phantom_volumes
     from groundglass.scan.find import find_series

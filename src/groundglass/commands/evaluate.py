@@ -1,4 +1,4 @@
-"""``groundglass evaluate``: a detector on a labelled set, from its predictions to figures and a report."""
+"""``groundglass evaluate``: evaluate a detector on a labelled set: predictions, figures and a report."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ from groundglass.segment.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Labelled:
-    """The rows that a detector is judged on.
+    """The rows that a detector is evaluated on.
 
     Attributes
     ----------
@@ -48,15 +48,15 @@ class Labelled:
     name, part
         The dataset's name, and ``train``, ``val``, ``test`` or ``all``.
     external
-        Whether none of it is from a source that the detector was trained on.
+        Whether none of them comes from a source that the detector was trained on.
     split
         How the detector's own dataset was divided; blank for an external one.
     divided
-        The whole manifest that they are from, divided as for training where it is the detector's own.
+        The whole manifest that they come from, divided as for training if it is the detector's own.
     fingerprint
         Of the whole manifest with its split.
     warnings
-        What must be said of this choice.
+        Warnings about this choice.
     """
 
     rows: pd.DataFrame
@@ -70,7 +70,7 @@ class Labelled:
 
     @property
     def kind(self) -> str:
-        """What sort of test this is, in words."""
+        """The kind of test, in words."""
         if self.external:
             return "External validation: no source of these slices was trained on."
         return f"The {self.part} part of the dataset that it was trained on."
@@ -106,16 +106,16 @@ class Labelled:
 
 @dataclass(frozen=True, repr=False)
 class DetectorEvaluation:
-    """What came of an evaluation.
+    """The result of an evaluation.
 
     Attributes
     ----------
     labelled
-        What the detector was judged on; None for predictions of an unknown detector.
+        What the detector was evaluated on; None for predictions of an unknown detector.
     evaluated
         The figures per slice and per patient, with their intervals.
     card
-        How far to believe the AUC.
+        How far to trust the AUC.
     failures
         The files that could not be read.
     folder
@@ -137,7 +137,7 @@ class DetectorEvaluation:
 
     @property
     def facts(self) -> EvaluationFacts:
-        """What a bundle records about it; only for a detector that is known."""
+        """What a bundle records about it; only for a known detector."""
         assert self.labelled is not None
         evaluated, card = self.evaluated, self.card
         grade = {"grade": card.grade, "grade_reasons": card.grade_reasons}
@@ -170,9 +170,7 @@ def evaluate(
         ``train``, ``val``, ``test`` or ``all``; by default the test part of a detector's own dataset, and all of
         any other, which is external validation.
     record
-        Enter the figures into the bundle and its model card.
-    lungs
-        See Detector.load.
+        Record the figures in the bundle and its model card. lungs See Detector.load.
     tell
         Called with a line about the kind of evaluation, and one for each warning, before the work starts.
 
@@ -183,7 +181,7 @@ def evaluate(
     """
     if data is None:
         if isinstance(detector, (Detector, Segmenter)) or Path(detector).suffix.lower() != ".csv":
-            raise GroundglassError(f"{detector}: on which dataset? name it after the detector")
+            raise GroundglassError(f"{detector}: on which dataset? Name it after the detector")
         chosen = Path(folder or Path("evaluations", Path(detector).stem))
         return DetectorEvaluation(None, *evaluate_file(Path(detector), chosen), [], chosen)
     if not isinstance(detector, (Detector, Segmenter)):
@@ -203,10 +201,10 @@ def evaluate(
 def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part: str | None) -> Labelled:
     """The rows of ``dataset`` that a bundle is evaluated on.
 
-    A dataset from other sources than the bundle's training data is external, and all of it is used unless ``part``
-    says otherwise. The bundle knows the split of its own data: by default the test part is used, or the validation
-    part if there is none. A bundle that was trained on several datasets owns each of them; a source that its
-    training left out is external.
+    A dataset from other sources than the bundle's training data is external, and all of it is used unless
+    ``part`` is given. The bundle knows the split of its own data: by default the test part is used, or the
+    validation part if there is none. Each of several training datasets counts as the bundle's own; a source
+    that its training left out is external.
 
     Raises
     ------
@@ -256,7 +254,7 @@ def _part_of(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
 def _as_trained(
     bundle: StoredBundle[Any], manifest: pd.DataFrame, dataset: str, part: str | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The scans of a bundle's own dataset with their part, as the bundle stores it, and what to warn of."""
+    """The scans of a bundle's own dataset with their part, as the bundle stores it, and warnings."""
     stored = bundle.fingerprints
     parts = pd.Series([""] * len(manifest) if stored is None else stored.parts_of(manifest["path"]))
     known = (parts != "").to_numpy()
@@ -273,16 +271,19 @@ def _as_trained(
             "none of its files, so its test part is not known; choose a part with --part, or all"
         )
     return manifest, (
-        "The files are not those of the training run, though from the same source: slices of the training part "
-        "may be among these.",
+        "The files are not those of the training run, although they come from the same source: slices "
+        "of the training "
+        "part may be among these.",
     )
 
 
 def _warnings(part: str) -> tuple[str, ...]:
-    """What must be said of the figures on a part of a bundle's own dataset."""
+    """Warnings about the figures on a part of a bundle's own dataset."""
     if part == "val":
-        return ("Epoch, calibration and threshold were chosen on these slices: the figures are too good.",)
-    trained = "The detector was trained on some of these slices: the figures are too good."
+        return (
+            "Epoch, calibration and threshold were chosen on these slices: the figures are too optimistic.",
+        )
+    trained = "The detector was trained on some of these slices: the figures are too optimistic."
     return (trained,) if part in ("train", "all") else ()
 
 
@@ -293,15 +294,12 @@ def evaluate_detector(
 
     Parameters
     ----------
-    detector
-        Who answers.
-    labelled
-        What is judged on; see :func:`choose_rows`.
+    detector The detector. labelled
+        What to evaluate on; see :func:`choose_rows`.
     folder
         Where to write ``predictions.csv``, ``metrics.json``, ``figures/`` and ``report.html``.
     record
-        Enter the figures into the bundle and its model card.
-    """
+        Record the figures in the bundle and its model card."""
     predictions_file = folder / "predictions.csv"
     collector = SliceCollector(
         detector, labelled.name, labelled.rows, external=labelled.external, part=labelled.part
@@ -330,7 +328,7 @@ def predict_rows(
 ) -> list[Failure]:
     """Answer for manifest rows of a dataset of this name, and write the predictions to ``path``.
 
-    ``keep`` is called with the number of each row that could be read, from 0, and the finding.
+    ``keep`` is called with the number, from 0, of each row that could be read, and the finding.
 
     Returns
     -------
@@ -339,7 +337,7 @@ def predict_rows(
     Raises
     ------
     GroundglassError
-        If none could be.
+        If no file could be read.
     """
     read_findings: list[SliceFinding] = []
     failures: list[Failure] = []
@@ -371,15 +369,15 @@ def _report(detector: Detector, labelled: Labelled, outcome: DetectorEvaluation)
         card=trust_box(outcome.card),
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
-        slices_title="Telling slices: the surest errors, then the surest right answers",
-        slices_note="Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
+        slices_title="Most certain errors, then most certain right answers",
+        slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",
         slices=slice_cards(detector, evaluated.telling_slices(), evaluated.labels()),
     )
 
 
 @dataclass(frozen=True)
 class MaskJudgement:
-    """What came of evaluating a segmenter: figures with their intervals, notes on them, and where the report is."""
+    """The result of evaluating a segmenter: figures with their intervals, notes on them, and the report's path."""
 
     rows: list[tuple[str, str]]
     notes: list[str]
@@ -392,23 +390,21 @@ class MaskJudgement:
 def evaluate_segmenter(
     segmenter: Segmenter, labelled: Labelled, folder: Path, *, record: bool = False
 ) -> MaskJudgement:
-    """Segment slices whose masks are known, and write the table, the figures and the report.
+    """Segment slices with known masks, and write the table, the figures and the report.
 
     Parameters
     ----------
-    segmenter
-        Who segments.
-    labelled
-        What is judged on; see :func:`groundglass.commands.evaluate.choose_rows`.
+    segmenter The segmenter. labelled
+        What to evaluate on; see :func:`groundglass.commands.evaluate.choose_rows`.
     folder
         Where to write ``masks.csv``, ``metrics.json`` and ``report.html``.
     record
-        Enter the figures into the bundle and its model card.
+        Record the figures in the bundle and its model card.
 
     Raises
     ------
     GroundglassError
-        If the dataset has no masks, a file cannot be read, or the training libraries, which measure the
+        If the dataset has no masks, a file cannot be read, or the training libraries, which compute the
         distances, are not installed.
     """
     need_extra("train")
@@ -416,7 +412,7 @@ def evaluate_segmenter(
 
     if any(name not in labelled.rows for name in STRUCTURES):
         raise GroundglassError(
-            f"{labelled.name}: has no masks (columns {' and '.join(STRUCTURES)}) to judge a segmenter on"
+            f"{labelled.name}: has no masks (columns {' and '.join(STRUCTURES)}) to evaluate a segmenter on"
         )
 
     def watch(items: Iterable[Any], total: int) -> Iterable[Any]:
@@ -432,7 +428,7 @@ def evaluate_segmenter(
         facts,
         _headline(rows),
         figures_of_merit=overlap_tables(evaluation, by_case(table)),
-        slices_title="The slices with the least lesion Dice",
+        slices_title="The slices with the lowest lesion Dice",
         slices_note="Left: the slice. Right: the contours of the lungs, and the lesions in colour.",
         slices=mask_cards(segmenter, worst_slices(table)),
     )

@@ -34,35 +34,36 @@ def leave_one_source_out(
     record: Bundle | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[LeaveOneOutResult, Path]:
-    """Train a recipe once without each source of its data, and judge each detector on the source it never saw.
+    """Train a recipe once without each source of its data, and evaluate each detector on the left-out source.
 
-    A run that was finished before is not repeated, and one that was stopped goes on.
+    A finished run is not repeated, and a stopped one is resumed.
 
     Parameters
     ----------
     recipe_file, overrides
-        As of :func:`groundglass.commands.train.train`.
+        As in :func:`groundglass.commands.train.train`.
     folder
-        Where to write ``predictions.csv`` (of all sources), ``leave_one_source_out.json``, ``report.html`` and
-        for each source a run, with what came out on it in ``left-out``; by default
+        Where to write ``predictions.csv`` (of all sources), ``leave_one_source_out.json``, ``report.html``
+        and for each source a run, with its results in ``left-out``; by default
         ``evaluations/NAME-leave-one-source-out``.
     lungs
         Look for lungs when answering, as ``groundglass evaluate`` does.
     record
-        The bundle of a detector that was trained by the recipe on all sources: the figures are entered into it and
-        its model card, as those of networks trained in the same way.
+        The bundle of a detector that was trained by the recipe on all sources: the figures are recorded in it
+        and its model card, as those of networks trained in the same way.
     tell
-        Receives lines of text on how it goes.
+        Receives lines of text about the progress.
 
     Returns
     -------
-    What came out, and the folder.
+    The results, and the folder.
 
     Raises
     ------
     GroundglassError
-        If the recipe is a segmenter's or leaves a source out itself, there are not two sources at least, a class
-        comes from one source alone, a folder holds a run by another recipe, or a training or reading fails.
+        If the recipe is a segmenter's or itself leaves a source out, there are fewer than two sources, a
+        class comes from only one source, a folder holds a run by another recipe, or training or reading
+        fails.
     """
     recipe = load_recipe(recipe_file, overrides)
     _check(recipe, recipe_file)
@@ -72,8 +73,8 @@ def leave_one_source_out(
     sources = sources_of(recipe.data)
     if len(sources) < 2:
         raise GroundglassError(
-            f"{recipe_file}: all scans are from {sources[0]}, and at least two sources are needed; the column "
-            "source of a manifest tells them apart, data.further of the recipe names further datasets"
+            f"{recipe_file}: all scans are from {sources[0]}, but at least two sources are needed; set the "
+            "manifest's column source, or name further datasets in the recipe's data.further"
         )
     trainings = [_without(recipe, source, folder) for source in sources]
     for training in trainings:
@@ -96,13 +97,13 @@ def _check(recipe: AnyRecipe, recipe_file: Path) -> None:
     if recipe.data.leave_out is not None:
         raise GroundglassError(
             f"{recipe_file}: already leaves out {recipe.data.leave_out}; remove data.leave_out, since each source "
-            "is left out in its turn"
+            "is left out in turn"
         )
 
 
 def _without(recipe: AnyRecipe, source: str, folder: Path) -> Training:
     data = recipe.data.model_copy(update={"leave_out": source})
-    # What a file system may not accept in a name is written as in an address.
+    # Characters that a file system may not accept are percent-encoded.
     name = quote(source, safe=" ")
     name = "%2E" + name[1:] if name.startswith(".") else name
     return Training(source, recipe.model_copy(update={"data": data}), Run(folder / name))
@@ -114,8 +115,8 @@ def _check_classes(data: Data, divided: pd.DataFrame) -> None:
         absent = [name for name in data.several or (NEGATIVE, POSITIVE) if name not in there]
         if absent:
             raise GroundglassError(
-                f"without {data.leave_out} the {part} part holds no slice of {', '.join(absent)}: each class must "
-                "come from at least two sources, and the split must leave the others both parts"
+                f"without {data.leave_out} the {part} part has no slices of {', '.join(absent)}: each class must "
+                "come from at least two sources, with training and validation slices in the others"
             )
 
 

@@ -1,4 +1,4 @@
-"""``groundglass predict``: answer for files, and write what was found."""
+"""``groundglass predict``: answer for files, and write the findings."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +29,11 @@ LISTED = 1000
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came of a prediction.
+    """The result of a prediction.
 
     Attributes
     ----------
-    rows
-        One a slice.
-    failures
+    rows One per slice. failures
         The files that could not be read.
     document
         The content of ``findings.json``.
@@ -64,18 +62,16 @@ def predict(
     folder
         Where to write ``predictions.csv``, ``findings.json``, ``report.html`` and ``heatmaps/``; None writes
         nothing.
-    detector
-        Who answers.
-    heatmaps
+    detector The detector. heatmaps
         Draw the evidence over each slice.
     title
         The report's title.
     unread
-        Files that could not be read before, to be listed with the others.
+        Files that already could not be read, to be listed with the others.
 
     Returns
     -------
-    The answers; a file that cannot be read is listed in ``failures``, and the others go on.
+    The answers; a file that cannot be read is listed in ``failures``, and the others are still answered.
     """
     names = unique_names(files) if heatmaps and folder else {}
     rows: list[SliceFinding] = []
@@ -90,7 +86,7 @@ def predict(
     if folder:
         write_predictions_csv(folder / "predictions.csv", rows)
         write_json(folder / "findings.json", document)
-        # Nobody who only wants the answers waits for the pictures.
+        # Pictures come last, so that answers do not wait for them.
         ranked = sorted(
             rows, key=lambda row: -1 if row.probability is None else row.probability, reverse=True
         )
@@ -103,12 +99,12 @@ def predict(
 
 
 def _draw(rows: Sequence[SliceFinding], folder: Path) -> None:
-    """Write the heatmaps: the slices are read again, since all of them would fill the memory."""
+    """Write the heatmaps; the slices are read again, since keeping them all would take too much memory."""
     mark_results(folder / "heatmaps")
     drawable = [row for row in rows if row.heatmap]
 
     def draw(row: SliceFinding) -> None:
-        with suppress(ScanError):  # the file has gone in the meantime
+        with suppress(ScanError):  # the file has disappeared in the meantime
             image = heatmap(row.with_pixels(read_scan(Path(row.path))))
             with replacing(folder / row.heatmap, "wb") as handle:
                 image.save(handle, "PNG", compress_level=1)
@@ -119,7 +115,7 @@ def _draw(rows: Sequence[SliceFinding], folder: Path) -> None:
 
 
 def _cards(rows: Sequence[SliceFinding]) -> list[SliceCard]:
-    """The slices as the report shows them; a file that has gone in the meantime is left out."""
+    """The slices as the report shows them; a file that has disappeared in the meantime is left out."""
     read = read_ahead(rows, lambda row: read_scan(Path(row.path)))
     return [slice_card(row.with_pixels(scan)) for row, scan in read if not isinstance(scan, ScanError)]
 
@@ -156,21 +152,23 @@ def _report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
         + (f" {uncertain} are uncertain." if uncertain else "")
-        + (f" {strange} are no chest CT with lungs." if strange else "")
+        + (f" {strange} are not chest CT with lungs." if strange else "")
         + (f" {len(failures)} files could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
-        slices_note="Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
+        slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",
         slices=cards,
         facts=[*tables, bundle_table(facts)],
     )
 
 
 def _warning(detector: Detector) -> str:
-    alone = "Each slice is answered on its own, even if several are of one patient"
+    alone = "Each slice gets its own answer, even if several are from one patient"
     if detector.segmenter is None:
-        return f"{alone}; a picture that is not a chest CT slice gets an answer too."
-    return f"{alone}. Lesions are of any cause: their share says how much lung is diseased, not by what."
+        return f"{alone}; a picture that is not a chest CT slice also gets an answer."
+    return (
+        f"{alone}. Lesions may have any cause: their share shows how much of the lung is diseased, not why."
+    )
 
 
 def _least(facts: BundleFacts) -> str:

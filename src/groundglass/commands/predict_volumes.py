@@ -1,4 +1,4 @@
-"""``groundglass predict`` on volumes: one answer a study, resumable, whatever single studies bring."""
+"""``groundglass predict`` on volumes: one answer per study, resumable, even if single studies fail."""
 
 import csv
 import hashlib
@@ -61,29 +61,29 @@ COLUMNS = (
     "problem",
 )
 RESULTS_FORMAT = 3
-"""Version of a study's results. Raise it when the same files, bundle and options would give other results, so that
-results of earlier runs are computed again."""
+"""Version of a study's results. Increase it when the same files, bundle and options would give other results,
+so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
 NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
-"""Of the columns; None if they are not known."""
+"""Values of the columns; None if unknown."""
 SAVE_EVERY = 5.0
-"""Seconds between two writings of the table while a long job runs."""
+"""Seconds between updates of the table during a long job."""
 
 
 @dataclass
 class PatientAnswers:
-    """What came of the studies.
+    """The results of all studies.
 
     Attributes
     ----------
     rows
-        One a study, in the order of the listing; see :data:`COLUMNS`. What failed has a ``problem``.
+        One per study, in the order of the listing; see :data:`COLUMNS`. Failed studies have a ``problem``.
     failures
         The studies and files that gave no answer.
     kept
-        How many answers an earlier run had given, and were taken over.
+        Number of answers that were kept from an earlier run.
     folders
-        Where each study's results lie, by its name; empty if nothing was written.
+        The folder of each study's results, by its name; empty if nothing was written.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -123,11 +123,11 @@ def predict_volumes(
     identities: bool = False,
     fresh: bool = False,
 ) -> PatientAnswers:
-    """Answer for every study of a listing, one after the other.
+    """Answer for each study of a listing in turn.
 
-    What an earlier run wrote into ``folder`` is taken over where nothing has changed: neither the files, nor the
-    bundle, nor what is asked for. So a job that was killed goes on where it stopped. A study that fails is
-    listed, and the others go on.
+    Results of an earlier run in ``folder`` are kept if nothing has changed: files, bundle or requested
+    outputs. So a job that was killed resumes where it stopped. A study that fails is listed, and the others
+    are still answered.
 
     Parameters
     ----------
@@ -137,13 +137,13 @@ def predict_volumes(
         Where to write a folder for each study, ``patients.csv``, ``patients.json`` and ``patients.html``; None
         writes nothing.
     detector
-        One that has a segmenter.
+        A detector with a segmenter.
     outputs
-        What to write of each study; None for all.
+        What to write for each study; None for everything.
     identities
-        Put the PatientID of the files into the table, instead of a pseudonym.
+        Put the files' PatientID into the table instead of a pseudonym.
     fresh
-        Take nothing over.
+        Keep no earlier results.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise GroundglassError(
-            f"{folder}: another run is writing there; wait for it, or choose another folder with -o"
+            f"{folder}: another run is writing to it; wait for it, or choose another folder with -o"
         ) from error
 
 
@@ -221,7 +221,7 @@ class _Job:
         return self.result
 
     def save(self) -> None:
-        """Write the table as it stands."""
+        """Write the table with the results so far."""
         if self.folder is None:
             return
         buffer = io.StringIO()
@@ -233,7 +233,7 @@ class _Job:
         self._saved = time.monotonic()
 
     def _earlier(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The documents of studies that need not be done again."""
+        """The documents of studies that need not be repeated."""
         for study in self.studies:
             if self.folder is None or study.series is None:
                 continue
@@ -285,7 +285,7 @@ class _Job:
         lost += ["a file that is cut short"] * (study.series.damaged if study.series else 0)
         if lost:
             problem = f"{len(lost)} of its slices could not be read; the first: {lost[0]}"
-            self.result.failures.append(Failure(str(study.source), problem, "get the series anew"))
+            self.result.failures.append(Failure(str(study.source), problem, "get a new copy of the series"))
         if self.folder is not None:
             self.result.folders[study.name] = self.folder / study.name
 
@@ -308,7 +308,7 @@ class _Job:
         )
 
     def _made_from(self, study: Study) -> str:
-        """A hash over everything that a study's results follow from: format, bundle, files and options."""
+        """A hash of everything that a study's results depend on: format, bundle, files and options."""
         bundles = (self.detector.bundle, segmenter_of(self.detector).bundle)
         parts = [
             RESULTS_FORMAT,
@@ -321,7 +321,7 @@ class _Job:
 
 
 def _unexpected(study: Study, error: Exception) -> ScanError:
-    """An error of our own, which must not end a job of a thousand studies; its text may quote a header."""
+    """An internal error, which must not end a job of a thousand studies; its text may quote a header."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
     return ScanError(study.source, f"an error in Groundglass ({where})", "report it")

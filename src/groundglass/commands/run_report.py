@@ -1,4 +1,4 @@
-"""The report of a training run: its curves, and how it does on its validation part."""
+"""The report of a training run: its curves, and its performance on the validation part."""
 
 from typing import Any
 
@@ -43,12 +43,14 @@ def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
     return {
         "warnings": [
             "These figures are from the validation part, on which epoch, calibration and threshold were chosen: "
-            "they are too good. Only the test part or another hospital shows how good the detector is."
+            "they are too optimistic. Only the test part or another hospital shows how good the detector is."
         ],
         "figures_of_merit": evaluated.tables(),
         "pictures": list(evaluated.pictures.values()),
-        "slices_title": "Slices of the validation part: the surest errors, then the surest right answers",
-        "slices_note": "Left: the slice. Right: the places that speak for COVID-19, on one scale for all slices.",
+        "slices_title": "Slices of the validation part: the most certain errors, then the most certain "
+        "right answers",
+        "slices_note": "Left: the slice. Right: the areas that speak for COVID-19, on the same scale "
+        "for all slices.",
         "slices": slice_cards(Detector(bundle), evaluated.telling_slices(), evaluated.labels()),
     }
 
@@ -59,7 +61,7 @@ def _segmenter(run: Run, bundle: SegmenterBundle) -> dict[str, Any]:
     return {
         "warnings": [
             "These figures are from the validation part, on which epoch and threshold were chosen: they are too "
-            "good."
+            "optimistic."
         ],
         "figures_of_merit": overlap_tables(evaluate_overlap(table), by_case(table)),
         "pictures": [],
@@ -70,7 +72,7 @@ def _segmenter(run: Run, bundle: SegmenterBundle) -> dict[str, Any]:
 
 
 def _curves(run: Run, best_by: str | None) -> list[Picture]:
-    """The training curves, which also become ``curves.png``; none where there were no epochs."""
+    """The training curves, which also become ``curves.png``; none if there were no epochs."""
     if best_by is None:
         return []
     curves = to_png(figures.curves(pd.read_csv(run.log_file), best_by))

@@ -33,7 +33,7 @@ SHOWN = 60
 LISTED = 1000
 """Slices that the report lists; shares.csv has them all."""
 WARNINGS = [
-    "Lesions are of any cause: their share says how much lung is diseased, not by what.",
+    "Lesions may have any cause: their share shows how much of the lung is diseased, not why.",
     "Right and left are the patient's, if the slice is oriented as a radiologist views it, with the right lung on "
     "the left of the picture. A mirrored picture swaps them.",
 ]
@@ -50,7 +50,7 @@ class SegmentResult:
     failures
         The files that could not be read.
     document
-        Everything for other programs, as can be written as JSON. A slice with a problem has no figures.
+        Everything for other programs, ready for JSON. A slice with a problem has no figures.
     volumes
         One for each volume, see :data:`groundglass.commands.segment_volumes.COLUMNS`.
     """
@@ -115,9 +115,9 @@ def segment(
 ) -> SegmentResult:
     """Write masks of lungs and lesions, and their areas.
 
-    ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's size.
-    Where no reliable lungs were found, both are empty, and ``overlays/NAME.png`` shows what was taken for lungs.
-    NAME is the file's stem, or ``NAME-2`` for the second file of that stem.
+    ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's
+    size. If no reliable lungs were found, both are empty, and ``overlays/NAME.png`` shows what was mistaken
+    for lungs. NAME is the file's stem, or ``NAME-2`` for the second file with that stem.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def segment(
 
     Returns
     -------
-    The areas; a file that cannot be read is listed in ``failures``, and the others go on.
+    The areas; a file that cannot be read is listed in ``failures``, and the others are still segmented.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def segment(
                 failures.append(Failure.of(answer))
                 continue
             drawn.append(pool.submit(_write_masks, folder, names[path], *answer, preprocessing))
-            # Writing is slower than segmenting: waiting for it keeps few slices in memory.
+            # Writing is slower than segmenting: waiting for it limits the slices in memory.
             if len(drawn) > AHEAD:
                 drawn.popleft().result()
             rows.append(_row(path, names[path], *answer))
@@ -170,7 +170,7 @@ def _pictures(name: str) -> tuple[str, str, str]:
 def _write_masks(
     folder: Path, name: str, scan: Scan, masks: Segmentation, preprocessing: Preprocessing | None
 ) -> None:
-    """Write the masks of a slice, and with a preprocessing, which gives its grey, the overlay."""
+    """Write the masks of a slice and, with a preprocessing that gives its grey, the overlay."""
     lungs, lesions, drawn = _pictures(name)
     for picture, mask in ((lungs, masks.trusted_lungs), (lesions, masks.trusted_lesions)):
         _write_png(folder / picture, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))

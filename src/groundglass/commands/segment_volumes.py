@@ -23,7 +23,7 @@ COLUMNS = ("study", "source", "slices", *EXTENT, "warnings")
 def segment_volumes(
     studies: Sequence[Study], folder: Path, *, segmenter: Segmenter, overlays: bool = True
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Write the masks of each study's volume, and how much lung and lesion each holds.
+    """Write the masks of each study's volume, and its volumes of lung and lesions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``groundglass sheet``: a contact sheet of random slices with their masks, to judge a segmenter by eye."""
+"""``groundglass sheet``: a contact sheet of random slices with their masks, to assess a segmenter visually."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from groundglass.segment.segmenter import Segmenter, answer_files
 from groundglass.segment.shares import shares
 
 UPSIDE_DOWN, MIRRORED = "upside-down", "mirrored"
-"""Top to bottom, which keeps right and left, and left to right."""
+"""Upside down, which keeps right and left, and mirrored left to right."""
 COLUMNS = ("number", "file", "turned", "lungs_share", "lesion_share", "quality", "problem", "verdict")
 TILE = 256
 """Side in pixels of a slice on the sheet."""
@@ -32,7 +32,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Sheet:
-    """What came of it: the contact sheet's file, and the slices that could not be read and are not on it."""
+    """The contact sheet's file, and the slices that could not be read and are not on it."""
 
     picture: Path
     failures: list[Failure]
@@ -49,9 +49,9 @@ def sheet(
 ) -> Sheet:
     """Segment random slices, some of them turned, and put them on one sheet to look at.
 
-    ``sheet.png`` shows each slice with its masks, its number, its file's name and how it was turned. ``sheet.csv``
-    has a row for each: what was measured on what is drawn, also where there is a problem, and a blank
-    ``verdict`` for who looks.
+    ``sheet.png`` shows each slice with its masks, its number, its file's name and how it was turned.
+    ``sheet.csv`` has a row for each: the measurements on the drawn masks, even if there is a problem, and a
+    blank ``verdict`` for the reader.
 
     Parameters
     ----------
@@ -59,14 +59,12 @@ def sheet(
         Known datasets, manifests (CSV), folders, files or patterns.
     folder
         Where to write.
-    segmenter
-        Who segments.
-    count
-        How many slices are drawn; all where there are fewer.
+    segmenter The segmenter. count
+        Number of slices to draw; all if there are fewer.
     seed
-        The same seed draws the same slices of the same files.
+        The same seed draws the same slices from the same files.
     turned
-        The share of the slices that is turned before it is segmented: by turns upside down and mirrored.
+        The share of slices that is turned before segmentation: alternately upside down and mirrored.
 
     Raises
     ------
@@ -75,7 +73,7 @@ def sheet(
         overwritten.
     """
     if count < 1 or not 0 <= turned <= 1:
-        raise GroundglassError("a sheet needs at least one slice, and a share from 0 to 1 of turned ones")
+        raise GroundglassError("a sheet needs at least one slice, and a share of turned slices from 0 to 1")
     picture, table = folder / "sheet.png", folder / "sheet.csv"
     files = slice_files(dataset_or_paths)
     refuse_overwriting(files, (picture, table))
@@ -126,7 +124,7 @@ def slice_files(dataset_or_paths: Iterable[str]) -> list[Path]:
 
 
 def _turns(count: int, share: float) -> list[str]:
-    """How each of ``count`` slices is turned; "" for not at all. The turned ones are spread evenly."""
+    """How each of ``count`` slices is turned; "" if it is not. The turned ones are spread evenly."""
     before = np.floor(np.arange(count + 1) * share).astype(int)
     kinds = UPSIDE_DOWN, MIRRORED
     return [kinds[before[i] % 2] if before[i + 1] > before[i] else "" for i in range(count)]
@@ -147,7 +145,7 @@ def _segmented(
 
 
 def _tile(scan: Scan, masks: Segmentation, preprocessing: Preprocessing) -> Image.Image:
-    """The overlay, no larger than the sheet shows it: a sheet of many large slices stays small in memory."""
+    """The overlay, no larger than on the sheet: a sheet of many large slices needs little memory."""
     drawn = overlay(preprocessing.picture(scan), masks)
     drawn.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
     return drawn

@@ -1,4 +1,4 @@
-"""One study: writing what was found."""
+"""Write the results of one study."""
 
 import csv
 import hashlib
@@ -45,12 +45,12 @@ SLICE_COLUMNS = (
     "reason",
 )
 UNFINISHED = ".unfinished-"
-"""Begins the names of folders whose study was being written when the process ended."""
+"""Prefix of folders of studies that were still being written when the process ended."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written of each study beside its findings and its slices' table.
+    """What is written for each study besides its findings and the table of its slices.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Outputs:
     nifti
         Masks of lungs and lesions.
     dicom
-        Report, segmentation and picture as DICOM, where the study is DICOM.
+        Report, segmentation and picture as DICOM, if the study is DICOM.
     anonymise
-        Take from the DICOM results what identifies the patient.
+        Remove from the DICOM results what identifies the patient.
     """
 
     report: bool = True
@@ -72,16 +72,16 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Making:
-    """How a study's results are made.
+    """How a study's results are produced.
 
     Attributes
     ----------
     outputs
         What is written.
     made_from
-        A hash over all that the results follow from; stands in ``findings.json``.
+        A hash of everything that the results depend on; recorded in ``findings.json``.
     key
-        The results folder's secret: UIDs and pseudonyms in DICOM results follow from it.
+        The results folder's secret: UIDs and pseudonyms in DICOM results are derived from it.
     """
 
     outputs: Outputs
@@ -90,7 +90,7 @@ class Making:
 
 
 def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:
-    """Write ``folder``, all of it or nothing; earlier results there are replaced.
+    """Write ``folder``, completely or not at all; earlier results there are replaced.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, makin
     Raises
     ------
     GroundglassError
-        If a file cannot be written, or something else is in the folder's place.
+        If a file cannot be written, or something else is at the folder's path.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, makin
 
 
 def _put(finished: Path, folder: Path) -> None:
-    """Move results to where they belong, in place of earlier ones."""
+    """Move results to their final place, replacing earlier ones."""
     refuse_foreign(folder)
     earlier = finished.with_name(f"{finished.name}-earlier")
     finished.chmod(0o777 & ~umask())
@@ -128,15 +128,15 @@ def _put(finished: Path, folder: Path) -> None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise GroundglassError where something is in the place of results that is none."""
+    """Raise GroundglassError if the folder of the results contains something else."""
     if folder.exists() and not (folder / RESULTS).is_file():
         raise GroundglassError(
-            f"{folder}: is there already and holds no results; move it, or choose another folder with -o"
+            f"{folder}: already exists and does not hold results; move it, or choose another folder with -o"
         )
 
 
 def warm_up(outputs: Outputs) -> None:
-    """Import what writing needs: it takes most of a second, which a thread can spare meanwhile."""
+    """Import what writing needs, in a thread, since it takes most of a second."""
     needed = {"groundglass.dicom_out.write": outputs.dicom, "groundglass.scan.nifti_out": outputs.nifti}
     for module in (name for name, wanted in needed.items() if wanted):
         import_module(module)
@@ -198,7 +198,7 @@ def _write_dicom(
         slices_used=len(finding.counted),
     )
     when = datetime.now()
-    # The time is in it, since another time is another content, which one UID must not stand for.
+    # It includes the time: content from another time is different and must not have the same UID.
     seed = hmac.new(making.key, f"{making.made_from} {when.isoformat()}".encode(), hashlib.sha256).hexdigest()
     try:
         written = write_results(

@@ -30,7 +30,7 @@ from groundglass.train.run import Run
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all systems of a comparison share.
+    """The settings that all systems of a comparison share.
 
     Attributes
     ----------
@@ -38,16 +38,13 @@ class Protocol:
         A dataset's name, a manifest CSV or a folder of one subfolder per class.
     split
         How it is divided; by default the dataset's own way.
-    split_seed
-        Of the split, one for all.
-    seeds
-        Of the trainings: each system is trained once for each.
-    folds
-        With folds, it is trained once for each fold and seed; the test part is the same for all.
+    split_seed Seed of the split, the same for all. seeds Seeds of the trainings: each system is trained once
+    per seed. folds
+        If given, each system is trained once per fold and seed; the test part is the same for all.
     changes
         ``key=value`` pairs that change every recipe.
     classes
-        The two labels that take part, where all recipes name the same two; none for covid against all others.
+        The two labels that are used, if all recipes name the same two; none for covid against all others.
     """
 
     dataset: str
@@ -59,7 +56,7 @@ class Protocol:
     classes: tuple[str, ...] = ()
 
     def data(self, fold: int = 0, several: tuple[str, ...] = ()) -> Data:
-        """The data part that every recipe gets; ``several`` are the classes of one that tells several apart."""
+        """The data part that every recipe gets; ``several`` are the classes of a recipe with several."""
         return Data(
             dataset=self.dataset,
             split=self.split,
@@ -70,7 +67,8 @@ class Protocol:
         )
 
     def judged_rows(self) -> tuple[str, pd.DataFrame]:
-        """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if it is none.
+        """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if there
+        is none.
 
         Raises
         ------
@@ -83,8 +81,9 @@ class Protocol:
             if len(rows):
                 return part, rows
         raise GroundglassError(
-            f"{self.dataset}: has no part under the split {self.split} that all can be judged on; --split names "
-            "another, such as grouped or blocks, and folds need a test part"
+            f"{self.dataset}: has no part under the split {self.split} to evaluate all on; choose "
+            "another with --split, "
+            "such as grouped or blocks; folds need a test part"
         )
 
 
@@ -104,27 +103,29 @@ def trained_systems(
     judged: Sequence[tuple[str, pd.DataFrame]],
     tell: Callable[[str], None],
 ) -> list[TrainedSystem]:
-    """Train what is not trained yet.
+    """Train the systems that are not trained yet.
 
     Parameters
     ----------
     items
-        Recipe files, which are trained under the protocol, and folders of finished runs, which are taken as they
-        are.
+        Recipe files, which are trained under the protocol, and folders of finished runs, which are used as
+        they are.
     folder
-        Where the runs of the recipes lie, ``NAME-seedN``.
+        Folder of the recipes' runs, ``NAME-seedN``.
     judged
-        Parts and their manifest rows that all are to be judged on; finished runs must not have seen any.
+        Parts, with their manifest rows, that all are to be evaluated on; finished runs must not have seen
+        any.
     tell
-        Receives lines of text on how it goes.
+        Receives lines of text about the progress.
 
     Raises
     ------
     GroundglassError
-        If two systems have one name, a recipe or run is a segmenter's, a run has no bundle or was trained or
-        chosen on slices that it is to be judged on, or a training fails.
+        If two systems have the same name, a recipe or run is a segmenter's, a run has no bundle or was
+        trained or chosen on slices that it is to be evaluated on, or a training fails.
     """
-    # Everything is read and checked before the first training: a mistake in the last one must not show after hours.
+    # Everything is read and checked before the first training: a mistake in the last one must not surface
+    # after hours.
     recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
     names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
     _check_names(names)
@@ -146,7 +147,7 @@ def trained_systems(
 
 
 def _fitting(recipe: AnyRecipe, protocol: Protocol, tell: Callable[[str], None]) -> AnyRecipe:
-    """The recipe with sizes that fit the dataset of the comparison, where that is not its own."""
+    """The recipe with sizes that fit the dataset of the comparison, if that is not its own."""
     if recipe.data.dataset == protocol.dataset or isinstance(recipe, SegmentationRecipe):
         return recipe
     with without_leakage_warning():
@@ -159,20 +160,18 @@ def _fitting(recipe: AnyRecipe, protocol: Protocol, tell: Callable[[str], None])
 def _check_names(names: Sequence[str]) -> None:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise GroundglassError(
-            f"{', '.join(doubled)}: named twice; rename the recipe or the run's folder to tell them apart"
-        )
+        raise GroundglassError(f"{', '.join(doubled)}: named twice; rename the recipe or the run's folder")
     if ENSEMBLE in names:
         raise GroundglassError(
-            f"{ENSEMBLE}: all systems together are called so; rename the recipe or the run"
+            f"{ENSEMBLE}: this name is reserved for all systems together; rename the recipe or the run"
         )
 
 
 def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]], *, torn: bool) -> Run:
-    # A bare name could be that of a shipped bundle, which would answer in the run's place.
+    # A bare name could be that of a shipped bundle, which would then answer instead of the run.
     run = Run(folder.absolute())
     if run.facts()["state"] != "finished":
-        raise GroundglassError(f"{folder}: is not finished; train it to its end with --resume first")
+        raise GroundglassError(f"{folder}: is not finished; finish it first with --resume")
     Bundle.load(run.folder)
     for part, rows in judged:
         check_unseen(run, part, rows, torn=torn)
@@ -194,10 +193,10 @@ def _trainings(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[Trai
 
 
 def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False) -> None:
-    """Refuse a run that was trained on slices of the ``part`` that it is to be judged on, or chosen on them.
+    """Refuse a run that was trained or chosen on slices of the ``part`` that it is to be evaluated on.
 
-    Slices of the same patient count too, unless the split tears patients anyway (``torn``). A validation part is
-    what runs were chosen on; it is refused only where they were trained on it.
+    Slices of the same patient count too, unless the split divides patients anyway (``torn``). Runs were
+    chosen on a validation part; it is refused only if they were trained on it.
 
     Raises
     ------
@@ -214,8 +213,8 @@ def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False)
     )
     if common:
         raise GroundglassError(
-            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are judged "
-            "on, or on their patients; give its recipe in place of the run, to train it under the common split"
+            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are evaluated "
+            "on, or on their patients; give its recipe instead of the run, to train it under the common split"
         )
 
 
@@ -245,7 +244,7 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
         if failures:
             partial_file.unlink()
             raise GroundglassError(
-                f"{len(failures)} of {len(rows)} slices cannot be read, and all must answer the same: first "
+                f"{len(failures)} of {len(rows)} slices cannot be read, but all must answer the same slices: first "
                 f"{failures[0].path}: {failures[0].problem}"
             )
         partial_file.replace(file)
@@ -253,7 +252,7 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
 
 
 def _key(bundle: Bundle, rows: pd.DataFrame) -> str:
-    """What answers depend on, in short: the bundle, the files, and what is known of them."""
+    """A hash of what answers depend on: the bundle, the files, and what is known about them."""
     key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations", "left_out"}).encode())
     for path, label, unit in zip(rows["path"], rows["label"], groups(rows), strict=True):
         state = Path(path).stat()
@@ -271,25 +270,27 @@ def make_protocol(
     folds: int | None,
     changes: tuple[str, ...],
 ) -> Protocol:
-    """The protocol of a comparison; what is not named is the recipes' dataset, and that dataset's own split.
+    """The protocol of a comparison; by default with the recipes' dataset and that dataset's own split.
 
     Raises
     ------
     GroundglassError
-        If the recipes name several datasets, or one of them does, there is no such split, or a change is of what
-        the protocol rules.
+        If the recipes, or one of them, name several datasets, there is no such split, or a change concerns a
+        setting of the protocol.
     """
     ruled = [change for change in changes if change.split("=")[0].split(".")[0] in ("data", "seed", "name")]
     if ruled:
         raise GroundglassError(
-            f"--set {ruled[0]}: the protocol rules that; use --data, --split, --split-seed, --seeds and --folds"
+            f"--set {ruled[0]}: the protocol sets that; use --data, --split, --split-seed, --seeds and --folds"
         )
     parts = [_recipe_of(item, changes).data for item in items]
     if dataset is None:
         _check_one_dataset(items, parts)
         named = sorted({part.dataset for part in parts})
         if len(named) > 1:
-            raise GroundglassError(f"the recipes are of {', '.join(named)}: --data names the one for all")
+            raise GroundglassError(
+                f"the recipes use {', '.join(named)}: name one dataset for all with --data"
+            )
         dataset = named[0]
     if split is None:
         split = _own_split(dataset)
@@ -298,7 +299,7 @@ def make_protocol(
     pairs = {frozenset(part.classes or ()) for part in parts}
     classes = tuple(sorted(pairs.pop())) if len(pairs) == 1 and all(len(pair) == 2 for pair in pairs) else ()
     if classes and not set(classes) <= set(load_dataset(dataset)["label"]):
-        classes = ()  # they belong to another dataset: covid is told from the rest
+        classes = ()  # they belong to another dataset: covid against the rest
     return Protocol(dataset, cast(Scheme, split), split_seed, seeds, folds, changes, classes)
 
 
@@ -306,12 +307,12 @@ def _check_one_dataset(items: Sequence[Path], parts: Sequence[Data]) -> None:
     for item, part in zip(items, parts, strict=True):
         if part.by_source:
             raise GroundglassError(
-                f"{item}: is of several datasets, or leaves a source out; --data names the one to compare on"
+                f"{item}: uses several datasets, or leaves a source out; name the one to compare on with --data"
             )
 
 
 def _own_split(dataset: str) -> str:
-    """The dataset's own way of dividing it; where it is not a known one, the best that it allows."""
+    """The dataset's own split; if the dataset is not a known one, the best split that it allows."""
     if dataset in DATASETS:
         return DATASETS[dataset].default_split
     return best_split(load_dataset(dataset), validation=True)

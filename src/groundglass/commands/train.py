@@ -1,4 +1,4 @@
-"""``groundglass train`` and ``groundglass bundle``: from a recipe to a run, and from a run to a bundle."""
+"""``groundglass train`` and ``groundglass bundle``: train a run by a recipe, and export a run as a bundle."""
 
 import logging
 import sys
@@ -43,9 +43,9 @@ def train(
     recipe_file
         The recipe's YAML file; None for the default recipe, which needs ``data``.
     overrides
-        ``key=value`` pairs that change it.
+        ``key=value`` pairs that change the recipe.
     data, split
-        Train on these labelled scans in place of the recipe's own, divided so; see
+        Train on these labelled scans instead of the recipe's own, with this split; see
         :func:`groundglass.recipe.own_data.for_data`.
     folder
         The run's folder; by default ``runs/NAME``, with the recipe's name.
@@ -54,7 +54,7 @@ def train(
     overwrite
         Delete the run that is in the folder.
     tell
-        Receives a line of text an epoch.
+        Receives a line of text per epoch.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def train_recipe(
     overwrite: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Train by a recipe that was read, as :func:`train` does."""
+    """Train by a loaded recipe, as :func:`train` does."""
     need_extra("train")
     if resume:
         task = _task(same_run(recipe, run))
@@ -131,7 +131,7 @@ def train_recipe(
 
 
 def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
-    """Train by a recipe unless that is done, continuing where it was stopped; returns whether there was work to do.
+    """Train by a recipe unless that is done, resuming a stopped run; returns whether there was work to do.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
 
 
 def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
-    """The recipe as the run was trained with it, perhaps with its substitute as backbone.
+    """The recipe that the run was trained with, perhaps with its substitute as backbone.
 
     Raises
     ------
@@ -188,8 +188,8 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
     output
         A folder, or a file ending in ``.zip``; by default ``bundle`` in the run's folder.
 
-    Evaluations and the rule for patients that were recorded in the run's bundle before are kept where the network
-    is the same.
+    Evaluations and the patient rule that were already recorded in the run's bundle are kept if the network is
+    the same.
     """
     need_extra("train")
     run = Run(folder)
@@ -211,7 +211,7 @@ def _recorded(run: Run) -> dict[str, Any]:
     except BundleError:  # exporting again repairs a damaged one
         return {}
     names = ["graph_sha256", "evaluations", "left_out", "patient", "abstention"]
-    if getattr(facts, "abstention", None) is not None:  # calibrated: what the export chose no longer stands
+    if getattr(facts, "abstention", None) is not None:  # calibrated: the export's choices no longer apply
         names += ["bias", "temperature", "threshold", "chosen", "validation", "validation_superseded"]
     return {name: getattr(facts, name) for name in names if hasattr(facts, name)}
 
@@ -223,7 +223,7 @@ def _task(recipe: AnyRecipe) -> "Task[Any]":
 
 
 def _finish(task: "Task[Any]", run: Run) -> None:
-    """Export what was trained, and write the report."""
+    """Export the trained network, and write the report."""
     from groundglass.commands.run_report import write_run_report
 
     log.info("exporting the bundle of %s and writing its report", run.folder)

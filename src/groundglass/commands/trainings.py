@@ -1,4 +1,4 @@
-"""Several trainings, which are checked before the first one starts, and of which each goes on where it stopped."""
+"""Several trainings, which are all checked before the first one starts, and which can be resumed."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +14,14 @@ from groundglass.train.run import Run
 
 @dataclass(frozen=True)
 class Training:
-    """One of several trainings: a name for its messages, its recipe, and the run that it becomes."""
+    """One of several trainings: a name for its messages, its recipe, and its run."""
 
     name: str
     recipe: AnyRecipe
     run: Run
 
     def finish(self, tell: Callable[[str], None]) -> None:
-        """Train, unless that is done; a training that was stopped goes on.
+        """Train, unless that is done; a stopped training is resumed.
 
         Raises
         ------
@@ -30,17 +30,17 @@ class Training:
         """
         with without_leakage_warning():
             new = finish_training(self.recipe, self.run, lambda line: tell(f"{self.name}  {line}"))
-        tell(f"{self.name}: {'trained' if new else 'was trained already'}")
+        tell(f"{self.name}: {'trained' if new else 'was already trained'}")
 
 
 def check_trainings(trainings: Sequence[Training]) -> None:
-    """Check trainings by recipes that differ in their data and seed alone: a mistake must not show after hours.
+    """Check trainings by recipes that differ only in data and seed: a mistake must not surface after hours.
 
     Raises
     ------
     GroundglassError
-        If weights, a segmenter or masks are not available, or a folder holds a run by another recipe than its own
-        or on other data.
+        If weights, a segmenter or masks are not available, or a folder holds a run by another recipe or on
+        other data.
     """
     check_ready(trainings[0].recipe)
     with without_leakage_warning():
@@ -52,13 +52,13 @@ def check_trainings(trainings: Sequence[Training]) -> None:
                 same_run(training.recipe, training.run)
             except GroundglassError as error:
                 raise GroundglassError(
-                    f"{error}; -o names another folder, or delete {training.run.folder} to train it again"
+                    f"{error}; choose another folder with -o, or delete {training.run.folder} to train it again"
                 ) from error
 
 
 @contextmanager
 def without_leakage_warning() -> Iterator[None]:
-    """Do not repeat for each training the warning about a leaking split, which they share."""
+    """Suppress the warning about a leaking split, which would be repeated for each training."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakageWarning)
         yield

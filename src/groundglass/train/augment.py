@@ -1,11 +1,11 @@
 """Augmentation of slices, with and without masks.
 
-Two classes share the work, because they change a slice at different stages. :class:`Augment` changes a whole batch
-of network inputs with kornia, which costs least; masks follow as further channels. :class:`PictureAugment` is for
-segmenters, which must hold on figures cut from papers. It turns each slice into a picture of its own size, as users
-have them, before resizing, padding and equalising; those are done as for users and never augmented. kornia
-cannot do that on a batch and has no frames, marks or painted anatomy, and the shipped segmenter was trained with
-exactly these distributions, so this part stays with OpenCV.
+Two classes share the work, because they change a slice at different stages. :class:`Augment` changes a whole
+batch of network inputs with kornia, which is fastest; masks are further channels. :class:`PictureAugment` is
+for segmenters, which must also work on figures cut from papers. It turns each slice into a picture with its
+own size, as users have them, before resizing, padding and equalising; those are done as for users and never
+augmented. kornia cannot do that on a batch and has no frames, marks or painted anatomy, and the shipped
+segmenter was trained with exactly these distributions, so this part uses OpenCV.
 """
 
 from typing import NamedTuple
@@ -32,11 +32,11 @@ Grey = NDArray[np.float32]
 Masks = NDArray[np.uint8]
 
 WIDEST_MARGIN = 0.15
-"""Largest margin around lungs that a picture is cropped to, as a share of their box's longer side."""
+"""Largest margin around the lungs to which a picture is cropped, as a share of the longer side of their box."""
 
 
 class Augment(nn.Module):
-    """Random changes to a batch of grey slices, one draw a slice, from torch's global random state.
+    """Random changes to a batch of grey slices, one draw per slice, from torch's global random state.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, grey: Tensor) -> Tensor:
-        """Augmented float32 in [0, 1], shape (batch, height, width), of grey of the same shape and range."""
+        """Augment grey slices, float32 in [0, 1], shape (batch, height, width); the result has the same form."""
         return self.look(self.move(grey[:, None])[:, 0])
 
     @torch.no_grad()
@@ -63,9 +63,9 @@ class Augment(nn.Module):
         channels
             float32, shape (batch, channels, height, width): grey, then the masks. It may be changed in place.
         outside
-            Grey of what comes into view from outside a slice.
+            Grey of areas that come into view from outside a slice.
         """
-        # Coordinates in bf16 would be off by whole pixels.
+        # In bf16, coordinates would be off by whole pixels.
         with torch.autocast(channels.device.type, enabled=False):
             if outside:
                 channels[:, 0] -= outside
@@ -76,7 +76,7 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def look(self, grey: Tensor) -> Tensor:
-        """Change greys alone, shape (batch, height, width), as window, kernel and dose do."""
+        """Change only grey levels, shape (batch, height, width), as window, kernel and dose do."""
         with torch.autocast(grey.device.type, enabled=False):
             changed: Tensor = self.looks(grey[:, None])[:, 0].clamp(0, 1)
         return changed
@@ -93,7 +93,7 @@ class RandomResolution(nn.Module):
         self.factor = factor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images of shape (batch, 1, height, width), with some of their detail gone."""
+        """Images of shape (batch, 1, height, width), some with less detail."""
         changed = images.clone()
         for row in torch.nonzero(torch.rand(len(images)) < 0.5).flatten().tolist():
             scale = 1 / (1 + (self.factor - 1) * torch.rand(()).item())
@@ -103,7 +103,7 @@ class RandomResolution(nn.Module):
 
 
 def _places(spec: Augmentation) -> list[nn.Module]:
-    """Geometric steps, which masks follow as further channels."""
+    """Geometric steps, which also apply to masks as further channels."""
     steps: list[nn.Module] = []
     if spec.flip:
         steps.append(K.RandomHorizontalFlip(p=spec.flip))
@@ -123,7 +123,7 @@ def _places(spec: Augmentation) -> list[nn.Module]:
 
 
 def _looks(spec: Augmentation) -> list[nn.Module]:
-    """Steps that change greys alone."""
+    """Steps that change only grey levels."""
     steps: list[nn.Module] = []
     if spec.gamma:
         steps.append(K.RandomGamma((1 - spec.gamma, 1 / (1 - spec.gamma)), p=0.5))
@@ -152,7 +152,7 @@ class MaskedPicture(NamedTuple):
 
 
 class PictureAugment:
-    """Random pictures of one slice with its masks, one draw a seed, each put through a user's preprocessing.
+    """Random pictures of one slice with its masks, one draw per seed, each preprocessed like a user's picture.
 
     Parameters
     ----------
@@ -173,10 +173,10 @@ class PictureAugment:
         grey8
             uint8, shape (height, width).
         masks
-            uint8 0 or 1, shape (height, width, masks); the first is the mask of the lungs. A plane that is not
-            taught has :data:`UNKNOWN` added.
+            uint8 0 or 1, shape (height, width, masks); the first is the mask of the lungs. A plane that is
+            not a training target has :data:`UNKNOWN` added.
         preprocessing
-            Applied to the picture, as to a user's.
+            Preprocessing of the picture, as for a user's.
         seed
             Equal seeds give equal pictures.
 
@@ -215,7 +215,7 @@ class PictureAugment:
     def _anatomy(
         self, random: np.random.Generator, grey8: NDArray[np.uint8], masks: Masks
     ) -> tuple[NDArray[np.uint8], Masks]:
-        """The slice, or one without lungs, and with pockets of gas or without."""
+        """The slice, perhaps without lungs or with pockets of gas."""
         if self.spec.no_lungs and random.random() < self.spec.no_lungs:
             grey8, masks = without_lungs(random, grey8, masks[..., 0]), np.zeros_like(masks)
             if random.random() < 0.5:
@@ -255,12 +255,12 @@ class PictureAugment:
 def _frame_corners(
     random: np.random.Generator, spec: SegmentationAugmentation, lungs: NDArray[np.uint8]
 ) -> tuple[float, float, float, float]:
-    """The part of the slice that becomes the picture: left, top, right, bottom; it may reach beyond the slice."""
+    """The part of the slice that becomes the picture: left, top, right, bottom; it may extend beyond the slice."""
     height, width = lungs.shape
     choice = random.random()
     if choice < spec.crop and lungs.any():
         rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
-        # From slightly inside the lungs' bounding box (0) to the whole slice (1), each side by itself.
+        # From slightly inside the lungs' bounding box (0) to the whole slice (1), each side separately.
         t = random.uniform(-0.08, 1, 4)
         left, right = columns[0] * (1 - t[0]), columns[-1] + 1 + (width - columns[-1] - 1) * t[1]
         top, bottom = rows[0] * (1 - t[2]), rows[-1] + 1 + (height - rows[-1] - 1) * t[3]
@@ -282,7 +282,7 @@ def _warp(
     masks: Masks,
     longest: int,
 ) -> MaskedPicture:
-    """Crop, turn, mirror, stretch and shear in one resampling; the longer side becomes ``longest`` pixels."""
+    """Crop, rotate, mirror, stretch and shear in one resampling; the longer side becomes ``longest`` pixels."""
     left, top, right, bottom = _frame_corners(random, spec, masks[..., 0])
     aspect = (right - left) / (bottom - top) * np.exp(random.normal(0, spec.aspect))
     width = max(32, round(longest * min(1.0, aspect)))
@@ -337,7 +337,7 @@ def _degrade(random: np.random.Generator, spec: SegmentationAugmentation, grey: 
 
 
 def _frame(random: np.random.Generator, grey8: NDArray[np.uint8], masks: Masks) -> None:
-    """Cover the sides with a frame of 0 to 13 pixels, black or white; what it covers is no lung."""
+    """Cover the sides with a frame of 0 to 13 pixels, black or white; what it covers is not lung."""
     height, width = grey8.shape
     top, bottom, left, right = random.integers(0, 14, 4)
     inside = np.zeros((height, width), dtype=bool)

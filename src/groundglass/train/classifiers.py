@@ -1,4 +1,4 @@
-"""Classifiers of deep features, and the cross-validation that chooses their parameters."""
+"""Classifiers of deep features, with parameters chosen by cross-validation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a classifier is made from a seed, and the values that are tried; the plainer comes first."""
+    """How to create a classifier from a seed, and the parameter values to try; simpler values come first."""
 
     make: Callable[[int], ClassifierMixin]
     grid: dict[str, tuple[Any, ...]]
     scaled: bool = True
 
 
-# SVMs answer by their decision function, which the temperature calibrates like any logit, and not by Platt's
-# probabilities, which scikit-learn gives up. Neighbours all count alike: skl2onnx loses the weights by distance
-# (https://github.com/onnx/sklearn-onnx/pull/1212). A tree needs no scaling, and without it the graph compares
-# the very numbers that scikit-learn does.
+# SVMs answer by their decision function, which the temperature calibrates like any logit, not by Platt's
+# probabilities, which scikit-learn deprecates. Neighbours have equal weights: skl2onnx loses weights by
+# distance (https://github.com/onnx/sklearn-onnx/pull/1212). A tree needs no scaling, and without it the graph
+# compares exactly the same numbers as scikit-learn.
 _KINDS: dict[ClassifierName, _Kind] = {
     "svm-rbf": _Kind(
         lambda seed: SVC(kernel="rbf"),
@@ -60,7 +60,7 @@ _KINDS: dict[ClassifierName, _Kind] = {
 
 @dataclass(frozen=True)
 class Tuned:
-    """A classifier with the parameters that did best in cross-validation, fitted on the whole training part.
+    """A classifier with the best parameters in cross-validation, fitted on the whole training part.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Tuned:
     pipeline
         The fitted scikit-learn pipeline; its classes are 0 and 1, 1 for COVID-19.
     parameters
-        What was chosen.
+        The chosen parameters.
     cv_auc, cv_auc_std
         Mean and standard deviation over the folds of the area under the ROC curve.
     slices
@@ -85,12 +85,12 @@ class Tuned:
 
     @property
     def decides(self) -> bool:
-        """Whether it answers by a decision function, and not by a share of neighbours or trees."""
+        """Whether it answers by a decision function rather than by a share of neighbours or trees."""
         return hasattr(self.pipeline, "decision_function")
 
     @property
     def least_share(self) -> float:
-        """Shares of neighbours or trees are held between this and 1 less this, since 0 and 1 have no logit."""
+        """Shares of neighbours or trees are clipped to this and 1 minus this, since 0 and 1 have no logit."""
         return 1 / (2 * self.slices)
 
     @property
@@ -111,7 +111,7 @@ def tune(
     folds: int,
     seed: int,
 ) -> Tuned:
-    """Choose a classifier's parameters by cross-validation, and fit it with them on all slices.
+    """Choose a classifier's parameters by cross-validation, and fit it on all slices.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def tune(
     folds
         Number of folds; see :func:`grouped_folds`.
     seed
-        Of the folds and of the forest.
+        Seed of the folds and of the forest.
 
     Raises
     ------
@@ -157,14 +157,14 @@ def tune(
 
 
 def _fitting(grid: dict[str, tuple[Any, ...]], slices: int) -> dict[str, tuple[Any, ...]]:
-    """The grid without more neighbours than there are slices."""
+    """The grid without numbers of neighbours that exceed the number of slices."""
     if "n_neighbors" not in grid:
         return grid
     return {**grid, "n_neighbors": tuple(number for number in grid["n_neighbors"] if number <= slices)}
 
 
 def grouped_folds(truth: NDArray[np.bool_], groups: ArrayLike, folds: int, seed: int) -> Folds:
-    """Divide slices into folds that keep groups together and hold the classes in shares as equal as that allows.
+    """Divide slices into folds that keep groups together, with class shares as equal as possible.
 
     Parameters
     ----------
@@ -175,23 +175,23 @@ def grouped_folds(truth: NDArray[np.bool_], groups: ArrayLike, folds: int, seed:
     folds
         Number of folds.
     seed
-        Of the order in which groups are dealt out.
+        Seed of the order in which groups are assigned.
 
     Returns
     -------
-    For each fold the numbers of the slices to fit on, and of those to judge by.
+    For each fold the numbers of the slices to fit on, and of those to evaluate on.
 
     Raises
     ------
     GroundglassError
-        If a class has fewer groups than there are folds, or a fold comes out without one of the classes.
+        If a class has fewer groups than there are folds, or a fold would lack one of the classes.
     """
     units = np.asarray(groups)
     for label, members in ((POSITIVE, truth), ("other", ~truth)):
         found = len(np.unique(units[members]))
         if found < folds:
             raise GroundglassError(
-                f"folds {folds}: the {label} slices of the training part come from {found} patients, and every "
+                f"folds {folds}: the {label} slices of the training part come from {found} patients, but every "
                 "fold needs one; set fewer folds, or train on more patients"
             )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -207,8 +207,8 @@ def grouped_folds(truth: NDArray[np.bool_], groups: ArrayLike, folds: int, seed:
 def classifier_logits(tuned: Tuned, features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Logits of slices by scikit-learn.
 
-    The decision function; or the logit of the share of neighbours or trees, which is held half a slice away from
-    0 and 1.
+    The decision function; or the logit of the share of neighbours or trees, which is kept half a slice away
+    from 0 and 1.
 
     Parameters
     ----------

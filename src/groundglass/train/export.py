@@ -1,4 +1,4 @@
-"""From a trained network to a bundle: the ONNX graph, its verification, calibration and threshold, the facts."""
+"""Export a trained network as a bundle: the ONNX graph, its verification, calibration and threshold, the facts."""
 
 import hashlib
 import io
@@ -42,32 +42,33 @@ from groundglass.train.slices import PartData
 OPSET = 17
 VALIDATION = "the validation part"
 TOLERANCE = 5e-4
-"""Largest difference in the logit between training and the exported graph, relative where the logit passes 1.
+"""Largest difference of the logit between training and the exported graph, relative if the logit exceeds 1.
 
-Rounding in 32 bits gives up to 2e-4 behind a head of several dense layers; a probability moves by 1.3e-4 at most.
+Rounding in 32 bits gives up to 2e-4 after a head of several dense layers; a probability changes by 1.3e-4 at
+most.
 """
 
 SMALL = 1024
-"""Weights of fewer values stay in 32 bits: they take no room."""
+"""Smaller weight arrays stay in 32 bits: they take little space."""
 
 
 @dataclass(frozen=True)
 class DetectorGraph:
-    """A detector's exported graph, and what is known about it before it is calibrated.
+    """A detector's exported graph and facts, before calibration.
 
     Attributes
     ----------
     graph
-        From ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
+        Maps ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
     expected
         Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
     chosen
-        What was chosen before, and on which part of the data.
+        Earlier choices, and the part of the data they were made on.
     furthest
-        The distance from the training slices up to which a slice is like them, where the graph gives one.
+        The distance from the training slices up to which a slice counts as typical, if the graph gives one.
     precision
-        What users' processors compute the network in, and temperature and threshold are chosen in; the graph is
-        compared with ``expected`` in 32 bits.
+        The precision in which users' processors compute the network, and in which temperature and threshold
+        are chosen; the graph is compared with ``expected`` in 32 bits.
     """
 
     graph: bytes
@@ -91,7 +92,7 @@ def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # The TorchScript exporter is enough for convolutional networks, and needs no further package.
+        # The TorchScript exporter is sufficient for convolutional networks and needs no further package.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             model.eval(),
@@ -109,10 +110,10 @@ def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]
 
 
 def halve_weights(graph: bytes) -> bytes:
-    """The graph with its weights kept in 16 bits and brought back to 32 where they are used: half the size.
+    """The graph with its weights stored in 16 bits and converted to 32 on use: half the size.
 
-    The largest relative rounding error of a weight is 2 ** -11, from 2 ** -14 on. Weights that 16 bits cannot
-    hold stay in 32.
+    The largest relative rounding error of a weight is 2 ** -11, from 2 ** -14 on. Weights that do not fit 16
+    bits stay in 32.
     """
     model = onnx.load_from_string(graph)
     casts = []
@@ -136,21 +137,21 @@ def halve_weights(graph: bytes) -> bytes:
 def run_graph(
     graph: bytes, preprocessing: Preprocessing, grey8: NDArray[np.uint8], precision: Precision = "f32"
 ) -> Iterator[Outputs]:
-    """Outputs for slices, uint8 (slices, height, width), by the engine that will answer for users."""
+    """Outputs for slices, uint8 (slices, height, width), by the engine that users run."""
     engine = Engine(graph, (preprocessing.channels, *preprocessing.size), precision)
     return engine.run(preprocessing.model_input(one[None])[0] for one in grey8)
 
 
 def relative_difference(found: NDArray[np.floating[Any]], expected: NDArray[np.floating[Any]]) -> float:
-    """The largest difference of two arrays of a shape, relative where an expected value exceeds 1."""
+    """The largest difference of two arrays of the same shape, relative where an expected value exceeds 1."""
     return float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected))))
 
 
 def check_difference(run: Run, difference: float, tolerance: float, what: str) -> None:
-    """Refuse a graph that differs from what was trained by more than a tolerance, with a GroundglassError."""
+    """Raise GroundglassError if a graph differs from the trained network by more than a tolerance."""
     if difference > tolerance:
         raise GroundglassError(
-            f"{run.folder}: the exported graph differs from what was trained by {difference:.2g} in the {what}"
+            f"{run.folder}: the exported graph differs from the trained network by {difference:.2g} in the {what}"
         )
 
 
@@ -159,8 +160,8 @@ def finish_bundle(
 ) -> Bundle:
     """Verify and calibrate a detector's graph, choose its threshold, and write bundle and predictions.
 
-    Temperature and threshold are chosen on the validation part, from the answers of the graph itself. The bundle
-    gets the fingerprints of all slices with their part of the split.
+    Temperature and threshold are chosen on the validation part, from the graph's own answers. The bundle gets
+    the fingerprints of all slices with their part of the split.
 
     Raises
     ------
@@ -234,7 +235,7 @@ def _threshold(recipe: DetectorRecipe, probability: NDArray[np.float64], validat
 
 
 def _portable(preprocessing: Preprocessing, segmenter: SegmenterBundle | None) -> Preprocessing:
-    """Preprocessing that names its segmenter instead of its path; one that is not shipped, by its hash too."""
+    """Preprocessing with its segmenter's name instead of its path; with its hash, too, if it is not shipped."""
     if segmenter is None:
         return preprocessing
     name, sha256 = segmenter.facts.name, segmenter.facts.graph_sha256
@@ -261,7 +262,7 @@ def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tupl
 
 
 def epochs_run(run: Run) -> int:
-    """Number of epochs that were trained, also in a run that was stopped: each has a line in the log."""
+    """Number of trained epochs, also in a run that was stopped: each has a line in the log."""
     return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
 
 
@@ -276,7 +277,7 @@ def kept_epoch(run: Run, by: str) -> Choice:
 
 
 def training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> TrainingFacts:
-    """What a run was trained on, for its bundle's facts."""
+    """The training data of a run, for its bundle's facts."""
     facts, data = run.facts(), recipe.data
     parts = {}
     for part in ("train", "val", "test"):
@@ -303,9 +304,9 @@ def training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> Training
 def _of_datasets(data: Data, *masks: Source) -> dict[str, Any]:
     """Titles, licences and citations of the datasets that were trained on, without repetition, and their splits.
 
-    Datasets whose masks alone were trained on add their licence and citation.
+    Datasets of which only masks were trained on add their licence and citation.
     """
-    # A known dataset is one source; any other may hold more than the one that was left out.
+    # A known dataset is a single source; any other may hold more sources than the one left out.
     used = [part for part in data.datasets if part.dataset not in DATASETS or part.dataset != data.leave_out]
     known = [DATASETS.get(part.dataset) for part in used]
     of_masks = [DATASETS.get(part.dataset) for part in masks]

@@ -14,15 +14,15 @@ from groundglass.train.export import OPSET, onnx_graph
 from groundglass.train.models import feature_shape
 
 OPSETS = {"": OPSET, "ai.onnx.ml": 3}
-"""Operator sets: the network's, and the version of the classical ones that every onnxruntime in use runs."""
+"""Operator sets: the network's, and a version of the classical ones that every onnxruntime in use supports."""
 PREFIX = "classifier/"
 
 
 class _Places(nn.Module):
-    """The mean features of each slice: over all places of the feature map, then without each place in turn.
+    """The mean features of each slice: over all locations of the feature map, then without each location in turn.
 
-    The vectors of all slices are stacked, shape (batch * (1 + places), features), or (batch, features) where there
-    is only one place.
+    The vectors of all slices are stacked, shape (batch * (1 + places), features), or (batch, features) if
+    there is only one location.
     """
 
     def __init__(self, backbone: nn.Module, places: int) -> None:
@@ -44,9 +44,7 @@ def vectors_graph(backbone: nn.Module, shape: tuple[int, int, int]) -> bytes:
 
     Parameters
     ----------
-    backbone
-        From images to a feature map (batch, features, rows, columns).
-    shape
+    backbone Maps images to a feature map (batch, features, rows, columns). shape
         Channels, height and width of the images.
     """
     _, rows, columns = feature_shape(backbone, shape)
@@ -56,9 +54,9 @@ def vectors_graph(backbone: nn.Module, shape: tuple[int, int, int]) -> bytes:
 def features_graph(network: bytes, tuned: Tuned, map_shape: tuple[int, int, int]) -> bytes:
     """The ONNX graph of a network and a classifier of its mean features, for any batch size.
 
-    The evidence of a place is the logit minus the logit without that place's features: occlusion (Zeiler and
-    Fergus 2014, arXiv 1311.2901) of the feature map instead of the slice, which also works for classifiers without
-    a gradient. For a feature map with a single place it is the logit.
+    The evidence of a location is the logit minus the logit without that location's features: occlusion
+    (Zeiler and Fergus 2014, arXiv 1311.2901) of the feature map instead of the slice, which also works for
+    classifiers without a gradient. For a feature map with a single location it is the logit.
 
     Parameters
     ----------
@@ -71,7 +69,7 @@ def features_graph(network: bytes, tuned: Tuned, map_shape: tuple[int, int, int]
 
     Returns
     -------
-    From ``images`` to ``logits`` and ``evidence``. It holds operators of ``ai.onnx.ml``.
+    The graph from ``images`` to ``logits`` and ``evidence``. It uses operators of ``ai.onnx.ml``.
     """
     features, rows, columns = map_shape
     vectors = onnx.load_from_string(network)
@@ -86,10 +84,10 @@ def features_graph(network: bytes, tuned: Tuned, map_shape: tuple[int, int, int]
 
 
 def _converted(tuned: Tuned, features: int, ir_version: int) -> ModelProto:
-    """The classifier from ``features`` to a label and to two scores, of the other slices and of COVID-19."""
+    """The classifier from ``features`` to a label and two scores, for controls and COVID-19."""
     options = {"zipmap": False, **({"raw_scores": True} if tuned.decides else {})}
     with warnings.catch_warnings():
-        # skl2onnx asks an SVM for the parameters of Platt's probabilities, which scikit-learn gives up.
+        # skl2onnx reads an SVM's parameters of Platt's probabilities, which scikit-learn deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         model = to_onnx(
             tuned.pipeline,
@@ -103,7 +101,7 @@ def _converted(tuned: Tuned, features: int, ir_version: int) -> ModelProto:
 
 
 def _answers(tuned: Tuned, rows: int, columns: int, ir_version: int) -> str:
-    """From the scores of all vectors to logits and evidence, in ONNX' own language."""
+    """The computation of logits and evidence from the scores of all vectors, in ONNX's text format."""
     places = rows * columns
     answers = (
         "others, answers = Split <axis = 1> (scores)"
@@ -146,7 +144,7 @@ def _answers(tuned: Tuned, rows: int, columns: int, ir_version: int) -> str:
 
 
 def _state_opsets_once(model: ModelProto) -> None:
-    """Name each operator set once: skl2onnx and merge_models repeat them."""
+    """List each operator set once: skl2onnx and merge_models repeat them."""
     versions = {opset.domain: opset.version for opset in model.opset_import}
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())

@@ -1,4 +1,4 @@
-"""The training loop of all tasks that train a network, its log and its checkpoints."""
+"""The training loop of all tasks that train a network, with its log and checkpoints."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ from groundglass.train.run import Run
 
 @dataclass(frozen=True)
 class Fit:
-    """What :func:`fit` trains, and for how long.
+    """Input of :func:`fit`: what to train, and for how long.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def fit(
     show_progress: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Train a network, keep its best and its last epoch, and record in ``run.json`` how long it took.
+    """Train a network, keep its best and last epochs, and record in ``run.json`` how long it took.
 
     Parameters
     ----------
@@ -73,20 +73,20 @@ def fit(
     run
         The run's folder, which has been started.
     resume_from
-        A checkpoint of the same run to continue from; the result is that of an uninterrupted run.
+        A checkpoint of the same run to continue from; the result equals that of an uninterrupted run.
     show_progress
         Draw progress bars.
     tell
-        Receives one line of text an epoch.
+        Receives one line of text per epoch.
 
     Raises
     ------
     GroundglassError
-        If it was stopped from the keyboard, or there is no checkpoint to continue from.
+        If it was interrupted from the keyboard, or there is no checkpoint to continue from.
     """
     if resume_from is not None and not resume_from.exists():
         raise GroundglassError(
-            f"{run.folder}: was stopped before its first epoch was finished; --overwrite starts again"
+            f"{run.folder}: was stopped before its first epoch finished; --overwrite starts again"
         )
     run.update(parameters=sum(weights.numel() for weights in task.module.model.parameters()))
     log = EpochLog(run.log_file, task.logged, tell)
@@ -94,9 +94,9 @@ def fit(
     checkpoint = str(resume_from) if resume_from else None
     try:
         trainer.fit(task.module, task.train, task.validation, ckpt_path=checkpoint, weights_only=False)
-    except SystemExit as stopped:  # Lightning's answer to a stop from the keyboard
+    except SystemExit as stopped:  # Lightning raises this on an interrupt from the keyboard
         raise GroundglassError(
-            f"{run.folder}: stopped; train --resume, or the same comparison once more, continues after the last "
+            f"{run.folder}: stopped; train --resume, or the same comparison again, continues after the last "
             "finished epoch"
         ) from stopped
     run.update(
@@ -156,7 +156,7 @@ def _trainer(task: Fit, run: Run, callbacks: list[pl.Callback], show_progress: b
 
 
 def kept_weights(run: Run, by: str) -> dict[str, Any]:
-    """The weights of the epoch that a run keeps by a metric, or the last; its number goes into ``run.json``.
+    """The weights of the best epoch by a metric, or of the last; its number is written to ``run.json``.
 
     Raises
     ------
@@ -165,7 +165,9 @@ def kept_weights(run: Run, by: str) -> dict[str, Any]:
     """
     path = run.checkpoints / f"{'last' if by == 'last' else 'best'}.ckpt"
     if not path.exists():
-        raise GroundglassError(f"{run.folder}: has no checkpoint; train it first, or --resume it")
+        raise GroundglassError(
+            f"{run.folder}: has no checkpoint; train the run first, or continue it with --resume"
+        )
     checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     run.update(best_epoch=int(checkpoint["epoch"]) + 1)
     weights: dict[str, Any] = checkpoint["state_dict"]
@@ -173,10 +175,10 @@ def kept_weights(run: Run, by: str) -> dict[str, Any]:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its final path and then renames it, so that a kill leaves the one before.
+    """Writes a checkpoint beside its final path and then renames it, so that a kill leaves the previous one.
 
-    Lightning's own saving is atomic only where the system's temporary folder is on the same file system as the run:
-    fsspec writes there, and moving a file between file systems is a copy that a kill can cut short.
+    Lightning's own saving is atomic only if the system's temporary folder is on the same file system as the
+    run: fsspec writes there, and moving a file between file systems is a copy that a kill can truncate.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -188,7 +190,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EpochLog(pl.Callback):
-    """Keeps one row an epoch, writes ``log.csv`` after each, and reports it.
+    """Keeps one row per epoch, writes ``log.csv`` after each, and reports it.
 
     The checkpoint holds the rows and the time that the epochs took, so a resumed run continues its own log.
 
@@ -235,7 +237,7 @@ class EpochLog(pl.Callback):
 
 
 def lightning_precision(wanted: str) -> str:
-    """Lightning's name of a precision; ``auto`` takes bf16 where the device computes in it at full speed."""
+    """Lightning's name of a precision; ``auto`` is bf16 if the device computes it at full speed."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -1,4 +1,4 @@
-"""The network of a grounded detector: lesions are marked, and what is marked is judged."""
+"""The network of a grounded detector: it marks lesions, and scores what it marks."""
 
 import math
 
@@ -21,27 +21,27 @@ from groundglass.train.losses import lungs_and_lesions
 from groundglass.train.segmentation_models import build_segmentation_model
 
 STRIDE = 8
-"""Pixels of the input to a place that is judged."""
+"""Input pixels per scored location."""
 JUDGED = 1
-"""The decoder's block whose output has that stride."""
+"""The decoder block whose output has that stride."""
 OPEN = 0.017
-"""Lesion share at which the answer is open before training."""
+"""Lesion share at which the answer is undecided before training."""
 SPREAD = 0.003
-"""Share of the lungs that is added to the weight of all lesions: fainter ones are judged less."""
+"""Share of the lungs that is added to the weight of all lesions: smaller ones have less influence."""
 
 
 class Grounded(nn.Module):
-    """A U-Net for lungs and lesions, and a head that judges the lesions alone.
+    """A U-Net for lungs and lesions, and a head that scores only the lesions.
 
     Parameters
     ----------
     unet
-        From images to logits of lungs and lesions, or of lungs and lesion types, at the images' size.
+        Maps images to logits of lungs and lesions, or of lungs and lesion types, at the images' size.
     spec
         The recipe's model part.
 
-    The lesion probability weighs the places in :meth:`forward` but gets no gradient from the answer: what a lesion
-    is, only masks say.
+    The lesion probability weights the locations in :meth:`forward` but gets no gradient from the answer: only
+    masks define what a lesion is.
     """
 
     def __init__(self, unet: nn.Module, spec: GroundedModel) -> None:
@@ -57,11 +57,11 @@ class Grounded(nn.Module):
         )
         nn.init.zeros_(self.judge[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.judge[-1].bias)  # type: ignore[arg-type]
-        # Else training would spend its first epochs on moving the bias to where the answer is open.
+        # Otherwise training would spend its first epochs moving the bias to where the answer is undecided.
         self.bias = nn.Parameter(torch.tensor(-spec.presence * math.log1p(OPEN / spec.faint)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Judge images.
+        """Score images.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class Grounded(nn.Module):
         return masks, answer, evidence, pooled
 
     def emphasise(self) -> None:
-        """Multiply the weight of the lesion share as the recipe says, once trained."""
+        """Multiply the weight of the lesion share by the recipe's factor, after training."""
         spec = self.spec
         more = spec.presence * (spec.emphasis - 1)
         with torch.no_grad():
@@ -93,7 +93,7 @@ class Grounded(nn.Module):
         self.spec = spec.model_copy(update={"presence": spec.presence + more, "emphasis": 1.0})
 
     def marked(self, images: Tensor) -> Tensor:
-        """Logits of lungs and lesions alone."""
+        """Only the logits of lungs and lesions."""
         return self._marked(images)[0]
 
     def _marked(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class Grounded(nn.Module):
 
 
 def _widths(unet: nn.Module) -> tuple[int, int]:
-    """Features of the encoder's last stage but one, and of the decoder's block that is judged."""
+    """Number of features of the encoder's penultimate stage, and of the decoder block that is scored."""
     decoder = unet.decoder
     convolution = decoder.blocks[JUDGED].conv2[0]  # type: ignore[union-attr, index]
     return int(unet.encoder.out_channels[-2]), int(convolution.out_channels)  # type: ignore[union-attr, index]
@@ -129,17 +129,17 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
     channels
         Of the input.
     start
-        Take over the segmenter's weights; without, they are to come from a checkpoint.
+        Start from the segmenter's weights; otherwise a checkpoint provides them.
 
     Raises
     ------
     GroundglassError
-        If the segmenter cannot be had, or is no U-Net for as many channels.
+        If the segmenter is not available, or is not a U-Net for this number of channels.
     """
     bundle = SegmenterBundle.load(spec.segmenter)
     recipe = parse_recipe(bundle.recipe, origin=f"the recipe of {spec.segmenter}")
     if not isinstance(recipe, SegmentationRecipe) or recipe.model.name != "unet":
-        raise GroundglassError(f"model.segmenter {spec.segmenter}: is no U-Net to start from")
+        raise GroundglassError(f"model.segmenter {spec.segmenter}: is not a U-Net to start from")
     if recipe.preprocessing.channels != channels:
         raise GroundglassError(
             f"model.segmenter {spec.segmenter}: takes {recipe.preprocessing.channels} channels; set "
@@ -151,7 +151,7 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
     _fold_norms(unet)
     weights = _folded_weights(bundle.graph)
     if len(weights) != len(convolutions):
-        raise GroundglassError(f"model.segmenter {spec.segmenter}: its graph is not that of its recipe")
+        raise GroundglassError(f"model.segmenter {spec.segmenter}: its graph does not fit its recipe")
     for convolution, (kernel, bias) in zip(convolutions, weights, strict=True):
         if convolution.bias is None:
             convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
@@ -162,7 +162,7 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
 
 
 def _convolutions(unet: nn.Module, channels: int) -> list[nn.Conv2d]:
-    """The convolutions in the order in which they compute, which is that of an exported graph's nodes."""
+    """The convolutions in the order of computation, which is that of an exported graph's nodes."""
     order: list[nn.Conv2d] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: order.append(module))
@@ -177,7 +177,7 @@ def _convolutions(unet: nn.Module, channels: int) -> list[nn.Conv2d]:
 
 
 def _fold_norms(parent: nn.Module) -> None:
-    """Replace each batch norm by the activation that it holds: an exported graph has it in the convolution."""
+    """Replace each batch norm by its activation: an exported graph folds the norm into the convolution."""
     for name, child in parent.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(parent, name, getattr(child, "act", nn.Identity()))
@@ -202,7 +202,7 @@ def _folded_weights(graph: bytes) -> list[tuple[NDArray[np.float32], NDArray[np.
 
 
 def frozen_parameters(network: Grounded) -> list[nn.Parameter]:
-    """The parameters of the encoder's stem and first stages, which stay as the segmenter has them."""
+    """The parameters of the encoder's stem and first stages, which keep the segmenter's values."""
     names = ["conv_stem.", *(f"blocks.{stage}." for stage in range(network.spec.frozen))]
     encoder = network.unet.encoder.model  # type: ignore[union-attr]
     parameters = encoder.named_parameters()  # type: ignore[union-attr]

@@ -30,8 +30,8 @@ def make_loss(spec: Loss, counts: ArrayLike) -> nn.Module:
 class BinaryLoss(nn.Module):
     """Binary cross-entropy or focal loss, with optional class weights and label smoothing.
 
-    Focal loss: ``(1 - p_t) ** gamma`` times the cross-entropy (Lin et al. 2017, arXiv 1708.02002), and times
-    ``alpha`` for positives and ``1 - alpha`` for negatives where it is given.
+    Focal loss: ``(1 - p_t) ** gamma`` times the cross-entropy (Lin et al. 2017, arXiv 1708.02002), and, if
+    ``alpha`` is given, times ``alpha`` for positives and ``1 - alpha`` for negatives.
 
     Parameters
     ----------
@@ -87,15 +87,15 @@ class ClassLoss(nn.Module):
 
 
 UNKNOWN = 2
-"""Added to a pixel of a training mask, 0 or 1, that is not taught because nobody marked it."""
+"""Added to a pixel of a training mask, 0 or 1, that is not a target because nobody marked it."""
 
 
 def lungs_and_lesions(logits: Tensor) -> Tensor:
     """Logits of lungs and of lesions of either type, shape (batch, 2, height, width), of a segmenter's logits.
 
-    A network that tells lesion types apart gives logits of lungs, ground glass and consolidation. The softmax of 0
-    (neither) and of the last two makes them probabilities, and the logit of their sum is the logarithm of the sum
-    of their exponentials.
+    A network that distinguishes lesion types gives logits of lungs, ground glass and consolidation. The
+    softmax of 0 (neither) and the last two gives their probabilities, and the logit of the sum of these is
+    the logarithm of the sum of their exponentials.
     """
     if logits.shape[1] == 2:
         return logits
@@ -105,9 +105,9 @@ def lungs_and_lesions(logits: Tensor) -> Tensor:
 class MaskLoss(nn.Module):
     """Binary cross-entropy by pixel, and one minus soft Dice (Milletari et al. 2016, arXiv 1606.04797).
 
-    Dice is taken over the whole batch at once, so that a slice without lesions does not count as a whole. Where the
-    network tells lesion types apart, the cross-entropy of the type is added, over the lesions whose type is known;
-    lesions of unknown type teach the sum of both probabilities.
+    Dice is computed over the whole batch at once, so that a slice without lesions does not count as much as
+    one with them. If the network distinguishes lesion types, the cross-entropy of the type is added, over the
+    lesions whose type is known; for lesions of unknown type, the sum of both probabilities is trained.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ class MaskLoss(nn.Module):
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Loss of logits, shape (batch, 2 or 3, height, width), and masks of the same shape.
 
-        The masks are those of lungs, lesions and consolidation, 0 or 1, with :data:`UNKNOWN` added where they are
-        not taught.
+        The masks are those of lungs, lesions and consolidation, 0 or 1, with :data:`UNKNOWN` added where they
+        are not targets.
         """
         known = (masks < UNKNOWN).to(logits.dtype)
         truth = (masks % UNKNOWN).to(logits.dtype)

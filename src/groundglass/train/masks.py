@@ -21,7 +21,7 @@ PLANES = (*STRUCTURES, "consolidation")
 """The planes of training masks: lungs with their lesions, lesions of either type, and consolidation."""
 MASK_COLUMNS = (*STRUCTURES, "lesion_types")
 GROUND_GLASS, CONSOLIDATION = 127, 254
-"""Values of a mask of lesion types."""
+"""Values in a mask of lesion types."""
 
 Masks = dict[str, NDArray[np.bool_]]
 
@@ -47,7 +47,7 @@ class MaskedPart:
 
     @property
     def taught(self) -> NDArray[np.bool_]:
-        """Which planes are known of each slice, bool, shape (slices, planes)."""
+        """Which planes of each slice are known, bool, shape (slices, planes)."""
         return self.masks.max(axis=(1, 2)) < UNKNOWN
 
 
@@ -66,20 +66,20 @@ def load_masked_part(
     Parameters
     ----------
     manifest
-        With the columns ``lungs`` and ``lesions``, each the path of a mask; with ``lungs_from`` any of them and of
-        ``lesion_types`` may be blank or lacking.
+        With the columns ``lungs`` and ``lesions``, each the path of a mask; with ``lungs_from``, any of these
+        and ``lesion_types`` may be blank or missing.
     part
         Which rows.
     preprocessing
-        Of the network; for slices that are augmented before they are equalised, without equalisation.
+        The network's preprocessing; without equalisation for slices that are augmented before it.
     segmenter
-        Finds the lungs, where the preprocessing crops to them: the true masks must not decide what is cut out,
-        because users have none.
+        Finds the lungs if the preprocessing crops to them: the true masks must not decide the crop, because
+        users have none.
     lungs_from
-        Finds the lungs of slices whose lungs nobody marked; these are not taught. Slices of which nothing is marked
-        are left out. None refuses slices without masks of lungs and lesions.
+        Finds the lungs of slices without lung masks; these are not targets. Slices with no marks are left
+        out. None refuses slices without masks of lungs and lesions.
     planes
-        How many of :data:`PLANES` the masks have.
+        Number of :data:`PLANES` that the masks have.
     show_progress
         Draw a progress bar.
 
@@ -118,9 +118,8 @@ def masked_rows(manifest: pd.DataFrame, part: str, *, every: bool = True) -> pd.
     Parameters
     ----------
     manifest, part
-        As in :func:`load_masked_part`.
-    every
-        Demand masks of lungs and lesions; else rows with any mask, or known to show no lesion, are returned.
+        As in :func:`load_masked_part`. every Require masks of lungs and lesions; otherwise rows with any
+        mask, or known to show no lesion, are returned.
 
     Raises
     ------
@@ -142,25 +141,25 @@ def masked_rows(manifest: pd.DataFrame, part: str, *, every: bool = True) -> pd.
     for name in STRUCTURES if every else ():
         for path in rows["path"][rows[name] == ""].head(1):
             raise GroundglassError(
-                f"{path}: has no mask of its {name}; a segmenter needs it, unless its recipe names another "
+                f"{path}: has no mask of its {name}; a segmenter needs one, unless its recipe names another "
                 "segmenter in training.lungs_from"
             )
     return rows
 
 
 def read_truth(row: "pd.Series[str]") -> Masks:
-    """What is known of a slice by a manifest's row: masks by the names of :data:`PLANES`.
+    """The known masks of a slice in a manifest's row, by the names of :data:`PLANES`.
 
     Returns
     -------
-    Each bool, shape (height, width); lungs hold their lesions, if these are known. A plane of which nothing is
-    known is left out. Where the slice is known to show no lesion and there is no mask, ``lesions`` and
-    ``consolidation`` have the shape (1, 1).
+    Each bool, shape (height, width); lungs hold their lesions, if these are known. An unknown plane is left
+    out. If the slice is known to show no lesion and there is no mask, ``lesions`` and ``consolidation`` have
+    the shape (1, 1).
 
     Raises
     ------
     GroundglassError
-        If a mask is missing or cannot be read, or its size is not that of the other.
+        If a mask is missing or cannot be read, or their sizes differ.
     """
     named = {name: str(row.get(name, "")) for name in MASK_COLUMNS}
     free = named["lesions"] == NO_LESIONS
@@ -168,7 +167,9 @@ def read_truth(row: "pd.Series[str]") -> Masks:
     first = next(iter(grey), "")
     for name, mask in grey.items():
         if mask.shape != grey[first].shape:
-            raise GroundglassError(f"{named[name]}: its size {mask.shape} is not that of {named[first]}")
+            raise GroundglassError(
+                f"{named[name]}: its size {mask.shape} differs from that of {named[first]}"
+            )
     truth = {name: _binary(grey[name], named[name]) for name in STRUCTURES if name in grey}
     if "lesion_types" in grey:
         types = grey["lesion_types"]
@@ -189,11 +190,10 @@ def stacked(truth: Masks, lungs: NDArray[np.bool_] | None, planes: int) -> NDArr
     Parameters
     ----------
     truth
-        As :func:`read_truth` gives it; what is not known is 0.
+        As :func:`read_truth` gives it; unknown planes become 0.
     lungs
-        Lungs that a segmenter found, which stand for the true ones where these are not known.
-    planes
-        How many of :data:`PLANES`.
+        Lungs that a segmenter found, used if the true ones are unknown.
+    planes Number of :data:`PLANES`.
     """
     shape = np.broadcast_shapes(
         *(mask.shape for mask in truth.values()), () if lungs is None else lungs.shape
@@ -208,7 +208,7 @@ def stacked(truth: Masks, lungs: NDArray[np.bool_] | None, planes: int) -> NDArr
 
 
 def _found_lungs(segmenter: Segmenter, rows: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """The lungs of the rows that have no mask of them, by path."""
+    """The lungs, by path, of the rows that have no lung mask."""
     without = [Path(path) for path in rows["path"][rows["lungs"] == ""]]
     found = {}
     for path, answer in segmenter.segment_files(without):
@@ -222,19 +222,19 @@ def _read_mask(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             grey = np.asarray(image.convert("L"))
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly any kind
+    except Exception as error:  # Pillow's decoders raise almost any exception on damaged bytes
         raise GroundglassError(f"{path}: the mask cannot be read ({error})") from error
     return grey
 
 
 def _binary(grey: NDArray[np.uint8], path: str) -> NDArray[np.bool_]:
     if 0 < grey.max() <= 127:
-        raise GroundglassError(f"{path}: the mask goes up to {grey.max()} only; it must hold 0 and 255")
+        raise GroundglassError(f"{path}: the mask's values reach only {grey.max()}; it must hold 0 and 255")
     return grey > 127
 
 
 def place_masks(masks: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Bring masks, shape (height, width, masks), to where preprocessing brings their slice.
+    """Transform masks, shape (height, width, masks), as preprocessing transforms their slice.
 
     Returns
     -------
@@ -250,5 +250,5 @@ def place_masks(masks: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArr
 
 
 def case_codes(rows: pd.DataFrame) -> NDArray[np.intp]:
-    """The case of each row, numbered from 0: the patient, or the file itself where none is known."""
+    """The case of each row, numbered from 0: the patient, or the file itself if none is known."""
     return pd.factorize(rows["patient"].where(rows["patient"] != "", rows["path"]))[0]

@@ -1,8 +1,8 @@
-"""Heads: from a feature map to the logits, and to the evidence for COVID-19.
+"""Backbones and heads; a head maps features to the logits and to the evidence for COVID-19.
 
-The evidence is how much each place of the feature map adds to the logit (for Grad-CAM in relation to the other
-places), computed in the forward direction, so that it becomes an output of the ONNX graph. With several classes it
-is of the logit of COVID-19 less the mean of the other logits.
+The evidence is how much each location of the feature map adds to the logit (for Grad-CAM, relative to the
+other locations). It is computed in the forward pass, so that it becomes an output of the ONNX graph. With
+several classes it is that of the logit of COVID-19 minus the mean of the other logits.
 """
 
 import logging
@@ -25,18 +25,16 @@ Shape = tuple[int, int, int]
 
 
 class Head(nn.Module, ABC):
-    """From a feature map to the logits, through one last linear layer, and to the evidence for COVID-19.
+    """Maps features to the logits, through a last linear layer, and to the evidence for COVID-19.
 
-    The logits have the shape (batch,), of several classes (batch, classes).
+    The logits have the shape (batch,), or (batch, classes) for several classes.
 
     Parameters
     ----------
     features
         Width of the linear layer's input.
-    dropout
-        Before it.
-    outputs, covid
-        Number of logits, and which of them is of COVID-19.
+    dropout Dropout before this layer. outputs, covid
+        Number of logits, and which of them belongs to COVID-19.
     """
 
     contrast: Tensor
@@ -51,7 +49,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def evidence(self, features: Tensor) -> Tensor:
-        """What each place adds to the logit, shape (batch, rows, columns)."""
+        """What each location adds to the logit, shape (batch, rows, columns)."""
 
     def _logits(self, features: Tensor) -> Tensor:
         logits = self.linear(self.dropout(features))
@@ -138,8 +136,8 @@ class ConvolutionalHead(Head):
     def evidence(self, features: Tensor) -> Tensor:
         """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) on the penultimate convolution, without its ReLU.
 
-        Its weights are means of the gradient over places, and for these it does not matter where max-pooling
-        found its greatest value: what each pooled value hands back goes through the sum of the kernel.
+        Its weights are means of the gradient over locations, and for these it does not matter where
+        max-pooling found its maximum: what each pooled value passes back goes through the sum of the kernel.
         """
         first = self._activate(self.first(features))
         pooled = F.max_pool2d(self._activate(self.second(first)), self.pool)
@@ -151,7 +149,7 @@ class ConvolutionalHead(Head):
         return (weights[:, :, None, None] * first).sum(dim=1)
 
     def _gradient(self, activated: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient before an activation, of that behind it."""
+        """The gradient before an activation, from the one after it."""
         return gradient * (activated > 0).to(gradient.dtype) if self.rectified else gradient
 
 
@@ -188,12 +186,12 @@ def build_model(
     channels, size
         Channels, and height and width in pixels, of the input.
     classes
-        Names of the classes that get a logit each; none for the one logit of a yes or no.
+        Names of the classes that get a logit each; none for the single logit of a binary question.
 
     Raises
     ------
     GroundglassError
-        If the name is unknown, the input is too small for the network, or weights cannot be had.
+        If the name is unknown, the input is too small for the network, or weights are not available.
     """
     if spec.name.startswith("timm/"):
         backbone = timm_backbone(spec.name.removeprefix("timm/"), spec.weights, channels)
@@ -234,12 +232,10 @@ def feature_shape(backbone: nn.Module, shape: Shape, name: str = "backbone") -> 
 
     Parameters
     ----------
-    backbone
-        From images to a feature map.
-    shape
+    backbone Maps images to a feature map. shape
         Channels, height and width of the images.
     name
-        What to call the backbone in an error.
+        The backbone's name in errors.
 
     Raises
     ------
@@ -266,12 +262,12 @@ def feature_shape(backbone: nn.Module, shape: Shape, name: str = "backbone") -> 
 class GreyConv2d(nn.Conv2d):
     """A convolution over channels that all hold the same grey, computed once for all of them.
 
-    Preprocessing repeats the grey for each channel, so the sum over channels can be taken of the weights: the
-    same output and the same gradients as nn.Conv2d gives, at the cost of one channel.
+    Preprocessing repeats the grey for each channel, so the weights can be summed over channels: output and
+    gradients are the same as with nn.Conv2d, at the cost of one channel.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Feature maps of images whose channels are equal; only the first is looked at."""
+        """Feature maps of images whose channels are equal; only the first is used."""
         return self._conv_forward(images[:, :1], self.weight.sum(dim=1, keepdim=True), self.bias)
 
 
@@ -293,7 +289,7 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
     Parameters
     ----------
     name
-        timm's name of it.
+        Its name in timm.
     weights
         ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or a safetensors file.
     channels
@@ -302,7 +298,7 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
     Raises
     ------
     GroundglassError
-        If timm has no such model, or the weights cannot be had.
+        If timm has no such model, or the weights are not available.
     """
     timm = _timm_with(name)
     options: dict[str, Any] = {"num_classes": 0, "global_pool": "", "in_chans": channels}
@@ -319,13 +315,13 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
 
 
 def _download(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
-    # The hub's client tells of each of its attempts; the error below says it once.
+    # The hub's client reports each of its attempts; the error below reports the failure once.
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)
     try:
         return timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub client raises a dozen unrelated kinds when there is no network
+    except Exception as error:  # the hub client raises a dozen unrelated exceptions if there is no network
         raise GroundglassError(
             f"model.weights imagenet: {name} could not be downloaded by timm ({type(error).__name__}), and "
             f"{WEIGHTS_VARIABLE} names no folder with {name}.*safetensors; "
@@ -336,9 +332,9 @@ def _download(timm: Any, name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def with_substitute(name: str, weights: str, substitute: str | None) -> str:
-    """The backbone for this machine: ``substitute`` if there is one and ImageNet's weights cannot be had.
+    """The backbone for this machine: ``substitute`` if there is one and the ImageNet weights are not available.
 
-    Where there is a network, looking for them downloads them.
+    With network access, checking downloads the weights.
 
     Raises
     ------
@@ -351,10 +347,10 @@ def with_substitute(name: str, weights: str, substitute: str | None) -> str:
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Raise GroundglassError if a backbone's weights cannot be had; looking for them may download them."""
+    """Raise GroundglassError if a backbone's weights are not available; checking may download them."""
     if name.startswith("timm/") and weights == "imagenet" and not _can_be_had(name.removeprefix("timm/")):
         raise GroundglassError(
-            f"{name}: its ImageNet weights can neither be downloaded nor are they in the folder {WEIGHTS_VARIABLE}"
+            f"{name}: its ImageNet weights cannot be downloaded and are not in the folder {WEIGHTS_VARIABLE}"
         )
 
 
@@ -371,19 +367,19 @@ def _can_be_had(name: str) -> bool:
 
 
 def _timm_with(name: str) -> Any:
-    """The library, once it is known to have a model of this name; GroundglassError if it has none."""
+    """The timm library, if it has a model of this name; GroundglassError if it has none."""
     import timm
 
     import groundglass.train.torchvision_ops  # noqa: F401
 
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[-1]}*")[:5]) or "see timm.list_models()"
-        raise GroundglassError(f"timm/{name}: timm has no such model; near it: {near}")
+        raise GroundglassError(f"timm/{name}: timm has no such model; similar: {near}")
     return timm
 
 
 def _weights_file(name: str, weights: str) -> Path | None:
-    """The file to load ``weights`` from; None where timm is to download it."""
+    """The file to load ``weights`` from; None if timm is to download it."""
     if weights != "imagenet":
         path = Path(weights).expanduser()
         if not path.is_file():

@@ -30,7 +30,7 @@ OPTIMISERS: dict[str, Any] = {
     "rmsprop": torch.optim.RMSprop,
 }
 BATCH = 16
-"""Slices that are answered at a time after training."""
+"""Batch size of predictions after training."""
 Batch = tuple[Tensor, ...]
 
 
@@ -68,13 +68,13 @@ class TaskModule(pl.LightningModule):
 
     @abstractmethod
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The parameters that are trained: new ones, and pretrained ones, whose learning rate is scaled."""
+        """The trained parameters: new ones, and pretrained ones, whose learning rate is scaled."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch.
 
-        Augmentation and dropout are seeded by epoch and step, so that a resumed run draws what it would have
-        drawn uninterrupted.
+        Augmentation and dropout are seeded by epoch and step, so that a resumed run draws the same as an
+        uninterrupted one.
         """
         torch.manual_seed(self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
         loss = self.training_loss(batch, batch_idx)
@@ -90,7 +90,7 @@ class TaskModule(pl.LightningModule):
         return model_images(grey, self.preprocessing)
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimiser, with a learning rate of its own for pretrained parameters, and its schedule."""
+        """The recipe's optimiser, with a separate learning rate for pretrained parameters, and its schedule."""
         spec = self.optimiser
         new, pretrained = self.parameter_groups()
         groups: list[dict[str, Any]] = [{"params": new, "lr": spec.lr}]
@@ -118,9 +118,7 @@ class DetectorModule(TaskModule):
     Parameters
     ----------
     recipe, model, epochs
-        As of :class:`TaskModule`.
-    loss
-        Of logits and class numbers.
+        As in :class:`TaskModule`. loss The loss of logits and class numbers.
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module, epochs: int, loss: nn.Module) -> None:
@@ -135,13 +133,13 @@ class DetectorModule(TaskModule):
         return logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect logits, in 32 bits whatever the training precision: the bundle answers in 32 bits."""
+        """Collect logits in 32 bits, regardless of the training precision: the bundle answers in 32 bits."""
         grey8, truth = batch
         with torch.autocast(grey8.device.type, enabled=False):
             self._validated.append((self.predict_logits(self.images(self.grey(grey8))), truth))
 
     def on_validation_epoch_end(self) -> None:
-        """Metrics of the whole validation part at once."""
+        """Compute metrics on the whole validation part at once."""
         logits, truth = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         self._validated.clear()
         self.log("val_loss", self.loss(logits, truth))
@@ -159,7 +157,7 @@ class DetectorModule(TaskModule):
 
     @torch.no_grad()
     def in_batches(self, answer: Callable[[Tensor], Tensor], grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What a function of model input gives, float32, for 8-bit grey, (slices, height, width)."""
+        """The outputs, float32, of a function of model input for 8-bit grey, (slices, height, width)."""
         self.eval()
         parts = torch.from_numpy(grey8).split(BATCH)
         return torch.cat([answer(self.images(self.grey(part))).float().cpu() for part in parts]).numpy()

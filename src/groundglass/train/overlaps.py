@@ -1,4 +1,4 @@
-"""A segmenter's masks against the true ones: areas, overlap and Hausdorff distance, the rows of masks.csv."""
+"""Compare a segmenter's masks with the true ones: areas, overlap and Hausdorff distance, as rows of masks.csv."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,8 @@ def overlaps(
     segmenter
         The segmenter to evaluate.
     rows
-        Manifest rows with masks; of a slice, what its dataset knows is measured, lungs or lesions or both.
+        Manifest rows with masks; for each slice, the structures with masks are measured: lungs, lesions or
+        both.
     watch
         Receives the work and its length and passes it on, for a progress bar.
 
@@ -44,7 +45,7 @@ def overlaps(
     ScanError
         If a slice cannot be read.
     GroundglassError
-        If a mask cannot be read, or its size is not that of its slice.
+        If a mask cannot be read, or its size differs from that of its slice.
     """
     return pd.DataFrame(list(_rows(segmenter, rows, watch)))
 
@@ -66,7 +67,7 @@ def _rows(segmenter: Segmenter, rows: pd.DataFrame, watch: Watch) -> Iterator[di
                 true = np.broadcast_to(true, predicted.shape)
             if true.shape != predicted.shape:
                 named = row[structure] or row["lesion_types"]
-                raise GroundglassError(f"{named}: its size {true.shape} is not that of {path}")
+                raise GroundglassError(f"{named}: its size {true.shape} differs from that of {path}")
             yield overlap_row(str(path), row["patient"] or str(path), structure, predicted, true)
 
 
@@ -74,8 +75,8 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
     """95th percentile of the Hausdorff distance between the outlines of two masks, by MONAI.
 
     The greater of two percentiles: of the distances from each outline pixel of one mask to the nearest of the
-    other, and the other way round (Huttenlocher et al. 1993, doi 10.1109/34.232073; the percentile as in Taha
-    & Hanbury 2015, doi 10.1186/s12880-015-0068-x).
+    other, and vice versa (Huttenlocher et al. 1993, doi 10.1109/34.232073; the percentile as in Taha &
+    Hanbury 2015, doi 10.1186/s12880-015-0068-x).
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
 
     Returns
     -------
-    Pixels, or None if either mask is empty, since there is then no outline to measure to.
+    Pixels, or None if either mask is empty, since there is no outline then.
 
     Raises
     ------
@@ -93,13 +94,13 @@ def hausdorff95(predicted: Mask, true: Mask) -> float | None:
     """
     for mask in (predicted, true):
         if mask.dtype != np.bool_ or mask.ndim != 2:
-            raise ValueError(f"masks are boolean (height, width), not {mask.dtype} {mask.shape}")
+            raise ValueError(f"masks must be boolean (height, width), not {mask.dtype} {mask.shape}")
     if predicted.shape != true.shape:
         raise ValueError(f"the masks differ in shape: {predicted.shape} and {true.shape}")
     if not predicted.any() or not true.any():
         return None
     with warnings.catch_warnings():
-        # MONAI 1.5 and 1.6 warn at each call that they themselves use an option that will go.
+        # MONAI 1.5 and 1.6 warn at each call that they use a deprecated option themselves.
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
         distance = compute_hausdorff_distance(
             predicted[None, None], true[None, None], include_background=True, percentile=95, directed=False

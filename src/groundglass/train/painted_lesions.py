@@ -1,8 +1,8 @@
-"""Lesions that are not COVID-19's, painted into lungs: what a training set without other diseases lacks.
+"""Paint lesions of other diseases than COVID-19 into lungs, for training sets without such diseases.
 
-They are drawn in the greys of :func:`groundglass.preprocess.to_landmarks` and only resemble disease: nodules and
-tree-in-bud, honeycombing, a consolidated lobe with air bronchograms, reticulation, and the haze of lungs that are
-breathed out or lain on.
+They are drawn in the greys of :func:`groundglass.preprocess.to_landmarks` and only resemble disease: nodules
+and tree-in-bud, honeycombing, a consolidated lobe with air bronchograms, reticulation, and the haze of
+expiration and of dependent lung.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Grey = NDArray[np.float32]
 Lungs = NDArray[np.bool_]
 Random = np.random.Generator
 LEAST = 400
-"""Pixels of lung below which nothing is painted."""
+"""Nothing is painted into lungs with fewer pixels."""
 
 
 def paint(random: Random, grey8: NDArray[np.uint8], lungs: Lungs) -> NDArray[np.uint8]:
@@ -27,27 +27,27 @@ def paint(random: Random, grey8: NDArray[np.uint8], lungs: Lungs) -> NDArray[np.
     Parameters
     ----------
     random
-        Draws kind, place and size.
+        Draws kind, location and size.
     grey8
-        uint8, shape (height, width), brought to its landmarks.
+        uint8, shape (height, width), normalised to its landmarks.
     lungs
         bool, the same shape.
 
     Returns
     -------
-    uint8 of the same shape; the slice itself where there is hardly any lung.
+    uint8 of the same shape; the slice itself if there is hardly any lung.
     """
     if np.count_nonzero(lungs) < LEAST:
         return grey8
     kind = KINDS[random.integers(len(KINDS))]
     painted = kind(random, grey8.astype(np.float32) / np.float32(255), lungs)
-    # Smooth edges reach a pixel out of the lung.
+    # Smooth edges extend one pixel beyond the lung.
     reach = cv2.dilate(lungs.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return np.where(reach, np.rint(painted.clip(0, 1) * 255), grey8).astype(np.uint8)
 
 
 def _nodules(random: Random, grey: Grey, lungs: Lungs) -> Grey:
-    """A few round ones, or many small ones in a part of the lungs."""
+    """A few round nodules, or many small ones in a part of the lungs."""
     few = random.random() < 0.3
     count = random.integers(1, 4) if few else random.integers(5, 60)
     rows, columns = np.nonzero(lungs if few else _region(random, lungs, random.uniform(0.2, 1)))
@@ -63,7 +63,7 @@ def _nodules(random: Random, grey: Grey, lungs: Lungs) -> Grey:
 
 
 def _honeycombing(random: Random, grey: Grey, lungs: Lungs) -> Grey:
-    """Cells of air with thick walls, near the pleura and mostly behind."""
+    """Air-filled cells with thick walls, near the pleura and mostly posterior."""
     depth = cv2.distanceTransform(lungs.astype(np.uint8), cv2.DIST_L2, 3)
     region = lungs & (depth < random.uniform(8, 30)) & (_height_in(lungs) > random.uniform(0, 0.6))
     seeds = np.ones(grey.shape, np.uint8)
@@ -84,7 +84,7 @@ def _lobe(random: Random, grey: Grey, lungs: Lungs) -> Grey:
 
 
 def _reticulation(random: Random, grey: Grey, lungs: Lungs) -> Grey:
-    """A net of fine lines."""
+    """A network of fine lines."""
     region = _region(random, lungs, random.uniform(0.15, 0.8))
     net = np.abs(_noise(random, grey.shape, random.uniform(1.5, 3)))
     lines = np.clip(1 - net * random.uniform(4, 8), 0, 1)
@@ -94,7 +94,7 @@ def _reticulation(random: Random, grey: Grey, lungs: Lungs) -> Grey:
 
 
 def _haze(random: Random, grey: Grey, lungs: Lungs) -> Grey:
-    """Lungs that hold less air, evenly or the more the further behind."""
+    """Lungs with less air, evenly or increasing posteriorly."""
     strength = random.uniform(0.05, 0.25) * (1 + 0.3 * _noise(random, grey.shape, 20))
     if random.random() < 0.6:
         strength = strength * _height_in(lungs) ** random.uniform(0.5, 3)
@@ -102,7 +102,7 @@ def _haze(random: Random, grey: Grey, lungs: Lungs) -> Grey:
 
 
 def _budding(random: Random, grey: Grey, lungs: Lungs) -> Grey:
-    """Nodules, often on a net of lines."""
+    """Nodules, often on a network of lines."""
     nodules = _nodules(random, grey, lungs)
     return _reticulation(random, nodules, lungs) if random.random() < 0.4 else nodules
 
@@ -118,7 +118,7 @@ KINDS: tuple[Callable[[Random, Grey, Lungs], Grey], ...] = (
 
 
 def _noise(random: Random, shape: tuple[int, ...], sigma: float) -> Grey:
-    """Smooth noise of mean 0 and deviation 1."""
+    """Smooth noise with mean 0 and standard deviation 1."""
     noise = _blurred(random.standard_normal(shape, dtype=np.float32), sigma)
     return (noise - noise.mean()) / (noise.std() + 1e-6)
 
@@ -135,7 +135,7 @@ def _blend(
 
 
 def _region(random: Random, lungs: Lungs, share: float, sigma: float | None = None) -> Lungs:
-    """A ragged part of the lungs around a random place, of a share of their area."""
+    """An irregular part of the lungs around a random location, with a given share of their area."""
     rows, columns = np.nonzero(lungs)
     place = random.integers(len(rows))
     y, x = np.indices(lungs.shape)
@@ -146,7 +146,7 @@ def _region(random: Random, lungs: Lungs, share: float, sigma: float | None = No
 
 
 def _one_side(random: Random, lungs: Lungs) -> Lungs:
-    """One of the lungs, or all where only one is seen."""
+    """One of the lungs, or all if only one is visible."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(lungs.astype(np.uint8))
     large = [label for label in range(1, count) if stats[label, cv2.CC_STAT_AREA] >= LEAST]
     return np.asarray(labels == large[random.integers(len(large))]) if large else lungs

@@ -1,8 +1,9 @@
-"""What users' pictures show and training sets lack: other anatomy, marks drawn on a slice, and no CT at all.
+"""Imitate what users' pictures show but training sets lack: other anatomy, marks on a slice, and pictures
+other than CT.
 
-Slices of neck and abdomen are made from slices of the chest. A slice below the lungs differs from one through the
-lungs in two ways: tissue fills their place, and dark areas in the body are gas in the stomach or bowel, even and
-without vessels. Both are painted.
+Slices of neck and abdomen are made from slices of the chest. A slice below the lungs differs from one through
+the lungs in two ways: tissue replaces them, and dark areas in the body are gas in the stomach or bowel,
+homogeneous and without vessels. Both are painted.
 """
 
 import functools
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 GAS_SHARE = (0.002, 0.05)
 """Smallest and largest area of a pocket of gas, as a share of the slice."""
 LIGHTER = 8
-"""Gas is lighter than the darkest air of the slice by up to so much."""
+"""Gas is brighter than the darkest air of the slice by up to this much."""
 POCKETS = 4
 """Pockets are drawn one to three at a time."""
 LETTERS = list("ABCDRLFPH0123456789:. ")
@@ -39,11 +40,11 @@ def without_lungs(
 
     Returns
     -------
-    uint8, the same shape; the slice itself where it has no lungs or nothing else.
+    uint8, the same shape; the slice itself if it has no lungs or nothing else.
     """
     if not lungs.any():
         return grey8
-    # Airways and the edge of the lungs are dark too: all that the lungs and a margin enclose is filled.
+    # Airways and the edge of the lungs are also dark: everything within the lungs and a margin is filled.
     filled = cv2.morphologyEx(lungs, cv2.MORPH_CLOSE, _disc(9))
     filled = cv2.dilate(filled, _disc(2))
     around = cv2.dilate(filled, _disc(9)).astype(bool) & ~filled.astype(bool)
@@ -141,7 +142,8 @@ def draw_marks(random: np.random.Generator, grey8: NDArray[np.uint8]) -> None:
 
 
 def not_ct(random: np.random.Generator, longest: int) -> NDArray[np.float32]:
-    """A picture that is no chest CT: noise, one grey, smooth blobs, a piece of a photograph, or a made radiograph.
+    """A picture that is not a chest CT: noise, a single grey, smooth blobs, part of a photograph, or a
+    synthetic radiograph.
 
     Parameters
     ----------
@@ -201,7 +203,7 @@ def _radiographs() -> list[NDArray[np.float32]]:
 
 
 def radiograph(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A frontal radiograph of a volume: what attenuates from front to back, bone and heart bright.
+    """A frontal radiograph of a volume: attenuation summed from front to back, bone and heart bright.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""A run's folder: what lies in it, and whether it can be started, resumed or used.
+"""A run's folder: its files, and whether it can be started, resumed or used.
 
-``recipe.yaml`` the whole recipe; ``run.json`` versions, data fingerprint, seed, state; ``manifest.csv`` the data
-with the split that was used; ``log.csv`` one row an epoch; ``checkpoints/`` best and last; ``predictions.csv`` of
-the validation part; ``bundle/`` the detector; ``report.html``.
+``recipe.yaml`` the whole recipe; ``run.json`` versions, data fingerprint, seed, state; ``manifest.csv`` the
+data with the split that was used; ``log.csv`` one row per epoch; ``checkpoints/`` best and last;
+``predictions.csv`` of the validation part; ``bundle/`` the detector; ``report.html``.
 """
 
 import json
@@ -58,12 +58,12 @@ class Run:
 
     @property
     def masks_file(self) -> Path:
-        """The data with masks of a grounded detector, with the split that was used."""
+        """The slices with masks of a grounded detector, with the split that was used."""
         return self.folder / "masks_manifest.csv"
 
     @property
     def log_file(self) -> Path:
-        """One row an epoch."""
+        """One row per epoch."""
         return self.folder / "log.csv"
 
     @property
@@ -88,7 +88,7 @@ class Run:
 
     @classmethod
     def is_run(cls, folder: Path) -> bool:
-        """Whether ``folder`` is that of a run."""
+        """Whether ``folder`` is a run's folder."""
         return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
     def recipe(self) -> AnyRecipe:
@@ -97,11 +97,11 @@ class Run:
         return load_recipe(self.recipe_file)
 
     def facts(self) -> dict[str, Any]:
-        """The content of ``run.json``; raises GroundglassError if the folder is no run's."""
+        """The content of ``run.json``; raises GroundglassError if the folder is not a run's."""
         try:
             content: dict[str, Any] = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise GroundglassError(f"{self.folder}: is no run's folder ({error})") from error
+            raise GroundglassError(f"{self.folder}: is not a run's folder ({error})") from error
         return content
 
     def update(self, **facts: Any) -> None:
@@ -109,24 +109,24 @@ class Run:
         write_json(self.facts_file, {**self.facts(), **facts})
 
     def start(self, recipe: Recipe, fingerprint: str, *, overwrite: bool) -> None:
-        """Make the folder of a new run.
+        """Create the folder of a new run.
 
         Raises
         ------
         GroundglassError
-            If the folder holds a run already, and ``overwrite`` is not given, or something else.
+            If the folder already holds a run and ``overwrite`` is not given, or holds something else.
         """
-        # A recipe alone is what a kill leaves in the moment between the two files below.
+        # A kill between the writing of the two files below leaves only a recipe.
         if self.folder.exists() and any(path != self.recipe_file for path in self.folder.iterdir()):
             if not self.is_run(self.folder):
                 raise GroundglassError(
-                    f"{self.folder}: holds files that are no run; choose another folder with -o"
+                    f"{self.folder}: holds files that are not a run; choose another folder with -o"
                 )
             if not overwrite:
                 state = self.facts()["state"]
                 raise GroundglassError(
-                    f"{self.folder}: holds a run already ({state}); "
-                    "--resume continues it, --overwrite starts anew, -o names another folder"
+                    f"{self.folder}: already holds a run ({state}); "
+                    "--resume continues it, --overwrite starts again, -o names another folder"
                 )
             shutil.rmtree(self.folder)
         write_text(self.recipe_file, dump_recipe(recipe))
@@ -134,12 +134,12 @@ class Run:
         write_json(self.facts_file, {**facts, "command": sys.argv[1:]})
 
     def check_resumable(self, recipe: Recipe, fingerprint: str) -> Path:
-        """The checkpoint to go on from.
+        """The checkpoint to continue from.
 
         Raises
         ------
         GroundglassError
-            If there is no run or checkpoint, or the recipe or the data are not those of the run.
+            If there is no run or checkpoint, or the recipe or the data differ from those of the run.
         """
         facts = self.facts()
         if dump_recipe(self.recipe()) != dump_recipe(recipe):
@@ -150,7 +150,7 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Versions of all that bears on a result, and the processor's kind."""
+    """Versions of everything that affects a result, and the type of processor."""
     libraries = {name: version(name) for name in LIBRARIES}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"groundglass": __version__, "python": platform.python_version(), **libraries, "machine": machine}

@@ -1,9 +1,10 @@
 """The networks of segmenters, from images to logits of lungs and lesions: a U-Net, and BCD U-Net.
 
-BCD U-Net is a U-Net whose skip connections pass through convolutional LSTMs, with a densely connected bottom: Azad,
-Asadi-Aghbolaghi, Fathy and Escalera 2019, "Bi-Directional ConvLSTM U-Net with Densely Connected Convolutions", ICCV
-Workshops, arXiv 1909.00166. The layers, their order and their initial weights are those of the authors' Keras code,
-``BCDU_net_D1`` and ``BCDU_net_D3`` in ``Lung Segmentation/models.py`` of github.com/rezazad68/BCDU-Net.
+BCD U-Net is a U-Net whose skip connections pass through convolutional LSTMs, with a densely connected
+bottleneck: Azad, Asadi-Aghbolaghi, Fathy and Escalera 2019, "Bi-Directional ConvLSTM U-Net with Densely
+Connected Convolutions", ICCV Workshops, arXiv 1909.00166. The layers, their order and their initial weights
+are those of the authors' Keras code, ``BCDU_net_D1`` and ``BCDU_net_D3`` in ``Lung Segmentation/models.py``
+of github.com/rezazad68/BCDU-Net.
 """
 
 import math
@@ -40,7 +41,7 @@ def build_segmentation_model(spec: SegmentationModel, channels: int) -> nn.Modul
     Raises
     ------
     GroundglassError
-        If the encoder is unknown or its weights cannot be had.
+        If the encoder is unknown or its weights are not available.
     """
     if spec.name == "bcdunet":
         return BCDUNet(channels, len(outputs_of(spec)), spec.filters, spec.dense_blocks, spec.bidirectional)
@@ -48,12 +49,12 @@ def build_segmentation_model(spec: SegmentationModel, channels: int) -> nn.Modul
 
 
 def outputs_of(spec: SegmentationModel) -> tuple[str, ...]:
-    """What each channel of the network's answer marks."""
+    """What each output channel of the network marks."""
     return LUNGS_AND_TYPES if spec.lesion_types else LUNGS_AND_LESIONS
 
 
 def _unet(spec: SegmentationModel, channels: int) -> nn.Module:
-    # Built first: it names an unknown encoder, or weights that cannot be had, in a user's words.
+    # Built first for its clear errors about an unknown encoder or weights that are not available.
     pretrained = timm_backbone(spec.encoder, spec.weights, channels)
     model = smp.Unet(
         f"tu-{spec.encoder}",
@@ -75,17 +76,17 @@ def _unet(spec: SegmentationModel, channels: int) -> nn.Module:
 class ConvLSTM2d(nn.Module):
     """Convolutional LSTM over a sequence of maps, with the defaults of Keras 2's ``ConvLSTM2D``.
 
-    With x the maps of a step, h and c the state before it (zero at the first), ``*`` convolution and ``.`` the
+    With x the maps of a step, h and c the state before it (zero at the first step), ``*`` convolution and ``.`` the
     product of elements::
 
         i, f, o = s(W * x + U * h + b)          one W, U and b for each of input, forget and output gate
         c'      = f . c + i . tanh(W * x + U * h + b)
         h'      = o . tanh(c')
 
-    ``s(x) = clip(0.2 x + 0.5, 0, 1)`` is the hard sigmoid of Keras 2, the default of its ``ConvLSTM2D``, which the
-    authors' code leaves as it is; in Keras 3 the default is the logistic sigmoid, and torch's hard sigmoid has
-    slope 1/6. There are no peepholes (the gates do not see c), as in Keras and other than in Shi et al. 2015
-    (arXiv 1506.04214).
+    ``s(x) = clip(0.2 x + 0.5, 0, 1)`` is the hard sigmoid of Keras 2, the default of its ``ConvLSTM2D``,
+    which the authors' code does not change; in Keras 3 the default is the logistic sigmoid, and torch's hard
+    sigmoid has slope 1/6. There are no peepholes (the gates do not see c), as in Keras but unlike in Shi et
+    al. 2015 (arXiv 1506.04214).
 
     Parameters
     ----------
@@ -131,7 +132,8 @@ class ConvLSTM2d(nn.Module):
         return hidden
 
     def _first_step(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        # The state is zero: neither its convolution nor the forget gate, which is why that stands last.
+        # The state is zero, so neither its convolution nor the forget gate is needed; that is why the gate is
+        # last.
         used, layer = 3 * self.filters, self.input_gates
         bias = None if layer.bias is None else layer.bias[:used]
         gates = F.conv2d(maps, layer.weight[:used], bias, padding=layer.padding)
@@ -152,14 +154,14 @@ class BCDUNet(nn.Module):
     filters
         Filters of the first level, even; 64 in the published network. The levels have 1, 2, 4 and 8 times as many.
     dense_blocks
-        Blocks of two convolutions at the bottom: 1 is the published D1, 3 is D3, in which the third block sees the
-        outputs of the second and the first.
+        Blocks of two convolutions in the bottleneck: 1 is the published D1, 3 is D3, in which the third block
+        sees the outputs of the second and the first.
     bidirectional
-        True, the default, is the network of the paper: one ConvLSTM runs from the skip connection to the upsampled
-        maps and another runs back, and their last states are combined by
-        ``Y = tanh(W_forward * H_forward + W_backward * H_backward + b)``, here with 3 x 3 kernels and as many
-        filters as each state. False is the published code, in which ``ConvLSTM2D(go_backwards=True)`` is one
-        ConvLSTM alone that reads the upsampled maps first and the skip connection last.
+        True, the default, is the network of the paper: one ConvLSTM runs from the skip connection to the
+        upsampled maps and another runs back, and their last states are combined by ``Y = tanh(W_forward *
+        H_forward + W_backward * H_backward + b)``, here with 3 x 3 kernels and as many filters as each state.
+        False is the published code, in which ``ConvLSTM2D(go_backwards=True)`` is a single ConvLSTM that
+        reads the upsampled maps first and the skip connection last.
 
     Raises
     ------
@@ -168,11 +170,11 @@ class BCDUNet(nn.Module):
 
     Notes
     -----
-    Dropout (0.5) follows each dense block and the deepest skip connection, not the maps that are pooled from it.
-    For D1 the authors' lung code leaves the dropout of the block unconnected, their skin code connects it; it is
-    connected here.
+    Dropout (0.5) follows each dense block and the deepest skip connection, not the maps that are pooled from
+    it. For D1 the authors' lung code leaves the block's dropout unconnected, while their skin code connects
+    it, as here.
 
-    The published code squeezes its maps to two channels before the one output; here it is two for each class.
+    The published code reduces its maps to two channels before the single output; here it is two per class.
     """
 
     def __init__(
@@ -186,7 +188,7 @@ class BCDUNet(nn.Module):
         super().__init__()
         if filters < 2 or filters % 2:
             raise ValueError(
-                f"filters {filters}: choose an even number, for the last ConvLSTM has half as many"
+                f"filters {filters}: choose an even number, since the last ConvLSTM has half as many"
             )
         if dense_blocks not in (1, 3):
             raise ValueError(
@@ -205,7 +207,7 @@ class BCDUNet(nn.Module):
         )
         self.decoder = nn.ModuleList(_Decoder(width, bidirectional) for width in reversed(widths))
         output = nn.Conv2d(2 * classes, classes, 1)
-        # The authors name no initial weights for this layer, so it has Keras's own.
+        # The authors specify no initial weights for this layer, so it has Keras's default.
         nn.init.xavier_uniform_(output.weight)
         if output.bias is not None:
             nn.init.zeros_(output.bias)
@@ -217,13 +219,13 @@ class BCDUNet(nn.Module):
         Parameters
         ----------
         images
-            Shape (batch, channels, height, width), float; height and width are multiples of 8. The authors give
-            them in [0, 1].
+            Shape (batch, channels, height, width), float; height and width are multiples of 8. The authors
+            use values in [0, 1].
 
         Raises
         ------
         ValueError
-            If height or width is no multiple of 8.
+            If height or width is not a multiple of 8.
         """
         _check_size(images)
         skips = []
@@ -246,7 +248,7 @@ class BCDUNet(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """One level upwards: upsampling, fusion with the skip connection, two convolutions."""
+    """One decoder level: upsampling, fusion with the skip connection, two convolutions."""
 
     def __init__(self, width: int, bidirectional: bool) -> None:
         super().__init__()
@@ -298,10 +300,10 @@ def _convolution(channels: int, filters: int) -> nn.Conv2d:
 
 
 def _he_normal_(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """Keras's ``he_normal``, a normal distribution cut off at two deviations, and biases of zero."""
+    """Keras's ``he_normal``, a normal distribution truncated at two standard deviations, and biases of zero."""
     # For a transposed convolution this counts output channels, as Keras does.
     fan_in = layer.weight[0].numel()
-    # The cut leaves 0.8796 of the deviation.
+    # Truncation leaves 0.8796 of the standard deviation.
     deviation = math.sqrt(2 / fan_in) / 0.87962566103423978
     nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
     if layer.bias is not None:
@@ -314,7 +316,7 @@ def _hard_sigmoid(maps: Tensor) -> Tensor:
 
 
 def _check_size(images: Tensor) -> None:
-    if torch.onnx.is_in_onnx_export():  # sizes are symbols then, that may take other values later
+    if torch.onnx.is_in_onnx_export():  # sizes are then symbols that may take other values later
         return
     multiple = 2**LEVELS
     height, width = images.shape[-2:]

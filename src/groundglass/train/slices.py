@@ -1,4 +1,4 @@
-"""Decoded slices in memory: read once, cached on disk, served in batches."""
+"""Decoded slices in memory: read once, cached on disk, loaded in batches."""
 
 import hashlib
 import itertools
@@ -26,7 +26,7 @@ from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
 DECODING_FORMAT = 2
-"""Raise this whenever reading, segmenting or preprocessing a slice can give other greys than before.
+"""Increase this whenever reading, segmenting or preprocessing a slice can give other greys than before.
 
 It is part of the cache's key, so that no run trains on slices that an earlier version decoded differently.
 """
@@ -105,7 +105,7 @@ def decode(
     preprocessing
         Applied to each slice.
     segmenter
-        Finds the lungs, where the preprocessing needs them; a slice without lungs is left as it is.
+        Finds the lungs, if the preprocessing needs them; a slice without lungs is not changed.
     show_progress
         Draw a progress bar.
 
@@ -200,7 +200,7 @@ def _key(paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segment
 
 
 class Slices(Dataset[tuple[Tensor, ...]]):
-    """Arrays with one row a slice, indexed by a whole batch of row numbers at a time.
+    """Arrays with one row per slice, indexed by a whole batch of row numbers at a time.
 
     Parameters
     ----------
@@ -224,24 +224,24 @@ class EpochSampler(Sampler[list[int]]):
     epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; Lightning calls this."""
+        """Set the epoch that determines the next order; Lightning calls this."""
         self.epoch = epoch
 
 
 class Batches(EpochSampler):
-    """Batches of row numbers; each epoch's order depends on the seed and the epoch's number alone.
+    """Batches of row numbers; each epoch's order depends only on the seed and the epoch's number.
 
-    That makes an epoch the same whether the run reached it in one go or was resumed there. An incomplete last
-    batch of one slice is joined to the one before, since batch normalisation cannot train on one.
+    So an epoch is the same whether or not the run was resumed before it. A last batch of one slice is joined
+    to the previous one, since batch normalisation cannot train on a single slice.
 
     Parameters
     ----------
     count, size
-        Number of slices in all and in a batch.
+        Number of slices in total and per batch.
     seed
-        Seed of the order; without one the rows come in their own order.
+        Seed of the order; without one, rows keep their order.
     steps
-        Number of batches in an epoch, which goes through the slices as often as it takes; by default once.
+        Number of batches in an epoch, which repeats the slices as needed; by default one pass.
     """
 
     def __init__(self, count: int, size: int, *, seed: int | None = None, steps: int | None = None) -> None:
@@ -260,7 +260,7 @@ class Batches(EpochSampler):
         return len(self._starts()) if self.steps is None else self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A generator: the epoch is looked at with the first batch, when Lightning has set it also after a resume.
+        # A generator: the epoch is read with the first batch, when Lightning has set it, also after a resume.
         generator = None if self.seed is None else np.random.default_rng((self.seed, self.epoch))
         rounds = itertools.count() if self.steps is not None else range(1)
         yield from itertools.islice((rows for _ in rounds for rows in self._round(generator)), len(self))
@@ -278,16 +278,16 @@ class Batches(EpochSampler):
 def make_loader(
     slices: Slices, batch_size: int, *, seed: int | None = None, steps: int | None = None
 ) -> DataLoader[tuple[Tensor, ...]]:
-    """A loader over slices in memory: in order, or shuffled where a seed is given; see :class:`Batches`."""
+    """A loader over slices in memory: in order, or shuffled if a seed is given; see :class:`Batches`."""
     sampler = Batches(len(slices), batch_size, seed=seed, steps=steps)
     return DataLoader(slices, batch_size=None, sampler=sampler)
 
 
 class BalancedBatches(EpochSampler):
-    """Batches of row numbers in which each stratum has the same share, however many rows it holds.
+    """Batches of row numbers in which each stratum has the same share, regardless of its size.
 
-    Within an epoch, the rows of a stratum come in random order, each once before any comes again. An epoch is the
-    same whether the run reached it in one go or was resumed there.
+    Within an epoch, the rows of a stratum come in random order, each once before any is repeated. An epoch is
+    the same whether or not the run was resumed before it.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ class BalancedBatches(EpochSampler):
         random = np.random.default_rng((self.seed, self.epoch))
         endless = [_endless(rows, random) for rows in self.members]
         for step in range(self.steps):
-            # Where the strata do not divide the size evenly, they take turns at the remaining rows.
+            # If the strata do not divide the size evenly, they take turns for the remaining rows.
             yield [next(endless[(step + number) % len(endless)]) for number in range(self.size)]
 
 

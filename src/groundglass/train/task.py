@@ -1,4 +1,5 @@
-"""What a task is: one kind of training, from a run's data to its bundle. groundglass.train.tasks has them."""
+"""The base classes of tasks, the kinds of training, from a run's data to its bundle; see
+groundglass.train.tasks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -58,19 +59,20 @@ class Task(ABC, Generic[AnyTaskRecipe]):
         return self.recipe
 
     def masks(self) -> pd.DataFrame | None:
-        """The divided slices with masks that are trained on beside the labelled ones; None if there are none.
+        """The divided slices with masks that are used in addition to the labelled ones; None if there are none.
 
         Raises
         ------
         GroundglassError
-            If they are not available, cannot be divided, hold no masks, or come from the source that is left out.
+            If they are not available, cannot be divided, have no masks, or come from the source that is left
+            out.
         """
         return None
 
     def train(
         self, run: Run, *, resume_from: Path | None = None, tell: Callable[[str], None] = print
     ) -> None:
-        """Train in a run's folder, which has been started; parameters and errors as of :func:`fit`."""
+        """Train in a run's folder, which has been started; parameters and errors as in :func:`fit`."""
         quieten()
         fit(self.load(run), run, resume_from=resume_from, show_progress=self.show_progress, tell=tell)
 
@@ -79,18 +81,19 @@ class Task(ABC, Generic[AnyTaskRecipe]):
         raise NotImplementedError
 
     def part(self, run: Run, name: str) -> PartData:
-        """The decoded slices of one part of a run; errors as of :func:`load_part`."""
+        """The decoded slices of one part of a run; errors as in :func:`load_part`."""
         manifest = read_manifest(run.manifest_file)
         return load_part(manifest, name, self.recipe, show_progress=self.show_progress)
 
     @abstractmethod
     def export(self, run: Run) -> Bundle | SegmenterBundle:
-        """Write the bundle of what a run keeps, and the run's predictions on its validation part.
+        """Write the bundle of the kept network, and the run's predictions on its validation part.
 
         Raises
         ------
         GroundglassError
-            If the exported graph differs from what was trained on the validation slices, or nothing was trained.
+            If the exported graph differs from the trained network on the validation slices, or nothing was
+            trained.
         """
 
     def headline(self, run: Run) -> str:
@@ -110,7 +113,7 @@ class DetectorTask(Task[AnyDetectorRecipe]):
 
     @abstractmethod
     def graph(self, run: Run, validation: PartData) -> DetectorGraph:
-        """The exported graph of what the run keeps, with the answers that it must give."""
+        """The exported graph of the kept network, with the answers that it must give."""
 
     def export(self, run: Run) -> Bundle:
         """Write the bundle; see :meth:`Task.export` and groundglass.train.export.finish_bundle."""
@@ -136,7 +139,7 @@ class BackboneTask(DetectorTask[BackboneRecipe]):
         name = with_substitute(model.name, model.weights, model.substitute)
         if name == model.name:
             return self._with_backbone(name), {}
-        tell(f"{model.name}: its weights are not available here; using {name} instead, as the recipe says")
+        tell(f"{model.name}: its weights are not available here; using the recipe's substitute {name}")
         return self._with_backbone(name), {"backbone": name, "stands_in_for": model.name}
 
     def as_run(self, own: Recipe) -> BackboneRecipe:
@@ -148,6 +151,6 @@ class BackboneTask(DetectorTask[BackboneRecipe]):
         return self._with_backbone(name) if name in (model.name, model.substitute) else self.recipe
 
     def _with_backbone(self, name: str) -> BackboneRecipe:
-        """The recipe with the backbone that was decided on."""
+        """The recipe with the chosen backbone."""
         model = self.recipe.model.model_copy(update={"name": name, "substitute": None})
         return self.recipe.model_copy(update={"model": model})

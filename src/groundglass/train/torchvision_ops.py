@@ -1,9 +1,10 @@
-"""Makes torchvision import beside a CPU build of torch.
+"""Make torchvision importable with a CPU build of torch.
 
-torchvision's wheel on PyPI is a CUDA build. Beside the CPU build of torch its compiled operators do not load,
-and its import stops at ``operator torchvision::nms does not exist``, since it registers a fake kernel for them.
-timm, kornia and Lightning import torchvision, though nothing here calls those operators. Naming their schemas
-is enough. Where torchvision imports by itself, this does nothing. Import it before timm, kornia or Lightning.
+torchvision's wheel on PyPI is a CUDA build. With the CPU build of torch its compiled operators do not load,
+and its import fails with ``operator torchvision::nms does not exist``, since it registers a fake kernel for
+them. timm, kornia and Lightning import torchvision, although nothing here calls those operators. Defining
+their schemas is enough. If torchvision can be imported anyway, this does nothing. Import it before timm,
+kornia or Lightning.
 """
 
 import sys

@@ -15,7 +15,7 @@ TASKS: dict[str, type[Task[Any]]] = {
     "grounded": LesionsTask,
     "segmentation": SegmentTask,
 }
-"""By the recipe's ``task``."""
+"""The task classes, by the recipe's ``task``."""
 
 
 def task_for(recipe: AnyRecipe, *, show_progress: bool = False) -> Task[Any]:

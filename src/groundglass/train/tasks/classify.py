@@ -24,7 +24,7 @@ from groundglass.train.task import BackboneTask
 LOGGED = ("train_loss", "val_loss", "val_auc", "val_accuracy")
 """The metrics of each epoch in a detector's log."""
 CHECKED, EVIDENCE_TOLERANCE = 4, 1e-3
-"""Number of slices whose evidence is compared, and the largest difference as a share of the greatest evidence."""
+"""Number of slices whose evidence is compared, and the largest difference as a share of the maximum evidence."""
 
 
 class ClassifierModule(DetectorModule):
@@ -52,7 +52,7 @@ class ClassifierModule(DetectorModule):
         self.augment = Augment(recipe.augmentation)
 
     def on_train_epoch_start(self) -> None:
-        """Keep a frozen backbone's batch normalisation as it is."""
+        """Do not update a frozen backbone's batch normalisation."""
         if self.frozen:
             self.model.backbone.eval()
 
@@ -102,7 +102,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
     def kept(self, run: Run) -> ClassifierModule:
         """The module with the weights of the run's best epoch; GroundglassError if there is no checkpoint."""
         weights = kept_weights(run, self.best_by)
-        # The weights come from the checkpoint, so the pretrained ones are not needed any more.
+        # The weights come from the checkpoint, so the pretrained ones are no longer needed.
         model = self.recipe.model.model_copy(update={"weights": "none"})
         several = self.recipe.data.several
         module = ClassifierModule(
@@ -119,7 +119,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
         return DetectorGraph(graph, module.logits(validation.grey), (kept_epoch(run, self.best_by),))
 
     def _check_evidence(self, run: Run, module: ClassifierModule, graph: bytes, validation: PartData) -> None:
-        """Refuse a graph whose heatmaps of a few slices are not the network's."""
+        """Refuse a graph whose heatmaps of a few slices differ from the network's."""
         preprocessing = self.recipe.preprocessing
         inputs = preprocessing.model_input(validation.grey[:CHECKED])
         with torch.no_grad():
@@ -131,7 +131,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
 
 
 class _Explained(nn.Module):
-    """The classifier as the bundle's graph has it: logits and evidence."""
+    """The classifier in the form of the bundle's graph: logits and evidence."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Deep features: a frozen network describes a slice, and a classifier of scikit-learn answers."""
+"""Deep features: a frozen network computes features of a slice, and a scikit-learn classifier answers."""
 
 import time
 from collections.abc import Callable
@@ -37,16 +37,16 @@ TABLE = "classifiers.csv"
 
 
 class FeaturesTask(BackboneTask[FeaturesRecipe]):
-    """Tunes the classifiers of a recipe and keeps the one that does best in cross-validation.
+    """Tunes the classifiers of a recipe and keeps the best one in cross-validation.
 
-    The validation part plays no role in that; ``classifiers.csv`` in the run's folder also has each classifier's
-    area under the ROC curve there, for information.
+    The validation part is not used for this; ``classifiers.csv`` in the run's folder also lists each
+    classifier's area under the ROC curve on it, for information.
     """
 
     def train(
         self, run: Run, *, resume_from: Path | None = None, tell: Callable[[str], None] = print
     ) -> None:
-        """Compute the features and tune the classifiers; ``tell`` receives one line of text a classifier.
+        """Compute the features and tune the classifiers; ``tell`` receives one line of text per classifier.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
             lines.append(_line(tuned, roc_auc_score(validation.truth, classifier_logits(tuned, held_out))))
         write_text(run.folder / TABLE, pd.DataFrame(lines).to_csv(index=False))
         best = max(candidates, key=lambda tuned: tuned.cv_auc)
-        # The network's weights too, so that an export does not need to get them again.
+        # Also the network's weights, so that an export does not need to load them again.
         with replacing(run.checkpoints / CHECKPOINT, "wb") as handle:
             joblib.dump((best, backbone.state_dict()), handle)
         run.update(
@@ -83,7 +83,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
         )
 
     def kept(self, run: Run) -> tuple[Tuned, nn.Module]:
-        """The best classifier and the network whose features it takes; GroundglassError if there is none."""
+        """The best classifier and the network whose features it uses; GroundglassError if there is none."""
         path = run.checkpoints / CHECKPOINT
         if not path.exists():
             raise GroundglassError(f"{run.folder}: has no classifier; train it first")
@@ -96,8 +96,9 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
     def graph(self, run: Run, validation: PartData) -> DetectorGraph:
         """The graph of network and classifier; GroundglassError if its features differ from torch's.
 
-        A vote of a tree or a neighbour turns on the last digit of a feature, so logits computed from torch's
-        features cannot verify the graph. Logits that scikit-learn computes from the graph's own features can.
+        A vote of a tree or a neighbour can depend on the last digit of a feature, so logits computed from
+        torch's features cannot verify the graph. Logits that scikit-learn computes from the graph's own
+        features can.
         """
         tuned, backbone = self.kept(run)
         preprocessing = self.recipe.preprocessing
@@ -166,9 +167,9 @@ def frozen_backbone(spec: FeatureModel, preprocessing: Preprocessing, seed: int)
     spec
         The network and its weights; ``none`` draws them from the seed.
     preprocessing
-        Has the channels and the size of its input.
+        Gives the channels and size of its input.
     seed
-        Seed of weights that are drawn.
+        Seed of random weights.
 
     Raises
     ------
@@ -188,13 +189,11 @@ def pooled(
     *,
     show_progress: bool = False,
 ) -> NDArray[np.float32]:
-    """Features of slices: the mean of the feature map over its places.
+    """Features of slices: the mean of the feature map over its locations.
 
     Parameters
     ----------
-    backbone
-        From images to a feature map (batch, features, rows, columns).
-    grey8
+    backbone Maps images to a feature map (batch, features, rows, columns). grey8
         The cached slices, shape (slices, height, width).
     preprocessing
         Turns them into model input.

@@ -1,4 +1,4 @@
-"""Lesions: a detector that goes on learning a segmenter's masks, and whose evidence is the lesions alone."""
+"""Lesions: a detector that continues to learn a segmenter's masks, and whose only evidence is lesions."""
 
 import groundglass.train.torchvision_ops  # noqa: F401
 
@@ -39,9 +39,9 @@ from groundglass.train.task import DetectorTask
 from groundglass.train.tasks.classify import LOGGED
 
 HEALTHY = 0.01
-"""Lesion share up to which other lesions may be painted in."""
+"""Other lesions may be painted into slices up to this lesion share."""
 COMPONENTS = 32
-"""Number of directions of the training slices' features along which a slice's distance is measured."""
+"""Number of principal directions of the training slices' features in which a slice's distance is measured."""
 TYPICAL = 99.5
 """Percentile of the validation slices' distances above which a slice is unlike the training slices."""
 
@@ -54,9 +54,9 @@ class LesionsModule(DetectorModule):
     recipe
         The recipe.
     masked
-        The slices with masks; None if nothing is to be trained.
+        The slices with masks; None if the module is not trained.
     start
-        Start from the segmenter's weights; without, they are to come from a checkpoint.
+        Start from the segmenter's weights; otherwise a checkpoint provides them.
     """
 
     model: Grounded
@@ -76,7 +76,7 @@ class LesionsModule(DetectorModule):
         self._masked = masked
 
     def training_loss(self, batch: Batch, step: int) -> Tensor:
-        """Loss of the answers of a batch, and of the masks of further slices that are drawn here."""
+        """Loss of the answers of a batch, and of the masks of further slices drawn here."""
         random = np.random.default_rng((self.seed, self.current_epoch, step))
         grey8, truth = batch
         outside = self.preprocessing.outside
@@ -90,7 +90,8 @@ class LesionsModule(DetectorModule):
             return loss + self.weight * self.loss(logits[count:].float(), truth)
 
     def _painted(self, random: np.random.Generator, grey8: Tensor, truth: Tensor) -> Tensor:
-        """Grey in [0, 1], with other lesions painted into some slices without COVID-19 and with hardly a lesion."""
+        """Grey in [0, 1], with other lesions painted into some slices without COVID-19 and with hardly any
+        lesion."""
         chosen = (truth.cpu().numpy() == 0) & (random.random(len(truth)) < self.augmentation.painted)
         if chosen.any():
             rows = np.flatnonzero(chosen)
@@ -107,7 +108,8 @@ class LesionsModule(DetectorModule):
         return self.grey(grey8)
 
     def _with_masks(self, random: np.random.Generator) -> Tensor:
-        """A draw of the slices with masks: float32, shape (slices, 3, height, width), grey, lungs and lesions."""
+        """A random batch of the slices with masks: float32, shape (slices, 3, height, width), grey, lungs and
+        lesions."""
         if self._masked is None:
             raise ValueError("a module without masks cannot be trained")
         rows = random.integers(len(self._masked.grey), size=self.masks_batch)
@@ -124,7 +126,7 @@ class LesionsModule(DetectorModule):
         return logits
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The head, and the U-Net but for its frozen stages."""
+        """The head, and the U-Net except its frozen stages."""
         unet = [one for one in self.model.unet.parameters() if one.requires_grad]
         return [*self.model.judge.parameters(), self.model.bias], unet
 
@@ -190,7 +192,8 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
         return module.eval()
 
     def graph(self, run: Run, validation: PartData) -> DetectorGraph:
-        """The graph of the kept epoch, with weights in 16 bits, and the distance up to which slices are typical."""
+        """The graph of the kept epoch, with weights in 16 bits, and the distance up to which slices count as
+        typical."""
         recipe, module = self.recipe, self.kept(run)
         preprocessing = recipe.preprocessing
         module.model.emphasise()
@@ -222,16 +225,18 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
 
 
 def _strata(part: PartData) -> NDArray[np.intp]:
-    """A number for each source and class: with as many of each a network does not learn a class by its source."""
+    """A number for each source and class: if all are equally frequent, a network does not learn classes by
+    source."""
     pairs = part.rows["source"].astype(str) + "\0" + part.target.astype(str)
     return np.asarray(pd.factorize(pairs)[0], dtype=np.intp)
 
 
 class _Answering(nn.Module):
-    """The network as the bundle's graph has it: logits, evidence, and the distance from the training slices.
+    """The network in the form of the bundle's graph: logits, evidence, and distance from the training slices.
 
-    The distance is the root mean square of the coordinates along the principal components of the training slices'
-    features, each in its own standard deviation (Mahalanobis distance; Lee et al. 2018, arXiv 1807.03888).
+    The distance is the root mean square of the coordinates along the principal components of the training
+    slices' features, each divided by its standard deviation (Mahalanobis distance; Lee et al. 2018, arXiv
+    1807.03888).
     """
 
     def __init__(self, network: Grounded, mean: Tensor, axes: Tensor) -> None:
@@ -256,7 +261,8 @@ def _round_weights(module: LesionsModule) -> None:
 
 
 def _whitening(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean of features, shape (slices, features), and their principal axes over their deviations.
+    """The mean of features, shape (slices, features), and their principal axes divided by their standard
+    deviations.
 
     Raises
     ------

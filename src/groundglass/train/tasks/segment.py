@@ -50,13 +50,13 @@ from groundglass.train.task import Task
 LOGGED = ("train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice")
 """The metrics of each epoch in a segmenter's log."""
 AUGMENTING = 2
-"""Number of threads that augment a batch: OpenCV and numpy release Python's lock."""
+"""Number of threads that augment a batch: OpenCV and numpy release Python's global interpreter lock."""
 TOLERANCE = {"f32": 0.005, "bf16": 0.03}
 """Largest mean difference of a probability between torch and the exported graph, by the graph's precision."""
 DOUBTFUL = 0.02
-"""Pixels of a lower probability are not compared: they are the majority, and would hide differences elsewhere."""
+"""Pixels with a lower probability are not compared: they are the majority and would hide differences elsewhere."""
 THRESHOLDS = np.arange(0.2, 0.71, 0.05)
-"""Candidates for the lesion threshold; the best on the validation part is taken."""
+"""Candidates for the lesion threshold; the best on the validation part is chosen."""
 
 
 class SegmenterModule(TaskModule):
@@ -82,13 +82,13 @@ class SegmenterModule(TaskModule):
         self._losses: list[float] = []
 
     def preprocessing_at(self, epoch: int) -> Preprocessing:
-        """The preprocessing of an epoch: the recipe's, or at its smaller size at first."""
+        """The preprocessing of an epoch: the recipe's, at its smaller size in the first epochs."""
         if self.smaller is None or epoch >= self.smaller.epochs:
             return self.preprocessing
         return self.preprocessing.model_copy(update={"size": self.smaller.size})
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave a batch on the processor, which augments it; :meth:`grey` moves what the network sees."""
+        """Leave a batch on the CPU, which augments it; :meth:`grey` moves what the network sees."""
         return batch
 
     def training_loss(self, batch: Batch, step: int) -> Tensor:
@@ -114,7 +114,7 @@ class SegmenterModule(TaskModule):
         return self.images(self.grey(torch.from_numpy(grey8)))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the pixels of mask, truth and both, in 32 bits whatever the training precision."""
+        """Count the pixels of mask, truth and both, in 32 bits regardless of the training precision."""
         _, grey8, masks = batch
         truth = masks.permute(0, 3, 1, 2).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
@@ -130,13 +130,13 @@ class SegmenterModule(TaskModule):
         self._counts.append(counts)
 
     def on_validation_epoch_end(self) -> None:
-        """Dice of lungs and of lesions, each the mean over cases of the case's own, where their masks are known."""
+        """Dice of lungs and of lesions, each the mean over the cases with known masks."""
         counts = np.concatenate(self._counts)
         members = [self._cases == case for case in np.unique(self._cases)]
         summed = np.stack([np.nansum(counts[member], axis=0) for member in members])
         known = np.stack([~np.isnan(counts[member]).all(axis=(0, 2)) for member in members])
         common, total = summed[..., 0], summed[..., 1] + summed[..., 2]
-        # Where there is nothing to find, finding nothing is right.
+        # If there is nothing to find, finding nothing is right.
         dice = np.where(total > 0, 2 * common / np.maximum(1, total), 1)
         dice = np.array([values[known[:, number]].mean() for number, values in enumerate(dice.T)])
         self.log("val_loss", float(np.mean(self._losses)))
@@ -153,7 +153,7 @@ class SegmenterModule(TaskModule):
         return [p for p in self.model.parameters() if id(p) not in taken], encoder
 
     def answering(self) -> nn.Module:
-        """The network as the bundle's graph has it, from images to probabilities."""
+        """The network in the form of the bundle's graph, from images to probabilities."""
         return _Probabilities(self.model, lesion_types=self.lesion_types)
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class SegmentTask(Task[SegmentationRecipe]):
             module.load_state_dict(kept_weights(earlier, first.training.best_by))
         except RuntimeError as error:
             raise GroundglassError(
-                f"training.start_from {earlier.folder}: its network is another one: {error}"
+                f"training.start_from {earlier.folder}: its network differs: {error}"
             ) from error
         return module
 
@@ -244,10 +244,10 @@ class SegmentTask(Task[SegmentationRecipe]):
         return module.eval()
 
     def export(self, run: Run) -> SegmenterBundle:
-        """Write the bundle of a run, and ``masks.csv``, how it overlaps with the truth of its validation part.
+        """Write the bundle of a run, and ``masks.csv``, its overlap with the true masks of the validation part.
 
-        The threshold on the lesion probability is chosen on the validation part, from the answers of the exported
-        graph itself; weights are kept in 16 bits.
+        The threshold on the lesion probability is chosen on the validation part, from the exported graph's
+        own answers; weights are stored in 16 bits.
 
         Raises
         ------
@@ -312,7 +312,7 @@ class SegmentTask(Task[SegmentationRecipe]):
 
 
 class _Probabilities(nn.Module):
-    """The segmenter as the bundle's graph has it."""
+    """The segmenter in the form of the bundle's graph."""
 
     def __init__(self, model: nn.Module, *, lesion_types: bool = False) -> None:
         super().__init__()
@@ -328,7 +328,7 @@ class _Probabilities(nn.Module):
 
 
 def taught_slices(part: MaskedPart) -> dict[str, int]:
-    """How many slices there are, and how many of them teach lungs, lesions and lesion types."""
+    """The number of slices, and of those with lungs, lesions and lesion types as targets."""
     return {"slices": len(part.rows)} | dict(zip(PLANES, part.taught.sum(axis=0).tolist(), strict=False))
 
 
@@ -349,7 +349,7 @@ def mean_difference(exported: NDArray[np.float32], wanted: NDArray[np.float32]) 
 def best_threshold(
     probabilities: NDArray[np.float32], truth: NDArray[np.uint8], cases: NDArray[np.intp]
 ) -> float:
-    """The threshold with the best Dice, as the mean over cases; 1 for a case without any, of which none is found.
+    """The threshold with the best mean Dice over cases; Dice is 1 if a case has no lesions and none are found.
 
     Parameters
     ----------
