@@ -1,11 +1,11 @@
-"""Errors that a user can cause and mend; the command prints them as one line, without a traceback."""
+"""Errors that a user can cause and fix; the command prints them as one line, without a traceback."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 
 class GroundglassError(Exception):
-    """Anything that the user can put right; the message says how."""
+    """Any error that the user can fix; the message says how."""
 
 
 class BundleError(GroundglassError):
@@ -68,7 +68,7 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
 
 
 def need_extra(extra: str) -> None:
-    """Raise MissingExtraError if a module of an extra is missing: before long work, not at its end."""
+    """Raise MissingExtraError if a module of an extra is missing; called before long work rather than after it."""
     for name in EXTRAS[extra]:
         if find_spec(name) is None:
             raise MissingExtraError(extra, name)

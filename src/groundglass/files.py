@@ -1,4 +1,4 @@
-"""Files: written so that a killed process or a full disk never leaves half of one behind; known by their hash."""
+"""Write files so that a killed process or a full disk never leaves a partial one, and hash them."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from groundglass.errors import GroundglassError
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+    """Open a temporary file beside ``path`` that replaces it when the block ends without an error.
 
     Raises
     ------
     GroundglassError
-        If the folder cannot be written or the disk is full; ``path`` is then as it was.
+        If the folder cannot be written or the disk is full; ``path`` is then unchanged.
     """
     encoding = None if "b" in mode else "utf-8"
     try:
@@ -47,12 +47,12 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def reason_of(error: OSError) -> str:
-    """What an error of the disk says, in one line: libraries put whole tracebacks into its text."""
+    """The reason of a disk error in one line; libraries put whole tracebacks into its text."""
     return error.strerror or str(error).partition("\n")[0]
 
 
 def umask() -> int:
-    """What the process takes from the permissions of new files."""
+    """The permission bits that the process removes from new files."""
     value = os.umask(0)
     os.umask(value)
     return value
@@ -84,7 +84,7 @@ def sha256(path: Path) -> str:
 def unique_names(files: Iterable[Path]) -> dict[Path, str]:
     """A name for each file: its stem, or ``slice-2`` for the second file called ``slice``.
 
-    Names that differ in capitals only count as the same, as they do on some file systems.
+    Names that differ only in case count as the same, as on some file systems.
     """
     taken: set[str] = set()
     names: dict[Path, str] = {}

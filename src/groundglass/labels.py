@@ -15,7 +15,7 @@ NOT_A_CHEST_CT = "not a chest CT"
 CLASS = "class"
 """Column of predictions: the answered class of a detector of several."""
 CLASS_PREFIX = "probability_"
-"""With the class's name behind it, column of predictions: the probability of each of several classes."""
+"""Prefix of columns of predictions, followed by a class's name: the probability of each of several classes."""
 LUNG_AREAS = ("right_lung_px", "left_lung_px", "right_lesions_px", "left_lesions_px")
 """Columns of predictions: areas in pixels; blank if lungs were not looked for, 0 if none were found."""
 UNLIKE = "unlike"
@@ -23,7 +23,7 @@ UNLIKE = "unlike"
 
 
 NAMED = 8
-"""How many labels an error names."""
+"""Largest number of labels named in an error."""
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -33,7 +33,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""Names of a part, in lower case, and the one that manifests use."""
+"""Names of parts, in lower case, and those that manifests use."""
 
 _DISEASE = {"covid", "sars", "sarscov", "cov", "ncov", "corona", "coronavirus", "ncp"}
 _POSITIVE = {"positive", "pos"}
@@ -41,7 +41,7 @@ _NEGATIVE = {"negative", "neg"}
 _NEGATION = {"non", "not", "no", "without"}
 _YES = {"1", "1.0", "true", "yes"}
 _NO = {"0", "0.0", "false", "no"}
-# Words that leave the meaning as it is: COVID-19, SARS-CoV-2, 2019-nCoV, "COVID CT scans".
+# Words that do not change the meaning: COVID-19, SARS-CoV-2, 2019-nCoV, "COVID CT scans".
 _FILLER = {
     "19",
     "2",
@@ -59,7 +59,7 @@ _FILLER = {
 
 
 def canonical_label(name: str) -> str:
-    """Return ``covid`` or ``not covid`` where ``name`` clearly means it, else ``name`` in lower case.
+    """Return ``covid`` or ``not covid`` if ``name`` clearly means it, else ``name`` in lower case.
 
     Applying it twice gives the same result. A name with a word that is not understood is kept, because guessing
     a label is worse than showing an unknown one.
@@ -78,9 +78,9 @@ def canonical_label(name: str) -> str:
 def canonical_labels(names: Iterable[str]) -> list[str]:
     """The canonical label of each scan of one table or folder; a blank stays blank.
 
-    ``1`` and ``0``, ``true`` and ``false``, ``yes`` and ``no`` mean ``covid`` and ``not covid`` if every label
-    is one of these or already clear. Beside other labels they are classes of their own: with ``2`` in the table,
-    ``1`` may be any disease.
+    ``1`` and ``0``, ``true`` and ``false``, ``yes`` and ``no`` mean ``covid`` and ``not covid`` if every
+    label is one of these or already clear. Next to other labels they are separate classes: with ``2`` in the
+    table, ``1`` may be any disease.
     """
     listed = list(names)
     known = {name: canonical_label(name) for name in set(listed)}
@@ -91,7 +91,7 @@ def canonical_labels(names: Iterable[str]) -> list[str]:
 
 
 def need_positive(labels: Iterable[str], origin: str) -> None:
-    """Refuse labels of which none is ``covid``, because a misspelt one would count as a negative.
+    """Refuse labels if none is ``covid``, because a misspelt one would count as a negative.
 
     Scans that are all labelled ``not covid`` are accepted: they can measure how often a detector is wrong.
 

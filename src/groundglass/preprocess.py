@@ -1,4 +1,4 @@
-"""Preprocessing: the one path from a Scan to a model's input, for training, prediction and export alike.
+"""Preprocessing: the single path from a Scan to a model's input, for training, prediction and export.
 
 It is saved in the bundle with the model. Training caches what :meth:`Preprocessing.grey8` gives and augments
 it; prediction takes the same array without augmentation; both end in :meth:`Preprocessing.normalise`.
@@ -22,18 +22,18 @@ AIR, TISSUE = 0.15, 0.85
 """Greys of aerated lung and of soft tissue after :func:`to_landmarks`."""
 AIR_PERCENTILE, TISSUE_PERCENTILE = 10, 75
 RING = 0.02, 0.06
-"""Where the ring of soft tissue begins and ends outside the lungs, as shares of the picture's width."""
+"""Inner and outer distance of the ring of soft tissue from the lungs, as shares of the picture's width."""
 BLACK = 0.02
 """Grey up to which the ring's pixels are padding or air outside the body."""
 LEAST_RING = 50
-"""Pixels from which a ring has a say; lungs that fill the picture have none."""
+"""Minimum pixels of a usable ring; lungs that fill the picture have none."""
 LEAST_CONTRAST = 0.05
 RIM = 0.015
-"""What ``only`` adds around the lungs' hulls, as a share of the picture's width."""
+"""Margin that ``only`` adds around the lungs' hulls, as a share of the picture's width."""
 
 
 class Window(BaseModel):
-    """The window through which a scan in HU is seen; grey scans already carry one and keep it."""
+    """The window for a scan in HU; grey scans are already windowed and are not changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,10 +58,11 @@ class Box(BaseModel):
 
 
 def to_landmarks(grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Bring two landmarks of a slice to fixed greys: aerated lung to 0.15, soft tissue to 0.85.
+    """Map two landmarks of a slice to fixed greys: aerated lung to 0.15, soft tissue to 0.85.
 
-    Aerated lung is the tenth percentile of the lungs' greys, which a lesion leaves alone as long as a tenth of the
-    lungs holds air. Soft tissue is the third quartile of a ring around the lungs; fat and air lie below it.
+    Aerated lung is the tenth percentile of the lungs' greys, which lesions do not affect as long as a tenth
+    of the lungs holds air. Soft tissue is the third quartile of a ring around the lungs; fat and air are
+    darker.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def to_landmarks(grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray
 
     Returns
     -------
-    float32 of the same shape, in [0, 1]: what lies beyond is clipped.
+    float32 of the same shape, clipped to [0, 1].
     """
     inside = grey[lungs > 0]
     if not inside.size:
@@ -95,7 +96,7 @@ def _square(radius: float) -> NDArray[np.uint8]:
 
 
 def _surroundings(lungs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The convex hull of each lung, a lesion that was left out of it among it, and a narrow rim."""
+    """The convex hull of each lung, including lesions missed at its border, and a narrow rim."""
     outlines, _ = cv2.findContours(lungs, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hulls = np.zeros_like(lungs)
     for outline in outlines:
@@ -119,30 +120,31 @@ class Preprocessing(BaseModel):
     resize
         ``pad`` keeps the aspect ratio and centres the slice on ``pad_value``; ``stretch`` fills the input.
     interpolation
-        ``bilinear`` with antialiasing, or ``nearest`` neighbour, as Keras' image generators have it.
+        ``bilinear`` with antialiasing, or ``nearest`` neighbour, as in Keras' image generators.
     pad_value
         Grey of the padding, in [0, 1].
     window
         Applied to scans in HU.
     clahe
         Clip limit of contrast-limited adaptive histogram equalisation over 8 x 8 tiles (Zuiderveld 1994,
-        Graphics Gems IV), which takes away most of the difference between windows; None leaves it out.
+        Graphics Gems IV), which removes most of the difference between windows; None leaves it out.
     lungs
-        ``crop`` keeps the lungs' bounding box, ``mask`` sets all outside the lungs to ``outside``, ``only`` does
-        both, but keeps each lung's convex hull and a narrow rim, so that a lesion at the pleura stays; all need
-        the lungs' mask of each slice.
+        ``crop`` keeps the lungs' bounding box, ``mask`` sets everything outside the lungs to ``outside``,
+        ``only`` does both, but keeps each lung's convex hull and a narrow rim, so that lesions at the pleura
+        remain; all need a lung mask of each slice.
     margin
-        What ``crop`` and ``only`` add on each side, as a share of the bounding box's longer side.
+        Margin that ``crop`` and ``only`` add on each side, as a share of the bounding box's longer side.
     outside
         Grey outside the lungs, in [0, 1].
     greys
-        ``window`` leaves the greys as the window or the picture has them. ``landmarks`` maps two landmarks of
-        each slice to fixed greys, aerated lung to 0.15 and soft tissue to 0.85, so that windows of any level and
-        width end alike; it needs the lungs' mask.
+        ``window`` keeps the greys of the window or the picture. ``landmarks`` maps two landmarks of each
+        slice to fixed greys, aerated lung to 0.15 and soft tissue to 0.85, so that windows of any level and
+        width give the same greys; it needs a lung mask.
     segmenter
-        Who finds the lungs: a shipped segmenter's name, or the path of a segmenter's bundle or run.
+        The segmenter that finds the lungs: a shipped segmenter's name, or the path of a segmenter's bundle or
+        run.
     channels
-        1, or 3 for models that were made for colour: the grey is repeated.
+        1, or 3 for models made for colour: the grey is repeated.
     mean, std
         The grey, in [0, 1], is normalised to ``(grey - mean) / std``.
     """
@@ -171,7 +173,7 @@ class Preprocessing(BaseModel):
         return self
 
     def box(self, height: int, width: int) -> Box:
-        """Where a slice of ``height`` by ``width`` pixels comes to lie in the input."""
+        """The position of a slice of ``height`` by ``width`` pixels in the input."""
         rows, columns = self.size
         if self.resize == "stretch":
             return Box(top=0, left=0, height=rows, width=columns)
@@ -189,7 +191,7 @@ class Preprocessing(BaseModel):
         height, width
             Size of the slice in pixels.
         lungs
-            bool, shape (height, width); where it is empty, the whole slice is taken.
+            bool, shape (height, width); if it is empty, the whole slice is used.
 
         Raises
         ------
@@ -210,7 +212,7 @@ class Preprocessing(BaseModel):
         return Box(top=top, left=left, height=bottom - top, width=right - left)
 
     def grey(self, scan: Scan) -> NDArray[np.float32]:
-        """A slice at its own size in grey, HU seen through the window: float32 in [0, 1].
+        """A slice at its own size in grey, with the window applied to HU: float32 in [0, 1].
 
         Raises
         ------
@@ -218,7 +220,7 @@ class Preprocessing(BaseModel):
             If ``scan`` is a volume.
         """
         if scan.is_volume:
-            raise ValueError("a volume goes through preprocessing slice by slice")
+            raise ValueError("a volume must be preprocessed slice by slice")
         return apply_window(scan.pixels, self.window.level, self.window.width) if scan.is_hu else scan.pixels
 
     def picture(self, scan: Scan) -> NDArray[np.uint8]:
@@ -233,8 +235,8 @@ class Preprocessing(BaseModel):
         scan
             The slice.
         lungs
-            bool, the slice's shape: where the lungs are; needed unless ``lungs`` is ``none``. Where no
-            lungs were found, the slice is left as it is.
+            bool, the slice's shape: where the lungs are; needed unless ``lungs`` is ``none``. If no lungs
+            were found, the slice is not changed.
 
         Returns
         -------
@@ -255,14 +257,15 @@ class Preprocessing(BaseModel):
         return self.place(grey[region.slices], shown)
 
     def place(self, grey: NDArray[np.float32], lungs: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-        """Resize grey, bring it to its landmarks, round and equalise it, and pad it to the input's size.
+        """Resize grey, normalise it to its landmarks, round and equalise it, and pad it to the input's size.
 
         Parameters
         ----------
         grey
             float32 in [0, 1], any shape (height, width).
         lungs
-            bool, the same shape: for what is done at the input's size, landmarks and ``only``; None leaves it out.
+            bool, the same shape: for landmarks and ``only``, which are applied at the input's size; None
+            skips them.
 
         Returns
         -------
@@ -282,7 +285,7 @@ class Preprocessing(BaseModel):
         return canvas
 
     def _seen(self, grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Grey at the input's size, brought to its landmarks, without what the model must not see."""
+        """Grey at the input's size, normalised to its landmarks, without what the model must not see."""
         if self.greys == "landmarks":
             grey = to_landmarks(grey, lungs)
         if self.lungs == "crop":
@@ -312,7 +315,7 @@ class Preprocessing(BaseModel):
         float32, shape (batch, channels, height, width).
         """
         batch, height, width = grey8.shape
-        # The same arithmetic for each of the 256 greys instead of each pixel.
+        # Compute each of the 256 greys once instead of each pixel.
         table = self.normalise(np.arange(256, dtype=np.float32) / np.float32(255))
         normalised = cv2.LUT(np.ascontiguousarray(grey8).reshape(batch * height, width), table)
         inputs = np.empty((batch, self.channels, height, width), dtype=np.float32)

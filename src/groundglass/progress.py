@@ -1,4 +1,4 @@
-"""Progress bars on standard error, where someone is there to see them."""
+"""Progress bars on standard error, if it is a terminal."""
 
 import logging
 import sys
@@ -8,11 +8,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SHORT = 8
-"""Up to so many items no bar is drawn: it would be gone before it is read."""
+"""For up to this many items no bar is drawn: it would disappear too quickly."""
 
 
 def quiet() -> bool:
-    """Whether the user asked for results and errors alone, by ``--quiet``."""
+    """Whether the user asked for only results and errors, with ``--quiet``."""
     return not logging.getLogger("groundglass").isEnabledFor(logging.WARNING)
 
 
@@ -26,7 +26,7 @@ def track(items: Iterable[T], text: str, total: int) -> Iterator[T]:
 
 @contextmanager
 def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal; call what it gives with how many more are done."""
+    """A bar on standard error, if a terminal; call the yielded function with the number of items just done."""
     if total <= SHORT:
         yield lambda done: None
         return
@@ -43,7 +43,7 @@ def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def counting_to(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, if that is a terminal and not quiet; call it with the number done and the total."""
+    """A bar on standard error, if a terminal and not quiet; call the yielded function with done and total."""
     if quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return

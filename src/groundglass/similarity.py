@@ -1,4 +1,4 @@
-"""How alike pictures are, and which are nearest: shared by the audit's searches and by a bundle's fingerprints."""
+"""Similarity of pictures and nearest neighbours, for the audit's searches and a bundle's fingerprints."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ Window = tuple[float, float, float]
 """Top, left and side of a part of a square picture, as shares of its side."""
 WHOLE: Window = (0.0, 0.0, 1.0)
 EXHAUSTIVE = 20_000
-"""Up to so many vectors are all compared; beyond, only those in the nearest clusters are."""
+"""Up to this many vectors, all are compared; beyond, only those in the nearest clusters."""
 PROBED = 12
-"""Clusters that are searched."""
+"""Number of clusters that are searched."""
 
 
 def small_pictures(grey: NDArray[np.uint8], side: int, window: Window = WHOLE) -> NDArray[np.uint8]:
@@ -44,14 +44,14 @@ def unit_vectors(pictures: NDArray[np.uint8]) -> Floats:
 
 
 class NeighbourIndex:
-    """Finds the vectors with the greatest inner product.
+    """Finds the vectors with the largest inner product.
 
     Parameters
     ----------
     vectors
         float32, shape (vectors, numbers).
     exact
-        Compare with all vectors, however many there are.
+        Compare with all vectors, regardless of their number.
     """
 
     def __init__(self, vectors: Floats, *, exact: bool = False) -> None:
@@ -75,7 +75,8 @@ class NeighbourIndex:
 
         Returns
         -------
-        Their inner products, falling, and their places, -1 where there are fewer; both shape (queries, count).
+        Their inner products, descending, and their indices, -1 if there are fewer; both shape (queries,
+        count).
         """
         threads = self._faiss.omp_get_max_threads()
         if self._few:  # short searches gain nothing from threads, which wait for each other on a busy machine

@@ -255,8 +255,8 @@ def test_a_given_centre_is_where_the_nodule_lies() -> None:
         (Lesion("ground glass", 5000), "cannot hold"),
         (Lesion("lobar consolidation", 1500), "cannot hold"),
         (Lesion("nodule", 0.2), "too small for voxels of 0.125 ml"),
-        (Lesion("nodule", 5, centre=(0, 0, 0)), "not in a free place of a lung"),
-        (Lesion("nodule", 5, centre=(1e4, 0, 0)), "not in a free place of a lung"),
+        (Lesion("nodule", 5, centre=(0, 0, 0)), "not in a free part of a lung"),
+        (Lesion("nodule", 5, centre=(1e4, 0, 0)), "not in a free part of a lung"),
     ],
 )
 def test_impossible_lesions_are_refused(lesion: Lesion, message: str) -> None:

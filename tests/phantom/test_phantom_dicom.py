@@ -296,8 +296,8 @@ def test_gantry_tilt_moves_slices_along_the_table_alone(phantom: Phantom, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"syntax": "zip"}, "no transfer syntax is called zip"),
-        ({"form": "paper"}, "no form is called paper"),
+        ({"syntax": "zip"}, "there is no transfer syntax zip"),
+        ({"form": "paper"}, "there is no form paper"),
     ],
 )
 def test_arguments_that_do_not_exist_are_named(

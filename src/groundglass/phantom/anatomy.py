@@ -45,7 +45,7 @@ SPINE_Y = 47.0
 
 @dataclass(frozen=True)
 class Build:
-    """What differs from person to person, drawn from the seed; lengths in mm, factors around 1."""
+    """Individual anatomy, drawn from the seed; lengths in mm, factors around 1."""
 
     scale: tuple[float, float, float]
     heart: float
@@ -78,8 +78,8 @@ class Build:
 class Chest:
     """Signed distances in mm to the organs, float32, each of the frame's shape.
 
-    ``cavity`` is the inside of the rib cage, ``mediastinum`` what lies between the lungs with its fat,
-    ``blood`` the heart's and the great vessels' blood, ``airways`` the air of trachea and main bronchi,
+    ``cavity`` is the inside of the rib cage, ``mediastinum`` the tissue between the lungs with its fat,
+    ``blood`` the blood in the heart and the great vessels, ``airways`` the air of trachea and main bronchi,
     ``domes`` the room below each half of the diaphragm and ``lungs`` each lung.
     """
 
@@ -94,7 +94,7 @@ class Chest:
     lungs: dict[int, Field]
 
     def lung_labels(self) -> NDArray[np.uint8]:
-        """Label each voxel whose centre lies in a lung with ``RIGHT`` or ``LEFT``, 0 elsewhere."""
+        """Label each voxel whose centre is in a lung with ``RIGHT`` or ``LEFT``, 0 elsewhere."""
         labels = np.zeros(self.body.shape, np.uint8)
         for side, lung in self.lungs.items():
             labels[lung < 0] = side
@@ -132,7 +132,7 @@ def _body(frame: AnatomyFrame, build: Build) -> Field:
 
 
 def _heart(frame: AnatomyFrame, build: Build) -> Field:
-    """Ventricles, whose long axis points to the left, the front and the feet, and the atria behind them."""
+    """The ventricles, whose long axis points left, anterior and caudal, and the atria behind them."""
     z, y, x = frame.z + 50, frame.y + 36, frame.x - np.float32(26 + build.shift)
     along = -0.42 * z - 0.52 * y + 0.74 * x
     square = z * z + y * y + x * x
@@ -153,7 +153,7 @@ def _tubes(frame: AnatomyFrame, paths: list[NDArray[np.float64]]) -> Field:
 
 def _mediastinum(frame: AnatomyFrame, build: Build, heart: Field, tubes: Field) -> Field:
     half_width, shift = at_heights(frame.z, CORE)
-    # Narrow behind the breastbone, where the lungs nearly meet, and in front of the spine.
+    # Narrow behind the sternum, where the lungs nearly meet, and in front of the spine.
     front = np.clip((frame.y + 78) / 50, 0.16, 1)
     behind = np.clip((70 - frame.y) / 55, 0.5, 1)
     core = np.abs(frame.x - shift - np.float32(build.shift)) - half_width * front * behind
@@ -164,7 +164,7 @@ def _mediastinum(frame: AnatomyFrame, build: Build, heart: Field, tubes: Field) 
 
 
 def _top(frame: AnatomyFrame, sign: float) -> Field:
-    """The dome of the pleura: as wide as the cavity from some way down, round at the top."""
+    """The dome of the pleura: round at the top, and as wide as the cavity further down."""
     middle = np.float32(sign) * (np.float32(40) + np.clip((112 - frame.z) * np.float32(0.35), 0, 30))
     return ellipsoid(frame.z, frame.y - 12, frame.x - middle, (-30, 0, 0), (142, 125, 92))
 
@@ -232,10 +232,10 @@ def _ribs(frame: AnatomyFrame) -> tuple[Field, Field]:
 
 
 def rib_path(number: int, sign: float) -> NDArray[np.float64]:
-    """The course of one rib and its cartilage: z, y, x and radius in mm, float64, shape (25, 4).
+    """The path of one rib and its cartilage: z, y, x and radius in mm, float64, shape (25, 4).
 
     From the vertebra around the cavity's wall, sinking towards the front; the cartilage of all but the
-    uppermost ribs climbs again to the breastbone.
+    uppermost ribs rises again to the sternum.
     """
     turn = np.linspace(0.2, 0.97, 25) * np.pi
     part = np.linspace(0, 1, 25)
@@ -256,7 +256,7 @@ def rib_path(number: int, sign: float) -> NDArray[np.float64]:
 
 
 def _add_girdle(bone: Field, frame: AnatomyFrame) -> None:
-    """Collarbones: an S from the breastbone outwards, up and back, thicker towards the middle."""
+    """Clavicles: an S from the sternum lateral, cranial and posterior, thicker towards the middle."""
     for sign in SIDES.values():
         add_tube(bone, frame, COLLARBONE[0] * (1, 1, sign, 1), reach=0)
 
@@ -270,7 +270,7 @@ def _breastbone(frame: AnatomyFrame) -> Field:
 
 
 def _shoulder_blades(frame: AnatomyFrame, chest: Chest) -> Field:
-    """Thin plates that follow the wall at the back, wider towards the shoulder, and the ridge on them."""
+    """Scapulae: thin plates along the posterior wall, wider towards the shoulder, with their spine."""
     out = np.abs(frame.x)
     heights = (-5, 20, 90, 130)
     inner, outer = along(frame.z, heights, (92, 66, 58, 70)), along(frame.z, heights, (98, 112, 132, 140))

@@ -1,4 +1,4 @@
-"""Writing a phantom as DICOM: a valid CT series of a patient who does not exist.
+"""Write a phantom as DICOM: a valid CT series of a patient who does not exist.
 
 This module loads pydicom, highdicom and imagecodecs, so the package does not import it.
 """
@@ -67,7 +67,7 @@ def write_phantom_dicom(
 ) -> list[Path]:
     """Write a phantom as a CT series; the same arguments give the same bytes.
 
-    The volume's middle lies at :data:`groundglass.phantom.phantom.MIDDLE`.
+    The volume's centre is at :data:`groundglass.phantom.phantom.MIDDLE`.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def write_phantom_dicom(
     elif form == "legacy-enhanced":
         images = [_legacy_enhanced_image(stack)]
     else:
-        raise GroundglassError(f"no form is called {form}: there are {', '.join(get_args(Form))}")
+        raise GroundglassError(f"there is no form {form}; choose from {', '.join(get_args(Form))}")
     paths = [folder / f"001-{number:04d}.dcm" for number in range(len(images), 0, -1)]
     for path, content in zip(paths, [encode(image, syntax) for image in images], strict=True):
         write_bytes(path, content)
@@ -221,7 +221,7 @@ def _constant(part: str) -> dict[str, Any]:
 
 
 def _common(stack: PhantomStack, form: str) -> Dataset:
-    """The header of an image but for what differs from slice to slice."""
+    """The header of an image, without what differs between slices."""
     image = dataset({**_constant("every"), **_constant(form)})
     image.PatientName, image.PatientID = f"Phantom^{stack.seed:04d}", f"PHANTOM-{stack.seed:04d}"
     image.StudyInstanceUID, image.SeriesInstanceUID = stack.uid("study"), stack.uid("series", 1)
@@ -239,7 +239,7 @@ def _pixel_spacing(geometry: Geometry) -> list[str]:
 
 
 def _orientation(geometry: Geometry) -> list[str]:
-    """The directions in which the columns and the rows run."""
+    """The directions of rows and columns, as ImageOrientationPatient."""
     steps = (geometry.column_step, geometry.row_step)
     return decimals(np.concatenate([step / np.linalg.norm(step) for step in steps]))
 

@@ -1,4 +1,4 @@
-"""Encoding a dataset in any transfer syntax (DICOM PS3.5 annex A) without external programs."""
+"""Encode a dataset in any transfer syntax (DICOM PS3.5 annex A) without external programs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -91,7 +91,7 @@ def encode(dataset: Dataset, syntax: str) -> bytes:
         If there is no such syntax.
     """
     if syntax not in SYNTAXES:
-        raise GroundglassError(f"no transfer syntax is called {syntax}: there are {', '.join(SYNTAXES)}")
+        raise GroundglassError(f"there is no transfer syntax {syntax}; choose from {', '.join(SYNTAXES)}")
     chosen = SYNTAXES[syntax]
     dataset.file_meta = file_meta(dataset, chosen.uid)
     if "PixelData" in dataset:

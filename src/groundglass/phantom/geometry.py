@@ -1,4 +1,4 @@
-"""Where each voxel lies in the anatomy, and the shapes that the anatomy is made of.
+"""The position of each voxel in the anatomy, and the shapes that make up the anatomy.
 
 Shapes are signed distances in mm, negative inside, approximate away from the surface.
 """
@@ -16,23 +16,23 @@ Floats = Sequence[float] | NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
 WARP_MM = 2.5
-"""Largest displacement of a smooth bend that keeps the shapes from looking drawn with a compass."""
+"""Largest displacement of a smooth deformation that makes the shapes look less geometric."""
 FAR = np.float32(1e3)
 
 
 @dataclass(frozen=True)
 class AnatomyFrame:
-    """The position of every voxel, in mm, in the frame that the anatomy is written in.
+    """The position of every voxel, in mm, in the anatomy's frame of reference.
 
     The origin is the middle of the chest; ``z`` points to the head, ``y`` to the back, ``x`` to the patient's
-    left. A person's size and a smooth bend lie between this frame and the voxels.
+    left. A person's size and a smooth deformation map this frame to the voxels.
 
     Attributes
     ----------
     spacing
         Voxel spacing in mm along (z, y, x).
     scale
-        Size of this person relative to the anatomy as it is written, along (z, y, x).
+        Size of this person relative to the reference anatomy, along (z, y, x).
     z, y, x
         float32; ``z`` of shape (slices, 1, 1), the others of the volume's shape.
     """
@@ -47,7 +47,7 @@ class AnatomyFrame:
     def of(
         cls, shape: tuple[int, int, int], spacing: Point, scale: Point, rng: np.random.Generator
     ) -> "AnatomyFrame":
-        """Place the anatomy in the middle of a volume and bend it by a bend drawn from ``rng``."""
+        """Centre the anatomy in a volume and apply a deformation drawn from ``rng``."""
         z, y, x = (
             ((np.arange(n) - (n - 1) / 2) * step / size).astype(np.float32)
             for n, step, size in zip(shape, spacing, scale, strict=True)
@@ -101,7 +101,7 @@ def at_heights(z: Field, table: NDArray[np.float64]) -> list[Field]:
 def superellipse(y: Field, x: Field, outline: Sequence[Field], power: float) -> Field:
     """Distance along the ray from the middle of a superellipse.
 
-    ``outline`` holds its half width along x and its front and back along y.
+    ``outline`` holds its half-width along x and its front and back along y.
     """
     half_width, front, back = outline
     half = np.float32(0.5)
@@ -121,7 +121,10 @@ def ellipsoid(z: Field, y: Field, x: Field, centre: Point, axes: Point) -> Field
 
 
 def to_surface(reach: Field, size: Field) -> Field:
-    """Distance to a surface along the ray from its middle, which it scales by ``size`` to reach this point."""
+    """Distance of a point to a surface along the ray from its centre.
+
+    ``reach`` is the point's distance to the centre; scaled by ``size``, the surface would contain the point.
+    """
     surface = np.divide(np.maximum(reach, np.float32(1e-3)), np.maximum(size, np.float32(1e-4)))
     return reach - surface
 
@@ -133,7 +136,7 @@ def union(first: Field, second: Field, rounding: float) -> Field:
 
 
 def intersection(first: Field, second: Field, rounding: float) -> Field:
-    """What two shapes share, its edge rounded by about ``rounding`` mm."""
+    """The intersection of two shapes, with edges rounded by about ``rounding`` mm."""
     return -union(-first, -second, rounding)
 
 
@@ -186,7 +189,7 @@ def texture(rng: np.random.Generator, frame: AnatomyFrame, grain: float) -> Fiel
         place = np.arange(n) * step / grain + rng.uniform()
         left = place.astype(np.intp)
         part = place - left
-        # A weight that starts and ends flat, so that no grid of creases shows.
+        # A weight with zero slope at its ends, so that no grid of creases appears.
         weight = (part * part * (3 - 2 * part)).astype(np.float32)
         weight = weight.reshape([-1 if other == axis else 1 for other in range(3)])
         low, high = np.take(values, left, axis), np.take(values, left + 1, axis)

@@ -1,4 +1,4 @@
-"""Lesions: what to make, plausible random sets, growing them in the lungs, and records of what was made."""
+"""Lesions: their specification, plausible random sets, growing them in the lungs, and records of the result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ USUAL_HU: dict[Kind, float] = {
     "nodule": 35.0,
     "emphysema": -970.0,
 }
-"""Density of each kind unless another is given."""
+"""Default density of each kind."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Lesion:
         Density in HU; None takes ``USUAL_HU``.
     centre
         Where it starts to grow: (z, y, x) in mm from the centre of the volume's first voxel, in a lung. None
-        draws a place usual for the kind.
+        draws a typical location for the kind.
     side
         Which of the patient's lungs; None draws one, or takes the lung that contains ``centre``.
 
     Raises
     ------
     GroundglassError
-        If the kind or the side is unknown, the volume is not positive or the density is no lung density.
+        If the kind or the side is unknown, the volume is not positive or the density is out of range.
     """
 
     kind: Kind
@@ -69,7 +69,7 @@ class Lesion:
         if not 0 < self.volume_ml < np.inf:
             raise GroundglassError(f"a lesion's volume must be positive, got {self.volume_ml:g} ml")
         if not -1000 <= self.hu <= 3000:
-            raise GroundglassError(f"a lesion's density must lie in [-1000, 3000] HU, got {self.hu:g}")
+            raise GroundglassError(f"a lesion's density must be in [-1000, 3000] HU, got {self.hu:g}")
 
     @property
     def hu(self) -> float:
@@ -102,15 +102,15 @@ class LesionRecord:
 
 
 def random_lesions(seed: int | np.random.Generator, disease: str) -> tuple[Lesion, ...]:
-    """Draw a plausible set of lesions; the phantom chooses their places.
+    """Draw a plausible set of lesions; the phantom chooses their locations.
 
     Parameters
     ----------
     seed
         A seed, or a generator to draw from.
     disease
-        ``"covid"``: four to eight patches of ground glass in both lungs, in most people with some
-        consolidation. ``"other"``: a lobar consolidation, nodules or emphysema. ``"none"``: nothing.
+        ``"covid"``: four to eight patches of ground glass in both lungs, usually with some consolidation.
+        ``"other"``: a lobar consolidation, nodules or emphysema. ``"none"``: nothing.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def random_lesions(seed: int | np.random.Generator, disease: str) -> tuple[Lesio
 
 
 def _sides(rng: np.random.Generator, count: int) -> list[Side]:
-    """Both sides in turn, from a random one."""
+    """Alternating sides, starting with a random one."""
     names: tuple[Side, Side] = ("right", "left")
     first = int(rng.integers(2))
     return [names[(first + number) % 2] for number in range(count)]
@@ -147,7 +147,7 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 def _patches(
     rng: np.random.Generator, kind: Kind, counts: tuple[int, int], ml: Range, hu: Range
 ) -> list[Lesion]:
-    """Lesions of a kind in both lungs, their number under ``counts[1]``, with volumes and densities in a range."""
+    """Lesions of a kind in both lungs, fewer than ``counts[1]``, with volumes and densities in a range."""
     count = int(rng.integers(*counts))
     return [Lesion(kind, _between(rng, *ml), _between(rng, *hu), side=side) for side in _sides(rng, count)]
 
@@ -175,7 +175,7 @@ SIDE_NAMES: dict[int, Side] = {label: name for name, label in SIDE_LABELS.items(
 VOLUME_TOLERANCE = 0.1
 """Largest relative difference between the requested and the actual volume."""
 CANDIDATES = 4000
-"""Number of voxels from which a lesion's place is drawn."""
+"""Number of voxels from which a lesion's location is drawn."""
 GRAIN_MM = 9.0
 """Size of the lumps in a lesion's outline, and of the holes of emphysema."""
 
@@ -187,7 +187,7 @@ Voxel = tuple[int, int, int]
 class Opacity:
     """How a lesion is painted: its share in each voxel's density within a box of the volume.
 
-    ``share`` is float32 of the box's shape; ``empties`` means that it destroys the vessels in it.
+    ``share`` is float32 of the box's shape; ``empties`` means that it destroys the vessels inside.
     """
 
     box: Box
@@ -213,9 +213,9 @@ class _Room:
 class _Style:
     """The properties of a kind of lesion.
 
-    ``odds`` says how likely each of some voxels is to be its centre, ``score`` where it grows first within a
-    box. It spreads to ``reach`` radii, and farther only if it must; ``edge_mm`` is the standard deviation of
-    its soft edge, ``mottle`` how uneven its density is.
+    ``odds`` gives the probability of each of some voxels to be its centre, ``score`` where it grows first
+    within a box. It spreads to ``reach`` radii, and farther only if necessary; ``edge_mm`` is the standard
+    deviation of its soft edge, ``mottle`` how uneven its density is.
     """
 
     odds: Callable[[_Room, Indices, float], NDArray[np.float64]]
@@ -237,12 +237,12 @@ def place_lesions(
 
     Returns
     -------
-    A uint8 mask that is n in the n-th lesion, how to paint each lesion, and their records.
+    A uint8 mask with value n in the n-th lesion, how to paint each lesion, and their records.
 
     Raises
     ------
     GroundglassError
-        If a lesion's place is not in a lung, or the lung cannot hold it, or voxels are too coarse for it.
+        If a lesion's centre is not in a lung, the lung has no room for it, or the voxels are too coarse.
     """
     mask = np.zeros(frame.shape, np.uint8)
     if not lesions:
@@ -304,7 +304,7 @@ def _start(room: _Room, lesion: Lesion, style: _Style, radius: float, rng: np.ra
         if not inside or not room.free[voxel] or wanted_side not in (None, room.free[voxel]):
             where = f"the {lesion.side} lung" if lesion.side else "a lung"
             raise GroundglassError(
-                f"{lesion.kind}: its centre {lesion.centre} mm is not in a free place of {where}"
+                f"{lesion.kind}: its centre {lesion.centre} mm is not in a free part of {where}"
             )
         return voxel[0], voxel[1], voxel[2]
     places = np.flatnonzero(room.free == wanted_side if wanted_side else room.free)
@@ -342,7 +342,7 @@ def _record(room: _Room, lesion: Lesion, grown: NDArray[np.intp]) -> LesionRecor
 
 
 def _opacity(room: _Room, lungs: NDArray[np.uint8], grown: NDArray[np.intp], lesion: Lesion) -> Opacity:
-    """The lesion with a soft edge, which the pleura does not soften: only lung counts in the average."""
+    """The lesion with a soft edge, except at the pleura: only lung counts in the average."""
     style = STYLES[lesion.kind]
     indices = np.unravel_index(grown, lungs.shape)
     sigmas = [style.edge_mm / step for step in room.frame.spacing]
@@ -370,14 +370,14 @@ def _distance(room: _Room, box: Box, start: Voxel, radius: float) -> Field:
 
 
 def _odds_pleural(room: _Room, at: Indices, radius: float) -> NDArray[np.float64]:
-    """By the chest wall, mostly at the back and low, as in COVID-19."""
+    """Along the chest wall, mostly posterior and basal, as in COVID-19."""
     back = np.clip((room.frame.y[at] + 50) / 110, 0.06, 1)
     low = np.clip((80 - room.frame.z[at[0], 0, 0]) / 130, 0.12, 1)
     return np.exp(-np.maximum(room.wall[at], 0).astype(np.float64) / 8) * back * low
 
 
 def _odds_inner(room: _Room, at: Indices, radius: float) -> NDArray[np.float64]:
-    """Anywhere that a ball of this radius fits, or else as deep as possible."""
+    """Anywhere that a ball of this radius fits, otherwise as deep as possible."""
     return np.exp(-np.maximum(radius + 2 - room.depth[at], 0).astype(np.float64))
 
 

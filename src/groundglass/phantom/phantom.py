@@ -1,4 +1,4 @@
-"""Making a phantom: anatomy, lesions, densities, and the scanner's blur and noise, all from one seed."""
+"""Make a phantom: anatomy, lesions, densities, and the scanner's blur and noise, all from one seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Phantom:
         uint8, the volume's shape: n in the n-th lesion, else 0; each lesion is entirely in one lung. These are
         exactly the painted voxels, before the edges were softened and before blur and noise.
     lesion_records
-        What and where the lesions are, in the order of their numbers.
+        Kinds and positions of the lesions, in the order of their numbers.
     seed
         The seed it was made from.
     voxel_ml
@@ -66,13 +66,13 @@ def make_phantom(
     """Make a synthetic chest CT.
 
     The same arguments give the same bytes with the same versions of numpy and scipy. A person's anatomy
-    depends on the seed alone: the same seed with other lesions or less noise is the same person.
-    It needs about 120 bytes of memory per voxel.
+    depends only on the seed: the same seed with other lesions or less noise is the same person. It needs
+    about 120 bytes of memory per voxel.
 
     Parameters
     ----------
     seed
-        At least 0; sets the person's build, the vessels, the places of lesions and the noise.
+        At least 0; determines the person's build, the vessels, the positions of lesions and the noise.
     shape
         (slices, height, width) of the volume.
     spacing
@@ -131,7 +131,7 @@ def _check(
 
 
 MIDDLE = (0.0, -20.0, -200.0)
-"""Middle of the volume in DICOM's x, y, z, in mm; as on a real table, it is not the origin."""
+"""Centre of the volume in DICOM's x, y, z, in mm; as on a real scanner, it is not the origin."""
 
 
 def phantom_geometry(phantom: Phantom) -> Geometry:

@@ -1,4 +1,4 @@
-"""The branching vessels and bronchi of the lungs."""
+"""Tissue: the branching vessels and bronchi of the lungs, densities, and the scanner's blur and noise."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from groundglass.phantom.lesions import Opacity
 ARTERIES, VEINS, BRONCHI = 520, 400, 22
 """Points that the trees of one lung grow towards."""
 TALL = 1.8
-"""A slice is thicker than a small vessel; taller vessels let a slice show more of those that run along it."""
+"""A slice is thicker than a small vessel; with taller vessels it shows more of those that run along it."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,27 @@ def grow_trees(frame: AnatomyFrame, chest: Chest, rng: np.random.Generator) -> T
 def _scatter(
     frame: AnatomyFrame, lung: Field, count: int, depth: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw points (z, y, x) that lie at least ``depth`` mm inside a lung, shape (at most count, 3)."""
+    """Draw points (z, y, x) at least ``depth`` mm inside a lung, shape (at most count, 3)."""
     inside = np.flatnonzero(lung < -depth)
     if not inside.size:
         return np.empty((0, 3))
     chosen = rng.choice(inside, count)
     z, _, _ = np.unravel_index(chosen, frame.shape)
     place = np.stack([frame.z.ravel()[z], frame.y.ravel()[chosen], frame.x.ravel()[chosen]], axis=1)
-    # Between the slices as well as on them.
+    # Positions between slices as well as on them.
     place[:, 0] += rng.uniform(-0.5, 0.5, count) * frame.spacing[0] / frame.scale[0]
     return place.astype(np.float64)
 
 
 def connect(points: NDArray[np.float64], balance: float = 0.8) -> NDArray[np.intp]:
-    """Join points to a tree that keeps both the wire and the way to the root short.
+    """Join points to a tree with short branches and short paths to the root.
 
     Parameters
     ----------
     points
         float64, shape (points, 3); the first is the root.
     balance
-        Weight of the way to the root against the length of wire.
+        Weight of the path to the root against the total length.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _branches(
     up, down = np.zeros(len(points), np.intp), np.arange(len(points))
     for point, parent in edges[::-1]:
         twigs[point] = max(twigs[point], 1)
-        # The path goes on into the widest branch.
+        # The path continues into the widest branch.
         if twigs[point] > twigs[down[parent]] or down[parent] == parent:
             down[parent] = point
         twigs[parent] += twigs[point]
@@ -156,9 +156,9 @@ BLOOD_HU, HEART_HU, GULLET_HU, WALL_HU = 44.0, 40.0, 32.0, 20.0
 LIVER_HU, SPLEEN_HU, STOMACH_HU = 58.0, 48.0, 18.0
 BRONCHUS_HU, TABLE_HU, FISSURE_HU = -960.0, -180.0, 130.0
 GRAVITY_HU = 38.0
-"""How much denser the lung at the back is than in its middle, the patient lying on the back."""
+"""How much denser the posterior lung is than its middle, with the patient supine."""
 HU_RANGE = (-1024.0, 3071.0)
-"""What a CT stores in 12 bits."""
+"""Range of a CT stored in 12 bits."""
 
 
 def paint_body(frame: AnatomyFrame, chest: Chest, build: Build, rng: np.random.Generator) -> Field:
@@ -206,7 +206,7 @@ def paint_lungs(
         if opacity.empties:
             vessels[opacity.box] *= 1 - opacity.share
             walls[opacity.box] *= 1 - opacity.share
-    # Denser than blood, a lesion hides its vessels.
+    # A lesion denser than blood hides its vessels.
     tissue += np.maximum(BLOOD_HU - tissue, 0) * vessels
     tissue += np.maximum(WALL_HU - tissue, 0) * walls
     tissue += (BRONCHUS_HU - tissue) * np.clip(0.5 - trees.air / pixel, 0, 1)
@@ -220,19 +220,19 @@ def scan_volume(
     noise_hu: float,
     rng: np.random.Generator,
 ) -> Field:
-    """What a scanner makes of the true densities: blurred, with the grain of filtered back-projection.
+    """Simulate a scanner's image of the true densities: blurred, with the noise of filtered back-projection.
 
     Parameters
     ----------
     psf_mm
         Standard deviation of the Gaussian point spread, in mm.
     noise_hu
-        Standard deviation of the noise, in HU. The noise is white noise with its coarse and its finest parts
-        taken out within each slice, as the reconstruction's ramp filter and kernel do.
+        Standard deviation of the noise, in HU. White noise is filtered within each slice to remove its coarse
+        and finest parts, as the reconstruction's ramp filter and kernel do.
 
     Returns
     -------
-    float32 in whole HU, clipped to what 12 bits hold.
+    float32 in whole HU, clipped to the range of 12 bits.
     """
     seen = ndimage.gaussian_filter(volume, [psf_mm / step for step in spacing], mode="nearest")
     if noise_hu:
@@ -265,7 +265,7 @@ def _paint_glands(volume: Field, frame: AnatomyFrame, chest: Chest, lumps: Field
 
 
 def _paint_abdomen(volume: Field, frame: AnatomyFrame, chest: Chest, lumps: Field) -> None:
-    """Below the diaphragm: liver on the right, stomach with its bubble of air and spleen on the left, fat."""
+    """Below the diaphragm: liver on the right, stomach with an air bubble and spleen on the left, fat."""
     z, y, x = frame.z, frame.y, frame.x
     inside = chest.cavity < 0
     right, left = chest.domes[RIGHT], chest.domes[LEFT]

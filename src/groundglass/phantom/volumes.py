@@ -1,4 +1,4 @@
-"""Writing phantoms as volumes: DICOM series or NIfTI, with exact masks and volumes in ml.
+"""Write phantoms as volumes: DICOM series or NIfTI, with exact masks and volumes in ml.
 
 This module loads pydicom and nibabel, so the package does not import it.
 """
@@ -43,16 +43,14 @@ def write_phantom_volumes(
     ----------
     folder
         Output folder.
-    count
-        How many phantoms.
-    disease
+    count Number of phantoms. disease
         ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.
     form
         ``nifti``, or a form of groundglass.phantom.dicom.write_phantom_dicom.
     syntax
-        The DICOM transfer syntax, as there.
+        The DICOM transfer syntax, see the same function.
     progress
         Called after each phantom with the number done and ``count``.
 
@@ -128,7 +126,7 @@ def write_phantom_nifti(phantom: Phantom, path: Path, *, content: Content = "hu"
 
 
 def affine(phantom: Phantom) -> NDArray[np.float64]:
-    """From a voxel's (slice, row, column) to NIfTI's x, y, z in mm (right, front, head)."""
+    """Affine from a voxel's (slice, row, column) to NIfTI's x, y, z in mm (towards right, front, head)."""
     geometry = phantom_geometry(phantom)
     spacing = np.array(phantom.scan.spacing, dtype=np.float64)
     steps = spacing[0] * geometry.normal, geometry.row_step, geometry.column_step

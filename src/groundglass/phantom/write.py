@@ -1,4 +1,4 @@
-"""Writing phantoms as pictures: slices as a viewer shows them, their masks and their ground truth."""
+"""Write phantoms as pictures: slices as a viewer shows them, their masks and their ground truth."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -40,8 +40,7 @@ def write_phantom(phantom: Phantom, folder: Path, *, name: str | None = None, ev
         Output folder, created if needed.
     name
         Start of the file names; None for the scan's id.
-    every
-        Write each n-th of the slices.
+    every Write every n-th slice.
 
     Returns
     -------
@@ -91,9 +90,7 @@ def write_phantom_set(
     ----------
     folder
         Output folder; use one per call, since files of the same names are replaced.
-    count
-        How many phantoms.
-    disease
+    count Number of phantoms. disease
         ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.
@@ -103,9 +100,9 @@ def write_phantom_set(
     Returns
     -------
     A row for each slice: ``path`` (absolute), ``label``, ``patient`` (``phantom-`` and the seed), ``split``
-    (blank), ``source`` (``phantom``), and ``lungs`` and ``lesions``, the paths of its masks. A slice is COVID-19
-    if it shows ground glass or consolidation of a covid phantom; the other slices of such a phantom are left
-    out, since they show no sign of what the patient has.
+    (blank), ``source`` (``phantom``), and ``lungs`` and ``lesions``, the paths of its masks. A slice is
+    COVID-19 if it shows ground glass or consolidation of a covid phantom; the other slices of such a phantom
+    are left out, since they show no sign of the disease.
 
     Raises
     ------
@@ -126,7 +123,7 @@ def write_phantom_set(
 def phantoms(
     count: int, disease: str, seed: int, shape: tuple[int, int, int]
 ) -> Iterator[tuple[str, Phantom]]:
-    """Phantoms of seeds ``seed``, ``seed + 1``, ... with what each has; arguments as :func:`write_phantom_set`."""
+    """Phantoms of seeds ``seed``, ``seed + 1``, ... and their diseases; arguments as :func:`write_phantom_set`."""
     if count < 1:
         raise GroundglassError(f"a set needs at least one phantom, got {count}")
     for number in range(count):
@@ -158,7 +155,7 @@ def _truth(phantom: Phantom, shown: list[int], paths: list[Path]) -> dict[str, A
     area = (phantom.lungs > 0).sum(axis=(1, 2))
     lesion = (phantom.lesions > 0).sum(axis=(1, 2))
     return {
-        "about": "a synthetic phantom, made from geometry: no patient, and no measure of accuracy",
+        "about": "a synthetic phantom, made from geometry: not a patient, and not a measure of accuracy",
         "seed": phantom.seed,
         "shape": phantom.lungs.shape,
         "spacing_mm": phantom.scan.spacing,
