@@ -1,4 +1,4 @@
-"""What the benchmarks share: slices, the machine in words, timed commands, taking turns, tables.
+"""Shared by the benchmarks: slices, a description of the machine, timed commands, taking turns, tables.
 
 Only the standard library is imported at the top, since keras_side.py runs in an interpreter without Groundglass.
 """
@@ -31,12 +31,12 @@ LIBRARIES = (
 )
 PHANTOMS = "phantoms"
 MAX_EPOCHS = 1000
-"""More than anyone measures: a side trains until the benchmark ends it."""
+"""More epochs than any benchmark needs: a side trains until the benchmark stops it."""
 Row = tuple[str, ...]
 SLICES_PER_PHANTOM = 20
-"""A phantom yields 16 to 30 slices, so this many make a set that is about as large as was asked for."""
+"""A phantom yields 16 to 30 slices, so this many make a set of about the requested size."""
 PAUSE = 0.2
-"""Seconds between tasks, so that one's idle threads have stopped spinning before the next begins."""
+"""Seconds between tasks, so that idle threads of one have stopped spinning before the next begins."""
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in a unit of ``ru_maxrss``."""
 
@@ -50,18 +50,20 @@ def parser(description: str, *, slices: int, repetitions: int) -> argparse.Argum
         default=default,
         help="phantoms, a dataset's name, a manifest, or a folder of class folders [%(default)s]",
     )
-    options.add_argument("--slices", type=int, default=slices, help="at most so many [%(default)s]")
-    options.add_argument("--repetitions", type=int, default=repetitions, help="of each [%(default)s]")
+    options.add_argument("--slices", type=int, default=slices, help="largest number of slices [%(default)s]")
+    options.add_argument(
+        "--repetitions", type=int, default=repetitions, help="repetitions of each [%(default)s]"
+    )
     options.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     return options
 
 
 def prepare_slices(data: str, count: int, folder: Path) -> tuple[list[Path], str]:
-    """Copy slices of both classes into one subfolder a class, as Keras' generator wants them.
+    """Copy slices of both classes into one subfolder per class, as Keras' generator requires.
 
     Returns
     -------
-    The files, and what they are in words. They were just written, so they are read from memory, not from disk.
+    The files, and a description. They were just written, so they are read from memory, not from disk.
     """
     from PIL import Image
 
@@ -94,7 +96,7 @@ def _rows(data: str, count: int, folder: Path) -> list[dict[str, str]]:
 
 
 def machine() -> list[str]:
-    """The machine, the libraries, and how busy it was, one line each."""
+    """The machine, the libraries, and the load, one line each."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = [flag for flag in CPU_FLAGS if flag in facts.get("flags", "").split()]
@@ -103,7 +105,7 @@ def machine() -> list[str]:
     return [
         f"{name}, {cores} cores, {' '.join(flags) or 'flags unknown'}, {platform.system()}",
         f"Python {platform.python_version()}, {versions(LIBRARIES)}",
-        f"load average of the minute before: {os.getloadavg()[0]:.1f} (numbers are only good on a quiet machine)",
+        f"load average of the minute before: {os.getloadavg()[0]:.1f} (numbers are only valid on a quiet machine)",
     ]
 
 
@@ -119,9 +121,9 @@ def versions(names: Sequence[str]) -> str:
 
 
 class Cost(NamedTuple):
-    """What a command took from process start to exit: seconds, and the most resident memory in bytes.
+    """Cost of a command from process start to exit: seconds, and peak resident memory in bytes.
 
-    A child begins with the peak of the process that starts it, so ``memory`` is at least as large as that.
+    A child inherits the peak of the process that starts it, so ``memory`` is at least that large.
     """
 
     wall: float
@@ -130,7 +132,7 @@ class Cost(NamedTuple):
 
 
 def run_command(command: Sequence[str | Path]) -> Cost:
-    """Run a command, its output thrown away, and measure it and its children; an error of it ends the benchmark."""
+    """Run a command without its output, and measure it and its children; an error ends the benchmark."""
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
@@ -142,7 +144,7 @@ def run_command(command: Sequence[str | Path]) -> Cost:
 
 
 def in_turn(tasks: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[Any]]:
-    """Results of each task: all once to warm up, which is not kept, then all again and again."""
+    """Results of each task: one warm-up round, which is not kept, then the repetitions in turn."""
     results: dict[str, list[Any]] = {name: [] for name in tasks}
     for repetition in range(repetitions + 1):
         print(f"round {repetition} of {repetitions}", file=sys.stderr)
@@ -166,18 +168,17 @@ def timed(task: Callable[[], Any]) -> Callable[[], float]:
 
 
 class Pacer:
-    """In the process that trains: runs each epoch when its turn comes, and reports what it took, until standard
-    input ends.
+    """In the training process: runs each epoch on request and reports its cost, until standard input ends.
 
-    The first epoch goes ahead, to warm up; the answer to it holds ``facts`` too. ``begin`` and ``end`` belong
-    into the training library's callbacks.
+    The first epoch is a warm-up; its report also holds ``facts``. Call ``begin`` and ``end`` in the training
+    library's callbacks.
     """
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.warm = False
         self._started = self._cpu = 0.0
-        # Libraries print to standard output; the reports keep it for themselves.
+        # Libraries print to standard output, which is reserved for the reports.
         self._reports, sys.stdout = sys.stdout, sys.stderr
 
     def begin(self) -> None:
@@ -194,7 +195,7 @@ class Pacer:
 
 
 class Side:
-    """In the benchmark: a process that trains an epoch when it is told to, and otherwise sleeps."""
+    """In the benchmark: a process that trains an epoch on request and otherwise sleeps."""
 
     def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
@@ -212,19 +213,19 @@ class Side:
         self.facts: dict[str, Any] = self._report()
 
     def epoch(self) -> None:
-        """Let it train one epoch and keep the report."""
+        """Train one epoch and keep the report."""
         assert self._process.stdin is not None
         print("go", file=self._process.stdin, flush=True)
         self.epochs.append(self._report())
 
     def close(self) -> None:
-        """End it; it is waiting for its turn."""
+        """End the process, which is waiting for its turn."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
     def rates(self) -> list[float]:
-        """Images a second, an epoch each."""
+        """Images per second of each epoch."""
         return [self.facts["slices"] / epoch["seconds"] for epoch in self.epochs]
 
     def _report(self) -> Any:
@@ -237,7 +238,7 @@ class Side:
 
 
 def spread(values: Sequence[float], form: str = ".0f") -> str:
-    """Median, and the least and the largest."""
+    """Median, smallest and largest."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 

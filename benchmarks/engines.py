@@ -14,7 +14,7 @@ from groundglass.detect.bundle import Bundle
 
 Floats = NDArray[np.float32]
 Answer = Callable[[Floats], Floats]
-"""From model inputs, float32 (slices, channels, height, width), to logits, float32 (slices,)."""
+"""Maps model inputs, float32 (slices, channels, height, width), to logits, float32 (slices,)."""
 OURS = "Groundglass (OpenVINO, 32 bits, 1 slice)"
 TORCH = "torch, 32 bits, 16 slices"
 BATCH = 16
@@ -27,7 +27,7 @@ def ours(graph: bytes, shape: tuple[int, int, int]) -> Answer:
 
 
 def openvino(graph: bytes, shape: tuple[int, int, int], batch: int, **options: str) -> Answer:
-    """OpenVINO with ``batch`` slices a request, as many requests in flight as it likes, and its options."""
+    """OpenVINO with ``batch`` slices per request, its own number of requests in flight, and options."""
     core = ov.Core()
     model = core.read_model(graph, b"")
     model.reshape([batch, *shape])
@@ -49,7 +49,7 @@ def openvino(graph: bytes, shape: tuple[int, int, int], batch: int, **options: s
 
 
 def onnx_runtime(graph: bytes, batch: int) -> Answer:
-    """ONNX Runtime on the processor, as it comes."""
+    """ONNX Runtime on the processor, with defaults."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -77,7 +77,7 @@ def _batched(run: Answer, batch: int) -> Answer:
 
 
 def all_engines(bundle: Bundle, model: Any | None) -> dict[str, Answer]:
-    """Every engine that is installed, by name; torch where ``model`` is given. What is missing is printed."""
+    """Every installed engine, by name; torch if ``model`` is given. Missing ones are printed."""
     preprocessing = bundle.facts.preprocessing
     graph, shape = bundle.graph, (preprocessing.channels, *preprocessing.size)
     throughput, full = {"PERFORMANCE_HINT": "THROUGHPUT"}, {"INFERENCE_PRECISION_HINT": "f32"}
@@ -103,10 +103,10 @@ def all_engines(bundle: Bundle, model: Any | None) -> dict[str, Answer]:
 
 
 def torch_twin(bundle: Bundle, run: Path | None) -> Any | None:
-    """The bundle's network in torch, None where torch is not installed.
+    """The bundle's network in torch, None if torch is not installed.
 
     With the weights of ``run``, the folder that the bundle was exported from; else with random ones, which
-    serve for speed alone.
+    are sufficient for speed.
     """
     if find_spec("torch") is None:
         return None

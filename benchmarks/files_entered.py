@@ -1,7 +1,7 @@
-"""Count the project files that ``groundglass predict`` passes through, for a PNG and for a DICOM folder.
+"""Count the project files that ``groundglass predict`` uses, for a PNG and for a DICOM folder.
 
-Works on any checkout: ``PYTHONPATH=CHECKOUT/src python benchmarks/files_entered.py [--list]``. A file counts once a
-function of it has been called; modules that are only imported are counted separately.
+Works on any checkout: ``PYTHONPATH=CHECKOUT/src python benchmarks/files_entered.py [--list]``. A file counts
+if one of its functions is called; modules that are only imported are counted separately.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Damaging files on purpose, for fuzz_readers.py: any byte, or the very fields that a reader trusts."""
+"""Damage files on purpose, for fuzz_readers.py: any byte, or the fields that a reader trusts."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from fuzz_seeds import Seed, packed
 
 Mutation = Callable[[bytes, Generator, bytes], bytes]
-"""From a file's bytes, chance and another file's bytes to the damaged file."""
+"""Maps a file's bytes, a generator and another file's bytes to the damaged file."""
 
 HEAD = 2048
 INTEGERS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -104,7 +104,7 @@ def extreme_integer(content: bytes, rng: Generator, other: bytes) -> bytes:
 
 
 def dicom_value(content: bytes, rng: Generator, other: bytes) -> bytes:
-    """Set the value of an element to an extreme, whatever its length."""
+    """Set the value of an element to an extreme, regardless of its length."""
     start, order = _element(content, rng)
     if start < 0:
         return extreme_integer(content, rng, other)
@@ -137,7 +137,7 @@ def dicom_length(content: bytes, rng: Generator, other: bytes) -> bytes:
 
 
 def dicom_removed(content: bytes, rng: Generator, other: bytes) -> bytes:
-    """Give an element another's tag, so that it is missing."""
+    """Give an element another tag, so that it is missing."""
     start, _ = _element(content, rng)
     return flip_bits(content, rng, other) if start < 0 else _put(content, start, rng.bytes(4))
 
@@ -159,7 +159,7 @@ def nifti_field(content: bytes, rng: Generator, other: bytes) -> bytes:
 
 
 def png_chunk(content: bytes, rng: Generator, other: bytes) -> bytes:
-    """Change the content of a chunk and mend its checksum, so that it is believed."""
+    """Change the content of a chunk and correct its checksum, so that it is accepted."""
     starts, start = [], 8
     while start + 12 <= len(content):
         starts.append(start)
@@ -187,7 +187,7 @@ AIMED: dict[str, tuple[Mutation, ...]] = {
 
 
 def damage(seeds: list[Seed], seed: int, number: int) -> tuple[Seed, str, dict[str, bytes]]:
-    """The ``number``-th damaged input: what it was made of, how, and the files; the same for the same arguments."""
+    """The ``number``-th damaged input: its seed, the mutation, and the files; reproducible from the arguments."""
     rng = np.random.default_rng((seed, number))
     chosen = seeds[int(rng.integers(len(seeds)))]
     other = seeds[int(rng.integers(len(seeds)))]
@@ -200,7 +200,7 @@ def damage(seeds: list[Seed], seed: int, number: int) -> tuple[Seed, str, dict[s
         change = options[int(rng.integers(len(options)))]
         state = int(rng.integers(2**32))
         names = list(files) if rng.random() < 0.25 else [str(rng.choice(list(files)))]
-        for name in names:  # by the same chance, so that a whole series is wrong in the same way
+        for name in names:  # with the same random numbers, so that a whole series is damaged in the same way
             if files[name]:
                 files[name] = change(files[name], np.random.default_rng(state), donor)
         steps.append(f"{change.__name__} of {len(names)}")
@@ -208,7 +208,7 @@ def damage(seeds: list[Seed], seed: int, number: int) -> tuple[Seed, str, dict[s
 
 
 def _place(content: bytes | bytearray, rng: Generator) -> int:
-    """Where to strike: half of the time within the header."""
+    """Where to damage: half of the time within the header."""
     return int(rng.integers(max(1, min(len(content), HEAD) if rng.random() < 0.5 else len(content))))
 
 

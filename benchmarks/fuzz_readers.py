@@ -1,11 +1,12 @@
-"""Fuzzes the readers of scans: damages sound files at random and reads them.
+"""Fuzz the readers of scans: damage valid files at random and read them.
 
     python benchmarks/fuzz_readers.py --minutes 10 --seed 0
 
-Every damaged input must be read or refused with a GroundglassError. A finding is any other exception, a crash, a
-volume that breaks its own promises, over 20 s, or over 1.5 GB of memory. The reading runs in a child process that
-writes down what it is about to read, so that a crash names its culprit. Findings are kept in a folder, at most
-three of a kind, each with its files and a description. ``--only NUMBER`` repeats one input in this process.
+Every damaged input must be read or refused with a GroundglassError. A finding is any other exception, a
+crash, a volume that contradicts its documentation, over 20 s, or over 1.5 GB of memory. A child process
+reads, and logs each input beforehand, so that the cause of a crash is known. Findings are kept in a folder,
+at most three of a kind, each with its files and a description. ``--only NUMBER`` repeats one input in this
+process.
 """
 
 import argparse
@@ -40,15 +41,15 @@ MEMORY = 1_500_000_000
 BATCH = 3000
 KEPT_OF_A_KIND = 3
 OUTCOMES = ("refused for memory", "read", "read in part", "refused")
-"""Of several series in one input, the first of these counts."""
+"""If an input has several series, the first of these that occurs counts."""
 
 
 class BrokenPromiseError(Exception):
-    """A volume that is not what its documentation says."""
+    """A volume that contradicts its documentation."""
 
 
 def read_input(seed: Seed, folder: Path) -> str:
-    """Read a damaged input to its end and say how it went; raises what is a finding."""
+    """Read a damaged input completely and return the outcome; raises if it is a finding."""
     if seed.reader == "picture":
         outcomes = [_outcome(lambda path=path: _read_picture(path)) for path in sorted(folder.iterdir())]
         return _best(outcomes)
@@ -74,7 +75,7 @@ def _outcome(read: Any) -> str:
         return str(read())
     except GroundglassError as error:
         if not str(error):
-            raise BrokenPromiseError("an error that says nothing") from error
+            raise BrokenPromiseError("an error without a message") from error
         return "refused for memory" if isinstance(error.__context__, MemoryError) else "refused"
 
 
@@ -99,7 +100,7 @@ def _read_series(series: Series) -> str:
     wanted = sorted({0, 1, volume.shape[0] // 2, volume.shape[0] - 1} & set(range(volume.shape[0])))
     for number in wanted:
         try:
-            pixels = volume.slice(number).pixels  # a Scan checks type, range and that all is finite
+            pixels = volume.slice(number).pixels  # a Scan checks type, range and finiteness
         except GroundglassError:
             damaged += 1
             continue
@@ -111,7 +112,7 @@ def _read_series(series: Series) -> str:
 
 
 def read_number(seeds: list[Seed], seed: int, number: int) -> dict[str, Any]:
-    """Damage and read one input; what came of it."""
+    """Damage and read one input; returns the outcome."""
     chosen, steps, files = damage(seeds, seed, number)
     told = {"number": number, "reader": chosen.reader, "seed": chosen.name, "steps": steps}
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -122,7 +123,7 @@ def read_number(seeds: list[Seed], seed: int, number: int) -> dict[str, Any]:
             return told | {"outcome": read_input(chosen, Path(name))}
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # libraries in Rust raise what is no Exception
+        except BaseException as error:  # Rust libraries raise more than Exception
             return told | {"outcome": "finding", **_described(error)}
 
 
@@ -135,12 +136,12 @@ def _described(error: BaseException) -> dict[str, str]:
 
 
 def child(seed: int, first: int, until: float, journal: Path) -> None:
-    """Read inputs from number ``first`` on and write down each before and after it is read."""
+    """Read inputs from number ``first`` on and log each before and after it is read."""
     faulthandler.enable()
     warnings.simplefilter("ignore")
     logging.disable()
     seeds = make_seeds()
-    for one in seeds:  # the undamaged ones load every decoder before memory is limited
+    for one in seeds:  # the valid ones load every decoder before memory is limited
         with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as name:
             for file, content in one.files.items():
                 (Path(name) / Path(file).name).write_bytes(content)
@@ -160,7 +161,7 @@ def child(seed: int, first: int, until: float, journal: Path) -> None:
 
 
 def run_child(seed: int, first: int, until: float) -> tuple[list[dict[str, Any]], bool]:
-    """What a child wrote down, a crash or hang put in as a finding, and whether it ran out of time."""
+    """A child's log, with a crash or hang added as a finding, and whether it ran out of time."""
     with tempfile.TemporaryDirectory() as name:
         journal, errors = Path(name) / "journal", Path(name) / "errors"
         command = [
@@ -182,7 +183,7 @@ def run_child(seed: int, first: int, until: float) -> tuple[list[dict[str, Any]]
     if code == 0:
         return done, time.time() > until
     if len(begun) == len(done):
-        raise SystemExit(f"the child died before it read anything (exit status {code}):\n{trace}")
+        raise SystemExit(f"the child ended before it read anything (exit status {code}):\n{trace}")
     hung = "Timeout" in trace
     chosen, steps, _ = damage(make_seeds(), seed, begun[-1])
     kind = f"over {SECONDS} s" if hung else f"crash, exit status {code}"
@@ -203,7 +204,7 @@ def keep(finding: dict[str, Any], seeds: list[Seed], seed: int, folder: Path) ->
 
 
 def fuzz(seed: int, first: int, minutes: float, folder: Path) -> None:
-    """Read damaged inputs until the time is over, keep findings and print what came of it."""
+    """Read damaged inputs until the time is over, keep findings and print a summary."""
     until = time.time() + 60 * minutes
     seeds = make_seeds()
     counts: Counter[tuple[str, str]] = Counter()
@@ -234,10 +235,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--minutes", type=float, default=10)
-    options.add_argument("--seed", type=int, default=0, help="of all chance [%(default)s]")
+    options.add_argument("--seed", type=int, default=0, help="random seed [%(default)s]")
     options.add_argument("--first", type=int, default=0, help="number of the first input [%(default)s]")
     options.add_argument("--findings", type=Path, default=Path("runs/fuzz"), help="folder [%(default)s]")
-    options.add_argument("--only", type=int, metavar="NUMBER", help="read this input alone, in this process")
+    options.add_argument("--only", type=int, metavar="NUMBER", help="read only this input, in this process")
     options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:

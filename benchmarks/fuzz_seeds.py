@@ -1,4 +1,4 @@
-"""Sound files of every kind that Groundglass reads, from a phantom, for fuzz_readers.py to damage."""
+"""Valid files of every kind that Groundglass reads, made from a phantom, for fuzz_readers.py to damage."""
 
 import gzip
 import io
@@ -37,7 +37,7 @@ PICTURES = {
 
 @dataclass(frozen=True)
 class Seed:
-    """Sound input.
+    """Valid input.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Seed:
     files
         Content by name, before any packing.
     packing
-        What is done to the files after they were damaged: "", ``gzip`` or ``zip``.
+        How the files are packed after damage: "", ``gzip`` or ``zip``.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Seed:
 
 
 def packed(files: Files, packing: str) -> Files:
-    """The files as they lie on disk."""
+    """The files as stored on disk."""
     if packing == "gzip":
         return {f"{name}.gz": gzip.compress(content, 1, mtime=0) for name, content in files.items()}
     if packing == "zip":
@@ -71,7 +71,7 @@ def packed(files: Files, packing: str) -> Files:
 
 
 def make_seeds() -> list[Seed]:
-    """All seeds, the same on each call."""
+    """All seeds, identical on each call."""
     phantom = make_phantom(0, shape=SHAPE)
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
 """Groundglass in benchmarks/training.py: trains by a recipe through Lightning, as ``groundglass train`` does.
 
-Without validation and checkpoints, as the Keras side has neither. training.py starts it.
+Runs without validation and checkpoints, since the Keras side has neither. training.py starts it.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from groundglass.train.slices import Slices, decode, make_loader
 from groundglass.train.tasks.classify import ClassifierModule
 
 LOADING = "[_TrainingEpochLoop].train_dataloader_next"
-"""Lightning's name for what fetching batches takes."""
+"""Lightning's name for the time for fetching batches."""
 
 
 class TimedModule(ClassifierModule):
-    """Adds up what lies between a batch and the network's first layer: augmentation and normalisation."""
+    """Adds up the time between a batch and the network's first layer: augmentation and normalisation."""
 
     def __init__(self, recipe: ClassificationRecipe, counts: NDArray[np.intp]) -> None:
         super().__init__(recipe, counts)
@@ -64,7 +64,7 @@ class Turns(pl.Callback):
 
 
 def timed_decoding(paths: list[Path], preprocessing: Any) -> tuple[Any, float, float]:
-    """Decoded slices; seconds to decode them all into the cache, and to take them from it."""
+    """Decoded slices; seconds to decode them all into the cache, and to load them from it."""
     started = time.perf_counter()
     decode(paths, preprocessing)
     decoded = time.perf_counter()

@@ -44,7 +44,7 @@ def small_cnn(args: argparse.Namespace) -> Any:
     for filters in args.filters:
         stack += [layers.Conv2D(filters, args.kernel, activation="relu"), layers.MaxPooling2D(args.pool)]
     stack += [layers.Flatten(), layers.Dense(args.hidden, activation="relu")]
-    # Keras' advice for mixed precision: the output stays in 32 bits.
+    # As Keras recommends for mixed precision, the output stays in 32 bits.
     stack += [layers.Dense(1, activation="sigmoid", dtype="float32")]
     model = keras.Sequential(stack)
     model.compile(loss="binary_crossentropy", optimizer=keras.optimizers.RMSprop(args.rate))

@@ -1,8 +1,8 @@
-"""The lesion share on phantoms, whose true share is known: how far off, and whether it grows with the truth.
+"""The lesion share on phantoms, whose true share is known: its error, and whether it rises with the truth.
 
-Each phantom person is made with the same kinds of lesions at several sizes. The share is that of the whole volume,
-over the slices in which the lungs cover at least 3% of the picture. Phantoms are much simpler than patients: this
-shows that the share measures what it says, not how well it does on people.
+Each phantom person is made with the same kinds of lesions at several sizes. The share is that of the whole
+volume, over the slices in which the lungs cover at least 3% of the picture. Phantoms are much simpler than
+patients: this shows that the share measures what it should, not its accuracy in patients.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from groundglass.segment.segmenter import Segmenter
 
 SHAPE = (24, 256, 256)
 SIZES_ML = (0.0, 15.0, 40.0, 90.0, 180.0)
-"""Of each of a person's lesions."""
+"""Volumes of each of a person's lesions, in ml."""
 LEAST_LUNG = 0.03
 
 
 class Measured(NamedTuple):
-    """One volume: whose, and the true and the found share of its lungs."""
+    """One volume: the person, and the true and found lesion share of the lungs."""
 
     person: int
     true: float

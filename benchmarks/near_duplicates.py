@@ -1,8 +1,8 @@
-"""Near-duplicate search on planted copies: recall and precision of each change, and time and memory as it grows.
+"""Near-duplicate search on planted copies: recall and precision for each change, and how time and memory grow.
 
-Copies of slices, each changed in one way (crop, rescaling, JPEG, contrast, mirror, or all of them), are put among
-the slices that they come from. The search sees the pictures alone. Each size runs in a process of its own, so that
-its peak memory is its own. Phantoms are made where they are missing, 24 slices of each; 100,000 take an hour.
+Copies of slices, each changed in one way (crop, rescaling, JPEG, contrast, mirror, or all of them), are put
+among the slices that they come from. The search sees only the pictures. Each size runs in a separate process
+to measure its peak memory. Missing phantoms are made, 24 slices of each; 100,000 take an hour.
 """
 
 import argparse
@@ -87,7 +87,7 @@ CHANGES: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
 
 
 def make_phantoms(folder: Path, count: int) -> list[Path]:
-    """The first ``count`` slices of phantoms of rising seeds, made where they are missing."""
+    """The first ``count`` slices of phantoms with increasing seeds, made if missing."""
     files = sorted(folder.rglob("*.png"))
     seed = FIRST_SEED + len({file.parent for file in files})
     while len(files) < count:
@@ -138,7 +138,7 @@ def measure(files: list[Path], planted: int) -> dict[str, object]:
 def score(
     name: str, truth: dict[int, tuple[int, str]], twins: list[DuplicatePair], files: list[Path]
 ) -> dict[str, float]:
-    """Of the copies of one kind: how many are found, and of what is found with them, how much is right."""
+    """For copies of one kind: recall, and precision of the pairs that contain them."""
     copies = {copy: place for copy, (place, kind) in truth.items() if kind == name}
     pairs = [(twin.first, twin.second) for twin in twins if twin.second in copies and twin.first < len(files)]
     hits = {second for first, second in pairs if copies[second] == first}
@@ -152,7 +152,9 @@ def score(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--phantoms", type=Path, default=Path("phantoms"), help="where they are or go")
+    parser.add_argument(
+        "--phantoms", type=Path, default=Path("phantoms"), help="where they are or are written"
+    )
     parser.add_argument("--data", default="", help="search a known dataset instead")
     parser.add_argument("--sizes", type=int, nargs="+", default=[2500, 25_000, 100_000])
     parser.add_argument("--planted", type=int, default=300, help="copies of each kind")

@@ -1,6 +1,6 @@
-"""Speed of prediction: a folder of slices, the start-up for one, and the engines that could run the graph.
+"""Speed of prediction: a folder of slices, start-up for one slice, and the engines that could run the graph.
 
-Everything that is compared runs in the same call, in turn. See benchmarks/README.md.
+Everything compared runs in the same call, in turn. See benchmarks/README.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def commands(tasks: dict[str, Sequence[str | Path]], repetitions: int) -> dict[s
 
 
 def start_up(one: Path, choice: list[str], out: Path, repetitions: int) -> list[Row]:
-    """Rows: what it takes from process start to exit."""
+    """Rows: cost from process start to exit."""
     whole: list[str | Path] = [GROUNDGLASS, "predict", one, *choice]
     tasks: dict[str, Sequence[str | Path]] = {
         "predict, 1 PNG": whole,
@@ -62,7 +62,7 @@ def start_up(one: Path, choice: list[str], out: Path, repetitions: int) -> list[
 def folder_rows(
     files: list[Path], bundle: Bundle, choice: list[str], out: Path, repetitions: int
 ) -> list[Row]:
-    """Rows: slices a second by the whole command, and by a detector that is loaded and warm."""
+    """Rows: slices per second by the whole command, and by a detector that is loaded and warm."""
     whole: list[str | Path] = [GROUNDGLASS, "predict", files[0].parents[1], *choice]
     costs = commands(
         {
@@ -98,7 +98,7 @@ def folder_rows(
 def engine_rows(
     bundle: Bundle, images: Floats, engines: dict[str, Answer], repetitions: int, *, same_weights: bool
 ) -> list[Row]:
-    """Rows: slices a second, the ratio to Groundglass' engine pair by pair, and how the answers differ."""
+    """Rows: slices per second, the ratio to Groundglass' engine pair by pair, and how the answers differ."""
     answers = {name: run(images) for name, run in engines.items()}
     reference = TORCH if TORCH in engines and same_weights else OURS
     expected = [bundle.facts.answer(float(logit)) for logit in answers[reference]]
@@ -119,7 +119,7 @@ def engine_rows(
 
 
 def inputs(bundle: Bundle, files: list[Path]) -> Floats:
-    """Model inputs of slices, a whole number of batches."""
+    """Model inputs of slices, in complete batches."""
     count = max(BATCH, len(files) // BATCH * BATCH)
     chosen = [files[number % len(files)] for number in range(count)]
     return np.stack([bundle.facts.preprocessing(read_scan(file)) for file in chosen])

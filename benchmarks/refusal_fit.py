@@ -1,4 +1,5 @@
-"""Fitting the model by which a segmenter tells axial chest CT from other pictures (groundglass.segment.chest)."""
+"""Fit the model by which a segmenter distinguishes axial chest CT from other pictures
+(groundglass.segment.chest)."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ NOT_FEATURES = ("kind", "name", "group", "wrong")
 
 
 def fit(chests: pd.DataFrame, strangers: pd.DataFrame) -> ChestModel:
-    """A logistic model with a linear and a square term of each feature.
+    """A logistic model with a linear and a quadratic term of each feature.
 
     Every kind of picture and every dataset has the same weight. The threshold is the highest at which at most
     ``REFUSED`` of the slices of each dataset are refused.
@@ -23,7 +24,8 @@ def fit(chests: pd.DataFrame, strangers: pd.DataFrame) -> ChestModel:
     Parameters
     ----------
     chests, strangers
-        One row a slice: ``kind`` and the features; rows without features, as no lungs were found, are left out.
+        One row per slice: ``kind`` and the features; rows without features, because no lungs were found, are
+        left out.
     """
     names = [name for name in chests.columns if name not in NOT_FEATURES]
     chests, strangers = chests.dropna(), strangers.dropna()

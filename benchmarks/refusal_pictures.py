@@ -1,7 +1,7 @@
 """Pictures that are not axial chest CT, of many kinds: drawn, from packages' sample data, or from whole CT volumes.
 
-:data:`KINDS` names a function for each kind. Every function takes a random generator and a number of pictures, and
-yields 8-bit arrays, shape (height, width). What is drawn depends on the seed alone.
+:data:`KINDS` names a function for each kind. Every function takes a random generator and a number of
+pictures, and yields 8-bit arrays, shape (height, width). What is drawn depends only on the seed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 Picture = NDArray[np.uint8]
 Random = np.random.Generator
 Ellipse = tuple[float, float, float, float, float]
-"""Column, row, half width and half height of an ellipse, in shares of the picture, and its HU."""
+"""Column, row, half-width and half-height of an ellipse, as shares of the picture, and its HU."""
 
 SIDE = 320
 WINDOWS = ((40, 400), (40, 300), (-600, 1500), (50, 350), (-500, 1400), (300, 2000), (-160, 1600))
-"""Level and width in HU of the windows that slices are saved in."""
+"""Level and width in HU of the windows in which slices are saved."""
 
 
 def drawn_ct(shapes: Sequence[Ellipse], random: Random, window: tuple[float, float]) -> Picture:
@@ -110,14 +110,14 @@ def pelvis(random: Random) -> list[Ellipse]:
 
 
 def neck(random: Random) -> list[Ellipse]:
-    """Windpipe and vertebra between the muscles of the neck."""
+    """Trachea and vertebra between the muscles of the neck."""
     size = random.uniform(0.2, 0.3)
     shapes = [(0.5, 0.5, size + 0.03, size, -90), (0.5, 0.5, size, size - 0.03, 50)]
     return [*shapes, (0.5, 0.4, 0.05, 0.04, -990), (0.5, 0.55, 0.07, 0.06, 400), (0.5, 0.6, 0.025, 0.025, 30)]
 
 
 def thighs(random: Random) -> list[Ellipse]:
-    """Two legs beside each other."""
+    """Two legs side by side."""
     size = random.uniform(0.15, 0.2)
     return mirrored(
         [
@@ -130,13 +130,13 @@ def thighs(random: Random) -> list[Ellipse]:
 
 
 def breasts(random: Random) -> list[Ellipse]:
-    """Fat of the breasts alone, as below the lungs of a patient with large ones, over the liver."""
+    """Only the fat of the breasts, as below the lungs of a patient with large breasts, over the liver."""
     shapes = [(0.5, 0.58, 0.44, 0.26, 50), (0.36, 0.56, 0.22, 0.19, 70), (0.5, 0.75, 0.06, 0.05, 300)]
     return [*mirrored([(0.28, 0.33, 0.15, 0.12, random.uniform(-115, -90))]), *shapes]
 
 
 def test_object(random: Random) -> list[Ellipse]:
-    """A round object for quality control with inserts, air among them."""
+    """A round object for quality control with inserts, including air."""
     shapes = [(0.5, 0.5, 0.44, 0.44, random.uniform(-20, 120))]
     for angle in np.arange(0, 2 * np.pi, np.pi / 4) + random.uniform(0, 1):
         size = random.uniform(0.03, 0.07)
@@ -178,7 +178,7 @@ def radiographs(axis: int) -> Callable[[Random, int], Iterator[Picture]]:
 
 
 def projection(hu: NDArray[np.float32], axis: int) -> Picture:
-    """What a radiograph would show: bright where much is absorbed."""
+    """A radiograph: bright where much is absorbed."""
     absorbed = (1 + hu.clip(-1000, 3000) / 1000).sum(axis=axis)
     low, high = np.percentile(absorbed, (1, 99.5))
     grey = ((absorbed - low) / (high - low)).clip(0, 1) ** 0.8
@@ -242,7 +242,7 @@ def matrices(axes, random: Random) -> None:
 
 
 def noise(random: Random, count: int) -> Iterator[Picture]:
-    """White noise and clouds of every coarseness."""
+    """White noise and clouds at every scale."""
     for coarse in np.geomspace(0.4, 40, count):
         values = cv2.GaussianBlur(random.normal(0, 1, (SIDE, SIDE)), (0, 0), coarse)
         yield stretched(values)
@@ -265,7 +265,7 @@ def gradients(random: Random, count: int) -> Iterator[Picture]:
 
 
 def figures(random: Random, count: int) -> Iterator[Picture]:
-    """Filled ellipses and boxes, at random or in pairs, on a plain ground."""
+    """Filled ellipses and boxes, at random or in pairs, on a plain background."""
     for number in range(count):
         page = Image.new("L", (SIDE, SIDE), int(random.integers(120, 256)) if number % 2 else 0)
         draw = ImageDraw.Draw(page)
@@ -298,7 +298,7 @@ def screenshots(random: Random, count: int) -> Iterator[Picture]:
 
 
 def hot_spots(random: Random, count: int) -> Iterator[Picture]:
-    """Few bright spots on black or white, as in nuclear medicine and in pictures of stars."""
+    """A few bright spots on black or white, as in nuclear medicine and pictures of stars."""
     for number in range(count):
         values = np.zeros((SIDE, SIDE))
         for _ in range(int(random.integers(5, 60))):
@@ -335,7 +335,7 @@ def digits(random: Random, count: int) -> Iterator[Picture]:
 
 
 def samples(*files: str) -> Callable[[Random, int], Iterator[Picture]]:
-    """Crops of pictures that come with packages, each at another size."""
+    """Crops of pictures that come with packages, each with another size."""
 
     def make(random: Random, count: int) -> Iterator[Picture]:
         for file in islice(cycle(files), count):

@@ -4,8 +4,8 @@
 chest slices where ``GROUNDGLASS_MIRROR`` names a folder that has them, and prints a table. Half of the kinds choose
 thresholds; the other half, marked "held out", must not be looked at while choosing.
 
-``--fit FOLDER`` fits the model of groundglass.segment.chest on the choosing kinds and the chest slices, and writes
-it into the segmenter's bundle in that folder: do so after the segmenter was trained again.
+``--fit FOLDER`` fits the model of groundglass.segment.chest on the choosing kinds and the chest slices, and
+writes it into the segmenter's bundle in that folder: do this after retraining the segmenter.
 """
 
 import argparse
@@ -45,12 +45,13 @@ CHEST = (
     "iq-othnccd",
 )
 LEAST_LUNGS = 0.003
-"""Share of the picture from which the lungs of a slice count, where their area is known: the segmenter's own."""
+"""Slices whose lungs cover at least this share of the picture count as chest, if the area is known; as in the
+segmenter."""
 NO_LUNGS = 0.0005
-"""Share up to which a slice of a volume lies above or below the lungs."""
+"""Slices of a volume with at most this share of lung are above or below the lungs."""
 SERIES = "MIDRC-RICORD-1A-419639-001012"
 BELOW, ABOVE = 18, 110
-"""Slices of that series without lungs: those before the first number, and from the second on."""
+"""Slices of that series without lungs: before the first number, and from the second on."""
 HELD_OUT = {
     "shoulders, drawn CT": False,
     "pelvis, drawn CT": True,
@@ -67,13 +68,13 @@ HELD_OUT = {
 
 
 def held_out(kind: str) -> bool:
-    """Whether a kind only reports; those that are not assigned by hand alternate."""
+    """Whether a kind is only for reporting; kinds that are not assigned by hand alternate."""
     others = [name for name in KINDS if name not in HELD_OUT]
     return HELD_OUT[kind] if kind in HELD_OUT else kind in others and others.index(kind) % 2 == 1
 
 
 def strangers(count: int, seed: int) -> Iterator[tuple[str, str, Scan]]:
-    """Pictures that are no axial chest CT: kind, name, and the slice."""
+    """Pictures that are not axial chest CT: kind, name, and the slice."""
     for kind, make in KINDS.items():
         random = np.random.default_rng((crc32(kind.encode()), seed))
         for number, picture in enumerate(make(random, count)):
@@ -84,7 +85,7 @@ def strangers(count: int, seed: int) -> Iterator[tuple[str, str, Scan]]:
 
 
 def grey_scan(picture: Picture) -> Scan:
-    """A picture as it is read from a PNG."""
+    """A picture as read from a PNG."""
     return Scan(picture.astype(np.float32) / np.float32(255), is_hu=False, scan_id="picture")
 
 
@@ -128,7 +129,7 @@ def volumes() -> Iterator[tuple[NDArray[np.int16], NDArray[np.float64]]]:
 
 
 def chests() -> Iterator[tuple[str, str, Scan]]:
-    """Slices with lungs of the datasets that are here: dataset, file, and the slice."""
+    """Slices with lungs from the available datasets: dataset, file, and the slice."""
     mirror = mirror_folder()
     for name in CHEST if mirror is not None else ():
         folder = mirror / name
@@ -142,7 +143,7 @@ def chests() -> Iterator[tuple[str, str, Scan]]:
 
 
 def in_windows() -> Iterator[tuple[str, str, Scan]]:
-    """Chest slices in every window: of a real series, if it is here, and of phantoms."""
+    """Chest slices in every window: from a real series, if available, and from phantoms."""
     from groundglass.phantom import Lesion
     from groundglass.phantom.phantom import make_phantom
 
@@ -166,7 +167,7 @@ def in_windows() -> Iterator[tuple[str, str, Scan]]:
 def measured(
     segmenter: Segmenter, group: str, source: Iterator[tuple[str, str, Scan]]
 ) -> Iterator[dict[str, Any]]:
-    """For each slice its group, kind and name, whether it is refused, and the features of what looks like lungs."""
+    """For each slice its group, kind and name, whether it is refused, and the features of its apparent lungs."""
     preprocessing, rules = segmenter.bundle.facts.preprocessing, segmenter.bundle.facts.post_processing
 
     def inputs() -> Iterator[tuple[Any, NDArray[np.float32]]]:
@@ -215,11 +216,11 @@ def main() -> None:
         rules = facts.post_processing.model_copy(update={"chest": chest})
         bundle = replace(segmenter.bundle, facts=facts.model_copy(update={"post_processing": rules}))
         bundle.write(arguments.fit)
-        print("the model was written: run this again without --fit for its figures")
+        print("the model was written; run this again without --fit for its figures")
 
 
 def report(rows: pd.DataFrame) -> None:
-    """Print how many pictures are judged wrongly, by kind, and by half of the kinds."""
+    """Print how many pictures are classified wrongly, by kind, and for each half of the kinds."""
     strange = rows[rows["group"] == "strangers"]
     for half, part in strange.groupby(strange["kind"].map(held_out)):
         print(f"\n{'held-out' if half else 'choosing'} kinds, not refused")

@@ -1,8 +1,8 @@
-"""Speed of segmentation: a Groundglass segmenter beside the network of lungmask, on phantom slices.
+"""Speed of segmentation: a Groundglass segmenter compared with the network of lungmask, on phantom slices.
 
-lungmask is measured as the network of its default model R231 alone, in torch with 32 bits and batches of 20, as
-lungmask runs it; its weights are random, which serve for speed alone. Groundglass is measured as its network
-alone, and as users call it: from slices in memory to masks at the slices' own size. Everything that is compared
+For lungmask only the network of its default model R231 is measured, in torch with 32 bits and batches of 20,
+as lungmask runs it; its weights are random, which is sufficient for speed. For Groundglass the network alone
+is measured, and also the whole: from slices in memory to masks at the slices' own size. Everything compared
 runs in the same call, in turn. See benchmarks/README.md.
 """
 
@@ -31,11 +31,11 @@ Floats = NDArray[np.float32]
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "lungs-lite0.yaml"
 SIDE, LARGE_SIDE = 256, 512
-"""Height and width of the slices; lungmask shrinks all to the smaller one."""
+"""Height and width of the slices; lungmask reduces all to the smaller size."""
 DEPTH = 10
-"""Slices of a phantom: those of 512 x 512 pixels take 0.3 GB to make."""
+"""Slices per phantom: making them at 512 x 512 pixels takes 0.3 GB."""
 R231_BATCH = 20
-"""lungmask's own."""
+"""lungmask's batch size."""
 R231_WIDTHS = (64, 128, 256, 512, 1024)
 R231_PARAMETERS = 28_953_539
 """lungmask's class has 31,054,275: 2,100,736 more in 1 x 1 shortcuts, which R231 never calls."""
@@ -59,7 +59,7 @@ class LungmaskNetwork(nn.Module):
         self.last = nn.Conv2d(R231_WIDTHS[0], 3, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """From (batch, 1, height, width) to log-probabilities (batch, 3, height, width)."""
+        """Map (batch, 1, height, width) to log-probabilities (batch, 3, height, width)."""
         skips: list[Tensor] = []
         for level in self.down:
             skips.append(level(F.avg_pool2d(skips[-1], 2) if skips else images))
@@ -78,7 +78,7 @@ def _level(channels: int, width: int) -> nn.Sequential:
 
 
 def lungmask_network() -> LungmaskNetwork:
-    """The network with random weights; ends the benchmark if its size is not that of lungmask's."""
+    """The network with random weights; ends the benchmark if its size differs from lungmask's."""
     network = LungmaskNetwork().eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if parameters != R231_PARAMETERS:
@@ -96,7 +96,7 @@ def run_lungmask(network: LungmaskNetwork, images: Floats) -> None:
 def untrained_bundle() -> SegmenterBundle:
     """The network of recipes/lungs-lite0.yaml with random weights: as fast as the trained one.
 
-    The facts are those that a segmenter needs; it cannot be written.
+    It has only the facts that a segmenter needs, so it cannot be written.
     """
     from groundglass.recipe.recipe import load_recipe
     from groundglass.recipe.tasks import SegmentationRecipe
@@ -128,7 +128,7 @@ def open_bundle(name_or_path: str | None, *, untrained: bool) -> SegmenterBundle
 
 
 def phantom_slices(side: int, count: int) -> list[Scan]:
-    """Slices of a phantom with COVID-19 and a healthy one, again and again up to ``count``."""
+    """Slices of a phantom with COVID-19 and a healthy one, repeated up to ``count``."""
     slices = []
     for seed, disease in enumerate(("covid", "none")):
         volume = make_phantom(seed, shape=(DEPTH, side, side), lesions=random_lesions(seed, disease)).scan
@@ -137,7 +137,7 @@ def phantom_slices(side: int, count: int) -> list[Scan]:
 
 
 def lungmask_inputs(scans: list[Scan]) -> Floats:
-    """HU from -1024 to 600 as 0 to 1: float32, shape (slices, 1, height, width)."""
+    """HU from -1024 to 600 scaled to 0 to 1: float32, shape (slices, 1, height, width)."""
     hu = np.stack([scan.pixels for scan in scans]).clip(-1024, 600)
     return np.ascontiguousarray((hu[:, None] + 1024) / 1624, dtype=np.float32)
 
@@ -147,7 +147,7 @@ def _exhaust(answers: Iterable[object]) -> None:
 
 
 def measure(bundle: SegmenterBundle, slices: int, batch: int, repetitions: int) -> dict[str, list[float]]:
-    """Slices a second of each side, a repetition each; ``batch`` slices go through lungmask's network."""
+    """Slices per second of each side, by repetition; ``batch`` slices go through lungmask's network."""
     facts = bundle.facts
     segmenter = Segmenter(bundle)
     engine = Engine(bundle.graph, (facts.preprocessing.channels, *facts.preprocessing.size), facts.precision)
@@ -176,7 +176,7 @@ def main() -> None:
     which.add_argument("--untrained", action="store_true", help=f"random weights for {RECIPE.name} instead")
     options.add_argument("--slices", type=int, default=200, help="through Groundglass [%(default)s]")
     options.add_argument("--repetitions", type=int, default=5, help="of each [%(default)s]")
-    options.add_argument("--quick", action="store_true", help="see that it runs: few slices, once")
+    options.add_argument("--quick", action="store_true", help="only check that it runs: few slices, once")
     options.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     args = options.parse_args()
     slices, batch, repetitions = (8, 2, 1) if args.quick else (args.slices, R231_BATCH, args.repetitions)

@@ -1,8 +1,8 @@
-"""Training throughput: Groundglass beside Keras with its image generator, and the share of loading.
+"""Training throughput: Groundglass compared with Keras and its image generator, and the share of loading.
 
-Trains the published small CNN (2 x 2 convolutions with ReLU, 3 x 3 max-pooling, a dense layer, sigmoid; 224 x 224
-x 3) on the same pictures, on the same cores, with the same batch size, an epoch of each side in turn. The number
-of filters was not published; FILTERS and HIDDEN are a choice. See benchmarks/README.md.
+Trains the published small CNN (2 x 2 convolutions with ReLU, 3 x 3 max-pooling, a dense layer, sigmoid; 224 x
+224 x 3) on the same pictures, on the same cores, with the same batch size, an epoch of each side in turn. The
+number of filters was not published; FILTERS and HIDDEN are our choice. See benchmarks/README.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ POOL = 3
 HIDDEN = 64
 RATE = 1e-3
 AUGMENTATION = {"shear": 0.2, "zoom": 0.2, "flip": 0.5}
-"""As published for the small CNN; shear in degrees, in Keras and in a recipe alike."""
+"""As published for the small CNN; shear is in degrees, both in Keras and in a recipe."""
 SMALL_CNN: dict[str, Any] = {
     "name": "small-cnn",
     "data": {"dataset": "benchmark"},
@@ -61,7 +61,7 @@ class Bench:
         self.common = ["--data", str(self.data)]
 
     def ours(self, name: str, recipe: Path | dict[str, Any], precision: str = "auto") -> Side:
-        """Groundglass by a recipe, with an empty cache of its own."""
+        """Groundglass by a recipe, with its own empty cache."""
         if isinstance(recipe, dict):
             content = recipe | ({"augmentation": AUGMENTATION} if self.args.augment else {})
             recipe = self.work / "recipe.yaml"
@@ -87,7 +87,7 @@ class Bench:
         return Side(name, command, environment, self.work / "side.log")
 
     def take_turns(self, sides: list[Side]) -> None:
-        """An epoch of each, one after the other, as often as there are repetitions."""
+        """One epoch of each side in turn, for each repetition."""
         for repetition in range(self.args.repetitions):
             print(f"repetition {repetition + 1} of {self.args.repetitions}", file=sys.stderr)
             for side in sides:
@@ -97,7 +97,7 @@ class Bench:
 
 
 def why_no_keras(python: str | None) -> str:
-    """Why Keras cannot be measured; empty where it can."""
+    """Why Keras cannot be measured; empty if it can."""
     if python is None:
         return "--keras-python names no interpreter"
     probe = "import tensorflow, PIL, scipy; tensorflow.keras.preprocessing.image.ImageDataGenerator"
@@ -114,7 +114,7 @@ def check_same(sides: list[Side], count: int) -> None:
         if side.facts["slices"] != count:
             sys.exit(f"{side.name} reads {side.facts['slices']} of {count} slices (Keras reads no WebP)")
         if side.facts["parameters"] != sides[0].facts["parameters"]:
-            sys.exit(f"{side.name} has another network than {sides[0].name}")
+            sys.exit(f"{side.name} has a different network from {sides[0].name}")
 
 
 def small_cnn_sides(bench: Bench) -> list[Side]:
@@ -166,7 +166,11 @@ def main() -> None:
     options.add_argument("--batch-size", type=int, default=16, help="on both sides [%(default)s]")
     options.add_argument("--augment", action="store_true", help="shear, zoom and flip, as published")
     options.add_argument(
-        "--recipe", type=Path, action="append", default=[], help="measure a recipe too, with its augmentation"
+        "--recipe",
+        type=Path,
+        action="append",
+        default=[],
+        help="also measure this recipe, with its augmentation",
     )
     args = options.parse_args()
     print(*machine(), sep="\n")

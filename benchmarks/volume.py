@@ -1,8 +1,9 @@
-"""Speed and memory of `groundglass predict` on a CT series, from DICOM files to all results, beside lungmask.
+"""Speed and memory of `groundglass predict` on a CT series, from DICOM files to all results, compared with
+lungmask.
 
-lungmask is measured as the network of its default model R231 alone (see segmenters.py), on a sample of the series'
-slices, scaled to all of them: neither start-up nor reading nor post-processing nor any file is counted for it, and
-it finds no lesions and gives no answer. Everything that is compared runs in turn. See benchmarks/README.md.
+For lungmask only the network of its default model R231 is measured (see segmenters.py), on a sample of the
+series' slices, scaled to all of them: its start-up, reading, post-processing and files are not counted, and
+it finds no lesions and gives no answer. Everything compared runs in turn. See benchmarks/README.md.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def write_phantom(folder: Path, slices: int) -> Path:
 
 
 def choose_series(named: Path | None, work: Path) -> tuple[Path, str]:
-    """The series to measure, and what it is in words."""
+    """The series to measure, and its description."""
     if named is not None:
         return named, named.name
     ricord = Path(os.environ.get("GROUNDGLASS_MIRROR", "")) / RICORD
@@ -48,7 +49,7 @@ def all_outputs(series: Path, out: Path) -> list[str | Path]:
 
 
 def lungmask_cost(side: Side) -> Cost:
-    """What the whole series would take lungmask's network, from the next run over the sample."""
+    """Cost of lungmask's network for the whole series, from the next run over the sample."""
     side.epoch()
     taken, whole = side.epochs[-1], side.facts["slices"] / side.facts["sample"]
     return Cost(taken["seconds"] * whole, taken["cpu"] * whole, taken["memory"])
@@ -77,14 +78,14 @@ def row(name: str, costs: list[Cost], slices: int) -> Row:
 
 
 def ratios(costs: list[Cost], others: list[Cost]) -> Row:
-    """How many times as long the others take on the clock, and as much CPU, pair by pair."""
+    """Ratio of the others' wall time and CPU time, pair by pair."""
     pairs = list(zip(costs, others, strict=True))
     walls, cpus = ([other[part] / cost[part] for cost, other in pairs] for part in (0, 1))
     return spread(walls, ".1f"), spread(cpus, ".1f")
 
 
 def compare(args: argparse.Namespace, work: Path) -> None:
-    """One series, beside lungmask's network."""
+    """One series, compared with lungmask's network."""
     series, about = choose_series(args.series, work)
     command = [sys.executable, str(SIDE_SCRIPT), "lungmask", str(series), str(args.sample)]
     lungmask = Side("lungmask", command, {}, work / "lungmask.log")
@@ -102,7 +103,7 @@ def compare(args: argparse.Namespace, work: Path) -> None:
 
 
 def large(args: argparse.Namespace, work: Path) -> None:
-    """A phantom of many slices, for its memory."""
+    """A phantom with many slices, to measure memory."""
     series = write_phantom(work / "large", args.slices)
     costs = [run_command(all_outputs(series, work / "large-out")) for _ in range(LARGE_RUNS)]
     name = f"{args.slices} slices of 512 x 512, all results"
@@ -119,7 +120,7 @@ def main() -> None:
     options.add_argument("--series", type=Path, help="a folder with one CT series [RICORD's, else a phantom]")
     options.add_argument("--sample", type=int, default=SAMPLE, help="slices for lungmask [%(default)s]")
     options.add_argument(
-        "--slices", type=int, default=600, help="of the large phantom; 0 leaves it out [%(default)s]"
+        "--slices", type=int, default=600, help="slices of the large phantom; 0 leaves it out [%(default)s]"
     )
     options.add_argument("--repetitions", type=int, default=3, help="of each [%(default)s]")
     options.add_argument("--markdown", action="store_true", help="print the tables as Markdown")

@@ -1,7 +1,7 @@
-"""The heavy parts of volume.py, each in a process of its own, so that what measures memory stays small.
+"""The heavy parts of volume.py, each in a separate process, so that the measuring process stays small.
 
-``write FOLDER SLICES`` writes a phantom as a CT series of 512 x 512; ``lungmask FOLDER SAMPLE`` runs lungmask's
-network over some slices of a series whenever it is told to.
+``write FOLDER SLICES`` writes a phantom as a CT series of 512 x 512; ``lungmask FOLDER SAMPLE`` runs
+lungmask's network over some slices of a series on request.
 """
 
 import resource
@@ -15,10 +15,10 @@ from scipy import ndimage
 from common import PEAK_UNIT, Pacer
 
 SOURCE = (60, 256, 256)
-"""The phantom that is enlarged: one of 600 slices of 512 x 512 would take 19 GB to make."""
+"""Shape of the phantom that is enlarged: making one of 600 slices of 512 x 512 would take 19 GB."""
 SIDE = 512
 CHUNK = 8
-"""Slices that are enlarged together, at least."""
+"""Minimum number of slices that are enlarged together."""
 SYNTAX = "jpeg-lossless"
 
 
@@ -48,7 +48,7 @@ def write_series(folder: Path, slices: int) -> None:
 
 
 def run_lungmask_in_turn(folder: Path, sample: int) -> None:
-    """Run lungmask's network on ``sample`` slices of a series, spread evenly over it, each time it is told to."""
+    """Run lungmask's network on ``sample`` slices of a series, spread evenly over it, on each request."""
     import torch
     from PIL import Image
 
@@ -60,7 +60,7 @@ def run_lungmask_in_turn(folder: Path, sample: int) -> None:
     pacer = Pacer()
     usable = [series for series in find_series([folder]).series if series.usable]
     if len(usable) != 1:
-        sys.exit(f"{folder} holds {len(usable)} series that can be used; name a folder with one")
+        sys.exit(f"{folder} holds {len(usable)} usable series; name a folder with one")
     volume = usable[0].load()
     chosen = np.linspace(0, volume.shape[0] - 1, min(sample, volume.shape[0])).round().astype(int)
     size = (NETWORK_SIDE, NETWORK_SIDE)
