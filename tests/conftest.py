@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from groundglass.phantom import Phantom
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
-settings.register_profile("untimed", deadline=None)  # on a machine that others use too, time tells nothing
+settings.register_profile("untimed", deadline=None)  # on a shared machine, times are meaningless
 settings.load_profile("untimed")
 
 
@@ -25,7 +25,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def blob(seed: int, *, bright: bool) -> Image.Image:
-    """A picture that a small network tells at once: a bright or a dark disc on noise."""
+    """A picture that a small network classifies at once: a bright or a dark disc on noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:48, 0:48]
     centre = rng.integers(16, 32, 2)
@@ -91,7 +91,7 @@ def shipped_detector() -> "Detector":
 
 @pytest.fixture(scope="session")
 def usual_detector() -> "Detector":
-    """A shipped detector of whole slices, which answers always, with the shipped segmenter."""
+    """A shipped detector of whole slices, which always answers, with the shipped segmenter."""
     from groundglass.detect.detector import Detector
 
     return Detector.load("covid-ct-lite0")

@@ -30,12 +30,12 @@ def write_nifti(
     slope: float | None = None,
     intercept: float = 0.0,
 ) -> Path:
-    """Write a phantom's volume, or a mask of it, where the phantom lies.
+    """Write a phantom's volume, or a mask of it, at the phantom's position.
 
     Parameters
     ----------
     content
-        ``hu``; ``grey``, the lung window as whole numbers from 0 to 255; or the mask ``lungs`` or ``lesions``.
+        ``hu``; ``grey``, the lung window as integers from 0 to 255; or the mask ``lungs`` or ``lesions``.
     orientation
         Directions of the axes, one of ORIENTATIONS.
     dtype

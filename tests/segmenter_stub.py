@@ -37,7 +37,7 @@ thresholds (float[batch, 1, height, width] images) => (float[batch, 2, height, w
 """
 """Lung is dark grey to middle grey, lesion middle grey, each by sigmoids.
 
-The opening by 3 x 3 pixels takes away what is thin: vessels, noise and the blurred edge of the body.
+The opening by 3 x 3 pixels removes thin structures: vessels, noise and the blurred edge of the body.
 """
 TYPES = """
   cuts = Constant<value_ints = [1, 1]>()
@@ -51,13 +51,13 @@ TYPES = """
   masks = Concat<axis = 1>(lung, ground_glass, consolidation)
 }
 """
-"""What the graph of lesion types does with both masks: what is brighter than 0.6 is consolidation."""
+"""Post-processing in the graph of lesion types: pixels brighter than 0.6 are consolidation."""
 
 
 def threshold_segmenter(folder: Path, size: tuple[int, int] = (128, 128), *, types: bool = False) -> Path:
     """Write the segmenter's bundle for inputs of ``size`` into ``folder``, and return that.
 
-    With ``types`` it tells ground glass from consolidation.
+    With ``types`` it distinguishes ground glass from consolidation.
     """
     text = GRAPH
     if types:

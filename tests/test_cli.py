@@ -180,7 +180,7 @@ def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_p
 
 
 def test_predictions_are_judged_from_their_file_alone(trained: Path, tmp_path: Path) -> None:
-    """The figures are the same, whether the detector or only its predictions are there."""
+    """The figures are the same, whether the detector or only its predictions are available."""
     groundglass(
         "evaluate", "-b", trained, "--data", trained / "manifest.csv", "--part", "val", "-o", tmp_path / "a"
     )

@@ -25,7 +25,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture
 def spoilt(phantoms: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A manifest with a copy under the other label, a copy in the other part, and a file that is no picture."""
+    """A manifest with a copy under the other label, a copy in the other part, and a file that is not a picture."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     frame = phantoms.copy()

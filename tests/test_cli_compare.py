@@ -96,7 +96,7 @@ def test_a_second_call_trains_nothing(done: Result, recipes: list[Path], folder:
 def asked(
     monkeypatch: pytest.MonkeyPatch, *arguments: object
 ) -> tuple[list[Path], Protocol, Path, list[str]]:
-    """What a call asks for, which is not done."""
+    """What a call requests, without running it."""
     got: list[tuple[list[Path], Protocol, Path, list[str]]] = []
 
     def note(

@@ -45,7 +45,7 @@ WORDS = {str: "TEXT", Path: "PATH", int: "N", float: "X"}
 
 
 def form(annotation: Any) -> str:
-    """What follows an option, by the annotation of its parameter; nothing if it is a flag."""
+    """The value of an option, from the annotation of its parameter; nothing if it is a flag."""
     kind, info = get_args(annotation)
     (kind,) = [one for one in get_args(kind) or (kind,) if one is not NoneType][:1]
     (kind,) = (get_args(kind) or (kind,))[:1]
@@ -86,7 +86,7 @@ def reference() -> str:
 
 
 def test_the_document_lists_every_option() -> None:
-    """To write the table again: python tests/test_cli_options.py, which prints it."""
+    """To update the table, run python tests/test_cli_options.py, which prints it."""
     assert reference() in DOC.read_text("utf-8")
 
 
@@ -127,7 +127,7 @@ def test_the_choices_are_those_of_the_library() -> None:
 
 @pytest.fixture
 def toy() -> typer.Typer:
-    """A program of two commands that tell what they got."""
+    """A program with two commands that return their arguments."""
     from groundglass.cli.options import Json
 
     made = typer.Typer()

@@ -1,4 +1,4 @@
-"""What each extra brings, and what a command says without it, on a plain install that is simulated."""
+"""What each extra provides, and what a command says without it, on a simulated plain install."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "sklearn": "scikit-learn",
 }
-"""Where a module's name is not its distribution's."""
+"""Modules whose name differs from their distribution's."""
 WITHOUT = """
 import sys
 for name in {missing!r}:

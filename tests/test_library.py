@@ -185,7 +185,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in a language, "" for those that name none."""
+    """The code blocks of a page in a language, "" for blocks without one."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     return [code for named, code in found if named == language]
 

@@ -107,9 +107,7 @@ def test_lungs_that_are_needed_and_not_given_are_refused(lungs: str) -> None:
     for mask in (None, np.ones((70, 50), dtype=bool), np.ones((2, 50, 70), dtype=bool)):
         with pytest.raises(ValueError, match=r"mask of the lungs of shape \(50, 70\)"):
             preprocessing(scan, mask)
-    Preprocessing(size=(32, 32))(
-        scan, np.ones((70, 50), dtype=bool)
-    )  # a mask that is not needed is not looked at
+    Preprocessing(size=(32, 32))(scan, np.ones((70, 50), dtype=bool))  # a mask that is not needed is ignored
 
 
 @given(st.integers(32, 90), st.integers(32, 90), st.floats(0, 1), st.data())
@@ -143,14 +141,14 @@ def test_equalising_widens_contrast_and_leaves_the_padding() -> None:
     assert equal[16:48].std() > 2 * plain[16:48].std()
     assert (equal[:16] == 255).all()
     assert (equal[48:] == 255).all()
-    # The padding is no part of what is equalised.
+    # The padding is not equalised.
     black = Preprocessing(size=(64, 64), pad_value=0.0, clahe=4.0).grey8(scan)
     np.testing.assert_array_equal(black[16:48], equal[16:48])
     np.testing.assert_array_equal(Preprocessing(size=(32, 64), clahe=4.0).grey8(scan), equal[16:48])
 
 
 def test_equalising_takes_away_the_window() -> None:
-    """What was shown through another window comes out alike; without equalising it does not."""
+    """Slices shown in different windows become alike; without equalising they do not."""
     picture = np.random.default_rng(0).random((256, 256))
     shown = scan_of(picture), scan_of(0.3 + 0.5 * picture)
 

@@ -1,6 +1,6 @@
 """Every recipe of the project, shortened to two epochs on phantoms, from training to the detector's answer.
 
-What a recipe needs beside the general shortening stands in ``FITTED``, by its file's name.
+What a recipe needs in addition to the general shortening is in ``FITTED``, by its file's name.
 """
 
 import shutil
@@ -25,7 +25,7 @@ from groundglass.train.run import Run
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 DISEASES = {POSITIVE: "covid", "normal": "none", "mycoplasma pneumonia": "other", "viral pneumonia": "other"}
-"""The phantoms that stand for each class."""
+"""The phantoms that represent each class."""
 FITTED: dict[str, tuple[str, ...]] = {
     "bcdunet-efficientnet": (
         "preprocessing.segmenter=lungs-lite0",
@@ -53,13 +53,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A run's folder, which goes at once, since checkpoints of large networks add up."""
+    """A run's folder, which is deleted at once, since checkpoints of large networks add up."""
     yield tmp_path / "run"
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
 def shortened(path: Path, dataset: Path) -> tuple[str, ...]:
-    """What makes a run of a recipe short, whatever it trains."""
+    """Settings that make a run of any recipe short."""
     recipe = load_recipe(path)
     overrides = [
         f"data.dataset={dataset}",
@@ -113,7 +113,7 @@ def test_every_recipe_trains_for_two_epochs_and_its_bundle_answers(
 
 
 def check_log(run: Run, recipe: AnyRecipe) -> None:
-    """Two epochs with finite numbers; of classifiers of features, a row each."""
+    """Two epochs with finite numbers; for classifiers of features, one row each."""
     if isinstance(recipe, FeaturesRecipe):
         table = pd.read_csv(run.folder / "classifiers.csv")
         assert table["name"].tolist() == list(recipe.classifiers)

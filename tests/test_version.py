@@ -1,4 +1,4 @@
-"""The version changes when results can: findings on phantoms are stored with the version that made them.
+"""The version changes when results may change: findings on phantoms are stored with the version that made them.
 
 After an intended change of results, ``python tests/test_version.py`` stores the new findings, if the version and
 the formats follow the rules in CHANGELOG.md.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 STORED = Path(__file__).with_name("findings_by_version.json")
 FORMATS = {"RESULTS_FORMAT": RESULTS_FORMAT, "DECODING_FORMAT": DECODING_FORMAT, "bundle FORMAT": FORMAT}
 TOLERANCES = {"probability": 0.03, "lesion share": 0.005, "lungs, ml": 12.0, "lesions, ml": 3.0}
-"""About five times what it changes to compute the segmenter with 32 bits instead of 16, as some processors do."""
+"""About five times the effect of computing the segmenter in 32 bits instead of 16, as some processors do."""
 UNRELEASED = "unreleased"
 
 
@@ -63,7 +63,7 @@ def findings(folder: Path) -> Findings:
 
 
 def differences(now: Findings, stored: Findings) -> list[str]:
-    """Where two findings differ by more than another processor explains."""
+    """Differences between two findings that exceed those between processors."""
     if now.keys() != stored.keys():
         return [f"other scans: {sorted(now.keys() ^ stored.keys())}"]
     return [
@@ -86,7 +86,7 @@ def bundles() -> dict[str, str]:
 
 
 def refusal(stored: dict[str, Any], now: dict[str, Any], dates: dict[str, str]) -> str:
-    """Why changed findings may not be stored; blank where they may."""
+    """Why changed findings must not be stored; blank if they may."""
     if now["version"] not in dates:
         return f"CHANGELOG.md has no version {now['version']}: add it, and describe the change"
     if now["version"] == stored["version"] and dates[now["version"]] != UNRELEASED:
@@ -107,7 +107,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def store() -> None:
-    """Store today's findings if they differ from those stored, and may."""
+    """Store today's findings if they differ from those stored and the rules allow it."""
     with tempfile.TemporaryDirectory() as folder:
         now = state(Path(folder))
     if STORED.exists():

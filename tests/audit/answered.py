@@ -1,4 +1,4 @@
-"""Trials of answers that are made up: no detector runs, and no file is read."""
+"""Trials with made-up answers: no detector runs, and no file is read."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def answered(
     threshold: float = 0.5,
     validation: Evaluation | None = None,
 ) -> Trial:
-    """A trial whose slices are patients of their own, named only where ``patient`` is given."""
+    """A trial in which each slice is a separate patient, named only if ``patient`` is given."""
     rows = len(truth)
     probability = np.asarray(probability, dtype=float)
     manifest = pd.DataFrame(

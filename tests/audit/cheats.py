@@ -1,4 +1,4 @@
-"""Detectors made by hand that cheat or do not, and phantoms to try them on."""
+"""Handmade detectors that cheat or do not, and phantoms to try them on."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ GROUND_GLASS = """
   widened = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(inverse)
   seen = Neg(widened)
 """
-"""Middle grey without what is thin, such as the blurred edge of a lung."""
+"""Middle grey without thin structures, such as the blurred edge of a lung."""
 GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>
 by_hand (float[batch, 1, height, width] images) => (float[batch] logits, float[batch, rows, columns] evidence)
@@ -63,14 +63,14 @@ by_hand (float[batch, 1, height, width] images) => (float[batch] logits, float[b
 
 
 def border_detector(folder: Path, *, gain: float = 20.0) -> Detector:
-    """A cheat: its logit is ``gain`` times how much the ring at the border is brighter than 0.5."""
+    """A cheat: its logit is ``gain`` times the excess of the border ring's brightness over 0.5."""
     ring = ring_of((SIDE, SIDE))
     weights = gain * ring / ring.sum()
     return _detector(folder, GREY, weights, -0.5 * weights, "evidence = Identity(added)")
 
 
 def lung_detector(folder: Path, *, gain: float = 4000.0, explains: bool = True) -> Detector:
-    """An honest one: its logit grows with the area of ground glass in the middle of the slice.
+    """An honest detector: its logit grows with the area of ground glass in the middle of the slice.
 
     Without ``explains`` its heatmap is hot where it saw nothing.
     """
@@ -92,16 +92,16 @@ def ring_of(shape: tuple[int, int], share: float = BORDER) -> NDArray[np.bool_]:
 def plant_border(
     manifest: pd.DataFrame, folder: Path, *, greys: Mapping[str, float] = GREYS, share: float = BORDER
 ) -> pd.DataFrame:
-    """Write the slices of a manifest anew with a border whose grey tells the label.
+    """Write copies of a manifest's slices with a border whose grey reveals the label.
 
     Parameters
     ----------
     manifest
-        Its files are left as they are.
+        Its files are not changed.
     folder
         Where the new ones are written, numbered; made if it does not exist.
     greys
-        Of the border, in [0, 1], by label.
+        Grey of the border, in [0, 1], by label.
     share
         Width of the border, of the picture's shorter side.
 
@@ -121,7 +121,7 @@ def plant_border(
 
 @cache
 def twins(root: Path) -> pd.DataFrame:
-    """A manifest of phantoms who are there twice, with COVID-19 and in health: nothing but lesions differs.
+    """A manifest of phantoms that each occur twice, with COVID-19 and healthy: only lesions differ.
 
     They are written into a folder of ``root``, once for each root; the session's folder for temporary files is
     a good one, so that all tests share them.
@@ -148,7 +148,7 @@ def make_trial(manifest: pd.DataFrame, detector: Detector, segmenter: Segmenter 
 
 @cache
 def planted_trial(root: Path, name: str) -> Trial:
-    """One of the DETECTORS on phantoms whose lesions and whose borders both tell the label."""
+    """One of the DETECTORS on phantoms whose lesions and borders both reveal the label."""
     segmenter = Segmenter.load(threshold_segmenter(root / "segmenter", (SIDE, SIDE)))
     return make_trial(_planted(root), DETECTORS[name](root / name), segmenter)
 

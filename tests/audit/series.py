@@ -1,4 +1,4 @@
-"""Made series of slices: smooth random pictures that differ by patient and by level of the body."""
+"""Synthetic series of slices: smooth random pictures that differ by patient and by level of the body."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from groundglass.audit.near_duplicates import similar_pictures
 
 
 def pictures_of(slices: Sequence[int], seed: int = 0) -> NDArray[np.uint8]:
-    """Patients with so many slices each, one after the other: uint8, shape (slices, SIDE, SIDE).
+    """Patients with this many slices each, in order: uint8, shape (slices, SIDE, SIDE).
 
     All go from the same first to the same last level of the body, so that the last slice of a patient is less like
     the first of the next than slices of one level are.
@@ -39,7 +39,7 @@ def _series(count: int, levels: list[NDArray[np.float32]], rng: np.random.Genera
 
 
 def material_of(grey: NDArray[np.uint8], **columns: object) -> Material:
-    """A material of these pictures, files numbered in their order, all else blank unless given."""
+    """A material of these pictures, with files numbered in order, everything else blank unless given."""
     blank = {"label": "covid", "patient": "", "split": "", "source": "made"}
     manifest = pd.DataFrame({"path": [f"/made/scan ({number}).png" for number in range(len(grey))]})
     nowhere = np.zeros(grey.shape, dtype=bool)
@@ -49,7 +49,7 @@ def material_of(grey: NDArray[np.uint8], **columns: object) -> Material:
 
 
 def guessable(grey: NDArray[np.uint8], **columns: object) -> Material:
-    """As :func:`material_of`, with the pictures' near-duplicates, whether or not there are such files."""
+    """Like :func:`material_of`, with the pictures' near-duplicates, even if the files do not exist."""
     material = material_of(grey, **columns)
     material.duplicates = similar_pictures(grey)
     return material

@@ -32,7 +32,7 @@ def details(result):
 
 
 def lettered(of_covid, of_others):
-    """Marks of slices of both classes in turn, of which shares carry a letter."""
+    """Marks of slices of alternating classes, given shares of which have a letter."""
     number = np.arange(COUNT // 2)
     carry = [(number < share * COUNT / 2).tolist() for share in (of_covid, of_others)]
     return [Marks(text=int(carry[place % 2][place // 2])) for place in range(COUNT)]

@@ -23,7 +23,7 @@ def _quick(monkeypatch):
 
 
 def drawn(count, seed=0, patients=None):
-    """Probabilities, and labels that they are right about; slices of a patient share the draw."""
+    """Probabilities, and labels drawn from them; slices of a patient share the draw."""
     generator = np.random.default_rng(seed)
     probability = expit(generator.normal(0, 1.5, count))
     luck = generator.random(patients or count)

@@ -57,7 +57,7 @@ def test_without_lungs_there_is_nothing_to_black_out() -> None:
 
 
 def test_lungs_lie_on_the_other_background() -> None:
-    """The box of the one becomes the box of the other, twice as high and wide; its own lungs are gone."""
+    """The box of one slice becomes the box of the other, twice as high and wide; the other's own lungs are gone."""
     small = lungs_at((10, 20, 10, 15), (10, 20, 20, 30))
     large = lungs_at((20, 40, 20, 40), (20, 40, 40, 60))
     picture = np.where(small.lungs > 0, np.float32(0.3), np.float32(0.9))
@@ -131,7 +131,7 @@ def test_mirrored_and_cropped() -> None:
     [("darker", 105, 1), ("brighter", -105, 1), ("wider", 0, 1.2), ("narrower", 0, 1 / 1.2)],
 )
 def test_a_window_change_is_that_of_the_scanner(words: str, level: float, width: float) -> None:
-    """What is done to the grey is what another lung window does to the HU that it came from."""
+    """The change of grey equals that of another lung window on the original HU."""
     hu = smooth() * 1500 - 1350
     np.testing.assert_allclose(change(words), apply_window(hu, -600 + level, 1500 * width), atol=1e-5)
 

@@ -27,7 +27,7 @@ def saved(path, number, mode="RGB", spot=None, alpha=255):
 
 @pytest.fixture
 def make(tmp_path):
-    """A material of both classes in turn; of each slice the arguments to :func:`saved`."""
+    """A material of alternating classes, from the arguments to :func:`saved` for each slice."""
 
     def made(*pictures, ending="png"):
         paths = [str(tmp_path / f"{number}.{ending}") for number in range(len(pictures))]
@@ -70,7 +70,8 @@ def test_colour_of_one_class_is_a_warning(make, coloured):
 
 
 def test_the_auc_is_that_of_the_shares(make):
-    # 15 of 20 covid slices are coloured: 0.75 of the pairs are told, of the rest half by chance.
+    # 15 of 20 covid slices are coloured: 0.75 of the pairs are ranked correctly, and half of the rest by
+    # chance.
     result = Colour().run(make(*coloured_where(lambda number: number % 2 == 0 and number < 30)))
     assert result.figure.value == pytest.approx(0.875)
     assert result.figure.low < 0.875 < result.figure.high

@@ -16,7 +16,7 @@ CHECKS = [ExactDuplicates, NearDuplicates, OppositeLabels, DuplicatesAcrossParts
 
 
 def made(count, *twins, **columns):
-    """A material of so many slices; twins as ``(first, second)`` for equal files, with a likeness for others."""
+    """A material of this many slices; twins as ``(first, second)`` for equal files, with a likeness for others."""
     material = material_of(np.zeros((count, 8, 8), dtype=np.uint8), **columns)
     material.__dict__["duplicates"] = sorted(
         DuplicatePair(*twin, "same picture") if len(twin) == 3 else DuplicatePair(*twin, 1.0, "same file")

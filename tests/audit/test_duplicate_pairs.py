@@ -33,7 +33,7 @@ def test_unknown_values_differ_from_none():
 
 
 def test_each_of_many_equal_files_is_compared_with_all():
-    # Only pairs with the first are listed, and the first differs from one alone.
+    # Only pairs with the first are listed, and the first differs from only one.
     twins = [file(0, 1), file(0, 2), file(0, 3)]
     assert differing(twins, values("aaab")) == [file(0, 3), file(1, 3), file(2, 3)]
     assert differing(twins, values("baaa")) == [file(0, 1), file(0, 2), file(0, 3)]

@@ -319,7 +319,7 @@ def _after(material, fixed):
 
 
 def _components(count, sets):
-    """The sets joined where they share a member, by the plainest way."""
+    """The sets, joined if they share a member, by the simplest method."""
     joined = [{place} for place in range(count)]
     for one in sets:
         touched = [other for other in joined if other & set(one)]

@@ -1,4 +1,4 @@
-"""A fixed manifest is written, read and audited anew."""
+"""A fixed manifest is written, read and audited again."""
 
 import shutil
 
@@ -17,7 +17,7 @@ MENDED = {"GG101", "GG103", "GG104", "GG105", "GG106"}
 
 
 def _with_faults(folder):
-    """Pictures of twelve patients, each of a paper: copies, changed copies, a torn patient and paper."""
+    """Pictures of twelve patients, each from a paper: copies, changed copies, a divided patient and paper."""
     grey = pictures_of([4] * 12)
     paths = [folder / f"paper-20200{place // 4}-p1-{place}.png" for place in range(len(grey))]
     for path, picture in zip(paths, grey, strict=True):

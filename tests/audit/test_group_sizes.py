@@ -8,7 +8,7 @@ from groundglass.audit.measures import kind_of_groups
 
 
 def made(positives, negatives, source="made"):
-    """Patients with so many slices each."""
+    """Patients with this many slices each."""
     sides = (("covid", positives), ("not covid", negatives))
     rows = [
         {"label": label, "patient": f"{label} {patient}"}

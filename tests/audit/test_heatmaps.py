@@ -1,4 +1,4 @@
-"""GG204 and GG205: where heatmaps lie, and whether the answer depends on it."""
+"""GG204 and GG205: where heatmaps are, and whether the answer depends on it."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def finding(
 
 
 def test_evidence_lies_on_the_slice_as_the_logit_of_its_place() -> None:
-    """An even map of 4 x 4 cells of a quarter each is a logit of 4 everywhere, whatever the slice's size."""
+    """An even map of 4 x 4 cells of a quarter each gives a logit of 4 everywhere, for any size of slice."""
     laid = evidence_map(finding(np.full((4, 4), 0.25), (50, 100), Preprocessing(size=(64, 64))))
     assert laid.shape == (50, 100)
     assert laid.dtype == np.float32
@@ -95,7 +95,7 @@ def test_shares_are_those_of_the_pixels(honest: Trial) -> None:
 
 
 def test_the_best_map_of_a_grid_reaches_all_of_a_place_that_fits_it(honest: Trial) -> None:
-    """Half of the slice is whole cells: but for the smooth passage at its border all evidence can lie there."""
+    """Half of the slice consists of whole cells: all evidence except at the smooth border can be there."""
     half = np.zeros((96, 96), dtype=bool)
     half[:48] = True
     on = heat_on(honest, called_covid(honest)[:1], lambda found: half)

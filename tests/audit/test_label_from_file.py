@@ -14,7 +14,7 @@ SLICES = 60
 
 @pytest.fixture
 def make(tmp_path):
-    """Materials of files that are saved as given: of each an index, a patient, whether it is covid, and a mode."""
+    """Materials of files saved as specified: for each an index, a patient, whether it is covid, and a mode."""
 
     def saved(patients, covid, modes, endings=None, sizes=None, parts=None):
         endings = endings or ["png"] * len(covid)
@@ -53,7 +53,7 @@ def test_a_mode_that_only_one_class_has_is_found_with_its_files(make):
     material = make(range(160), covid, modes, parts=["train"] * 100 + ["test"] * 60)
     result = LabelFromFile().run(material)
     assert result.severity == "error"
-    # 0.75 of the covid files are told from all others, the rest is chance: 0.75 + 0.25 / 2.
+    # 0.75 of the covid files are distinguished from all others, the rest is chance: 0.75 + 0.25 / 2.
     assert result.figure.value == pytest.approx(0.875, abs=0.05)
     assert result.files == tuple(material.paths[np.array(modes) == "RGBA"])
     assert "All 60 files with mode RGBA are covid." in result.message
@@ -111,7 +111,7 @@ def test_bytes_alone_are_no_more_than_a_warning(make):
 
 
 def test_sizes_of_patients_that_say_nothing_of_others_pass(make):
-    # Each patient has a size and a label of its own: slice by slice all would be told, by patients nothing is.
+    # Each patient has its own size and label: split by slice all would be predicted, by patient nothing is.
     rng = np.random.default_rng(0)
     covid = rng.permutation(np.repeat([True, False], 15))
     widths = rng.permutation(np.arange(30)) * 2 + 40

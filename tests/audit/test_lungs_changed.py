@@ -1,4 +1,4 @@
-"""GG201, GG202 and GG203: the lungs blacked out, alone, and on other backgrounds."""
+"""GG201, GG202 and GG203: lungs blacked out, only lungs, and lungs on other backgrounds."""
 
 from dataclasses import replace
 
@@ -116,7 +116,7 @@ def test_the_interval_of_a_mean_is_about_that_of_the_normal_distribution() -> No
 
 
 def test_whole_groups_are_resampled_whatever_their_numbers() -> None:
-    """Of two groups one is drawn twice or both once: the mean is 0, 0.5 or 1."""
+    """Either one of two groups is drawn twice or both once: the mean is 0, 0.5 or 1."""
     figure = mean(np.array([0.0, 0, 1, 1]), np.array([7, 7, 3, 3]))
     assert figure == Estimate(value=0.5, low=0, high=1)
 

@@ -81,7 +81,7 @@ def test_round_leads_and_the_table_are_no_text():
 @pytest.mark.parametrize(("grey", "lung"), [(0, 140), (255, 95)])
 def test_an_arrow_in_the_lung_is_found(grey, lung):
     picture = chest()
-    picture[126:158, 61:84] = lung  # takes out the vessels
+    picture[126:158, 61:84] = lung  # removes the vessels
     cv2.fillPoly(picture, [ARROW], grey)
     marks = find_marks(picture)
     assert counts(marks) == (0, 1, 0, 0)

@@ -112,7 +112,7 @@ def test_the_ring_ends_where_it_should(grey):
     outer[:, 12, 64] ^= 255
     assert np.array_equal(border_ring(inner, nowhere), border_ring(grey, nowhere))
     assert (border_ring(outer, nowhere) != border_ring(grey, nowhere)).any(axis=1).all()
-    # 16 x 16 cells less the 12 x 12 that a ring of 13 pixels does not touch; 60 of them at 6 pixels.
+    # 16 x 16 cells minus the 12 x 12 that a ring of 13 pixels does not touch; 60 of them at 6 pixels.
     assert border_ring(grey, nowhere).shape == (3, 112 + 42)
     assert border_ring(grey, nowhere, width=0.05).shape == (3, 60 + 42)
 

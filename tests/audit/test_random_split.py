@@ -14,7 +14,7 @@ NAMES = np.repeat([f"patient {number}" for number in range(PATIENTS)], SLICES)
 
 
 def made(**columns):
-    """Patients who look like nobody else, so that a label can only be told by knowing them."""
+    """Patients who all look different, so that a label can only be predicted by knowing the patient."""
     return guessable(pictures_of([SLICES] * PATIENTS), **{"label": LABELS, **columns})
 
 
@@ -61,7 +61,8 @@ def test_answers_are_those_of_scikit_learn():
         for fitted, scored in folds.split(pixels, truth, units):
             neighbour = KNeighborsClassifier(1).fit(pixels[fitted], truth[fitted])
             expected[repeat, scored] = neighbour.predict(pixels[scored]) == truth[scored]
-    # Of unit vectors the nearest is the one that correlates most; rounding may swap two that are equally near.
+    # The nearest unit vector is the one with the highest correlation; rounding may swap two equally near
+    # ones.
     assert (told.right == expected).mean() > 0.998
 
 

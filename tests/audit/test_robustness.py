@@ -11,7 +11,7 @@ from groundglass.labels import NEGATIVE, POSITIVE
 
 
 def bordered(temporary: pytest.TempPathFactory, covid: float, other: float, share: float) -> Trial:
-    """A detector of whether a border is brighter than 0.5, on slices with borders of two greys."""
+    """A detector that tests whether a border is brighter than 0.5, on slices with borders of two greys."""
     folder = temporary.mktemp("bordered")
     greys = {POSITIVE: covid, NEGATIVE: other}
     manifest = plant_border(twins(temporary.getbasetemp()), folder / "slices", greys=greys, share=share)
@@ -20,13 +20,13 @@ def bordered(temporary: pytest.TempPathFactory, covid: float, other: float, shar
 
 @pytest.fixture(scope="module")
 def firm(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    """The border is wide enough not to be lost by cropping, and its greys lie far apart."""
+    """The border is wide enough not to be lost by cropping, and its greys are far apart."""
     return bordered(tmp_path_factory, 0.8, 0.2, 0.14)
 
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    """The greys lie so close that a little light makes covid of all, and a little dark of none."""
+    """The greys are so close that slight brightening makes all covid, and slight darkening none."""
     return bordered(tmp_path_factory, 0.53, 0.47, 0.14)
 
 
@@ -65,7 +65,7 @@ def test_the_change_of_the_probability_is_that_of_the_logit(frail: Trial) -> Non
 def test_flips_matter_when_they_are_sure(
     firm: Trial, monkeypatch: pytest.MonkeyPatch, share: float, severity: str | None
 ) -> None:
-    """A share of the slices turns black, so that those of them that are covid flip; each slice stands alone."""
+    """A share of the slices turns black, so that the covid slices among them flip; each slice is its own group."""
     alone = Trial(firm.detector, firm.material, firm.predictions, None, external=False, part="test")
     alone.__dict__["units"] = np.arange(len(firm.paths))
     black = np.flatnonzero(firm.truth)[: round(share * len(firm.paths))]

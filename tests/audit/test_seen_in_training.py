@@ -14,7 +14,7 @@ from groundglass.bundle.fingerprints import Fingerprints
 
 
 def picture(number: int) -> np.ndarray:
-    """A smooth picture of its own, uint8, (180, 220)."""
+    """A unique smooth picture, uint8, (180, 220)."""
     waves = gaussian_filter(np.random.default_rng(number).normal(size=(180, 220)), 9)
     return np.rint(255 * (waves - waves.min()) / np.ptp(waves)).astype(np.uint8)
 
@@ -29,7 +29,7 @@ def written(folder: Path, pictures: list[np.ndarray], ending: str = "png") -> li
 
 @pytest.fixture
 def known(tmp_path: Path) -> Fingerprints:
-    """Of 12 slices, of which number 10 and 11 are of the validation part."""
+    """Fingerprints of 12 slices, of which numbers 10 and 11 are in the validation part."""
     paths = written(tmp_path / "known", [picture(number) for number in range(12)])
     return Fingerprints.of(paths, ["train"] * 10 + ["val"] * 2, "ab" * 32)
 

@@ -10,7 +10,7 @@ from groundglass.audit.material import Material, SmallPictures
 
 
 def material(sources, covid, patients=None, brightness=None):
-    """Noise, brighter by what its source is worth."""
+    """Noise, brighter by a value for each source."""
     count = len(sources)
     grey = np.random.default_rng(0).integers(0, 100, (count, 128, 128), dtype=np.uint8)
     for place, source in enumerate(sources):
@@ -49,8 +49,9 @@ def test_sources_with_like_shares_pass_though_they_look_different():
 
 
 def test_auc_and_cramer_are_those_of_the_table():
-    # Of a 40 of 50 are covid, of b 10 of 50: the shares rank 0.8 * 0.8 pairs rightly, 0.2 * 0.2 wrongly and tie the
-    # rest, which is an AUC of 0.8; shares that differ from fold to fold break some of the ties at random.
+    # In a 40 of 50 are covid, in b 10 of 50: the shares rank 0.8 * 0.8 pairs correctly, 0.2 * 0.2 wrongly and
+    # tie the rest, which is an AUC of 0.8; shares that differ from fold to fold break some of the ties at
+    # random.
     sources = ["a"] * 50 + ["b"] * 50
     covid = np.array([True] * 40 + [False] * 10 + [True] * 10 + [False] * 40)
     result = SourceAndLabel().run(material(sources, covid))
@@ -68,7 +69,7 @@ def test_sources_that_look_alike_are_told_no_better_than_by_chance():
 
 
 def test_a_source_for_each_patient_says_nothing_of_others():
-    # In the table of sources each tells the label for sure; for a patient not seen before none does.
+    # In the table each source determines the label; for an unseen patient none does.
     patients = np.repeat(np.arange(20), 4)
     sources = [f"paper {patient}" for patient in patients]
     result = SourceAndLabel().run(material(sources, patients % 2 == 0, patients))
@@ -94,7 +95,7 @@ def test_balanced_accuracy_is_that_of_scikit_learn():
 
 
 def test_patients_are_not_torn_when_sources_are_told():
-    # Slices of a patient are alike and sources are not: with patients torn all would be told.
+    # Slices of a patient are alike and sources are not: if patients were divided, all would be predicted.
     patients = np.repeat(np.arange(24), 5)
     sources = np.where(patients % 2 == 0, "a", "b")
     made = material(sources, np.random.default_rng(0).random(120) < 0.5, patients)

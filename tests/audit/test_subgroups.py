@@ -19,7 +19,7 @@ def _quick(monkeypatch):
 
 
 def probabilities(apart, seed=0):
-    """Truth, and probabilities whose logits lie ``apart`` between the classes, one number or one for each slice."""
+    """Truth, and probabilities whose logits are ``apart`` between the classes, one number or one per slice."""
     truth = np.arange(COUNT) % 2 == 0
     return truth, expit(np.random.default_rng(seed).normal(np.where(truth, apart, np.negative(apart)) / 2))
 

@@ -20,7 +20,7 @@ def _quick(monkeypatch):
 
 
 def probabilities(apart, count=200, seed=0):
-    """Truth, and probabilities whose logits lie ``apart`` between the classes, in the middle 0."""
+    """Truth, and probabilities whose logits are ``apart`` between the classes, centred on 0."""
     truth = np.arange(count) % 2 == 0
     return truth, expit(np.random.default_rng(seed).normal(np.where(truth, apart, -apart) / 2))
 
@@ -94,7 +94,7 @@ def test_what_is_lost_is_the_difference_of_both():
 
 
 def test_slices_of_one_patient_do_not_choose_for_each_other():
-    """Each patient's slices are one probability: only another patient's threshold can call them wrong."""
+    """Each patient's slices have one probability: only another patient's threshold can answer them wrongly."""
     truth = np.repeat([True, False] * 5, 10)
     probability = np.repeat([0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4, 0.35, 0.65], 10)
     alone = rechosen(truth, probability, np.arange(100), 0.5)

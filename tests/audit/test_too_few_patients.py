@@ -11,7 +11,7 @@ from groundglass.audit.material import Material, SmallPictures
 
 
 def made(positives, negatives, part="", patients=True):
-    """Patients with so many slices each."""
+    """Patients with this many slices each."""
     rows = [
         {"label": label, "patient": f"{label} {patient}" if patients else "", "split": part}
         for label, counts in (("covid", positives), ("not covid", negatives))
@@ -34,7 +34,7 @@ def test_the_standard_error_is_that_of_auctestr(positives, negatives, published)
 
 
 def test_the_standard_error_is_that_of_exponential_scores():
-    # Hanley & McNeil take exponential scores: their AUC is scale / (1 + scale).
+    # Hanley & McNeil assume exponential scores: their AUC is scale / (1 + scale).
     generator = np.random.default_rng(0)
     truth = np.arange(90) < 40
     areas = [roc_auc_score(truth, generator.exponential(np.where(truth, 4.0, 1.0))) for _ in range(800)]

@@ -26,7 +26,7 @@ PERSONS, TRAINED, CHOSEN = 18, 9, 3
 def test_a_detector_that_learnt_a_planted_border_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each person is there ill and healthy, so that but for the border only lesions tell the classes apart."""
+    """Each person is included ill and healthy, so only lesions and the border distinguish the classes."""
     monkeypatch.setattr(cheats, "PERSONS", PERSONS)
     manifest = cheats.plant_border(cheats.twins(tmp_path), tmp_path / "planted")
     persons = sorted(manifest["patient"].unique())
@@ -40,7 +40,7 @@ def test_a_detector_that_learnt_a_planted_border_is_caught(
     of_detector = audit_detector(detector, str(tmp_path / "planted.csv"), tmp_path / "out", AuditOptions())
     found = {outcome.check.code for outcome in of_detector.found}
     assert {"GG201", "GG202", "GG203", "GG204"} <= found
-    assert "GG210" not in found  # no slice of the test part was trained on
+    assert "GG210" not in found  # no slice of the test part was used for training
 
     of_data = audit_dataset(str(tmp_path / "planted.csv"), AuditOptions(select=("GG104", "GG109", "GG110")))
     assert {outcome.check.code for outcome in of_data.found} == {"GG109", "GG110"}

@@ -47,7 +47,7 @@ def test_the_groups_known_so_far_are_compared_with_the_guess():
     grey = pictures_of([3] * 2 + [6] * 9 + [3])
     paths = [f"/made/Covid ({number}).png" for number in range(1, len(grey) + 1)]
     result = UnnamedGroups().run(guessable(grey, path=paths, source="sarscov2-ct"))
-    # Of the blocks of 21, the first ends within the third group of 6, and the second with the sixth.
+    # The first block of 21 ends within the third group of 6, the second with the sixth.
     assert "A split by the groups that are known so far could separate 1 of them." in result.message
 
 

@@ -36,7 +36,7 @@ def material_of(grey, lungs, marks, patients=""):
 
 
 def drawn(shift=0.0, count=COUNT, patients="", **constant):
-    """Levels drawn alike for both classes, but for a shift of COVID-19's soft tissue; no lungs."""
+    """Levels drawn equally for both classes, except for a shift of COVID-19's soft tissue; no lungs."""
     random = np.random.default_rng(3)
     marks = [
         Marks(
@@ -60,7 +60,7 @@ def person(seed):
 
 
 def phantoms(windows):
-    """Slices of phantoms, each a patient, in turn in one window and the other, with their lungs."""
+    """Slices of phantoms, each a patient, alternately in one window and the other, with their lungs."""
     greys, lungs, marks = [], [], []
     for seed in range(12):
         phantom = person(seed)
@@ -81,11 +81,11 @@ def test_classes_in_windows_of_their_own_are_an_error():
     assert "The label can be predicted from grey levels" in result.message
     assert "): AUC 1.00" in result.message
     air = details(result)["air around the body"]
-    # Air of -1000 HU lies 350 HU above the bottom of the one window, 450 HU of the other.
+    # Air of -1000 HU is 350 HU above the lower end of one window, and 450 HU above that of the other.
     assert float(air["covid median"]) == pytest.approx(255 * 350 / 1500, abs=2)
     assert float(air["not covid median"]) == pytest.approx(255 * 450 / 1900, abs=2)
     soft = details(result)["soft tissue"]
-    # That of 30 HU is 1380 HU above the one bottom, and 1480 HU above the other.
+    # Tissue of 30 HU is 1380 HU above the one, and 1480 HU above the other.
     assert float(soft["covid median"]) == pytest.approx(255 * 1380 / 1500, abs=12)
     assert float(soft["not covid median"]) == pytest.approx(255 * 1480 / 1900, abs=12)
 

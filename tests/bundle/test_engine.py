@@ -31,7 +31,7 @@ classifier {INTERFACE} <int64[1] axes = {{1}}, int64[3] map = {{-1, 4, 6}}>
   evidence = Reshape(scaled, map)
 }}
 """
-"""Both take 1 away and double, one of them with an operator of classical machine learning."""
+"""Both subtract 1 and double, one of them with an operator of classical machine learning."""
 
 
 def graph_of(text: str) -> bytes:

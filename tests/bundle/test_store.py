@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def detector_with_inner(folder: Path, segmenter: Path) -> Path:
-    """A detector that looks at lungs alone, put together from the shipped one and a segmenter."""
+    """A detector that sees only lungs, assembled from the shipped one and a segmenter."""
     shipped = Bundle.load()
     preprocessing = shipped.facts.preprocessing.model_copy(
         update={"lungs": "crop", "segmenter": "thresholds-0"}
@@ -139,7 +139,7 @@ def test_a_zip_damaged_anywhere_is_a_bundle_error(folder: Path, tmp_path: Path) 
         damaged = bytearray(whole)
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
-        try:  # the card and the zip's own dates may be damaged without harm
+        try:  # damage to the card or the zip's own dates is harmless
             loaded = SegmenterBundle.load(path)
         except BundleError:
             refused += 1
@@ -206,7 +206,7 @@ def test_what_is_wrong_with_the_inner_segmenter_names_it(folder: Path, tmp_path:
     )
     bundle = Bundle.load(detector)
     assert bundle.segmenter is not None
-    bundle.segmenter.record(recorded)  # of the segmenter, and not in place of the detector's facts
+    bundle.segmenter.record(recorded)  # of the segmenter, and not instead of the detector's facts
     assert Bundle.load(detector).facts.evaluations == bundle.facts.evaluations
 
 

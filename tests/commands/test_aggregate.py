@@ -27,7 +27,7 @@ SLICES, PATIENTS = 6, 60
 
 @pytest.fixture
 def detector(tmp_path: Path) -> Detector:
-    """A copy of the shipped one, so that something can be entered into it."""
+    """A copy of the shipped detector, so that something can be recorded in it."""
     folder = tmp_path / "bundle"
     shutil.copytree(shipped_bundles("detector")["covid-ct-lite0"], folder)
     return Detector.load(folder)
@@ -55,7 +55,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def answers(lesions_tell: bool) -> object:
-    """Predictions in which either the lesions or the scores separate the classes, and the other is noise."""
+    """Predictions in which either the lesions or the scores separate the classes, and the others are noise."""
 
     def predict(detector: Detector, rows: pd.DataFrame, path: Path, name: str) -> None:
         rng = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def test_another_bundle_gets_the_rule_unless_its_lesions_are_other_ones(
     more = Bundle.load(tmp_path / "more")
     result = aggregate(detector, str(manifest), tmp_path / "out", record=more)
     assert Bundle.load(tmp_path / "more").facts.patient == result.rule
-    assert not set(result.rule.weights) & LOGITS  # which are the other network's
+    assert not set(result.rule.weights) & LOGITS  # which belong to the other network
     assert Bundle.load(detector.bundle.source).facts.patient != result.rule
     more.facts = more.facts.model_copy(update={"segmenter_sha256": "0" * 64})
     with pytest.raises(GroundglassError, match="its segmenter is not"):

@@ -1,4 +1,4 @@
-"""``groundglass calibrate``: what it chooses, how well that does on held-out slices, and what the bundle stores."""
+"""``groundglass calibrate``: its choices, their performance on held-out slices, and what the bundle stores."""
 
 import shutil
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_it_is_entered_and_told(bundle: Bundle, csv: Path) -> None:
     found = facts.abstention
     assert found is not None
     assert found == bundle.facts.abstention
-    # Patients of the same number in other sources are others.
+    # Patients with the same number in other sources are different.
     assert (found.cases, found.groups) == (720, 360)
     assert (facts.temperature, facts.bias, facts.threshold) == (before.temperature, 0.0, before.threshold)
     card = (bundle.source / "MODEL_CARD.md").read_text()
@@ -111,7 +111,7 @@ def test_refitting_finds_temperature_and_bias(bundle: Bundle, tmp_path: Path) ->
     assert facts.temperature == pytest.approx(3, rel=0.15)
     assert facts.bias == pytest.approx(-0.5, abs=0.15)
     assert facts.threshold == pytest.approx(0.5, abs=0.1)
-    # The abstention is of the new probabilities: the file's own, all alike, would leave nothing answered.
+    # The abstention uses the new probabilities: with the file's own, all equal, nothing would be answered.
     assert 0.01 < facts.abstention.lowest < 0.5 < facts.abstention.highest < 0.99
     answer = facts.answer(3 * (1.0 + 0.5))
     assert answer.probability == pytest.approx(expit(1.0), abs=0.05)

@@ -36,7 +36,7 @@ folds: 3
 
 @dataclass
 class Done:
-    """A comparison that was done, and what it was done with."""
+    """A finished comparison, and its inputs."""
 
     items: list[Path]
     protocol: Protocol
@@ -82,7 +82,7 @@ def copy(done: Done, tmp_path: Path) -> Done:
 
 @pytest.fixture
 def trained_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders' names of what is trained from here on."""
+    """Names of the folders that are trained from here on."""
     from groundglass.commands import train
 
     names: list[str] = []
@@ -334,7 +334,7 @@ def test_a_slice_is_wrong_by_all_where_most_members_of_every_system_are(done: Do
 
 @pytest.fixture
 def refused(done: Done, tmp_path: Path, trained_runs: list[str]) -> Callable[..., str]:
-    """The error of a comparison that is refused before anything is trained or written."""
+    """The error of a comparison that is refused before training or writing."""
 
     def refused(
         items: Sequence[Path] = done.items,

@@ -31,7 +31,7 @@ def scans(source: str, patients: int = 8) -> Scans:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Data:
-    """Two datasets: one of the source north, one whose source is blank."""
+    """Two datasets: one with the source north, one whose source is blank."""
     north, south = site(tmp_path / "a.csv", scans("north")), site(tmp_path / "south.csv", scans("", 6))
     further = [{"dataset": south, "split": "grouped", "fractions": (0.5, 0.5, 0)}]
     return Data.model_validate({"dataset": north, "split": "grouped", "further": further})
@@ -39,7 +39,7 @@ def two(tmp_path: Path) -> Data:
 
 @pytest.fixture
 def one_of_three(tmp_path: Path) -> Data:
-    """One dataset of three sources, the last of one class alone."""
+    """One dataset with three sources, the last with only one class."""
     rows = [*scans("north"), *scans("south"), *[("covid", f"e{n}", "east") for n in range(5)]]
     return Data.model_validate({"dataset": site(tmp_path / "sites.csv", rows), "split": "grouped"})
 

@@ -24,7 +24,7 @@ SHORT = ("data.split=grouped", "data.fractions=[0.5, 0.25, 0.25]", "training.epo
 
 
 def site(class_folder: Path, source: str, labels: tuple[str, ...], start: int = 0) -> list[str]:
-    """Rows of a manifest: of each class eight pictures, each a patient's, from number ``start`` on."""
+    """Rows of a manifest: eight pictures of each class, each of a different patient, from number ``start`` on."""
     return [
         f"{class_folder}/{label}/{number}.png,{label},{source}-{label}-{number},,{source}"
         for label in labels
@@ -39,7 +39,7 @@ def write_manifest(file: Path, rows: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def sites(class_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of three sources: two with both classes, and one, whose name no folder can have, with one."""
+    """A manifest of three sources: two with both classes, and one with one class, whose name no folder can have."""
     rows = [
         *site(class_folder, "north", BOTH),
         *site(class_folder, "south", BOTH, 8),

@@ -1,4 +1,4 @@
-"""Answers for pictures: in which order they are written, and what the report shows of them."""
+"""Answers for pictures: the order in which they are written, and what the report shows."""
 
 import csv
 import json

@@ -28,7 +28,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory, covid_phantom: Phantom) -> Path:
-    """A patient with lesions, one without, and a series of which nothing can be used."""
+    """A patient with lesions, one without, and a series that cannot be used."""
     root = tmp_path_factory.mktemp("scans")
     healthy = make_phantom(2, shape=(20, 160, 160))
     write_phantom_dicom(covid_phantom, root / "a", syntax="jpeg-lossless")

@@ -1,4 +1,4 @@
-"""One phantom gives the same findings however it is stored."""
+"""A phantom gives the same findings regardless of how it is stored."""
 
 import random
 import zipfile
@@ -70,7 +70,7 @@ def nifti(orientation: str) -> Callable[[Phantom, Path], Path]:
 
 
 def renamed(phantom: Phantom, folder: Path) -> Path:
-    """Names without endings that go against the order."""
+    """Names without suffixes in reverse order."""
     paths = write_phantom_dicom(phantom, folder)
     random.Random(0).shuffle(paths)
     for number, path in enumerate(paths):

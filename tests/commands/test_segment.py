@@ -26,7 +26,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def mask(path: Path) -> NDArray[np.bool_]:
-    """A mask that was written, which must be one."""
+    """A written mask, which must be a valid mask."""
     with Image.open(path) as image:
         assert (image.format, image.mode) == ("PNG", "L")
         values = np.asarray(image)
@@ -108,7 +108,7 @@ def test_what_is_no_chest_ct_gets_empty_masks_and_its_problem(
 ) -> None:
     files = [noise(tmp_path / "n.png"), most_diseased(phantom_slices)]
     result = segment(files, tmp_path / "out", segmenter=segmenter)
-    assert result.rows[0].shares.both.lung_px > 0  # the thresholds take something for lungs
+    assert result.rows[0].shares.both.lung_px > 0  # the thresholds mistake something for lungs
     strange, usual = rows_of(tmp_path / "out")
     assert strange["problem"].startswith("no lungs")
     assert (strange["lungs_px"], strange["lesion_share"], usual["problem"]) == ("", "", "")

@@ -52,7 +52,7 @@ training: {{epochs: 8, batch_size: 8, precision: "32", best_by: val_loss}}
 
 @pytest.fixture(scope="module")
 def folder(class_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright discs are covid, dark ones normal, one of each viral pneumonia; a fourth label is of no interest."""
+    """Bright discs are covid, dark ones normal, one of each viral pneumonia; a fourth label is not used."""
     root = tmp_path_factory.mktemp("four-classes")
     for label in (*CLASSES, "lung cancer"):
         (root / label).mkdir()
@@ -221,7 +221,7 @@ def test_the_predictions_alone_give_the_same_figures(trained: Run, tmp_path: Pat
 def test_other_labels_are_judged_as_far_as_they_go(
     detector: Detector, class_folder: Path, tmp_path: Path, other: str, judged: bool
 ) -> None:
-    """Of two labels that the detector knows, all is said; of others, whether COVID-19 was told from the rest."""
+    """For labels that the detector knows, all figures are given; for others, COVID-19 against the rest."""
     manifest = import_path(class_folder)[::4]
     manifest["label"] = manifest["label"].where(manifest["label"] == POSITIVE, other)
     write_manifest(manifest.assign(source="elsewhere"), tmp_path / "other.csv")

@@ -103,7 +103,7 @@ def test_nifti_files_are_studies_of_their_own() -> None:
     names = [study.name for study in find_studies(Listing(tuple(files)), KEY)]
     assert len(set(names)) == 2
     assert all(name.startswith("ct-") for name in names)
-    # The name hangs on the file's place, not on what else is there.
+    # The name depends on the file's path, not on other files.
     assert [study.name for study in find_studies(Listing((files[1],)), KEY)] == names[1:]
 
 

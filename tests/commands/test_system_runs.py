@@ -38,7 +38,7 @@ def protocol(class_folder: Path) -> Protocol:
 
 @pytest.fixture(scope="module")
 def whole(recipe_file: Path, protocol: Protocol, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A member that was trained without a stop."""
+    """A member that was trained without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     (found,) = trained_systems([recipe_file], protocol, folder, [], lambda line: None)
     return found.runs[0]
@@ -82,7 +82,7 @@ def parts(run: Run) -> dict[str, frozenset[str]]:
 
 
 def epochs(lines: Sequence[str]) -> list[str]:
-    """The numbers of the epochs that were told of."""
+    """The numbers of the reported epochs."""
     return [line.split("epoch ")[1][:3] for line in lines if "epoch " in line]
 
 
@@ -471,7 +471,7 @@ def test_what_a_recipe_needs_is_looked_for_before_another_is_trained(
 def test_a_run_on_a_substitute_is_known_again(
     copy: Run, protocol: Protocol, train: Train, recipe_file: Path, tmp_path: Path, no_training: None
 ) -> None:
-    """Whether the weights can be had now plays no part: nothing is asked for them."""
+    """Whether the weights are available now does not matter: they are not requested."""
     text = copy.recipe_file.read_text().replace("name: small-cnn", "name: timm/resnet18")
     copy.recipe_file.write_text(text.replace("\n  weights: none", "\n  weights: imagenet"))
     other = recipe_file.read_text().replace(

@@ -1,4 +1,4 @@
-"""What stands beside an AUC, gathered during an evaluation."""
+"""The trust card of an AUC, collected during an evaluation."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_the_own_test_part_of_a_random_split(detector: Detector, class_folder: P
     assert (card.external, card.split, card.part, card.unit) == (False, "random", "test", "slice")
     assert (card.patients, card.covid_units, card.other_units, card.torn) == (None, 6, 6, 0)
     assert card.auc == Estimate.model_validate(done.metrics["slices"]["metrics"]["roc_auc"])
-    # Pictures of one size and format: no header tells anything.
+    # Pictures of one size and format: headers reveal nothing.
     assert card.header.auc.value == pytest.approx(0.5)
     assert "training part" in card.header.note
     assert "not looked for" in str(card.lungs_removed)
@@ -127,7 +127,7 @@ def test_a_bundle_without_fingerprints_says_so(
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of slices of six patients of each class, one of them no picture."""
+    """A manifest of slices of six patients of each class, one of them not a picture."""
     folder = tmp_path_factory.mktemp("phantoms")
     rows = []
     for seed in range(6):

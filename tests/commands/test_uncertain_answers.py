@@ -1,4 +1,4 @@
-"""What is written of answers that are uncertain, and of slices unlike those of the training."""
+"""How uncertain answers, and slices unlike the training slices, are reported."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ ALWAYS = Abstention(
 
 
 class Measuring:
-    """An engine whose graph also says how far each slice lies."""
+    """An engine whose graph also returns each slice's distance."""
 
     def __init__(self, detector: Detector, distance: float) -> None:
         self._engine, self._distance = detector._engine, np.float32(distance)
@@ -46,7 +46,7 @@ class Measuring:
 
 @pytest.fixture
 def unsure(usual_detector: Detector) -> Detector:
-    """The shipped one, but uncertain of every slice and patient."""
+    """The shipped detector, but uncertain about every slice and patient."""
     bundle = usual_detector.bundle
     rule = bundle.facts.patient.model_copy(update={"abstention": ALWAYS})
     facts = bundle.facts.model_copy(update={"abstention": ALWAYS, "patient": rule})

@@ -20,7 +20,7 @@ def sizes(frame) -> dict[tuple[str, str], int]:
 
 @pytest.fixture
 def small_seg(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mirror with covid19-ct-seg of two slices."""
+    """A mirror with two slices of covid19-ct-seg."""
     names = [f"{kind}/{number}.png" for kind in ("ct", "lungs", "covid") for number in ("0000", "0002")]
     scans = draw(*(f"covid19-ct-seg/{name}" for name in names))
     (scans / "covid19-ct-seg/slices.csv").write_text("file,volume,case\n0000.png,v1,c1\n0002.png,v2,c1\n")

@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
 
     def handle_error(self, *args: object) -> None:
-        pass  # a client that has gone is part of these tests
+        pass  # a disconnected client is part of these tests
 
     @property
     def url(self) -> str:
@@ -106,7 +106,7 @@ def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path, fault: s
     assert (tmp_path / "data.zip").read_bytes() == CONTENT
     (_, first), (_, second) = server.asked
     assert first is None
-    if fault == "cut":  # a reset may throw away what the client had not read yet
+    if fault == "cut":  # a reset may discard what the client has not read yet
         assert int(second.removeprefix("bytes=").rstrip("-")) >= 500_000
 
 
@@ -231,7 +231,7 @@ NAMES = {
 
 @pytest.fixture
 def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Serve a tiny COVID-CT of three slices a class, with the real one's traps."""
+    """Serve a tiny COVID-CT of three slices per class, with the pitfalls of the real one."""
     hashes = {}
     for kind, names in NAMES.items():
         archive = io.BytesIO()

@@ -1,4 +1,5 @@
-"""Where a detector says uncertain, against the definition of conformal prediction and on exchangeable draws."""
+"""When a detector answers uncertain, compared with the definition of conformal prediction and on exchangeable
+draws."""
 
 import math
 
@@ -75,7 +76,7 @@ def test_slices_of_one_patient_do_not_make_up_for_patients() -> None:
 
 
 def test_a_group_of_many_slices_counts_as_one() -> None:
-    """Nineteen patients of one slice at 0.8 and one of a thousand at 0.1: the many must not decide."""
+    """Nineteen patients of one slice at 0.8 and one of a thousand at 0.1: the many slices must not dominate."""
     truth = [True] * 1019 + [False] * 19
     probability = [0.8] * 19 + [0.1] * 1000 + [0.05] * 19
     units = np.array([*range(19), *[19] * 1000, *range(20, 39)])
@@ -107,7 +108,7 @@ def draw(rng: np.random.Generator, groups: int) -> tuple[np.ndarray, np.ndarray,
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
 def test_coverage_holds_on_exchangeable_patients(coverage: float) -> None:
-    """A slice of each of 40 new patients, against the choice of 60: over 300 draws, each class by itself."""
+    """A slice of each of 40 new patients, against the choice on 60: over 300 draws, each class separately."""
     rng = np.random.default_rng(5)
     covered: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(300):

@@ -78,7 +78,7 @@ def test_an_engine_that_was_left_early_goes_on_working(bundle_folder: Path) -> N
 
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
 def test_a_heatmap_lies_where_the_evidence_is(detector: Detector, resize: str) -> None:
-    """Evidence in the upper left of the slice colours that corner alone, at the slice's own size."""
+    """Evidence in the upper left of the slice colours only that corner, at the slice's own size."""
     preprocessing = Preprocessing(size=(64, 64), resize=resize)
     scan = Scan(np.full((50, 100), 0.5, dtype=np.float32), False, "x")
     evidence = np.zeros((8, 8), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a bundle makes of its logits, against scipy."""
+"""A bundle's conversion of logits, compared with scipy."""
 
 import numpy as np
 import pytest

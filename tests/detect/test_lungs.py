@@ -1,4 +1,4 @@
-"""Detectors that look for lungs: for the lesion share and the verdict, and to look at lungs alone."""
+"""Detectors that look for lungs: for the lesion share and the verdict, and to see only the lungs."""
 
 import csv
 import json
@@ -65,7 +65,7 @@ def detector(bundle_folder: Path, segmenter: Segmenter) -> Detector:
 
 @pytest.fixture(scope="module", params=["crop", "mask"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, rows: pd.DataFrame) -> Run:
-    """A detector that was trained on lungs alone; the segmenter's own folder is gone by now."""
+    """A detector trained only on lungs; the segmenter's own folder has been deleted."""
     folder = tmp_path_factory.mktemp(request.param)
     write_manifest(rows, folder / "manifest.csv")
     stub = threshold_segmenter(folder / "stub")
@@ -97,7 +97,7 @@ def test_the_lesion_share_is_near_the_truth(
     told = np.array([f.lesion_share is not None for f in found if not isinstance(f, ScanError)])
     assert told.mean() > 0.9
     shares = np.array([f.lesion_share for f in found if not isinstance(f, ScanError) and f.reason == ""])
-    # Thresholds take nothing thin, such as a reticulation, for a lesion.
+    # Thresholds do not mark thin structures, such as a reticulation, as lesions.
     assert np.median(np.abs(shares - truth[told])) < 0.03
     assert np.corrcoef(shares, truth[told])[0, 1] > 0.7
     for finding in found:
@@ -141,7 +141,7 @@ def test_looking_for_lungs_changes_no_score(
 def test_files_that_cannot_be_read_keep_their_place(
     detector: Detector, paths: list[Path], tmp_path: Path, bad: list[int]
 ) -> None:
-    """Two networks run behind one another, each with slices under way."""
+    """Two networks run one after the other, each with slices in flight."""
     files = paths[:24]
     for number in bad:
         files[number] = tmp_path / f"{number}.png"
@@ -184,7 +184,7 @@ class Recorder(Engine):
 
 
 def test_training_and_prediction_see_equal_arrays(run: Run, paths: list[Path], tmp_path: Path) -> None:
-    """Bit by bit, whether the bundle is read from its folder or its zip, without the segmenter's own folder."""
+    """Bit by bit, from the bundle's folder or its zip, without the segmenter's own folder."""
     bundle = Bundle.load(run.folder)
     bundle.write(tmp_path / "x.zip")
     assert bundle.segmenter is not None

@@ -65,7 +65,7 @@ def test_too_little_lung_is_no_chest(shipped_detector: Detector) -> None:
 
 
 def infant(count: int = 12) -> list[SliceFinding]:
-    """The slices of lungs of 257 ml, at 5 mm and 0.5 mm² a pixel."""
+    """The slices of lungs of 257 ml, at 5 mm and 0.5 mm² per pixel."""
     return lung_slices(count, lungs=5140)
 
 
@@ -114,7 +114,7 @@ def test_a_missing_or_small_lung_is_told(shipped_detector: Detector, left: int, 
 
 
 def documented() -> dict[str, str]:
-    """The message of each kind of chest that is not answered like an adult's, as docs/bad-input.md has it."""
+    """The message for each kind of chest that is not treated like an adult's, as in docs/bad-input.md."""
     text = (
         DOC.read_text(encoding="utf-8")
         .split("## What is read, but is not answered", 1)[1]

@@ -44,7 +44,7 @@ def test_lungs_and_lesions_are_measured(answer: PatientFinding, covid_phantom: P
 def test_volumes_from_the_exact_masks_are_within_one_percent(
     usual_detector: Detector, covid_phantom: Phantom
 ) -> None:
-    """The measuring alone: what the masks say, on a stack with missing slices, too."""
+    """Only the measurement: what the masks give, also on a stack with missing slices."""
     labels = covid_phantom.lungs | ((covid_phantom.lesions > 0) * np.uint8(LESION))
     geometry = phantom_geometry(covid_phantom)
     slices = [

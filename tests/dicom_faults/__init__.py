@@ -1,6 +1,7 @@
-"""Bad and awkward DICOM input, made on demand: each fault by a plain name.
+"""Bad and awkward DICOM input, made on demand: each fault by a simple name.
 
-Not all are mistakes: a prone patient or a padded field of view is sound, and a reader has to get it right.
+Not all are mistakes: a prone patient or a padded field of view is valid, and a reader must handle it
+correctly.
 """
 
 from collections.abc import Callable
@@ -26,20 +27,18 @@ def _as_it_is(value: Kind) -> Kind:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a series, and how it comes to be so.
+    """What is wrong with a series, and how to make it so.
 
     Attributes
     ----------
-    title
-        What it is, in words.
-    stack
+    title Description of the fault. stack
         Changes the slices and how they lie.
     images
         Changes the images' headers and pixels.
     files
         Changes the files, by their names.
     syntax
-        The transfer syntax that it takes; "" for any.
+        The transfer syntax that it requires; "" for any.
     """
 
     title: str
@@ -174,7 +173,7 @@ OBJECTS = {
     "report": Fault("a structured report, without pixels", images=objects.report),
     "segmentation": Fault("a segmentation", images=objects.segmentation),
 }
-"""Objects that are no CT slices."""
+"""Objects that are not CT slices."""
 
 FILES = {
     "truncated-pixels": Fault(
@@ -259,12 +258,12 @@ def write_series(
     seed: int = 0,
     **values: str,
 ) -> list[Path]:
-    """Write a phantom as a classic CT series, otherwise than write_phantom_dicom does.
+    """Write a phantom as a classic CT series with variations that write_phantom_dicom does not offer.
 
     Parameters
     ----------
     fault
-        One of FAULTS; "" for none. A fault that takes one transfer syntax rules ``syntax``.
+        One of FAULTS; "" for none. A fault that requires a transfer syntax overrides ``syntax``.
     storage, padding
         How HU are stored, one of STORAGES, and PixelPaddingValue.
     names

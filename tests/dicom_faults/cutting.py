@@ -1,4 +1,4 @@
-"""Faults and oddities of how the slices lie."""
+"""Faults and oddities of slice geometry."""
 
 from dataclasses import replace
 
@@ -24,18 +24,18 @@ def missing_slices(stack: PhantomStack) -> PhantomStack:
 
 
 def uneven_spacing(stack: PhantomStack) -> PhantomStack:
-    """Every second slice of the upper half alone."""
+    """Only every second slice in the upper half."""
     count = len(stack.hu)
     return _keep(stack, np.concatenate([np.arange(count // 2), np.arange(count // 2, count, 2)]))
 
 
 def one_slice(stack: PhantomStack) -> PhantomStack:
-    """The middle slice alone."""
+    """Only the middle slice."""
     return _keep(stack, np.array([len(stack.hu) // 2]))
 
 
 def one_position(stack: PhantomStack) -> PhantomStack:
-    """All slices at the place of the first."""
+    """All slices at the position of the first."""
     old = stack.geometry
     positions = np.repeat(old.positions[:1], len(stack.hu), axis=0)
     return replace(stack, geometry=Geometry(positions, old.row_step, old.column_step))
@@ -57,7 +57,7 @@ def prone(stack: PhantomStack) -> PhantomStack:
 
 
 def feet_first(stack: PhantomStack) -> PhantomStack:
-    """The patient enters with the feet: columns run from left to right."""
+    """The patient lies feet first: columns run from left to right."""
     return _grid(stack, (Z, 1), (Y, 1), (X, -1))
 
 
@@ -67,12 +67,12 @@ def quarter_turn(stack: PhantomStack) -> PhantomStack:
 
 
 def turned_in_plane(stack: PhantomStack) -> PhantomStack:
-    """Each slice is turned around its middle."""
+    """Each slice is rotated around its centre."""
     return _turned(stack, Z)
 
 
 def oblique(stack: PhantomStack) -> PhantomStack:
-    """The whole stack is turned around the axis from right to left."""
+    """The whole stack is rotated around the axis from right to left."""
     return _turned(stack, X)
 
 
@@ -91,7 +91,7 @@ def flat(stack: PhantomStack) -> PhantomStack:
 
 
 def no_lungs(stack: PhantomStack) -> PhantomStack:
-    """A cylinder of soft tissue in air, as a head may look."""
+    """A cylinder of soft tissue in air, similar to a head."""
     rows, columns = _size(stack)
     y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     hu = np.where(y * y + x * x < 0.5, SOFT_TISSUE_HU, np.minimum(stack.hu, -990)).astype(np.int16)
@@ -106,7 +106,7 @@ def _keep(stack: PhantomStack, chosen: NDArray[np.intp]) -> PhantomStack:
 
 
 def recut(stack: PhantomStack, geometry: Geometry, size: tuple[int, int]) -> PhantomStack:
-    """Resample even, straight slices to other places and a size of (rows, columns), linearly, with air around."""
+    """Resample even, straight slices linearly to other positions and a size of (rows, columns), with air around."""
     old = stack.geometry
     steps = np.stack(
         [(old.positions[-1] - old.positions[0]) / (len(old.positions) - 1), old.row_step, old.column_step]
@@ -129,7 +129,7 @@ def _grid(
 ) -> PhantomStack:
     """The same voxels in other slices: ``across`` the slices, ``down`` the rows and ``along`` the columns.
 
-    Each is an axis of the patient and the direction in which it is walked.
+    Each is an axis of the patient and its direction.
     """
     old = stack.geometry
     height = (old.positions[-1, Z] - old.positions[0, Z]) / (len(stack.hu) - 1)
@@ -164,7 +164,7 @@ def _rotation(axis: int) -> Vector:
 
 
 def _to_middle(stack: PhantomStack) -> Vector:
-    """From a slice's first voxel to its middle."""
+    """From a slice's first voxel to its centre."""
     rows, columns = _size(stack)
     return (rows - 1) / 2 * stack.geometry.row_step + (columns - 1) / 2 * stack.geometry.column_step
 

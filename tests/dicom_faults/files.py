@@ -16,7 +16,7 @@ META_LENGTH_END = PREAMBLE + 12
 
 
 def in_middle(change: Callable[[bytes], bytes]) -> Change:
-    """Change the middle file alone."""
+    """Change only the middle file."""
 
     def apply(files: Files) -> Files:
         name = sorted(files)[len(files) // 2]
@@ -40,7 +40,7 @@ def half_pixels(content: bytes) -> bytes:
 
 
 def half_header(content: bytes) -> bytes:
-    """Cut off in the middle of the header, behind the file meta information."""
+    """Cut off in the middle of the header, after the file meta information."""
     return content[: _meta_end(content) + 301]
 
 
@@ -50,7 +50,7 @@ def empty(content: bytes) -> bytes:
 
 
 def text(content: bytes) -> bytes:
-    """A text that somebody named .dcm."""
+    """A text file named .dcm."""
     return b"These are the notes of the synthetic study; the images are elsewhere.\n" * 20
 
 
@@ -78,7 +78,7 @@ def with_syntax(uid: str) -> Callable[[bytes], bytes]:
 
 
 def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    """Put bytes that pydicom would not write in the place of as many others."""
+    """Replace bytes with as many that pydicom would not write."""
 
     def change(content: bytes) -> bytes:
         return content.replace(old, new.ljust(len(old), b" "))
@@ -87,7 +87,7 @@ def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 
 def scrambled(content: bytes) -> bytes:
-    """Overwrite most of the compressed stream, whose ends stay."""
+    """Overwrite most of the compressed stream except its ends."""
     size = len(dcmread(BytesIO(content)).PixelData)
     start, stop = len(content) - size * 9 // 10, len(content) - size // 10
     return (

@@ -33,7 +33,7 @@ def setting(**values: object) -> Change:
 
 
 def without(*keywords: str) -> Change:
-    """Take these elements from all images."""
+    """Remove these elements from all images."""
 
     def change(images: Images) -> Images:
         for image in images:
@@ -59,7 +59,7 @@ def with_text(keyword: str, vr: str, text: str, *, middle_only: bool = False) ->
 
 
 def minimal(images: Images) -> Images:
-    """Leave what it takes to show the pixels, and their places."""
+    """Keep only what is needed to show the pixels, and their positions."""
     return [_only(image, KEPT_IN_MINIMAL) for image in images]
 
 
@@ -81,12 +81,12 @@ def same_images(images: Images) -> Images:
 
 
 def one_uid(images: Images) -> Images:
-    """All images say that they are one and the same."""
+    """All images have the same identifier."""
     return setting(SOPInstanceUID=images[0].SOPInstanceUID)(images)
 
 
 def two_acquisitions(images: Images) -> Images:
-    """All places twice, the second time with contrast agent, in one series."""
+    """All positions twice, the second time with contrast agent, in one series."""
     again = [_renewed(image, "again", "SOPInstanceUID") for image in images]
     for image in again:
         image.AcquisitionNumber = "2"
@@ -109,7 +109,7 @@ def offset_passes(images: Images) -> Images:
 
 
 def later_pass(images: Images) -> Images:
-    """Such a second pass that only its times tell from the first: each slice has a time of its own."""
+    """Such a second pass that only times distinguish from the first: each slice has its own time."""
     again = _higher(images)
     for start, one_pass in ((0, images), (90, again)):
         for number, image in enumerate(one_pass):
@@ -126,7 +126,7 @@ def alternating_phases(images: Images) -> Images:
 
 
 def _higher(images: Images) -> Images:
-    """The same slices again, half the distance of slices to the head."""
+    """The same slices again, shifted half a slice distance towards the head."""
     half = (images[1].ImagePositionPatient[2] - images[0].ImagePositionPatient[2]) / 2
     again = [_renewed(image, "again", "SOPInstanceUID") for image in images]
     for image in again:
@@ -138,7 +138,7 @@ def _higher(images: Images) -> Images:
 
 
 def table_shift(images: Images) -> Images:
-    """The upper half of the slices lies 9 mm to the side."""
+    """The upper half of the slices is shifted 9 mm to the side."""
     for image in images[len(images) // 2 :]:
         x, y, z = image.ImagePositionPatient
         image.ImagePositionPatient = [x + 9, y, z]

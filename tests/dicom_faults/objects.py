@@ -1,4 +1,4 @@
-"""Objects that are no CT slices: localizers, screenshots, other modalities, reports and segmentations."""
+"""Objects that are not CT slices: localizers, screenshots, other modalities, reports and segmentations."""
 
 import copy
 
@@ -22,7 +22,7 @@ LAYOUT = (
 
 
 def with_localizer(images: Images) -> Images:
-    """The series and the localizer it was planned on, under one series UID."""
+    """The series and its planning localizer, under one series UID."""
     return [*images, _localizer(images)]
 
 
@@ -32,7 +32,7 @@ def localizer_alone(images: Images) -> Images:
 
 
 def _localizer(images: Images) -> Dataset:
-    """The mean density along each ray from front to back, four rows a slice."""
+    """The mean density along each ray from front to back, four rows per slice."""
     hu = np.stack([hounsfield(image) for image in images])
     seen = np.repeat(hu.mean(axis=1)[::-1], 4, axis=0)
     image = copy.deepcopy(images[0])
@@ -68,7 +68,7 @@ def screenshots(images: Images) -> Images:
 
 
 def magnetic_resonance(images: Images) -> Images:
-    """MR images of the same places."""
+    """MR images at the same positions."""
     images = without(*RESCALE, *CT_ALONE)(images)
     return setting(SOPClassUID=uids.MRImageStorage, Modality="MR", ScanningSequence="SE", EchoTime="20")(
         images
@@ -76,7 +76,7 @@ def magnetic_resonance(images: Images) -> Images:
 
 
 def positron_emission(images: Images) -> Images:
-    """PET images of the same places."""
+    """PET images at the same positions."""
     images = without("RescaleType", *CT_ALONE)(images)
     return setting(
         SOPClassUID=uids.PositronEmissionTomographyImageStorage,
@@ -116,7 +116,7 @@ def report(images: Images) -> Images:
 
 
 def segmentation(images: Images) -> Images:
-    """A binary segmentation of one frame, a bit a pixel (Segmentation Storage)."""
+    """A binary segmentation of one frame, one bit per pixel (Segmentation Storage)."""
     images = without(*PLACE, *RESCALE, *CT_ALONE, "WindowCenter", "WindowWidth", "PatientPosition")(
         images[:1]
     )

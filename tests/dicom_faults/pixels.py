@@ -1,4 +1,4 @@
-"""Faults and oddities of the pixels and of how they are laid out."""
+"""Faults and oddities of the pixels and their layout."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def hounsfield(image: Dataset) -> NDArray[np.float64]:
 
 
 def put_pixels(image: Dataset, pixels: NDArray[np.generic]) -> None:
-    """Store pixels, shape (rows, columns), of uint8, uint16 or int16, and say how they are laid out."""
+    """Store pixels, shape (rows, columns), of uint8, uint16 or int16, and describe their layout."""
     image.Rows, image.Columns = pixels.shape
     image.BitsAllocated = image.BitsStored = 8 * pixels.itemsize
     image.HighBit = image.BitsStored - 1
@@ -52,7 +52,7 @@ def eight_bits(image: Dataset) -> None:
 
 
 def eight_bit_window(image: Dataset) -> None:
-    """The grey levels of a lung window, which are no HU, without a rescale."""
+    """The grey levels of a lung window, which are not HU, without a rescale."""
     low, high = WINDOW_HU
     grey = ((hounsfield(image) - low) / (high - low)).clip(0, 1) * 255
     put_pixels(image, grey.round().astype(np.uint8))
@@ -82,7 +82,7 @@ def overflowed(image: Dataset) -> None:
 
 
 def modality_lut(image: Dataset) -> None:
-    """A table that gives HU + 1024 for stored values of half a HU, beside a rescale for other values."""
+    """A table that gives HU + 1024 for stored values of half a HU, together with a rescale for other values."""
     put_pixels(image, (2 * (hounsfield(image) + 1024)).round().clip(0, 8191).astype(np.uint16))
     table = (np.arange(8192) // 2).astype("<u2")
     image.RescaleIntercept, image.RescaleSlope = "-1024", "1"
@@ -99,7 +99,7 @@ def trailing_bytes(image: Dataset) -> None:
 
 
 def padding_range(image: Dataset) -> None:
-    """A round field of view, outside of which several values mean that there is nothing (PS3.3 C.7.5.1.1.2)."""
+    """A round field of view, outside which several values mean padding (PS3.3 C.7.5.1.1.2)."""
     hu = hounsfield(image)
     values = np.resize(np.array(PADDING_HU), hu.shape)
     put_pixels(image, np.where(outside_view(*hu.shape), values, hu).astype(np.int16))

@@ -23,7 +23,7 @@ class Storage:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The least and the largest stored value."""
+        """The smallest and largest stored value."""
         if self.signed:
             return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
         return 0, (1 << self.bits) - 1
@@ -42,7 +42,7 @@ intercept, which leaves room for padding; steps of half a HU."""
 
 
 def store(image: Dataset, storage: str, padding: int | None = None) -> None:
-    """Store an image's HU in another way, with a padding value, as stored, outside of a round field of view."""
+    """Store an image's HU in another way, with a padding value, as stored, outside a round field of view."""
     kind = STORAGES[storage]
     low, high = kind.limits
     stored = np.frombuffer(image.PixelData, "<u2").reshape(image.Rows, image.Columns)
@@ -59,7 +59,7 @@ def store(image: Dataset, storage: str, padding: int | None = None) -> None:
 
 
 def outside_view(rows: int, columns: int) -> NDArray[np.bool_]:
-    """Where a slice lies outside the circle that touches its edges; bool, shape (rows, columns)."""
+    """Where a slice is outside the circle that touches its edges; bool, shape (rows, columns)."""
     y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
     return np.asarray(y * y + x * x > 1)
 

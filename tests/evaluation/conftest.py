@@ -18,7 +18,7 @@ def _table(
     patient: Sequence[str] | None = None,
     group: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Predictions, by default with the verdicts of the threshold 0.5 and a patient to each slice."""
+    """Predictions, by default with verdicts at a threshold of 0.5 and one patient per slice."""
     rows = len(truth)
     probability = np.asarray(probability, dtype=float)
     return pd.DataFrame(

@@ -27,7 +27,7 @@ def test_the_least_certain_fifth_does_not_count() -> None:
 
 
 def test_certainty_counts_from_the_threshold_and_not_from_a_half() -> None:
-    """From 0.1 up to 0.5 is less of the way than from 0.1 down to 0.01."""
+    """From 0.1 up to 0.5 is a smaller share of the distance than from 0.1 down to 0.01."""
     rows = [(0.5, "normal"), (0.01, "normal")]
     assert most_certain_accuracy(predictions(*rows), 0.1, share=0.5) == 1
 

@@ -31,7 +31,7 @@ def class_table(
     names: Sequence[str] = NAMES,
     patient: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Predictions that answer the likeliest class, by default with a patient to each slice."""
+    """Predictions that answer the most probable class, by default with one patient per slice."""
     shares = np.asarray(probability, dtype=float)
     covid = shares[:, list(names).index(POSITIVE)]
     frame = pd.DataFrame(
@@ -72,7 +72,7 @@ def values(estimates):
 
 
 def by_sklearn(frame, names, weights=None):
-    """What scikit-learn has of the macro metrics."""
+    """The macro metrics that scikit-learn provides."""
     truth, answer = frame["label"], frame["class"]
     shares = frame[[f"probability_{name}" for name in sorted(names)]].to_numpy()
     given = {"sample_weight": weights}

@@ -37,7 +37,7 @@ def units_of(frame: pd.DataFrame) -> np.ndarray:
 
 
 def answered(frame: pd.DataFrame, probability: Sequence[float], threshold: float = 0.5) -> pd.DataFrame:
-    """The slices of ``frame`` with other answers."""
+    """The slices of ``frame`` with different answers."""
     probability = np.asarray(probability, dtype=float)
     verdict = np.where(probability >= threshold, POSITIVE, NEGATIVE)
     return frame.assign(score=probability / 2, probability=probability, verdict=verdict)
@@ -45,7 +45,7 @@ def answered(frame: pd.DataFrame, probability: Sequence[float], threshold: float
 
 @pytest.fixture
 def system(random_table) -> Callable[..., System]:
-    """A system whose members are the better, the greater ``skill`` is."""
+    """A system whose members are better the greater ``skill`` is."""
     slices = random_table(ROWS, PATIENTS)
 
     def make(name: str, skill: float, members: int = 1, seed: int = 0, threshold: float = 0.5) -> System:

@@ -28,7 +28,7 @@ ONCE = NAMES[6]
 
 @pytest.fixture
 def systems(random_table) -> list[System]:
-    """Eight systems of three members, one of them of a single one."""
+    """Eight systems of three members, one of them with a single member."""
     slices = random_table(80, 30)
     generator = np.random.default_rng(0)
 
@@ -52,7 +52,7 @@ def compared(systems):
 
 
 def check(figure: Figure) -> None:
-    """The picture is not empty, and no letter is small or lies outside it."""
+    """The picture is not empty, and no text is too small or outside it."""
     picture = Image.open(BytesIO(to_png(figure, dpi=67)))
     assert picture.width == 402
     assert len(np.unique(np.asarray(picture.convert("L")))) > 10

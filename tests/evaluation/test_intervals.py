@@ -54,7 +54,7 @@ def test_copies_within_patients_widen_the_interval(random_table):
     copies = pd.concat([patients] * 9, ignore_index=True)
     by_group = evaluate(copies, resamples=500).metrics["accuracy"]
     by_slice = evaluate(copies.assign(patient=""), resamples=500).metrics["accuracy"]
-    # Nine copies hold no more than one, and cutting the width by the root of 9 would be untrue.
+    # Nine copies carry no more information than one, so dividing the width by the root of 9 would be wrong.
     assert (by_group.high - by_group.low) / (by_slice.high - by_slice.low) == pytest.approx(3, rel=0.2)
     alone = evaluate(patients, resamples=500).metrics["accuracy"]
     assert (by_group.low, by_group.high) == pytest.approx((alone.low, alone.high))

@@ -23,7 +23,7 @@ from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, U
 
 
 def by_sklearn(truth, probability, called, weights=None):
-    """What scikit-learn has of our metrics; weights that are 0 are left to it."""
+    """Our metrics as scikit-learn computes them, including weights of 0."""
     given_weights = {"sample_weight": weights}
     return {
         "accuracy": sk.accuracy_score(truth, called, **given_weights),
@@ -64,8 +64,8 @@ def test_hand_worked_confusion(table):
         "roc_auc": 17 / 25,
         "pr_auc": (1 + 1 + 1 + 4 / 8 + 5 / 10) / 5,
         "brier": (0.01 + 0.04 + 0.09 + 0.64 + 0.81 + 0.36 + 0.16 + 0.09 + 0.04 + 0.01) / 10,
-        # By bin, the sums of probability less truth: 0.1: 0.2 - 1, 0.2: 0.4 - 1, 0.3: 0.3, 0.4: 0.4, 0.6: 0.6,
-        # 0.7: -0.3, 0.8: -0.2, 0.9: -0.1.
+        # By bin, the sums of probability minus truth: 0.1: 0.2 - 1, 0.2: 0.4 - 1, 0.3: 0.3, 0.4: 0.4, 0.6:
+        # 0.6, 0.7: -0.3, 0.8: -0.2, 0.9: -0.1.
         "ece": (0.8 + 0.6 + 0.3 + 0.4 + 0.6 + 0.3 + 0.2 + 0.1) / 10,
         "coverage": 1.0,
     }

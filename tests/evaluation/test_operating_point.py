@@ -24,7 +24,7 @@ def test_of_equally_good_stretches_the_widest_is_taken():
 
 
 def test_one_slice_does_not_carry_the_threshold_off():
-    # Seen bare, the best threshold is far down at 0.1, for the sake of the one positive at 0.15.
+    # Without resampling, the best threshold is far down at 0.1, because of the one positive at 0.15.
     probability = [0.05] * 30 + [0.45] + [0.55] * 30 + [0.15]
     truth = [False] * 31 + [True] * 31
     threshold = choose_threshold(truth, probability, [""] * 62, criterion="balanced_accuracy")
@@ -50,7 +50,7 @@ def test_groups_count_and_the_seed_decides():
 
     assert chosen(groups, 1) == chosen(groups, 1)
     assert chosen(groups, 1) != chosen([""] * 60, 1)
-    # One group is drawn as it is, whatever the seed.
+    # A single group is drawn unchanged for any seed.
     assert chosen(["p"] * 60, 1) == chosen(["p"] * 60, 2)
 
 

@@ -37,7 +37,7 @@ def frame_of(rows: list[tuple[object, ...]]) -> pd.DataFrame:
 
 
 def random_masks(cases: int, seed: int = 0, slices: int = 6) -> pd.DataFrame:
-    """Counts as of masks, some of them empty; cases differ in how good they are."""
+    """Counts as from masks, some of them empty; cases differ in quality."""
     generator = np.random.default_rng(seed)
     rows = []
     for case in range(cases):

@@ -68,8 +68,8 @@ def test_delong_gives_what_sas_gives_for_delongs_patients():
 
 
 def test_delong_on_four_slices_worked_by_hand():
-    # Components of a: positives 1 and 1/2, negatives 1 and 1/2, AUC 3/4; of b: all 1/2, AUC 1/2. The gain
-    # has in each class the values 1/2 and 0, variance 1/8, so that of the difference is 1/16 + 1/16.
+    # Components of a: positives 1 and 1/2, negatives 1 and 1/2, AUC 3/4; of b: all 1/2, AUC 1/2. The gain has
+    # in each class the values 1/2 and 0, variance 1/8, so the variance of the difference is 1/16 + 1/16.
     truth = np.array([True, True, False, False])
     result = delong(truth, np.array([[0.9, 0.5, 0.1, 0.7]]), np.full((1, 4), 0.5), np.arange(4))
     assert result.difference == pytest.approx(0.25)
@@ -169,7 +169,7 @@ def test_delong_needs_two_patients_of_each_class():
 
 
 def single_answers(both, only_a, only_b, neither):
-    """Right answers of a and of b, each of one member, and a unit to each slice."""
+    """Correct answers of a and b, each with one member, and one unit per slice."""
     counts = (both, only_a, only_b, neither)
     a, b = (np.repeat(right, counts)[None] for right in ([1, 1, 0, 0], [1, 0, 1, 0]))
     return a, b, np.arange(sum(counts))
@@ -181,7 +181,7 @@ def test_mcnemar_gives_what_r_gives_for_the_approval_of_the_president():
     result = mcnemar(*single_answers(794, 150, 86, 570))
     assert chi2.isf(result.p_value, 1) == pytest.approx(17.356, abs=5e-4)
     assert result.p_value == pytest.approx(3.099e-5, abs=5e-9)
-    # Agresti's standard error, with n in place of n - 1.
+    # Agresti's standard error, with n instead of n - 1.
     error = np.sqrt((150 + 86 - (150 - 86) ** 2 / 1600) / 1600**2)
     assert (result.difference, result.low, result.high) == pytest.approx(
         (0.04, 0.04 - 1.96 * error, 0.04 + 1.96 * error), abs=2e-5

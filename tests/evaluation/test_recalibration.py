@@ -1,4 +1,4 @@
-"""How an abstention is validated on answers that did not choose it."""
+"""How an abstention is validated on answers that it was not chosen on."""
 
 import numpy as np
 import pytest

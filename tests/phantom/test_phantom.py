@@ -95,7 +95,7 @@ def test_orientation_is_that_of_the_anatomy(ill: Phantom) -> None:
     # The patient's right is on the viewer's left, and the heart takes room from the left lung.
     assert np.nonzero(lungs == RIGHT)[2].mean() < 128 < np.nonzero(lungs == LEFT)[2].mean()
     assert (lungs == LEFT).sum() < (lungs == RIGHT).sum()
-    # The belly is at the start of the stack: more soft tissue than at the shoulders' narrow end.
+    # The abdomen is at the start of the stack: more soft tissue than at the narrow end of the shoulders.
     assert (hu[0] > 0).sum() > 1.5 * (hu[-1] > 0).sum()
 
 
@@ -375,7 +375,7 @@ def test_tree_of_points_on_a_line_is_the_line() -> None:
 
 
 def test_a_strong_balance_joins_points_to_the_root() -> None:
-    """With the way to the root dear, a detour of 1 + 1.2 is worse than the direct 2."""
+    """If the path to the root is costly, a detour of 1 + 1.2 is worse than the direct 2."""
     points = np.array([[0.0, 0, 0], [0, 0.6, 1], [0, 0, 2]])
     parents = {balance: dict(connect(points, balance).tolist()) for balance in (0.1, 10.0)}
     assert parents[0.1][2] == 1

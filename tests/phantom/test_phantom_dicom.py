@@ -21,7 +21,7 @@ SHAPE = (6, 64, 64)
 UNREAD_BY_DCIODVFY = ("deflated", "htj2k")
 """dicom3tools 1.00 (2022) reads neither."""
 BY_HIGHDICOM = "ReferencedSeriesSequence present but Instance does not reference Instances"
-"""dciodvfy overlooks the references of highdicom's Legacy Converted Enhanced CT, which stand in its frames."""
+"""dciodvfy overlooks the references of highdicom's Legacy Converted Enhanced CT, which are in its frames."""
 DECODERS = {
     "jpeg-lossless": "dcmdjpeg",
     "jpeg-lossless-any": "dcmdjpeg",
@@ -98,7 +98,7 @@ def test_lossless_syntaxes_give_the_very_pixels(
     expected = as_stored(phantom, storage)[2] + 1024
     if syntax.startswith("jpeg-lossless"):
         stream = next(generate_frames(image.PixelData, number_of_frames=1))
-        # Two implementations that are neither libjpeg-turbo's, which wrote it, nor each other's.
+        # Two independent implementations other than libjpeg-turbo, which wrote it.
         for decode in (imagecodecs.jpegsof3_decode, imagecodecs.ljpeg_decode):
             stored = (
                 decode(stream).astype(np.uint16).view(np.int16 if image.PixelRepresentation else np.uint16)
@@ -156,7 +156,7 @@ def test_geometry_is_the_phantoms(phantom: Phantom, tmp_path: Path) -> None:
     assert images[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
     assert images[0].PixelSpacing == [5.5, 5.6]
     assert images[0].SliceThickness == 32
-    # Phantom and DICOM agree on the patient's left, where x is positive: the right lung lies at negative x.
+    # Phantom and DICOM agree on the patient's left, where x is positive: the right lung is at negative x.
     columns = np.nonzero(phantom.lungs == 1)[2]
     assert positions[0, 0] + 5.6 * columns.mean() < MIDDLE[0]
 
@@ -239,7 +239,7 @@ def test_every_fault_changes_the_files(phantom: Phantom, tmp_path: Path, fault: 
 
 @pytest.mark.parametrize("fault", ["coronal", "sagittal", "prone", "feet-first", "quarter-turn"])
 def test_other_cuts_show_the_same_voxels(phantom: Phantom, tmp_path: Path, fault: str) -> None:
-    """Each pixel, taken to its place in the patient, has the density that the phantom has there."""
+    """Each pixel, mapped to its position in the patient, has the phantom's density there."""
     geometry = phantom_geometry(phantom)
     spacing = np.array([5.6, 5.5, 32.0])
     seen = 0
@@ -261,7 +261,7 @@ def test_other_cuts_show_the_same_voxels(phantom: Phantom, tmp_path: Path, fault
 
 @pytest.mark.parametrize("fault", ["oblique", "turned-in-plane", "gantry-tilt"])
 def test_turned_cuts_show_the_same_body(tmp_path: Path, fault: str) -> None:
-    """The body's middle stays where it is in the patient, though the pixels are others."""
+    """The body's centre stays in place in the patient, although the pixels are different."""
     phantom = make_phantom(7, shape=(32, 64, 64), noise_hu=0)
 
     def middle(folder: Path, fault: str | None) -> np.ndarray:

@@ -20,7 +20,7 @@ def phantom() -> Phantom:
 
 
 def at_phantom_places(image: nib.Nifti1Image, phantom: Phantom) -> np.ndarray:
-    """The image's values at the phantom's voxels, found by their places in the patient alone."""
+    """The image's values at the phantom's voxels, found only by their positions in the patient."""
     geometry = phantom_geometry(phantom)
     slices, rows, columns = phantom.lungs.shape
     points = (

@@ -1,4 +1,4 @@
-"""A student's own folder: the split that is chosen, and what of a recipe is changed for it."""
+"""A user's own folder: the chosen split, and what is changed in a recipe."""
 
 from pathlib import Path
 

@@ -29,10 +29,10 @@ ALL, SOME, NONE = 0, 3, 1
 
 @dataclass(frozen=True)
 class Expected:
-    """What comes of a kind of input.
+    """The expected result of a kind of input.
 
-    ``slices`` are those of each volume that can be read, ``damaged`` how many of them give an error; ``says`` is a
-    part of what is said, "" where nothing is.
+    ``slices`` are those of each volume that can be read, ``damaged`` how many of them give an error; ``says``
+    is a part of the message, "" if there is none.
     """
 
     slices: tuple[int, ...]
@@ -95,7 +95,7 @@ def truncated_zip(folder: Path) -> Path:
 
 
 def corrupt_zip(folder: Path) -> Path:
-    """The bytes of its fourth file are others than when it was packed."""
+    """The bytes of its fourth file differ from those that were packed."""
     path = zipped(folder)
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -126,7 +126,7 @@ def dicomdir_without_files(folder: Path) -> Path:
 
 
 def dicomdir_renamed(folder: Path) -> Path:
-    """A directory under the name that some makers give it, beside its files."""
+    """A directory file with the name that some vendors use, next to its files."""
     files = FileSet()
     for path in write_phantom_dicom(phantom(), folder / "series"):
         files.add(path)
@@ -204,7 +204,7 @@ def one_value(values: np.ndarray) -> np.ndarray:
 
 
 def attenuation(values: np.ndarray) -> np.ndarray:
-    """Per mm, as nuclear medicine has it."""
+    """Values per mm, as in nuclear medicine."""
     return (values / 1000 + 1) * np.float32(0.0096) - np.float32(0.02)
 
 
@@ -233,7 +233,7 @@ def nifti_without_affine(folder: Path) -> Path:
 
 
 def nifti_under(affine: list[float], folder: Path) -> Path:
-    """NIfTI of sound values under a diagonal affine."""
+    """NIfTI of valid values under a diagonal affine."""
     image = nib.load(write_phantom_nifti(phantom(), folder / "sound.nii"))
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag(affine)), folder / "scan.nii")
     (folder / "sound.nii").unlink()
@@ -241,7 +241,7 @@ def nifti_under(affine: list[float], folder: Path) -> Path:
 
 
 def metaimage(folder: Path) -> Path:
-    """A MetaImage of sound values, written by hand."""
+    """A MetaImage of valid values, written by hand."""
     values = np.rint(phantom().scan.pixels).astype("<i2")
     size = " ".join(map(str, values.shape[::-1]))
     head = f"NDims = 3\nDimSize = {size}\nElementSpacing = 2.5 2.5 5\nOffset = 0 0 -300\n"
@@ -290,7 +290,7 @@ def copied_folder(folder: Path) -> Path:
 
 
 def companions(folder: Path) -> Path:
-    """What lies beside scans on discs: a viewer, thumbnails of the system, a named pipe."""
+    """Other files next to scans on discs: a viewer, system thumbnails, a named pipe."""
     write_phantom_dicom(phantom(), folder)
     (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     (folder / "viewer.exe").write_bytes(b"MZ")
@@ -396,7 +396,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "nifti-mask": mask,
     "nifti-grey": grey_nifti,
 }
-"""Kinds that are no faults of a DICOM series; each makes what it needs in a folder and tells what to name."""
+"""Kinds other than faults of a DICOM series; each creates its files in a folder and returns the path to name."""
 MAKERS = {**{name: partial(faulty, name) for name in FAULTS}, **FILES}
 
 EXPECTED = {

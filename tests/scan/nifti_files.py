@@ -1,4 +1,4 @@
-"""Small NIfTI files for the tests of the reader, sound ones and ones with a changed header."""
+"""Small NIfTI files for tests of the reader, valid ones and ones with a changed header."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ SPACING = (2.5, 0.9, 0.7)
 
 
 def chest() -> NDArray[np.int16]:
-    """Noisy air with a body in it that is like no mirror image of itself; HU, shape SHAPE, SPL."""
+    """Noisy air with an asymmetric body, unlike any mirror image of itself; HU, shape SHAPE, SPL."""
     rng = np.random.default_rng(5)
     hu = rng.normal(-1000, 8, SHAPE)
     body = hu[:, 6:37, 4:34]
@@ -81,7 +81,7 @@ def edited(path: Path, **fields: Any) -> Path:
 
 
 def refusal(path: Path) -> str:
-    """What is said when the file is refused, by the listing or by ``load``."""
+    """The message when the file is refused, by the listing or by ``load``."""
     with pytest.raises(ScanError) as caught:
         load(path)
     assert caught.value.remedy

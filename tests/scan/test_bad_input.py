@@ -1,4 +1,4 @@
-"""What is said of every kind of bad or awkward input; docs/bad-input.md holds the same table in words."""
+"""How every kind of bad or awkward input is handled; docs/bad-input.md holds the same table as text."""
 
 import logging
 import warnings
@@ -16,12 +16,12 @@ from groundglass.scan.find import find_series
 from groundglass.scan.image import read_image
 
 COLUMNS = 5
-"""Of the tables of kinds; the tables of labels have fewer."""
+"""Columns of the tables of kinds; the tables of labels have fewer."""
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 PRIVATE = ("Phantom^", "PHANTOM-", "1.2.826.", "Placeholder")
-"""What the headers hold of the person and may not be repeated."""
+"""Values in the headers that identify the person and must not be repeated."""
 AIR_HU = -1024
-"""The least that a reader gives."""
+"""The lowest value that a reader gives."""
 SAME_PIXELS = {
     **dict.fromkeys(("prone", "feet-first", "quarter-turn", "localizer-in-series", "other-script"), 0),
     **dict.fromkeys(("same-places", "same-images", "one-uid", "minimal-header", "no-position", "head"), 0),
@@ -40,12 +40,12 @@ SAME_PIXELS = {
     ),
     "eight-bits": EIGHT_BIT_STEP_HU / 2,
 }
-"""Kinds that a reader has to get right, not only to mention; by how many HU it may be off."""
+"""Kinds that a reader must read correctly, not only report; the largest error in HU."""
 
 
 @dataclass
 class Outcome:
-    """What was read and all that was said."""
+    """The volumes read, and all messages."""
 
     slices: list[int]
     said: list[str]

@@ -1,4 +1,4 @@
-"""What the command makes of every kind of bad input: its exit code, and never a traceback."""
+"""The command on every kind of bad input: its exit code, and never a traceback."""
 
 import json
 from pathlib import Path

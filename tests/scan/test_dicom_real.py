@@ -1,4 +1,4 @@
-"""Real CT series, where they are to be had: what synthetic ones cannot show."""
+"""Real CT series, if they are available: what synthetic ones cannot show."""
 
 import os
 import shutil

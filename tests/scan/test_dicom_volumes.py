@@ -29,7 +29,7 @@ def phantom() -> Phantom:
 
 @pytest.fixture(scope="module")
 def hu(phantom: Phantom) -> NDArray[np.float32]:
-    """What a reader has to give back: whole HU, nothing under air."""
+    """What a reader must return: integer HU, nothing below air."""
     return np.clip(np.rint(phantom.scan.pixels), -1024, None)
 
 
@@ -260,7 +260,7 @@ STEPS: dict[str, Callable[[int], dict[str, object]]] = {
         "SliceThickness": "5" if n in (0, 2, 3, 7, 8, 9, 14) else "5.001"
     },
 }
-"""Values that differ within one sound stack."""
+"""Values that differ within one valid stack."""
 
 
 @pytest.mark.parametrize("kind", STEPS)

@@ -25,7 +25,7 @@ SLICES = 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A series whose files have no ending."""
+    """A series whose files have no suffix."""
     folder = tmp_path_factory.mktemp("series")
     for path in write_phantom_dicom(make_phantom(shape=(SLICES, 64, 64)), folder):
         path.rename(path.with_suffix(""))

@@ -1,4 +1,4 @@
-"""What benchmarks/fuzz_readers.py found once: damage that got past a reader's care."""
+"""Earlier findings of benchmarks/fuzz_readers.py: damage that readers did not handle."""
 
 import io
 import zipfile

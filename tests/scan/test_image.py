@@ -99,7 +99,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def chest_hu() -> np.ndarray:
-    """A noisy slice with air around a body that holds two lungs, in HU."""
+    """A noisy slice with air around a body with two lungs, in HU."""
     rng = np.random.default_rng(3)
     hu = np.full((96, 96), -1000.0)
     rows, columns = np.mgrid[-1:1:96j, -1:1:96j]
@@ -182,7 +182,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Files that are no slice, with a word of the reason."""
+    """Files that are not a slice, with a word of the reason."""
     good = save(Image.fromarray(gradient()), folder / "good.png")
     colour = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     stack = [Image.fromarray(gradient()) for _ in range(3)]

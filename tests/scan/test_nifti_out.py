@@ -29,7 +29,7 @@ MASK = mask()
 
 
 def geometry(heights: NDArray[np.float64] = HEIGHTS, *, tilt: float = 0.0, turn: float = 0.0) -> Geometry:
-    """Slices at ``heights``; rows tilted as by a gantry, all of it turned about the left-right axis, in degrees."""
+    """Slices at ``heights``; rows tilted as by a gantry, all rotated about the left-right axis, in degrees."""
     tilted, turned = np.radians((tilt, turn))
     rotation = np.array(
         [[1, 0, 0], [0, np.cos(turned), -np.sin(turned)], [0, np.sin(turned), np.cos(turned)]]

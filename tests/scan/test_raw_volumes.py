@@ -1,4 +1,4 @@
-"""MetaImage, NRRD, Analyze and NIfTI in two files, written by hand or by nibabel and read as NIfTI is."""
+"""MetaImage, NRRD, Analyze and NIfTI in two files, written by hand or by nibabel and read like NIfTI."""
 
 import gzip
 import zipfile

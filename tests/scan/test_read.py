@@ -1,4 +1,4 @@
-"""One call reads a scan, whatever it comes as, and each way gives the same pixels in the same place."""
+"""One call reads a scan from any source, and each gives the same pixels at the same position."""
 
 import shutil
 import subprocess
@@ -50,7 +50,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def assert_is(found: Scan | Volume, phantom: Phantom, *, placed: bool = True) -> None:
-    """The volume is the phantom's, voxel for voxel, and lies where the phantom does if ``placed``."""
+    """The volume is the phantom's, voxel for voxel, and at the phantom's position if ``placed``."""
     assert isinstance(found, Volume)
     assert (found.shape, found.is_hu) == (SHAPE, True)
     pixels = np.stack([found.read(number) for number in range(SHAPE[0])])
@@ -179,7 +179,7 @@ def test_pydicom_datasets_are_read_from_memory(phantom: Phantom, series: Path) -
 
 @pytest.fixture
 def itk(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """SimpleITK, or what groundglass uses of it where it is not installed."""
+    """SimpleITK, or a stub of what groundglass uses if it is not installed."""
     try:
         import SimpleITK
     except ImportError:

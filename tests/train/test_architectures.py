@@ -1,4 +1,4 @@
-"""The published systems' networks, layer by layer, against counts worked out by hand.
+"""The published systems' networks, layer by layer, compared with counts computed by hand.
 
 A convolution of k x k from a to b features has k k a b weights and b biases; without padding it takes k - 1 from
 each side, and pooling divides, rounding down.

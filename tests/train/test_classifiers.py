@@ -17,7 +17,7 @@ Data = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.str_]]
 
 
 def slices(patients: int, each: int, seed: int = 0) -> Data:
-    """Features of which the first says something of the label, and four nothing."""
+    """Features of which the first is informative about the label and the other four are not."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(patients) % 2 == 0, each)
     features = rng.normal(size=(patients * each, 5)).astype(np.float32)
@@ -61,7 +61,7 @@ def test_a_fold_without_one_of_the_classes_is_refused() -> None:
 
 
 def test_a_patient_who_is_known_by_heart_does_not_help() -> None:
-    # Each patient looks like nobody else, and the looks say nothing of the label.
+    # Each patient looks different from all others, and appearance is unrelated to the label.
     rng = np.random.default_rng(3)
     truth = np.repeat(rng.random(40) < 0.5, 5)
     groups = np.repeat(np.arange(40), 5)

@@ -27,7 +27,7 @@ NAMES = list(classifiers._KINDS)
 
 
 def backbone(kernel: int = 3) -> nn.Module:
-    """A network whose features are whole numbers, so that its sums are exact in any order."""
+    """A network with integer features, so that its sums are exact in any order."""
     convolution = nn.Conv2d(1, 12, kernel, stride=2)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def backbone(kernel: int = 3) -> nn.Module:
 
 
 def pictures() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """64 pictures of whole numbers; with COVID-19 they have a brighter corner."""
+    """64 pictures with integer values; with COVID-19 they have a brighter corner."""
     rng = np.random.default_rng(2)
     images = rng.integers(0, 4, (64, *SHAPE)).astype(np.float32)
     truth = np.arange(64) % 4 < 2

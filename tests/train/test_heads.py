@@ -1,4 +1,4 @@
-"""Heads: the evidence, written out in the forward direction, against automatic differentiation."""
+"""Heads: the evidence, computed in the forward pass, compared with automatic differentiation."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,8 @@ def _seeded() -> None:
 
 
 def target(logits: Tensor) -> Tensor:
-    """What the evidence is of: the logit of COVID-19, with several less the mean of the others."""
+    """The quantity that the evidence explains: the logit of COVID-19, with several classes minus the mean of
+    the others."""
     if logits.ndim == 1:
         return logits
     others = [column for column in range(logits.shape[1]) if column != COVID]
@@ -50,7 +51,7 @@ def target(logits: Tensor) -> Tensor:
 
 
 def grad_cam(head: ConvolutionalHead, features: Tensor) -> Tensor:
-    """By automatic differentiation, on what goes on from the first convolution."""
+    """By automatic differentiation, on the output of the first convolution."""
     seen: list[Tensor] = []
     handle = head.between.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     logits = head(features)
@@ -89,7 +90,7 @@ def test_evidence_of_the_convolutional_head_is_grad_cam(
 
 @pytest.mark.parametrize("activation", ["none", "relu"])
 def test_equal_places_are_counted_once(activation: str) -> None:
-    """On an even feature map, as of black, max-pooling finds its greatest value in many places."""
+    """On an even feature map, as of black, max-pooling finds its maximum in many locations."""
     head = convolutional(CUT, activation, 2)(1, 0).eval()
     assert isinstance(head, ConvolutionalHead)
     features = torch.ones(2, *CUT)
@@ -118,7 +119,7 @@ def test_the_graph_answers_as_the_head_does(
 
 @pytest.mark.parametrize("build", LINEAR.values(), ids=LINEAR.keys())
 def test_evidence_of_several_is_that_of_their_difference(build: Callable[[int, int], AnyHead]) -> None:
-    """With two logits it is the evidence of one logit, that of COVID-19 less the other."""
+    """With two logits it is the evidence of one logit, that of COVID-19 minus the other."""
     two, one = build(2, 1).eval(), build(1, 0).eval()
     weights = two.state_dict()
     difference = {name: value[1:] - value[:1] for name, value in weights.items() if "linear" in name}

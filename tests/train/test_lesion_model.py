@@ -48,7 +48,7 @@ def test_the_evidence_adds_up_to_the_logit(network: Grounded, images: torch.Tens
 
 
 class _Marking(Grounded):
-    """A network whose masks are given and whose judgement of a place is a number."""
+    """A network with given masks and a constant score for each location."""
 
     def __init__(self, lesions: torch.Tensor, judgement: float) -> None:
         nn.Module.__init__(self)

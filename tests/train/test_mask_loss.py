@@ -56,7 +56,7 @@ def test_right_masks_cost_nothing_and_wrong_ones_much() -> None:
 
 
 def test_dice_is_of_the_batch_so_that_an_empty_slice_weighs_little() -> None:
-    """A false pixel on a slice without lesions costs no more than one beside a lesion."""
+    """A false pixel on a slice without lesions costs no more than one next to a lesion."""
     spec = SegmentationLoss(lungs_bce=0, lesions_bce=0, lungs_dice=0, lesions_dice=1)
     masks = np.zeros((2, 2, 8, 8))
     masks[0, 1, 2:6, 2:6] = 1

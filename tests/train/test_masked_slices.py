@@ -25,7 +25,7 @@ def save(path: Path, pixels: NDArray[np.generic]) -> str:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> pd.DataFrame:
-    """Five slices of two patients and of nobody, bright where lungs are; half of each lesion lies outside."""
+    """Five slices of two patients and of no patient, bright where lungs are; half of each lesion is outside."""
     rows = []
     for number in range(5):
         lungs, lesions = np.zeros((64, 96), bool), np.zeros((64, 96), bool)
@@ -129,7 +129,7 @@ def test_masks_of_another_size_than_their_slice_cannot_be_judged(
 
 @pytest.fixture
 def mixed(manifest: pd.DataFrame, tmp_path: Path) -> pd.DataFrame:
-    """Slices with masks of lungs and lesions, of lesion types, without lesions, of lungs alone, and of nothing."""
+    """Slices with masks of lungs and lesions, of lesion types, without lesions, of only lungs, and of nothing."""
     rows = manifest.assign(split="train", lesion_types="")
     types = np.zeros((64, 96))
     types[40:50, 8:16], types[50:56, 8:16] = 127, 254

@@ -19,7 +19,7 @@ ONLY = Preprocessing(size=(32, 64), resize="stretch", lungs="only", margin=0.0, 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> pd.DataFrame:
-    """A slice with two lungs, of which the left half of each is lesion."""
+    """A slice with two lungs; the left half of each is lesion."""
     lungs, lesions = np.zeros((64, 96), bool), np.zeros((64, 96), bool)
     for left in (8, 56):
         lungs[16:48, left : left + 32] = True
@@ -34,7 +34,7 @@ def rows(tmp_path: Path) -> pd.DataFrame:
 
 
 class _Marked:
-    """A segmenter that knows the lungs: what is dark."""
+    """A segmenter that marks dark pixels as lungs."""
 
     def segment_scans(self, scans: Iterable[Scan]) -> Iterator[tuple[Scan, Segmentation]]:
         for scan in scans:

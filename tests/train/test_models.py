@@ -23,7 +23,7 @@ TIMM = Model(name="timm/mobilenetv3_small_050", weights="none")
 
 @pytest.mark.parametrize("spec", [SMALL, DENSE, TIMM], ids=["pooled", "dense", "timm"])
 def test_evidence_is_gradient_times_feature(spec: Model) -> None:
-    """HiResCAM computed in the forward direction equals the one by automatic differentiation."""
+    """HiResCAM computed in the forward pass equals that by automatic differentiation."""
     torch.manual_seed(0)
     model = build_model(spec, 1, (64, 64)).eval()
     images = torch.rand(3, 1, 64, 64)
@@ -106,7 +106,7 @@ def test_weights_are_looked_for_in_the_folder_then_downloaded(
 
 @pytest.fixture
 def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None) -> Path:
-    """A folder with weights for test_efficientnet, and no others to be had."""
+    """A folder with weights for test_efficientnet; no others are available."""
     from safetensors.torch import save_file
 
     folder = tmp_path / "weights"

@@ -33,7 +33,7 @@ def test_a_stray_pixel_is_not_the_distance() -> None:
 
 def test_the_greater_of_both_directions_counts() -> None:
     one, two = square(2, 2), square(2, 2) | square(40, 40)
-    # Every outline pixel of the one is on the other's outline, not the other way round.
+    # Every outline pixel of the one is on the other's outline, but not vice versa.
     assert hausdorff95(one, two) == hausdorff95(two, one)
     distance = hausdorff95(one, two)
     assert distance is not None

@@ -30,7 +30,7 @@ Picture = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @pytest.fixture(autouse=True)
 def _few_radiographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Phantoms take seconds to make, and one is as good as four."""
+    """Phantoms take seconds to make, and one is enough."""
     made = [np.linspace(0, 1, 96 * 128, dtype=np.float32).reshape(96, 128)]
     monkeypatch.setattr("groundglass.train.pictures._radiographs", lambda: made)
 
@@ -134,7 +134,7 @@ def test_without_any_chance_it_is_plain_preprocessing(size: tuple[int, int], cla
     ids=["left to right", "top to bottom", "both"],
 )
 def test_a_mirrored_picture_is_mirrored(spec: dict[str, Any], moved: Any) -> None:
-    """But for the outermost rows and columns, which the resampling may lose."""
+    """Except for the outermost rows and columns, which resampling may lose."""
     grey, masks = chest()
     picture, placed = drawn(3, (grey, masks), **spec)
     for got, source in ((picture, grey), (placed[0], masks[..., 0]), (placed[1], masks[..., 1])):
@@ -232,7 +232,7 @@ def test_any_draw_is_a_sound_picture(
 
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
 def test_masks_are_placed_where_their_slice_is(resize: str) -> None:
-    """A slice that is bright in its mask alone, brought to a smaller input: half-bright pixels are the border."""
+    """A slice that is bright only in its mask, resized to a smaller input: half-bright pixels are the border."""
     rng = np.random.default_rng(0)
     coarse = rng.random((5, 9)) < 0.4
     mask = np.kron(coarse, np.ones((24, 24))).astype(np.uint8)

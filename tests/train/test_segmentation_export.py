@@ -34,7 +34,7 @@ Images = NDArray[np.float32]
 
 @pytest.fixture(scope="module", params=list(SPECS))
 def network(request: pytest.FixtureRequest) -> nn.Module:
-    """A network whose batch normalisation and weights are not those that it starts with."""
+    """A network whose batch normalisation and weights differ from the initial ones."""
     torch.manual_seed(0)
     model = build_segmentation_model(SPECS[request.param], channels=1)
     model.train()

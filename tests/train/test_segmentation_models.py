@@ -1,4 +1,4 @@
-"""BCD U-Net against the published Keras definition and against the equations, worked out plainly."""
+"""BCD U-Net compared with the published Keras definition and with the equations, computed naively."""
 
 import io
 import warnings
@@ -105,7 +105,7 @@ def convolve(maps: NDArray, weight: NDArray, bias: NDArray | float = 0.0) -> NDA
 
 
 def conv_lstm(sequence: list[NDArray], layer: ConvLSTM2d) -> NDArray:
-    """The equations of ConvLSTM2D of Keras 2 as they stand, one convolution a gate, the state zero at first."""
+    """The equations of Keras 2's ConvLSTM2D, with one convolution per gate and an initial state of zero."""
     shape = (layer.filters, *sequence[0].shape[1:])
     hidden, cell = np.zeros(shape), np.zeros(shape)
     weights, recurrent, biases = (
@@ -121,7 +121,7 @@ def conv_lstm(sequence: list[NDArray], layer: ConvLSTM2d) -> NDArray:
 
 
 def spread(module: nn.Module) -> None:
-    """Weights large enough that gates saturate, and no bias that is zero."""
+    """Weights large enough that gates saturate, and no zero biases."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(2).add_(torch.randn_like(parameter) * 0.3)
@@ -179,14 +179,14 @@ def test_dropout_is_where_the_authors_have_it(dense_blocks: int, expected: list[
     model(torch.rand(2, 1, 16, 16))
     assert widths == expected
     assert model.dropout.p == 0.5
-    assert pooled[2] is deepest[0]  # only the skip connection is thinned out, not what is pooled
+    assert pooled[2] is deepest[0]  # dropout affects only the skip connection, not the pooled maps
 
 
 def test_initial_weights_are_those_of_keras() -> None:
     torch.manual_seed(0)
     level = BCDUNet(bidirectional=False).decoder[0]
     lstm = level.fusion.backwards
-    # he_normal is sqrt(2 / fan_in); Keras takes k * k * filters for the fan-in of a transposed convolution.
+    # he_normal is sqrt(2 / fan_in); Keras uses k * k * filters as the fan-in of a transposed convolution.
     for layer, fan_in in (
         (level.convolutions[2], 9 * 256),
         (level.up, 4 * 256),

@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing(size=(32, 40), channels=3)
 
 
 def test_training_and_prediction_see_equal_arrays(class_folder: Path) -> None:
-    """Without augmentation, what training feeds to a model is bit by bit what prediction feeds to it."""
+    """Without augmentation, training and prediction feed identical arrays to a model."""
     files = find_scans([class_folder])[:9]
     grey = decode(files, PREPROCESSING)
     loader = make_loader(Slices(grey, np.zeros(9, dtype=np.int64)), batch_size=4)

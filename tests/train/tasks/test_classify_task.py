@@ -87,7 +87,7 @@ def test_a_killed_run_is_resumed_to_the_same_result(trained: Path, recipe_file: 
 
 
 def test_the_last_epoch_is_kept_beside_the_best(recipe_file: Path, tmp_path: Path) -> None:
-    """The easy classes are told apart from the first epoch on, so that no later one is better."""
+    """The easy classes are separated from the first epoch on, so no later epoch is better."""
     run = quiet_train(recipe_file, tmp_path / "run", "training.best_by=val_auc", "training.epochs=3")
     assert pd.read_csv(run.log_file)["val_auc"].tolist()[0] == 1
     epochs = [

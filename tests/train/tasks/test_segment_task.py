@@ -163,7 +163,7 @@ def test_the_epoch_that_is_kept_is_the_one_that_was_asked_for(
 ) -> None:
     run = trained
     if by != "val_dice":
-        # So fast that the loss has its ups and downs.
+        # A rate so high that the loss fluctuates.
         overrides = (f"training.best_by={by}", "optimiser.lr=0.03", "training.smaller_first=null")
         run = quiet_train(recipe_file, tmp_path / "run", *overrides, "preprocessing.size=[32, 32]")
     log = pd.read_csv(run.log_file)
@@ -243,7 +243,7 @@ def test_a_run_that_was_stopped_can_be_exported(recipe_file: Path, tmp_path: Pat
 
 @dataclass
 class Seen:
-    """Sizes of what a network was shown."""
+    """Sizes of the inputs that a network received."""
 
     sizes: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -398,7 +398,7 @@ def test_evaluate_judges_masks_and_enters_the_figures(trained: Run, dataset: Pat
 
 
 def test_a_runs_own_manifest_is_never_external(trained: Run, dataset: Path, tmp_path: Path) -> None:
-    """Even where no source is named."""
+    """Even if no source is named."""
     own = tmp_path / "own.csv"
     write_manifest(load_dataset(dataset).assign(source=""), own)
     bundle = SegmenterBundle.load(trained.folder)
