@@ -64,7 +64,7 @@ def test_predict_writes_all_that_it_says(bundle_folder: Path, class_folder: Path
     assert "Report:" in done.stdout
 
 
-def test_predict_goes_on_past_bad_files(bundle_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_predict_continues_after_bad_files(bundle_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     good = class_folder / "covid" / "0.png"
     done = groundglass(
@@ -179,7 +179,7 @@ def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_p
     assert tested == {Path(path).parts[-2:] for path in manifest[manifest["split"] == "test"]["path"]}
 
 
-def test_predictions_are_judged_from_their_file_alone(trained: Path, tmp_path: Path) -> None:
+def test_predictions_are_evaluated_from_their_file_alone(trained: Path, tmp_path: Path) -> None:
     """The figures are the same, whether the detector or only its predictions are available."""
     groundglass(
         "evaluate", "-b", trained, "--data", trained / "manifest.csv", "--part", "val", "-o", tmp_path / "a"
@@ -200,7 +200,7 @@ def test_training_on_a_random_split_warns_in_one_line(recipe_file: Path, tmp_pat
     assert [line.split()[0] for line in others] == ["epoch"]
 
 
-def test_another_set_is_external_and_taken_whole(trained: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_another_set_is_external_and_used_whole(trained: Path, class_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(class_folder, tmp_path / "elsewhere")
     copy = shutil.copytree(trained / "bundle", tmp_path / "bundle")
     done = groundglass(

@@ -50,7 +50,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_spoilt_dataset_is_told_in_table_json_page_and_exit_code(spoilt: Path) -> None:
+def test_problems_of_a_dataset_are_in_table_json_page_and_exit_code(spoilt: Path) -> None:
     done = run("audit", "--data", spoilt, *FAST, "-o", "out", "--json", "findings.json", "--fail-on", "error")
     assert done.exit_code == 4, (done.exception, done.stdout)
     assert "GG103" in done.stdout
@@ -138,7 +138,7 @@ def test_severity_decides_the_exit_code(spoilt: Path) -> None:
         (("-b", "no-bundle", "--data", "spoilt.csv"), "no such bundle", 1),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_one_line(
     spoilt: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

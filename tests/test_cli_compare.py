@@ -77,7 +77,7 @@ def test_the_table_fits_a_narrow_terminal_without_loss(done: Result, folder: Pat
         assert f"{auc:.2f}" in words
 
 
-def test_how_it_goes_is_told_beside_the_result(done: Result) -> None:
+def test_progress_is_reported_separately_from_the_result(done: Result) -> None:
     lines = done.stderr.splitlines()
     assert "tiny-seed0: trained" in lines
     assert any(line.startswith("baseline-resnet50-seed0  epoch 1/1") for line in lines)
@@ -125,7 +125,7 @@ def test_every_option_reaches_the_comparison(
     assert (folder, external) == (Path("there"), ["sarscov2-ct", "ccap"])
 
 
-def test_what_is_not_said_is_three_seeds_and_the_datasets_own_split(
+def test_defaults_are_three_seeds_and_the_datasets_own_split(
     monkeypatch: pytest.MonkeyPatch, recipe_file: Path
 ) -> None:
     _, protocol, folder, external = asked(monkeypatch, recipe_file, "--data", "covid-ct")

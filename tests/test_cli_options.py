@@ -215,7 +215,7 @@ def test_a_library_has_no_handler_but_the_null_one() -> None:
 
 
 @pytest.mark.parametrize("words", [["-q", "data", "split"], ["data", "split", "-q"], ["data", "split"]])
-def test_quiet_stands_before_or_after_the_command(
+def test_quiet_is_given_before_or_after_the_command(
     words: list[str], class_folder: Path, tmp_path: Path
 ) -> None:
     done = subprocess.run(

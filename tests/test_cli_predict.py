@@ -138,7 +138,7 @@ def test_a_refused_picture_is_printed_without_a_probability(tmp_path: Path) -> N
     assert re.match(rf"not a chest CT +{re.escape(str(tmp_path))}/slice.png: no lungs", out)
 
 
-def test_heatmaps_within_the_input_are_no_new_slices(tmp_path: Path, covid_phantom: Phantom) -> None:
+def test_heatmaps_within_the_input_are_not_read_as_slices(tmp_path: Path, covid_phantom: Phantom) -> None:
     pixels = apply_window(covid_phantom.scan.pixels[10], -600, 1500)
     Image.fromarray((pixels * 255).astype("uint8")).save(tmp_path / "slice.png")
     for _ in range(2):

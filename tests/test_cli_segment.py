@@ -51,7 +51,7 @@ def test_segment_prints_a_line_a_slice_and_the_folder(bundle: Path, slices: Path
     assert (Path("out") / "overlays" / "copy-0.png").is_file()
 
 
-def test_segment_goes_on_past_bad_files(bundle: Path, slices: Path) -> None:
+def test_segment_continues_after_bad_files(bundle: Path, slices: Path) -> None:
     Path("bad.png").write_bytes(b"no picture")
     good = slices / "copy-0.png"
     done = run("segment", "bad.png", good, "-b", bundle, "-o", "out", "--no-overlays")

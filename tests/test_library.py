@@ -78,7 +78,7 @@ def test_a_slice_is_shown_with_its_heatmap_and_masks(
     assert repr(masks).startswith("Segmentation(lesions in ")
 
 
-def test_what_is_shown_is_no_markup(shipped_detector: Detector) -> None:
+def test_what_is_shown_is_not_markup(shipped_detector: Detector) -> None:
     noise = np.random.default_rng(0).random((64, 64))
     answered = shipped_detector(noise)
     assert answered.verdict == "not a chest CT"

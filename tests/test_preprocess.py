@@ -45,7 +45,7 @@ def test_normalisation_by_hand() -> None:
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.sampled_from(["pad", "stretch"]))
-def test_the_slice_lies_within_the_input(height: int, width: int, resize: str) -> None:
+def test_the_slice_is_within_the_input(height: int, width: int, resize: str) -> None:
     box = Preprocessing(size=(64, 96), resize=resize).box(height, width)
     assert box.top >= 0
     assert box.left >= 0
@@ -81,7 +81,7 @@ def test_cropping_takes_the_lungs_and_their_margin() -> None:
     assert (wide.top, wide.left, wide.height, wide.width) == (0, 9, 60, 63)
 
 
-def test_what_lies_outside_the_lungs_is_masked() -> None:
+def test_the_area_outside_the_lungs_is_masked() -> None:
     pixels = np.random.default_rng(0).random((32, 32))
     lungs = pixels > 0.5
     preprocessing = Preprocessing(size=(32, 32), lungs="mask", outside=0.2)
@@ -111,7 +111,7 @@ def test_lungs_that_are_needed_and_not_given_are_refused(lungs: str) -> None:
 
 
 @given(st.integers(32, 90), st.integers(32, 90), st.floats(0, 1), st.data())
-def test_the_region_lies_within_the_slice_and_holds_the_lungs(
+def test_the_region_is_within_the_slice_and_contains_the_lungs(
     height: int, width: int, margin: float, data: st.DataObject
 ) -> None:
     lungs = np.zeros((height, width), dtype=bool)
@@ -147,7 +147,7 @@ def test_equalising_widens_contrast_and_leaves_the_padding() -> None:
     np.testing.assert_array_equal(Preprocessing(size=(32, 64), clahe=4.0).grey8(scan), equal[16:48])
 
 
-def test_equalising_takes_away_the_window() -> None:
+def test_equalising_removes_the_window() -> None:
     """Slices shown in different windows become alike; without equalising they do not."""
     picture = np.random.default_rng(0).random((256, 256))
     shown = scan_of(picture), scan_of(0.3 + 0.5 * picture)
@@ -198,7 +198,7 @@ def test_only_the_lungs_and_what_their_hulls_hold_are_seen() -> None:
 
 
 @pytest.mark.parametrize("lungs", ["crop", "mask", "only"])
-def test_windows_end_alike_at_the_landmarks(lungs: str) -> None:
+def test_windows_agree_at_the_landmarks(lungs: str) -> None:
     grey, mask = two_lungs()
     grey += np.random.default_rng(0).normal(0, 0.01, grey.shape).astype(np.float32)
     settings = Preprocessing.model_validate({"size": (64, 128), "lungs": lungs, "greys": "landmarks"})
@@ -209,7 +209,7 @@ def test_windows_end_alike_at_the_landmarks(lungs: str) -> None:
     assert np.percentile(first[20:40, 25:45], 50) == pytest.approx(255 * AIR, abs=12)
 
 
-def test_hu_and_a_window_of_it_end_alike() -> None:
+def test_hu_and_a_window_of_it_give_the_same_result() -> None:
     grey, mask = two_lungs()
     settings = Preprocessing(size=(64, 128), lungs="only", greys="landmarks", outside=AIR)
     hu = settings.grey8(scan_of(grey * 1500 - 1350, is_hu=True), mask)

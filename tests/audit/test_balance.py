@@ -22,7 +22,7 @@ def made(*counts, patient=""):
     return Material("made", manifest, SmallPictures(nothing.astype(np.uint8), nothing > 0, nothing > 0, ()))
 
 
-def test_balanced_data_pass_and_tell_the_accuracy_of_one_answer():
+def test_balanced_data_pass_and_give_the_accuracy_of_a_constant_answer():
     result = ClassBalance().run(made(("train", "a", 40, 60), ("test", "a", 20, 30)))
     assert result.severity is None
     assert result.figure.value == pytest.approx(0.6)
@@ -58,7 +58,7 @@ def test_a_source_of_one_class_is_an_error_if_it_has_some_groups():
     assert few.severity == "warning"
 
 
-def test_data_of_one_class_say_only_that():
+def test_data_of_one_class_report_only_that():
     result = ClassBalance().run(made(("train", "a", 30, 0), ("test", "b", 20, 0)))
     assert result.severity == "error"
     assert result.message.endswith(

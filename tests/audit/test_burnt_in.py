@@ -70,7 +70,7 @@ def test_arrows_on_the_other_class_are_found_too():
     assert details(result)["arrows"]["AUC of their number"].startswith("0.00")
 
 
-def test_common_marks_are_a_note_though_both_classes_carry_them():
+def test_common_marks_are_a_note_even_if_both_classes_have_them():
     result = BurntIn().run(made(lettered(0.5, 0.5)))
     assert result.severity == "note"
     assert "cannot reliably be predicted" in result.message
@@ -95,7 +95,7 @@ def test_no_marks_pass():
     [(("covid",), None), (("covid", "not covid"), ["a", "b"] * 5)],
     ids=["one class", "one patient a class"],
 )
-def test_where_no_label_can_be_told_marks_are_noted_all_the_same(labels, patients):
+def test_marks_are_noted_even_without_labels_to_predict(labels, patients):
     result = BurntIn().run(made([Marks(text=2)] * 10, labels, patients))
     assert (result.severity, result.figure.value) == ("note", None)
     assert "seen on 10 of 10 slices (100%)" in result.message

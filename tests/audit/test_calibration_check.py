@@ -53,7 +53,7 @@ def test_calibrated_probabilities_pass_whatever_their_error_by_chance():
     ],
     ids=str,
 )
-def test_wrong_probabilities_are_told_with_the_way_that_they_are_wrong(wrong, word):
+def test_wrong_probabilities_are_reported_with_the_kind_of_error(wrong, word):
     probability, truth = drawn(600)
     result = Calibration().run(answered(truth, changed(probability, **wrong)))
     assert result.severity == "warning"
@@ -61,7 +61,7 @@ def test_wrong_probabilities_are_told_with_the_way_that_they_are_wrong(wrong, wo
     assert ("overconfident" in result.message) == (word == "overconfident")
 
 
-def test_the_bins_and_the_parts_of_the_brier_score_are_told():
+def test_the_bins_and_the_parts_of_the_brier_score_are_reported():
     truth = [True] * 20 + [False] * 20 + [True] * 15 + [False] * 5
     result = Calibration().run(answered(truth, [0.25] * 40 + [0.75] * 20))
     assert result.rows == (("0.2 to 0.3", "40", "0.25", "0.50"), ("0.7 to 0.8", "20", "0.75", "0.75"))
@@ -70,14 +70,14 @@ def test_the_bins_and_the_parts_of_the_brier_score_are_told():
         assert part in result.message
 
 
-def test_few_patients_make_large_errors_that_are_no_fault():
+def test_few_patients_cause_large_errors_without_a_finding():
     probability, truth = drawn(400, seed=5, patients=8)
     patient = [f"p{row % 8}" for row in range(400)]
     assert Calibration().run(answered(truth, probability)).severity == "warning"
     assert Calibration().run(answered(truth, probability, patient=patient)).severity is None
 
 
-def test_a_small_error_on_very_many_slices_is_let_pass(monkeypatch):
+def test_a_small_error_on_very_many_slices_passes(monkeypatch):
     monkeypatch.setattr(recalibration, "SIMULATED", 100)
     probability, truth = drawn(15_000)
     nearly = changed(probability, intercept=0.08)
@@ -87,7 +87,7 @@ def test_a_small_error_on_very_many_slices_is_let_pass(monkeypatch):
     assert result.severity is None
 
 
-def test_too_few_slices_are_not_judged():
+def test_too_few_slices_are_not_evaluated():
     probability, truth = drawn(49)
     with pytest.raises(NotApplicable, match="On 49 slices"):
         Calibration().run(answered(truth, probability))
@@ -105,7 +105,7 @@ def test_slope_and_intercept_are_those_of_logistic_regression():
     assert expit(logit(wrong) + intercept.value).mean() == pytest.approx(truth.mean())
 
 
-def test_certain_probabilities_and_classes_told_apart_wholly_break_nothing():
+def test_certain_probabilities_and_separated_classes_cause_no_errors():
     truth = np.arange(60) % 2 == 0
     units = np.arange(60)
     assert calibration_slope(truth, truth.astype(float), units).value is None
@@ -128,7 +128,7 @@ def test_the_error_to_expect_is_that_of_labels_drawn_from_the_probabilities():
     assert (expected == expected_ece(probability, np.arange(100), seed=1)).all()
 
 
-def test_the_answer_to_what_is_no_chest_ct_counts_as_a_probability_too():
+def test_the_answer_for_what_is_not_a_chest_ct_also_counts_as_a_probability():
     probability, truth = drawn(100)
     given = Calibration().run(answered(truth, probability))
     verdict = np.where(np.arange(100) % 2, "not a chest CT", POSITIVE)

@@ -56,7 +56,7 @@ def test_without_lungs_there_is_nothing_to_black_out() -> None:
     np.testing.assert_array_equal(without_lungs(smooth(), NOWHERE), smooth())
 
 
-def test_lungs_lie_on_the_other_background() -> None:
+def test_lungs_are_put_on_the_other_background() -> None:
     """The box of one slice becomes the box of the other, twice as high and wide; the other's own lungs are gone."""
     small = lungs_at((10, 20, 10, 15), (10, 20, 20, 30))
     large = lungs_at((20, 40, 20, 40), (20, 40, 40, 60))

@@ -38,7 +38,7 @@ def test_a_check_has_all_that_a_reader_needs(check):
     assert check.page() == f"docs/audit-checks.md#{check.code.lower()}"
 
 
-def test_codes_tell_data_from_detectors_and_none_is_given_twice():
+def test_codes_distinguish_data_from_detectors_and_are_unique():
     assert all(check.code.startswith("GG1") for check in checks_in(data))
     assert all(check.code.startswith("GG2") for check in checks_in(detector))
     assert len({check.code for check in CHECKS}) == len(CHECKS)
@@ -56,7 +56,7 @@ def test_all_checks_are_found():
     assert [check.code for check in checks_in(detector)] == [f"GG{number}" for number in range(201, 211)]
 
 
-def test_docs_tell_of_no_check_that_is_not_there():
+def test_docs_describe_only_existing_checks():
     codes = set(re.findall(r"^## (GG\d{3})", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     assert codes == {check.code for check in CHECKS}
 
@@ -108,7 +108,7 @@ def test_templates_count_and_format_and_refuse_what_is_not_given():
         rendered(template, {name: value for name, value in values.items() if name != "one"})
 
 
-def test_a_check_speaks_in_the_words_of_its_code():
+def test_a_check_uses_the_texts_of_its_code():
     class Counts(Check):
         code = "GG119"
 
@@ -135,7 +135,7 @@ def test_details_are_named_by_the_header():
     ]
 
 
-def test_the_worst_is_told():
+def test_the_worst_is_reported():
     made = check()
     outcomes = [
         CheckOutcome(made, Result(severity, "So.")) for severity in ("note", None, "error", "warning")

@@ -42,7 +42,7 @@ def test_equal_files_are_a_warning_the_largest_set_first():
     assert result.rows[0] == ("3", "scan (2).png, scan (4).png, scan (9).png", "covid, not covid", "")
 
 
-def test_one_set_of_equal_files_within_one_part_is_told_so():
+def test_one_set_of_equal_files_within_one_part_is_described():
     result = ExactDuplicates().run(made(4, (0, 1), split=["train"] * 2 + ["test"] * 2))
     assert "in 1 set." in result.message
     assert result.rows == (("2", "scan (0).png, scan (1).png", "covid", "train"),)
@@ -73,7 +73,7 @@ def test_mirror_images_are_counted():
     assert result.rows[0][-1] == "mirror image"
 
 
-def test_without_patients_nothing_is_said_of_them():
+def test_without_patients_they_are_not_mentioned():
     result = NearDuplicates().run(made(3, (0, 2, 0.93)))
     assert "No patient is known" in result.message
     assert "within one" not in result.message

@@ -22,7 +22,7 @@ def test_chains_make_one_set_in_the_order_of_the_pairs():
     assert sets(3, []) == []
 
 
-def test_pairs_that_differ_come_the_most_alike_first():
+def test_pairs_that_differ_are_sorted_most_alike_first():
     twins = [picture(0, 1), picture(0, 3, 0.95), picture(1, 2), picture(2, 3, 0.99)]
     assert differing(twins, values("aabb")) == [picture(0, 3, 0.95), picture(1, 2)]
 

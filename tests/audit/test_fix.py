@@ -78,7 +78,7 @@ def test_equal_files_of_a_doubtful_one_are_doubtful_too():
     }
 
 
-def test_a_copy_of_a_slice_with_an_opposite_picture_goes_too():
+def test_a_copy_of_a_slice_with_an_opposite_label_is_also_removed():
     labels = ["covid"] * 3 + ["not covid"] * 3
     fixed, changes = fix(made(label=labels, twins=[(0, 1, "file"), (1, 5, "picture")]))
     assert names(fixed) == ["c", "d", "e"]
@@ -106,7 +106,7 @@ def test_of_equal_files_the_most_held_out_is_kept(split, kept, codes):
     assert fixed["split"][0] == split[place]
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders():
+def test_files_of_one_name_are_distinguished_by_their_folders():
     _, changes = fix(made(["one/a", "two/a", "b"], twins=[(0, 1, "file")]))
     assert changes[0].why == "It is the same file as one/a.png, which is kept."
 
@@ -136,7 +136,7 @@ def test_nearly_equal_pictures_of_two_patients_make_one_group():
     ]
 
 
-def test_a_removed_copy_still_tells_whose_it_was():
+def test_a_removed_copy_still_gives_its_patient():
     fixed, changes = fix(made(patient=["", "p", "p", "q", "", ""], twins=[(0, 1, "file")]))
     assert names(fixed) == ["a", "c", "d", "e", "f"]
     assert fixed["group"].tolist() == ["group-0001", "group-0001", "", "", ""]
@@ -173,13 +173,13 @@ def test_a_paper_gives_its_name_to_its_group():
     )
 
 
-def test_a_paper_with_an_equal_picture_beside_it_does_not():
+def test_a_paper_joined_with_an_equal_picture_does_not():
     others = [f"other {letter}" for letter in "abcdefgh"]
     fixed, _ = fix(made(PAPERS + others, twins=[(1, 2, "picture")]))
     assert fixed["group"].tolist()[:5] == ["group-0001"] * 3 + ["", "1-20200302"]
 
 
-def test_a_removed_copy_still_tells_of_its_paper():
+def test_a_removed_copy_still_gives_its_paper():
     others = [f"other {letter}" for letter in "abcdefgh"]
     split = ["train", "test", *["train"] * 5, *["test"] * 8]
     fixed, _ = fix(made(PAPERS + others, split=split, twins=[(0, 1, "file")]))
@@ -203,7 +203,7 @@ def test_one_patient_in_two_sources_is_two_patients():
     assert fixed["split"].tolist() == split
 
 
-def test_a_name_that_others_bear_is_not_given():
+def test_a_name_that_others_have_is_not_given():
     material = made(
         patient=["1", "1", "2", "1", "1", "2"],
         source=["here"] * 3 + ["there"] * 3,
@@ -220,7 +220,7 @@ def test_guessed_groups_are_called_a_guess():
     assert changes[0].why == "It probably (a guess) belongs to the same series as b.png."
 
 
-def test_a_guess_says_nothing_of_known_patients():
+def test_a_guess_does_not_affect_known_patients():
     fixed, changes = fix(made(patient=["p", "p", "q", "q", "", ""], guessed=[0] * 6))
     assert fixed["group"].tolist() == [""] * 4 + ["guess-0001"] * 2
     assert len(changes) == 2
@@ -257,7 +257,7 @@ def test_guesses_replace_blocks_of_numbers():
         (["", "", "val"], "val"),
     ],
 )
-def test_a_torn_group_goes_where_most_of_it_lies(split, target):
+def test_a_divided_group_moves_to_the_part_with_most_of_it(split, target):
     parts = [*split, "train", "val", "test"]
     fixed, changes = fix(made(patient=["p"] * 3 + ["q", "r", "s"], split=parts))
     assert fixed["split"].tolist() == [part and target for part in split] + parts[3:]

@@ -29,7 +29,7 @@ def test_the_effective_number_is_that_of_equal_groups():
     assert sizes(np.array([7, 2, 2, 9, 2])).tolist() == [3, 1, 1]
 
 
-def test_many_alike_patients_pass():
+def test_many_equal_patients_pass():
     result = GroupSizes().run(made([3] * 12, [2] * 15))
     assert result.severity is None
     assert result.figure.value == pytest.approx(66**2 / (12 * 9 + 15 * 4))

@@ -79,13 +79,13 @@ def test_bit_depth(tmp_path, ending, picture, depth):
     assert header_of(saved(tmp_path, f"a.{ending}", picture))["bit_depth"] == depth
 
 
-def test_sixteen_bit_colour_is_seen_though_pillow_opens_it_with_eight(tmp_path):
+def test_sixteen_bit_colour_is_seen_although_pillow_opens_it_with_eight(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 40, 3), dtype=np.uint16))
     header = header_of(tmp_path / "a.png")
     assert (header["mode"], header["bit_depth"]) == ("RGB", 16)
 
 
-def test_what_is_stored_beside_the_picture_is_seen(tmp_path):
+def test_data_stored_with_the_picture_are_seen(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text("Creation Time", "2020")
     exif = Image.Exif()
@@ -136,7 +136,7 @@ def test_a_broken_header_gives_a_row_without_values(tmp_path):
     assert headers["has_alpha"].isna().tolist() == [True, False, True, True]
 
 
-def test_columns_keep_their_kinds_whatever_is_known(tmp_path):
+def test_columns_keep_their_types_whatever_is_known(tmp_path):
     none = read_headers([])
     gone = read_headers([Path("/nowhere/a.png")])
     some = read_headers([saved(tmp_path, "good.png", noise())])

@@ -50,7 +50,7 @@ def finding(
     return SliceFinding(0.9, 0.9, "covid", view=view)
 
 
-def test_evidence_lies_on_the_slice_as_the_logit_of_its_place() -> None:
+def test_evidence_on_the_slice_is_the_logit_of_each_location() -> None:
     """An even map of 4 x 4 cells of a quarter each gives a logit of 4 everywhere, for any size of slice."""
     laid = evidence_map(finding(np.full((4, 4), 0.25), (50, 100), Preprocessing(size=(64, 64))))
     assert laid.shape == (50, 100)
@@ -68,14 +68,14 @@ def test_evidence_is_signed_and_nowhere_outside_what_was_seen() -> None:
     assert not laid.any()
 
 
-def test_a_detector_of_the_border_is_seen_to_look_there(cheat: Trial) -> None:
+def test_a_detector_of_the_border_is_found_to_use_it(cheat: Trial) -> None:
     result = HeatmapPlace().run(cheat)
     assert result.severity == "warning"
     assert result.figure.high < 0
     assert len(result.files) == cheat.truth.sum()
 
 
-def test_a_detector_of_lesions_is_seen_to_look_at_lungs_and_lesions(honest: Trial) -> None:
+def test_a_detector_of_lesions_is_found_to_use_lungs_and_lesions(honest: Trial) -> None:
     result = HeatmapPlace().run(honest)
     assert result.severity is None
     assert result.figure.low > 0.5
@@ -111,7 +111,7 @@ def test_aim_runs_from_an_even_map_to_the_best() -> None:
     assert Place(np.array([0.5, 0.3]), area, best).aim(units).value == pytest.approx(0.25)
 
 
-def test_a_heatmap_of_what_decides_is_told_from_one_that_is_not(
+def test_a_heatmap_that_explains_the_answer_passes_and_another_does_not(
     cheat: Trial, honest: Trial, unexplained: Trial
 ) -> None:
     assert Deletion().run(cheat).severity is None
@@ -131,7 +131,7 @@ def test_a_detector_that_calls_nothing_covid_shows_no_heatmaps(honest: Trial) ->
 
 
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
-def test_pixels_go_by_the_cell_that_they_lie_in(resize: str) -> None:
+def test_pixels_are_ordered_by_their_cell(resize: str) -> None:
     """Each pixel's cell is looked up by drawing the grid at the input's size and resizing by nearest neighbour."""
     preprocessing = Preprocessing(size=(40, 40), resize=resize)
     heat = np.random.default_rng(0).permutation(16).reshape(4, 4)
@@ -146,7 +146,7 @@ def test_pixels_go_by_the_cell_that_they_lie_in(resize: str) -> None:
     np.testing.assert_array_equal(expected.ravel()[order], np.sort(expected.ravel())[::-1])
 
 
-def test_only_pixels_that_the_model_saw_are_taken_away() -> None:
+def test_only_pixels_that_the_model_saw_are_removed() -> None:
     region = Box(top=2, left=3, height=10, width=8)
     preprocessing = Preprocessing(size=(16, 16))
     seen = finding(np.arange(4).reshape(2, 2), (40, 50), preprocessing, region)
@@ -155,7 +155,7 @@ def test_only_pixels_that_the_model_saw_are_taken_away() -> None:
     assert (len(order), rows.min(), rows.max(), columns.min(), columns.max()) == (80, 2, 11, 3, 10)
 
 
-def test_more_and_more_goes_black() -> None:
+def test_increasingly_much_is_blacked_out() -> None:
     picture = np.full((10, 20), 0.5, dtype=np.float32)
     order = np.random.default_rng(0).permutation(200)
     steps = list(fading(picture, order))
@@ -164,7 +164,7 @@ def test_more_and_more_goes_black() -> None:
     assert (picture == 0.5).all()
 
 
-def test_the_area_is_a_mean_over_the_share_taken_away() -> None:
+def test_the_area_is_a_mean_over_the_removed_share() -> None:
     curves = np.array([[0.8] * 5, [0.9, 0.7, 0.6, 0.4, 0.1]])
     expected = [0.8, auc([0, *SHARES], curves[1]) / SHARES[-1]]
     np.testing.assert_allclose(area_under(curves), expected)

@@ -24,7 +24,7 @@ def manifest_of(count, **columns):
     return material_of(np.zeros((count, 1, 1), dtype=np.uint8), **columns).manifest
 
 
-def test_runs_of_alike_neighbours_are_groups():
+def test_runs_of_similar_neighbours_are_groups():
     found = hidden_groups(manifest_of(len(PATIENTS)), pictures_of(SLICES))
     np.testing.assert_array_equal(found.groups, PATIENTS)
     np.testing.assert_array_equal(found.sizes, SLICES)
@@ -60,7 +60,7 @@ def test_one_odd_slice_does_not_end_a_run_but_two_do():
     assert from_duplicates(manifest_of(60), grey, []).sizes.tolist() == [4, 1, 1, 4, 10, 10, 10, 10, 10]
 
 
-def test_an_order_that_tells_nothing_gives_no_groups():
+def test_an_uninformative_order_gives_no_groups():
     order = np.random.default_rng(0).permutation(60)
     found = hidden_groups(manifest_of(60), pictures_of([3] * 20)[order])
     assert (found.sizes == 1).all()
@@ -96,7 +96,7 @@ def test_a_patient_who_only_looks_like_another_is_not_joined():
     assert len(hidden_groups(manifest_of(60), grey).sizes) == 10
 
 
-def test_phantoms_are_told_apart(tmp_path: Path):
+def test_phantoms_are_distinguished(tmp_path: Path):
     rows = write_phantom_set(tmp_path, count=4, disease="none", shape=(24, 64, 64))
     manifest = pd.DataFrame(rows)
     grey = np.stack(

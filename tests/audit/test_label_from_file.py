@@ -72,7 +72,7 @@ def test_a_leak_in_every_file_is_an_error(make):
     assert "on the test part" not in result.message
 
 
-def test_sizes_that_differ_are_told_by_their_medians(make):
+def test_sizes_that_differ_are_described_by_their_medians(make):
     covid = alternating()
     sizes = [(100 + number if positive else 40 + number % 20, 32) for number, positive in enumerate(covid)]
     result = LabelFromFile().run(make(range(SLICES), covid, ["L"] * SLICES, sizes=sizes))
@@ -100,7 +100,7 @@ def test_files_that_are_all_alike_pass_without_a_figure(make):
     assert (result.severity, result.figure.value, result.rows) == (None, None, ())
 
 
-def test_bytes_alone_are_no_more_than_a_warning(make):
+def test_bytes_alone_are_at_most_a_warning(make):
     material = make(range(SLICES), alternating(), ["L"] * SLICES)
     for number, (path, positive) in enumerate(zip(material.paths, material.truth, strict=True)):
         with Path(path).open("ab") as handle:
@@ -110,7 +110,7 @@ def test_bytes_alone_are_no_more_than_a_warning(make):
     assert "Without the bytes" not in result.message  # nothing else differs
 
 
-def test_sizes_of_patients_that_say_nothing_of_others_pass(make):
+def test_sizes_specific_to_patients_pass(make):
     # Each patient has its own size and label: split by slice all would be predicted, by patient nothing is.
     rng = np.random.default_rng(0)
     covid = rng.permutation(np.repeat([True, False], 15))
@@ -131,7 +131,7 @@ def test_a_kind_of_few_groups_is_not_named_as_a_giveaway(make):
     assert "All 30 files with" in result.message
 
 
-def test_a_class_of_one_patient_cannot_be_judged(make):
+def test_a_class_of_one_patient_does_not_apply(make):
     patients = [0 if positive else number for number, positive in enumerate(alternating(12), start=1)]
     material = make(patients, alternating(12), ["L", "RGB"] * 6)
     with pytest.raises(NotApplicable, match="fewer than two groups"):

@@ -49,7 +49,7 @@ def test_noise_passes_with_its_figure():
     assert result.measure == "AUC, 5-fold"
 
 
-def test_where_grey_lies_does_not_count():
+def test_the_position_of_grey_does_not_count():
     material = made()
     cornered = np.sort(material.pictures.grey[material.truth].reshape(COUNT // 2, -1), axis=1)
     before = LabelFromGreyLevels().run(material).figure.value

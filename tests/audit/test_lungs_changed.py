@@ -34,16 +34,14 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 
 @pytest.mark.parametrize(("check", "severity"), list(zip(CHECKS, ["error", "warning", "error"], strict=True)))
-def test_a_detector_of_the_border_is_found_out(
-    cheat: Trial, check: type[Check[Trial]], severity: str
-) -> None:
+def test_a_detector_of_the_border_is_detected(cheat: Trial, check: type[Check[Trial]], severity: str) -> None:
     result = check().run(cheat)
     assert result.severity == severity
     assert f"{result.figure.value:.2f}" in result.message
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_detector_of_lesions_passes_where_the_border_tells_the_label(
+def test_a_detector_of_lesions_passes_if_the_border_reveals_the_label(
     honest: Trial, check: type[Check[Trial]]
 ) -> None:
     result = check().run(honest)
@@ -70,7 +68,7 @@ def test_files_without_lungs_that_are_still_called_covid_are_named(cheat: Trial)
     assert sorted(LungsRemoved().run(cheat).files) == sorted(covid)
 
 
-def test_each_lungs_lie_on_a_background_of_either_class_of_somebody_else(cheat: Trial) -> None:
+def test_lungs_are_put_on_backgrounds_of_both_classes_of_other_patients(cheat: Trial) -> None:
     composed = with_backgrounds_swapped(cheat)
     assert sorted(composed.lungs) == sorted(2 * list(range(len(cheat.paths))))
     assert (cheat.units[composed.lungs] != cheat.units[composed.backgrounds]).all()

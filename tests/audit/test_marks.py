@@ -70,7 +70,7 @@ def test_a_black_letter_on_a_white_body_is_text():
     assert find_marks(picture).text == 1
 
 
-def test_round_leads_and_the_table_are_no_text():
+def test_round_leads_and_the_table_are_not_text():
     picture = drawing()
     for x in (60, 90, 120):
         cv2.circle(picture, (x, 12), 5, 255, -1)
@@ -87,7 +87,7 @@ def test_an_arrow_in_the_lung_is_found(grey, lung):
     assert counts(marks) == (0, 1, 0, 0)
 
 
-def test_a_soft_blob_of_the_same_size_is_no_arrow():
+def test_a_soft_blob_of_the_same_size_is_not_an_arrow():
     picture = chest().astype(np.float32)
     blob = np.zeros_like(picture)
     cv2.ellipse(blob, (72, 142), (6, 12), 0, 0, 360, 1, -1)
@@ -166,7 +166,7 @@ def test_large_pictures_are_looked_at_smaller():
 @pytest.mark.parametrize(
     "picture", [np.zeros((9, 9)), np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.uint8)]
 )
-def test_only_grey_bytes_are_taken(picture):
+def test_only_grey_bytes_are_accepted(picture):
     with pytest.raises(ValueError, match="uint8"):
         find_marks(picture)
 

@@ -182,7 +182,7 @@ def written(folder, pictures):
     return paths
 
 
-def test_equal_files_are_told_from_equal_pictures(tmp_path):
+def test_equal_files_are_distinguished_from_equal_pictures(tmp_path):
     a, b, c, d = textures()[:4]
     pictures = [a, b, a, c, crop(b, 0.9), d, a]
     paths = written(tmp_path, pictures)
@@ -209,7 +209,7 @@ def test_what_is_like_one_of_some_equal_files_is_like_each(tmp_path):
     assert all(twin.mirrored for twin in near)
 
 
-def test_equal_files_of_one_grey_are_equal_all_the_same(tmp_path):
+def test_uniform_equal_files_are_still_equal(tmp_path):
     pictures = [np.zeros((SIDE, SIDE), dtype=np.uint8)] * 2 + [np.full((SIDE, SIDE), 9, dtype=np.uint8)]
     assert find_duplicates(written(tmp_path, pictures), grey_of(pictures)) == [
         DuplicatePair(0, 1, 1.0, "same file")
@@ -227,6 +227,6 @@ def test_clusters_are_joined_by_chains_of_pairs():
     assert clusters(7, [(5, 1), (1, 3), (0, 6)]).tolist() == [0, 1, 2, 1, 3, 1, 0]
 
 
-def test_without_pairs_each_is_a_cluster_of_its_own():
+def test_without_pairs_each_is_a_separate_cluster():
     assert clusters(3, []).tolist() == [0, 1, 2]
     assert clusters(0, []).tolist() == []

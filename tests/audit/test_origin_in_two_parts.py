@@ -18,7 +18,7 @@ def made(names, split, **columns):
 PAPERS = [f"paper-20200{paper}-p1-{picture}" for paper in range(6) for picture in range(3)]
 
 
-def test_a_torn_paper_is_a_warning_with_its_files():
+def test_a_divided_paper_is_a_warning_with_its_files():
     split = ["train"] * 11 + ["test"] * 7
     result = OriginInTwoParts().run(made(PAPERS, split))
     assert result.severity == "warning"
@@ -45,7 +45,7 @@ def test_more_papers_are_counted_than_named():
     assert "of the val slices" in result.message
 
 
-def test_names_that_tell_nothing_do_not_apply():
+def test_uninformative_names_do_not_apply():
     with pytest.raises(NotApplicable, match="give no paper or series"):
         OriginInTwoParts().run(made([f"Covid ({number})" for number in range(8)], ["train", "test"] * 4))
 

@@ -28,7 +28,7 @@ from groundglass.audit.hidden_groups import origin_of, origins
         ("scan.png", ""),
     ],
 )
-def test_the_name_tells_of_a_paper_or_series(name, origin):
+def test_the_name_gives_a_paper_or_series(name, origin):
     assert origin_of(f"/data 1/case-3_2/{name}") == origin
 
 
@@ -37,7 +37,7 @@ def manifest_of(names, labels):
     return pd.DataFrame({"path": paths, "label": labels, "source": "made"})
 
 
-def test_origins_of_one_file_or_of_much_of_a_class_tell_nothing():
+def test_origins_of_one_file_or_of_much_of_a_class_do_not_count():
     names = [f"COVID-19_{number}" for number in range(15)]
     names += ["paper-202001-p3-1", "paper-202001-p4-2", "paper-202002-p1-1"]
     names += [f"other ({number})" for number in range(4)]
@@ -51,7 +51,7 @@ def test_short_numbers_count_within_a_class_and_long_ones_everywhere():
     assert sorted(found[found != ""]) == ["7 (covid)"] * 2 + ["7 (not covid)"] * 2 + ["paper-202001"] * 2
 
 
-def test_a_series_that_is_much_of_its_source_tells_nothing_though_it_is_little_of_all():
+def test_a_series_that_is_much_of_its_source_does_not_count_although_it_is_little_of_all():
     manifest = manifest_of(
         [f"scan-202001-{number}" for number in range(4)] + list("abcdefgh") * 5, ["covid"] * 44
     )

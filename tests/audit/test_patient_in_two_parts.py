@@ -12,7 +12,7 @@ def made(**columns):
     return material_of(np.zeros((12, 8, 8), dtype=np.uint8), **{"split": SPLIT, **columns})
 
 
-def test_a_torn_patient_is_an_error_with_its_files():
+def test_a_divided_patient_is_an_error_with_its_files():
     result = PatientInTwoParts().run(made(patient=[*"aabbccddccef"]))
     assert result.severity == "error"
     assert result.figure.value == 2 / 4
@@ -41,7 +41,7 @@ def test_the_same_id_in_two_sources_is_two_patients():
     assert result.severity is None
 
 
-def test_a_torn_group_is_an_error_though_its_patients_are_whole():
+def test_a_divided_group_is_an_error_although_its_patients_are_whole():
     result = PatientInTwoParts().run(made(patient=[*"aabbccddeeff"], group=[""] * 5 + ["g"] * 4 + [""] * 3))
     assert result.severity == "error"
     assert result.rows == (("group 1", "1", "2", "1"),)
@@ -49,7 +49,7 @@ def test_a_torn_group_is_an_error_though_its_patients_are_whole():
     assert "No patient is in two parts" in result.message
 
 
-def test_slices_without_a_name_or_part_are_not_judged():
+def test_slices_without_a_name_or_part_are_not_checked():
     split = ["train"] * 4 + ["test"] * 4 + [""] * 4
     result = PatientInTwoParts().run(made(patient=["a"] * 2 + [""] * 4 + ["b"] * 2 + ["a"] * 4, split=split))
     assert result.severity is None

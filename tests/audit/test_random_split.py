@@ -31,7 +31,7 @@ def test_it_shows_what_knowing_the_patients_adds():
     assert float(grouped[2][:4]) < 0.7
 
 
-def test_a_guess_stands_in_for_unknown_patients():
+def test_a_guess_replaces_unknown_patients():
     order = np.argsort(LABELS, kind="stable")
     grey = pictures_of([SLICES] * PATIENTS)[order]
     guessed = RandomSplit().run(guessable(grey, label=LABELS[order]))
@@ -41,7 +41,7 @@ def test_a_guess_stands_in_for_unknown_patients():
     assert guessed.figure.value == pytest.approx(known.figure.value, abs=0.02)
 
 
-def test_where_the_disease_tells_the_label_nothing_is_added():
+def test_nothing_is_added_if_the_disease_reveals_the_label():
     grey = pictures_of([SLICES] * PATIENTS).astype(float) / 4
     grey[LABELS == "covid", :40] += 120
     grey[LABELS == "not covid", 88:] += 120
@@ -66,7 +66,7 @@ def test_answers_are_those_of_scikit_learn():
     assert (told.right == expected).mean() > 0.998
 
 
-def test_of_many_slices_whole_groups_are_taken(monkeypatch):
+def test_of_many_slices_whole_groups_are_drawn(monkeypatch):
     monkeypatch.setattr(random_split, "LIMIT", 100)
     result = RandomSplit().run(made(patient=NAMES))
     assert "Measured on whole groups with 96 of the 240 slices." in result.message

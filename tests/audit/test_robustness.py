@@ -80,6 +80,6 @@ def test_flips_matter_when_they_are_sure(
     assert result.severity == severity
 
 
-def test_at_most_so_many_slices_are_tried(firm: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_number_of_slices_is_tried(firm: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robustness, "MOST_SLICES", 12)
     assert "tried on 12 slices" in Robustness().run(firm).message

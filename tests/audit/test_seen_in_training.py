@@ -88,6 +88,6 @@ def test_a_picture_is_known_at_another_size_and_contrast_and_mirrored(
     assert f"2 as {how}" in result.message
 
 
-def test_a_bundle_without_fingerprints_cannot_be_asked(tmp_path: Path) -> None:
+def test_without_fingerprints_it_does_not_apply(tmp_path: Path) -> None:
     with pytest.raises(NotApplicable, match="has no fingerprints"):
         SeenInTraining().run(trial_of(tmp_path / "t", [picture(1)], None))

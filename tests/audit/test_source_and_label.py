@@ -38,7 +38,7 @@ def test_sources_of_one_class_each_are_the_label():
     assert result.rows == (("b", "30", "0", "0%"), ("a", "20", "20", "100%"))
 
 
-def test_sources_with_like_shares_pass_though_they_look_different():
+def test_sources_with_similar_shares_pass_although_they_look_different():
     sources = ["a", "a", "b", "b"] * 15
     result = SourceAndLabel().run(material(sources, [True, False] * 30, brightness={"b": 100}))
     assert result.severity is None
@@ -60,7 +60,7 @@ def test_auc_and_cramer_are_those_of_the_table():
     assert f"Cramer's V {np.sqrt(chi2 / 100):.2f}" in result.message
 
 
-def test_sources_that_look_alike_are_told_no_better_than_by_chance():
+def test_sources_that_look_alike_are_predicted_by_chance():
     sources = ["a", "a", "b", "b", "c", "c"] * 12
     result = SourceAndLabel().run(material(sources, [True, False] * 36))
     told = float(result.message.split("balanced accuracy ")[1][:4])
@@ -68,7 +68,7 @@ def test_sources_that_look_alike_are_told_no_better_than_by_chance():
     assert "chance is 0.33" in result.message
 
 
-def test_a_source_for_each_patient_says_nothing_of_others():
+def test_a_source_per_patient_reveals_nothing_about_others():
     # In the table each source determines the label; for an unseen patient none does.
     patients = np.repeat(np.arange(20), 4)
     sources = [f"paper {patient}" for patient in patients]
@@ -94,7 +94,7 @@ def test_balanced_accuracy_is_that_of_scikit_learn():
     assert estimate.low < estimate.value < estimate.high
 
 
-def test_patients_are_not_torn_when_sources_are_told():
+def test_patients_are_kept_together_when_sources_are_predicted():
     # Slices of a patient are alike and sources are not: if patients were divided, all would be predicted.
     patients = np.repeat(np.arange(24), 5)
     sources = np.where(patients % 2 == 0, "a", "b")

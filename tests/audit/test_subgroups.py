@@ -88,7 +88,7 @@ def test_intervals_are_of_whole_patients():
     assert grouped.auc.high - grouped.auc.low > 1.5 * (slices.auc.high - slices.auc.low)
 
 
-def test_subgroups_too_small_or_of_one_class_are_listed_and_not_judged():
+def test_subgroups_too_small_or_of_one_class_are_listed_but_not_evaluated():
     truth, probability = probabilities(2.0)
     source = np.where(truth, "mixed", "mixed").astype(object)
     source[:19] = "small"
@@ -103,7 +103,7 @@ def test_subgroups_too_small_or_of_one_class_are_listed_and_not_judged():
     assert "(" in found["source mixed"][2]
 
 
-def test_sizes_are_parted_into_thirds_and_formats_by_name():
+def test_sizes_are_divided_into_thirds_and_formats_by_name():
     truth, probability = probabilities(2.0)
     sizes = {
         "width": np.arange(COUNT) + 100.0,
@@ -137,7 +137,7 @@ def test_a_size_that_most_slices_have_makes_fewer_than_three_parts():
     }
 
 
-def test_patients_stand_beside_slices():
+def test_figures_per_patient_are_next_to_those_per_slice():
     truth, probability = probabilities(1.0)
     patient = [f"p{row // 10}-{row % 2}" for row in range(COUNT)]
     trial = answered(truth, probability, patient=patient)
@@ -150,7 +150,7 @@ def test_patients_stand_beside_slices():
     assert result.figure.value is None
 
 
-def test_slices_that_differ_in_nothing_cannot_be_parted():
+def test_identical_slices_have_no_subgroups():
     truth, probability = probabilities(1.0)
     with pytest.raises(NotApplicable, match="none names its patient"):
         Subgroups().run(answered(truth, probability))

@@ -25,7 +25,7 @@ def probabilities(apart, count=200, seed=0):
     return truth, expit(np.random.default_rng(seed).normal(np.where(truth, apart, -apart) / 2))
 
 
-def test_a_threshold_that_serves_passes_with_its_figures():
+def test_a_suitable_threshold_passes_with_its_figures():
     truth, probability = probabilities(3)
     validation = evaluation(0.8)
     shown = {
@@ -46,7 +46,7 @@ def test_a_threshold_that_serves_passes_with_its_figures():
     assert "(on its validation part sensitivity 0.87 (0.77 to 0.96), specificity 0.78" in result.message
 
 
-def test_a_threshold_that_costs_much_is_a_warning_and_the_better_one_is_told():
+def test_a_threshold_that_costs_much_is_a_warning_and_a_better_one_is_reported():
     truth, probability = probabilities(3)
     result = ThresholdCarriesOver().run(answered(truth, probability, threshold=0.88))
     assert result.severity == "warning"
@@ -73,7 +73,7 @@ def test_a_threshold_that_all_slices_pass_is_an_error_however_good_the_order():
     assert "so that the bundle's costs 0.50 (0.50 to 0.50)" in result.message
 
 
-def test_a_rechosen_threshold_is_not_judged_by_the_slices_that_chose_it():
+def test_a_rechosen_threshold_is_not_evaluated_on_the_slices_that_chose_it():
     gained = []
     for seed in range(8):
         truth, probability = probabilities(0, count=60, seed=seed)

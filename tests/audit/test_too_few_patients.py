@@ -44,7 +44,7 @@ def test_the_standard_error_is_that_of_exponential_scores():
 
 @pytest.mark.parametrize("area", [0.5, 0.8, 0.9, 0.95, 1.0])
 @pytest.mark.parametrize("aim", [0.05, 0.025])
-def test_so_many_are_needed_and_no_fewer(area, aim):
+def test_exactly_this_many_are_needed(area, aim):
     count = needed(area, aim)
     assert half_width(area, count, count) <= aim
     assert count == 1 or half_width(area, count - 1, count - 1) > aim
@@ -76,7 +76,7 @@ def test_slices_of_a_patient_do_not_count_and_unequal_patients_count_less():
     assert "worth 4 and 100 of equal size" in unequal.message
 
 
-def test_the_test_part_alone_is_judged():
+def test_only_the_test_part_is_evaluated():
     material = made([1] * 200, [1] * 200, part="train")
     material.manifest.loc[180:219, "split"] = "test"
     result = TooFewPatients().run(material)
@@ -87,7 +87,7 @@ def test_the_test_part_alone_is_judged():
         TooFewPatients().run(material)
 
 
-def test_unknown_patients_are_told_of():
+def test_unknown_patients_are_reported():
     result = TooFewPatients().run(made([1] * 100, [1] * 100, patients=False))
     assert result.severity is None
     assert "100 slices of covid" in result.message

@@ -156,7 +156,7 @@ def test_an_external_set_is_its_own_external_test() -> None:
     assert dict(also.rows())[ELSEWHERE] == "this set; 0.50 (0.40 to 0.60) on far-away"
 
 
-def test_predictions_alone_tell_little() -> None:
+def test_predictions_alone_show_little() -> None:
     alone = TrustCard(unit="patient", **UNKNOWN)
     assert alone.grade == "C"
     assert [reason[0] for reason in alone.reasons] == ["C", "C", "C", "B"]
@@ -167,7 +167,7 @@ def test_predictions_alone_tell_little() -> None:
     assert TrustCard(unit="guessed group", **UNKNOWN).grade == "C"
 
 
-def test_the_reasons_stand_worst_first_and_once_an_item() -> None:
+def test_the_reasons_are_worst_first_and_once_per_item() -> None:
     bad = card(
         auc=figure(0.8, 0.72, 0.88),
         known=SeenSlices(slices=50, of=100, without=figure(0.7)),
@@ -209,7 +209,7 @@ def test_the_dictionary_holds_grade_words_and_figures() -> None:
     assert held["known"]["slices"] == 0
 
 
-def test_the_rules_stand_worst_first() -> None:
+def test_the_rules_are_worst_first() -> None:
     grades = [rule.grade for rule in RULES]
     assert grades == sorted(grades, reverse=True)
 

@@ -13,7 +13,7 @@ def made(**columns):
     return guessable(pictures_of(SLICES), **columns)
 
 
-def test_torn_groups_are_a_warning_with_their_files():
+def test_divided_groups_are_a_warning_with_their_files():
     result = UnnamedGroups().run(made(split=["train"] * 27 + ["test"] * 33))
     assert result.severity == "warning"
     assert result.figure.value == pytest.approx(3 / 33)

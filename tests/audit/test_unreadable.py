@@ -25,7 +25,7 @@ def numbered(folder, count, start=0):
     return [f"/data/{folder}/{number}.png" for number in range(start, start + count)]
 
 
-def test_nothing_is_said_where_all_can_be_read():
+def test_nothing_is_reported_if_all_can_be_read():
     result = Unreadable().run(material(numbered("covid", 3), []))
     assert result.severity is None
     assert result.figure.value == 0
@@ -44,7 +44,7 @@ def test_few_are_worth_a_warning():
 
 
 @pytest.mark.parametrize(("count", "severity"), [(1, "warning"), (2, "error")])
-def test_over_one_in_a_hundred_of_a_class_is_an_error_though_it_is_few_of_all(count, severity):
+def test_over_one_in_a_hundred_of_a_class_is_an_error_even_if_few_overall(count, severity):
     lost = numbered("covid", count, start=1000)
     result = Unreadable().run(material(numbered("covid", 100 - count) + numbered("other", 900), lost))
     assert result.severity == severity

@@ -124,7 +124,7 @@ def test_shares_are_given_in_percent():
     assert (cells["covid median"], cells["not covid median"]) == ("6.25%", "6.25%")
 
 
-def test_what_was_not_found_is_told_and_counts_as_a_level():
+def test_missing_levels_are_reported_and_count():
     material = drawn()
     lacking = [
         replace(one, air=float("nan") if covid else 50.0)
@@ -156,6 +156,6 @@ def test_without_lungs_their_outside_is_left_out():
     assert "all but the lungs" not in details(WindowingByClass().run(drawn()))
 
 
-def test_a_class_of_one_patient_cannot_be_judged():
+def test_a_class_of_one_patient_does_not_apply():
     with pytest.raises(NotApplicable, match="fewer than two groups"):
         WindowingByClass().run(drawn(count=8, patients=["a", "b"] * 4))

@@ -49,7 +49,7 @@ def test_a_label_coloured_border_is_found():
     assert result.files == tuple(file for (file,) in result.side_by_side)
 
 
-def test_what_lies_in_the_lungs_is_not_seen():
+def test_the_content_of_the_lungs_is_not_seen():
     material = made()
     material.pictures.grey[material.pictures.lungs & material.truth[:, None, None]] = 200
     result = LabelWithoutLungs().run(material)

@@ -46,7 +46,7 @@ def pictures(count: int) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("text", [NETWORK, CLASSIFIER], ids=["network", "classifier"])
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_answers_come_one_by_one_in_order(text: str, precision: str) -> None:
+def test_answers_come_individually_in_order(text: str, precision: str) -> None:
     inputs = pictures(37)
     answers = list(Engine(graph_of(text), SHAPE, precision).run(iter(inputs)))  # type: ignore[arg-type]
     assert len(answers) == 37
@@ -72,7 +72,7 @@ def test_an_engine_answers_again_after_it_was_left_early(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [NETWORK, CLASSIFIER], ids=["network", "classifier"])
-def test_inputs_are_taken_as_answers_are_asked_for(text: str) -> None:
+def test_inputs_are_read_as_answers_are_requested(text: str) -> None:
     taken = 0
 
     def endless() -> Iterator[NDArray[np.float32]]:

@@ -151,7 +151,7 @@ def test_what_was_trained_and_chosen_on_is_kept_and_no_more(files: list[Path], s
         assert (kept.parts[place] == 1) == (part == "val")
 
 
-def test_the_bytes_are_few_the_same_in_any_order_and_come_back(files: list[Path]) -> None:
+def test_the_bytes_are_few_independent_of_order_and_read_back(files: list[Path]) -> None:
     content = Fingerprints.of(files, PARTS, DATA).to_bytes()
     assert len(content) <= 48 + 7 * 49
     order = np.random.default_rng(0).permutation(len(files))
@@ -163,7 +163,7 @@ def test_the_bytes_are_few_the_same_in_any_order_and_come_back(files: list[Path]
     assert b"smith" not in content
 
 
-def test_damage_anywhere_is_told(files: list[Path]) -> None:
+def test_damage_anywhere_is_reported(files: list[Path]) -> None:
     content = Fingerprints.of(files, PARTS, DATA).to_bytes()
     for place in range(0, len(content), 7):
         damaged = bytearray(content)

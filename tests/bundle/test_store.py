@@ -35,7 +35,7 @@ def detector_with_inner(folder: Path, segmenter: Path) -> Path:
     return folder
 
 
-def test_a_segmenter_comes_back_from_folder_and_zip(folder: Path, tmp_path: Path) -> None:
+def test_a_segmenter_is_read_back_from_folder_and_zip(folder: Path, tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == FILES
     bundle = SegmenterBundle.load(folder)
     assert bundle.facts.preprocessing.size == (64, 96)
@@ -50,7 +50,7 @@ def test_a_segmenter_comes_back_from_folder_and_zip(folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_one_kind_is_not_taken_for_the_other(folder: Path, tmp_path: Path, zipped: bool) -> None:
+def test_one_kind_is_not_mistaken_for_the_other(folder: Path, tmp_path: Path, zipped: bool) -> None:
     detector: Path = shipped_bundles()[Bundle.default]
     segmenter = folder
     if zipped:
@@ -76,7 +76,7 @@ def test_the_first_bundles_stated_no_kind_and_are_detectors() -> None:
     assert Bundle.load(FIRST).facts.preprocessing.lungs == "none"
 
 
-def test_what_is_no_bundle_is_said(folder: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_bundle_is_reported(folder: Path, tmp_path: Path) -> None:
     for call in (kind_of_bundle, SegmenterBundle.load):
         with pytest.raises(BundleError, match="there is no such bundle"):
             call(tmp_path / "gone")

@@ -78,7 +78,7 @@ LOGITS = {"mean_logit", "top_logit", "noisy_or", "attention_logit"}
 
 
 @pytest.mark.parametrize("lesions_tell", [True, False])
-def test_the_simplest_that_tells_is_chosen(
+def test_the_simplest_informative_one_is_chosen(
     detector: Detector,
     manifest: Path,
     tmp_path: Path,

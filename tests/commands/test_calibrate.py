@@ -53,7 +53,7 @@ def csv(tmp_path: Path) -> Path:
     return tmp_path / "pooled.csv"
 
 
-def test_it_is_entered_and_told(bundle: Bundle, csv: Path) -> None:
+def test_it_is_recorded_and_reported(bundle: Bundle, csv: Path) -> None:
     before = bundle.facts
     result = calibrate(bundle, csv)
     facts = Bundle.load(bundle.source).facts
@@ -75,7 +75,7 @@ def test_it_is_entered_and_told(bundle: Bundle, csv: Path) -> None:
     assert sum(one.cases for one in result.held_out[:-1]) == result.held_out[-1].cases == 720
 
 
-def test_another_choice_takes_its_place(bundle: Bundle, csv: Path) -> None:
+def test_another_choice_replaces_it(bundle: Bundle, csv: Path) -> None:
     earlier = bundle.facts.chosen
     calibrate(bundle, csv, refit=True)
     calibrate(bundle, csv, coverage=0.8, refit=True)
@@ -117,14 +117,14 @@ def test_refitting_finds_temperature_and_bias(bundle: Bundle, tmp_path: Path) ->
     assert answer.probability == pytest.approx(expit(1.0), abs=0.05)
 
 
-def test_sources_count_alike_in_refitting(bundle: Bundle, tmp_path: Path) -> None:
+def test_sources_have_equal_weight_in_refitting(bundle: Bundle, tmp_path: Path) -> None:
     small, large = predictions(40, {"small": 2.0}), predictions(400, {"large": -2.0})
     write_predictions(pd.concat([small, large]), tmp_path / "x.csv")
     calibrate(bundle, tmp_path / "x.csv", refit=True)
     assert bundle.facts.bias == pytest.approx(0, abs=0.2)
 
 
-def test_scores_that_tell_nothing_are_told_of(bundle: Bundle, tmp_path: Path) -> None:
+def test_uninformative_scores_are_reported(bundle: Bundle, tmp_path: Path) -> None:
     frame = predictions()
     frame["score"] = np.random.default_rng(0).random(len(frame))
     frame.loc[frame["label"] == POSITIVE, "score"] *= 0.8
@@ -134,7 +134,7 @@ def test_scores_that_tell_nothing_are_told_of(bundle: Bundle, tmp_path: Path) ->
     )
 
 
-def test_refitting_takes_out_a_rule_that_weighs_probabilities(bundle: Bundle, csv: Path) -> None:
+def test_refitting_removes_a_rule_that_uses_probabilities(bundle: Bundle, csv: Path) -> None:
     lesions = bundle.facts.patient
     calibrate(bundle, csv, refit=True)
     assert bundle.facts.patient == lesions
@@ -156,7 +156,7 @@ def test_one_group_of_a_class_says_that_nothing_is_known(bundle: Bundle, tmp_pat
     assert "is not known" in (bundle.source / "MODEL_CARD.md").read_text()
 
 
-def test_what_is_no_chest_ct_does_not_choose(bundle: Bundle, csv: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_chest_ct_is_not_used_for_choosing(bundle: Bundle, csv: Path, tmp_path: Path) -> None:
     frame = predictions()
     frame.loc[:99, "verdict"] = NOT_A_CHEST_CT
     write_predictions(frame, tmp_path / "x.csv")

@@ -132,7 +132,7 @@ def untimed(done: Done) -> pd.DataFrame:
     return numbers_of(done).drop(columns="slices_per_second")
 
 
-def test_all_is_written_that_is_said(done: Done) -> None:
+def test_everything_promised_is_written(done: Done) -> None:
     assert {path.name for path in done.folder.iterdir()} == {
         "all-wrong.csv", "answers", "comparison.csv", "comparison.html", "comparison.md", "figures", "runs",
     }  # fmt: skip
@@ -149,7 +149,7 @@ def test_all_is_written_that_is_said(done: Done) -> None:
     assert sorted(answers) == sorted(f"{run}-on-{where}" for run in runs for where in (name, "elsewhere"))
 
 
-def test_every_member_has_the_same_split_and_a_seed_of_its_own(done: Done) -> None:
+def test_every_member_has_the_same_split_and_its_own_seed(done: Done) -> None:
     runs = [Run(path) for path in sorted((done.folder / "runs").iterdir())]
     splits = [read_manifest(run.manifest_file).set_index("path")["split"].to_dict() for run in runs]
     assert all(split == splits[0] for split in splits)
@@ -157,7 +157,7 @@ def test_every_member_has_the_same_split_and_a_seed_of_its_own(done: Done) -> No
     assert len({run.log_file.read_text() for run in runs}) == 4
 
 
-def test_it_is_told_how_it_goes(done: Done) -> None:
+def test_progress_is_reported(done: Done) -> None:
     assert [line for line in done.told if "epoch" not in line] == [
         *[f"{system}-seed{seed}: trained" for system in ("tiny", "never") for seed in (0, 1)],
         f"Answering 8 slices of {done.outcome.judged[0].name}.",
@@ -195,7 +195,7 @@ def test_the_ensemble_is_the_mean_of_all_systems(done: Done) -> None:
     assert pd.isna(row["slices_per_second"])
 
 
-def test_what_a_system_takes_stands_beside_its_figures_on_the_test_part(done: Done) -> None:
+def test_the_cost_of_a_system_is_next_to_its_figures_on_the_test_part(done: Done) -> None:
     table = numbers_of(done)
     for system in ("tiny", "never"):
         row = table.loc[(done.outcome.judged[0].name, system)]
@@ -273,7 +273,7 @@ def test_a_finished_run_is_compared_as_it_is(
     assert "Trained once" in (copy.folder / "comparison.md").read_text()
 
 
-def test_without_a_test_part_the_page_says_that_figures_are_too_good(
+def test_without_a_test_part_the_page_says_that_figures_are_too_optimistic(
     class_folder: Path, tmp_path: Path, done: Done
 ) -> None:
     manifest = import_path(class_folder)

@@ -87,7 +87,7 @@ def test_too_few_scans_to_draw_from_are_counted(
         divide(manifest, grouped(**values), 0)
 
 
-def test_the_seed_of_the_data_goes_before_that_of_the_recipe(manifest: pd.DataFrame) -> None:
+def test_the_seed_of_the_data_overrides_that_of_the_recipe(manifest: pd.DataFrame) -> None:
     for extra in ({}, {"per_class": 8, "classes": tuple(LABELS)}, {"split": "random"}):
         own = grouped(seed=7, **extra)
         assert parts(divide(manifest, own, 1)) == parts(divide(manifest, own, 2))

@@ -73,7 +73,7 @@ def test_patients_of_two_datasets_are_not_one(two: Data) -> None:
     assert divided["patient"].nunique() == 14
 
 
-def test_one_dataset_is_left_as_it_stands(tmp_path: Path) -> None:
+def test_one_dataset_is_not_changed(tmp_path: Path) -> None:
     data = Data(dataset=site(tmp_path / "a.csv", scans("")), split="grouped")
     divided = divided_scans(data, 0)
     assert set(divided["source"]) == {""}
@@ -149,7 +149,7 @@ def test_files_in_two_datasets_are_refused(tmp_path: Path) -> None:
         sources_of(data)
 
 
-def test_patients_named_alike_at_the_source_left_out_are_told_of(one_of_three: Data) -> None:
+def test_equal_patient_names_at_the_left_out_source_are_reported(one_of_three: Data) -> None:
     with pytest.warns(LeakageWarning, match="same names in south and elsewhere"):
         divided_scans(leaving_out(one_of_three, "south"), 0)
 

@@ -173,7 +173,7 @@ def test_a_source_left_out_is_the_bundles_external_test(
     ],
     ids=["one source", "a class from one source"],
 )
-def test_what_cannot_be_left_out_is_said_before_training(
+def test_sources_that_cannot_be_left_out_are_reported_before_training(
     recipe_file: Path, class_folder: Path, tmp_path: Path, sources: dict[str, tuple[str, ...]], message: str
 ) -> None:
     rows = [
@@ -209,7 +209,7 @@ def joint(
     return run, first, other
 
 
-def test_a_bundle_of_two_datasets_tells_of_both(joint: tuple[Run, Path, Path]) -> None:
+def test_a_bundle_of_two_datasets_names_both(joint: tuple[Run, Path, Path]) -> None:
     facts = Bundle.load(joint[0].folder).facts.training
     assert (facts.dataset, facts.sources) == ("one.csv + two.csv", ("one", "two"))
     assert (facts.split, facts.licence) == ("grouped + random", "not stated")
@@ -231,7 +231,7 @@ def test_each_of_two_datasets_is_the_bundles_own(
     assert {Path(path).name for path in labelled.rows["path"]} == {Path(path).name for path in tested["path"]}
 
 
-def test_changed_data_of_one_dataset_is_told_of(
+def test_changed_data_of_one_dataset_is_reported(
     joint: tuple[Run, Path, Path], class_folder: Path, tmp_path: Path
 ) -> None:
     bundle = Bundle.load(joint[0].folder)

@@ -108,7 +108,7 @@ def walk(dataset: pydicom.Dataset) -> list[pydicom.Dataset]:
     return items + [inner for item in items for inner in walk(item)]
 
 
-def test_a_second_run_takes_everything_over(
+def test_a_second_run_keeps_everything(
     done: tuple[Path, PatientAnswers],
     scans: Path,
     usual_detector: Detector,
@@ -129,7 +129,7 @@ def test_a_second_run_takes_everything_over(
     assert before.splitlines()[:3] == (folder / "patients.csv").read_bytes().splitlines()
 
 
-def test_other_wishes_are_done_anew(
+def test_other_options_are_processed_again(
     done: tuple[Path, PatientAnswers], scans: Path, usual_detector: Detector, tmp_path: Path
 ) -> None:
     listing = find_series([scans / "b"])
@@ -163,7 +163,7 @@ def test_another_bundle_or_format_version_is_computed_again(
     assert [kept(), kept()] == [0, 1]
 
 
-def test_changed_files_are_done_anew(
+def test_changed_files_are_processed_again(
     tmp_path: Path, usual_detector: Detector, covid_phantom: Phantom
 ) -> None:
     path = write_phantom_nifti(covid_phantom, tmp_path / "in" / "ct.nii.gz")
@@ -227,7 +227,7 @@ def test_files_that_could_not_be_read_are_among_the_failures(usual_detector: Det
     assert [failure.problem for failure in result.failures] == ["is cut short"]
 
 
-def test_identities_only_where_they_are_asked_for(usual_detector: Detector, scans: Path) -> None:
+def test_identities_only_on_request(usual_detector: Detector, scans: Path) -> None:
     listing = find_series([scans / "b"])
     own = listing.series[0].patient
     assert own
@@ -266,7 +266,9 @@ def test_a_full_disk_ends_the_job_and_leaves_nothing_half(
     assert predict_volumes(listing, tmp_path, detector=usual_detector).kept == 0
 
 
-def test_what_is_no_result_is_never_replaced(tmp_path: Path, scans: Path, usual_detector: Detector) -> None:
+def test_what_is_not_a_result_is_never_replaced(
+    tmp_path: Path, scans: Path, usual_detector: Detector
+) -> None:
     listing = find_series([scans / "b"])
     outputs = Outputs(report=False, nifti=False, dicom=False)
     name = predict_volumes(listing, tmp_path, detector=usual_detector, outputs=outputs).rows[0]["study"]

@@ -67,7 +67,7 @@ def test_masks_and_shares_are_those_of_the_phantom(
     assert phantom_slices[0].name in (tmp_path / "report.html").read_text()
 
 
-def test_the_right_lung_lies_at_the_pictures_left(
+def test_the_right_lung_is_at_the_pictures_left(
     segmenter: Segmenter, phantom_slices: list[Path], tmp_path: Path
 ) -> None:
     as_it_is = most_diseased(phantom_slices)
@@ -103,7 +103,7 @@ def test_names_are_unique(stems: list[str]) -> None:
     assert all(name.startswith(path.stem) for path, name in names.items())
 
 
-def test_what_is_no_chest_ct_gets_empty_masks_and_its_problem(
+def test_what_is_not_a_chest_ct_gets_empty_masks_and_a_problem(
     segmenter: Segmenter, phantom_slices: list[Path], tmp_path: Path
 ) -> None:
     files = [noise(tmp_path / "n.png"), most_diseased(phantom_slices)]

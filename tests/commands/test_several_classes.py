@@ -193,7 +193,7 @@ def check_metrics(written: Path, count: int) -> None:
     assert metrics["slices"]["metrics"]["roc_auc"]["value"] == pytest.approx(area)
 
 
-def test_evaluate_judges_each_class(trained: Run, folder: Path, tmp_path: Path) -> None:
+def test_evaluate_covers_each_class(trained: Run, folder: Path, tmp_path: Path) -> None:
     printed = groundglass("evaluate", "-b", trained.folder, "--data", folder, "-o", tmp_path, "--no-lungs")
     assert "Each class against the rest" in printed
     assert "viral pneumonia" in printed
@@ -218,7 +218,7 @@ def test_the_predictions_alone_give_the_same_figures(trained: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("other", "judged"), [("normal", True), (NEGATIVE, False), ("healthy", False)])
-def test_other_labels_are_judged_as_far_as_they_go(
+def test_other_labels_are_evaluated_as_far_as_possible(
     detector: Detector, class_folder: Path, tmp_path: Path, other: str, judged: bool
 ) -> None:
     """For labels that the detector knows, all figures are given; for others, COVID-19 against the rest."""

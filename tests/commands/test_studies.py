@@ -42,7 +42,7 @@ def test_series_of_one_study_make_one_study() -> None:
     assert studies[0].patient == studies[1].patient != ""
 
 
-def test_names_tell_nothing_of_the_patient_and_hang_on_the_key() -> None:
+def test_names_reveal_nothing_about_the_patient_and_depend_on_the_key() -> None:
     (study,), (other,) = (find_studies(Listing((series(),)), key) for key in (KEY, b"other"))
     for text in (study.name, study.patient):
         assert "Q-17" not in text
@@ -57,14 +57,14 @@ def test_one_study_uid_of_two_patients_is_two_studies() -> None:
     assert len({study.name for study in studies}) == 2
 
 
-def test_the_finer_of_two_that_cover_the_same_is_asked() -> None:
+def test_the_finer_of_two_with_equal_coverage_is_used() -> None:
     assert (
         chosen(series("thick", slices=50, spacing=(4, 1, 1)), series("thin", slices=200, spacing=(1, 1, 1)))
         == "thin"
     )
 
 
-def test_the_one_that_covers_more_is_asked() -> None:
+def test_the_one_that_covers_more_is_used() -> None:
     assert chosen(series("part", slices=200, spacing=(0.5, 1, 1)), series("whole", slices=120)) == "whole"
 
 
@@ -74,7 +74,7 @@ def test_thick_slices_only_where_there_are_no_others() -> None:
     assert chosen(thick) == "thick"
 
 
-def test_a_fine_zoom_does_not_stand_for_the_chest() -> None:
+def test_a_fine_zoom_does_not_replace_the_chest() -> None:
     whole = series("whole", slices=45, spacing=(7, 1, 1))
     assert chosen(whole, series("zoom", slices=20, spacing=(1, 1, 1))) == "whole"
     assert (
@@ -88,7 +88,7 @@ def test_abdomen_wins_nothing() -> None:
     assert chosen(chest, series("long", slices=130, spacing=(5, 1, 1))) == "chest"
 
 
-def test_what_cannot_be_used_is_never_asked() -> None:
+def test_unusable_series_are_never_used() -> None:
     scout = series("scout", slices=900, problem="is a localizer", remedy="use the axial series")
     assert chosen(scout, series("ct")) == "ct"
     (study,) = find_studies(Listing((scout,)), KEY)
@@ -126,18 +126,18 @@ def test_a_folder_keeps_its_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"short"])
-def test_a_damaged_key_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_key_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(content)
     with pytest.raises(GroundglassError, match="is damaged"):
         key_of(tmp_path)
 
 
-def test_a_key_that_is_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_key_that_is_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).mkdir()
     with pytest.raises(GroundglassError, match="cannot be read or written"):
         key_of(tmp_path)
 
 
 @pytest.mark.parametrize("spacing", [None, (2.0, 0.7, 0.7)])
-def test_unknown_spacing_is_no_reason_to_fail(spacing: tuple[float, float, float] | None) -> None:
+def test_unknown_spacing_does_not_fail(spacing: tuple[float, float, float] | None) -> None:
     assert chosen(series("x", spacing=spacing)) == "x"

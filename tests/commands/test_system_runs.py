@@ -97,7 +97,7 @@ def assert_same_training(run: Run, whole: Run) -> None:
         torch.testing.assert_close(states[0]["state_dict"][name], value, rtol=0, atol=0)
 
 
-def test_the_protocol_goes_before_what_a_recipe_says_of_its_data(whole: Run, protocol: Protocol) -> None:
+def test_the_protocol_overrides_a_recipes_data(whole: Run, protocol: Protocol) -> None:
     recipe = whole.recipe()
     assert recipe.seed == 0
     assert (recipe.data.split, recipe.data.seed, recipe.data.fractions) == ("grouped", 1, None)
@@ -137,9 +137,7 @@ def test_what_is_trained_is_not_trained_again(
     assert told == ["tiny-seed0: was already trained"]
 
 
-def test_a_stopped_training_goes_on_with_the_epoch_after_its_last(
-    train: Train, whole: Run, tmp_path: Path
-) -> None:
+def test_a_stopped_training_continues_after_its_last_epoch(train: Train, whole: Run, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         if "epoch 3/4" in line:
             raise RuntimeError("stopped")
@@ -153,7 +151,7 @@ def test_a_stopped_training_goes_on_with_the_epoch_after_its_last(
     assert_same_training(run, whole)
 
 
-def test_a_training_stopped_before_its_first_checkpoint_starts_anew(
+def test_a_training_stopped_before_its_first_checkpoint_starts_again(
     train: Train, whole: Run, tmp_path: Path
 ) -> None:
     def stop(line: str) -> None:
@@ -273,7 +271,7 @@ def test_a_run_without_a_bundle_is_refused_before_a_recipe_is_trained(
         train([recipe_file, stopped])
 
 
-def test_a_run_that_has_seen_what_it_is_judged_on_is_refused_by_name(
+def test_a_run_that_has_seen_what_it_is_evaluated_on_is_refused_by_name(
     whole: Run, recipe_file: Path, train: Train, no_training: None
 ) -> None:
     manifest = read_manifest(whole.manifest_file)
@@ -287,7 +285,7 @@ def test_a_run_that_has_seen_what_it_is_judged_on_is_refused_by_name(
             train([recipe_file, whole.folder], judged=judgements)
 
 
-def test_a_run_may_be_judged_on_what_it_was_chosen_on_where_all_are(whole: Run) -> None:
+def test_a_run_may_be_evaluated_on_what_it_was_chosen_on_if_all_are(whole: Run) -> None:
     manifest = read_manifest(whole.manifest_file)
     chosen, trained = (manifest[manifest["split"] == part] for part in ("val", "train"))
     check_unseen(whole, "val", chosen)
@@ -329,7 +327,7 @@ def test_answers_are_those_of_the_run_and_are_kept(
     assert len(asked) == 3
 
 
-def test_another_bundle_or_threshold_is_asked_anew(copy: Run, protocol: Protocol, tmp_path: Path) -> None:
+def test_another_bundle_or_threshold_is_answered_again(copy: Run, protocol: Protocol, tmp_path: Path) -> None:
     rows = rows_of_test(protocol)
     before = answers(copy, rows, tmp_path / "answers", "any")
     file = copy.bundle_folder / "bundle.json"
@@ -386,7 +384,7 @@ def test_an_unknown_split_is_refused_with_those_that_there_are(recipe_file: Path
         plain([recipe_file], None, "fair")
 
 
-def test_without_a_test_part_all_are_judged_on_the_validation_part(
+def test_without_a_test_part_all_are_evaluated_on_the_validation_part(
     class_folder: Path, tmp_path: Path
 ) -> None:
     manifest = import_path(class_folder)
@@ -407,9 +405,7 @@ def test_without_a_test_part_all_are_judged_on_the_validation_part(
         official.judged_rows()
 
 
-def test_the_split_warns_and_the_trainings_do_not_say_it_again(
-    protocol: Protocol, copy: Run, train: Train
-) -> None:
+def test_the_split_warns_once_for_all_trainings(protocol: Protocol, copy: Run, train: Train) -> None:
     with pytest.warns(LeakageWarning):
         protocol.judged_rows()
     with warnings.catch_warnings():
@@ -417,7 +413,7 @@ def test_the_split_warns_and_the_trainings_do_not_say_it_again(
         train()
 
 
-def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_tears_them(
+def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_divides_them(
     copy: Run, protocol: Protocol
 ) -> None:
     test = rows_of_test(protocol)

@@ -78,7 +78,9 @@ def test_the_own_test_part_of_a_random_split(detector: Detector, class_folder: P
     assert all(reason in done.report for reason in card.reasons)
 
 
-def test_what_was_chosen_on_is_no_test(detector: Detector, class_folder: Path, tmp_path: Path) -> None:
+def test_data_used_for_choosing_are_not_a_test(
+    detector: Detector, class_folder: Path, tmp_path: Path
+) -> None:
     card = evaluated(detector, class_folder, tmp_path, "val").card
     assert (card.grade, card.part) == ("E", "val")
     assert card.known.slices == 12
@@ -97,7 +99,7 @@ def test_patients_in_two_parts_are_counted(detector: Detector, class_folder: Pat
     assert done.card.patients == done.predictions["patient"].nunique()
 
 
-def test_a_copied_set_is_known_and_its_headers_tell(
+def test_a_copied_set_is_recognised_and_its_headers_reveal_the_label(
     detector: Detector, class_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(class_folder, tmp_path / "elsewhere")
@@ -144,7 +146,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("sample", [400, 30])
-def test_lungs_are_removed_from_what_was_kept_as_from_what_is_read_anew(
+def test_lungs_are_removed_from_kept_slices_as_from_reread_ones(
     bundle_folder: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
 ) -> None:
     monkeypatch.setattr("groundglass.audit.trial.SAMPLE", sample)
@@ -171,7 +173,9 @@ def test_lungs_are_removed_from_what_was_kept_as_from_what_is_read_anew(
         assert whole.value == pytest.approx(roc_auc_score(truth, done.predictions["probability"]))
 
 
-def test_too_few_patients_with_lungs_are_said(bundle_folder: Path, phantoms: Path, tmp_path: Path) -> None:
+def test_too_few_patients_with_lungs_are_reported(
+    bundle_folder: Path, phantoms: Path, tmp_path: Path
+) -> None:
     segmenter = Segmenter.load(threshold_segmenter(tmp_path / "segmenter", (SIDE, SIDE)))
     few = read_manifest(phantoms).query("patient in ('covid-1', 'not covid-1')")
     write_manifest(few, tmp_path / "few.csv")
@@ -207,7 +211,7 @@ def table(**columns: object) -> pd.DataFrame:
     ],
     ids=str,
 )
-def test_what_a_table_tells_of_patients(
+def test_what_a_table_shows_about_patients(
     columns: dict, unit: str, patients: int | None, units: tuple[int, int]
 ) -> None:
     predictions = table(**columns)
@@ -249,7 +253,7 @@ def test_external_aucs_are_read_from_the_facts() -> None:
     assert found == {"far": Estimate(value=0.51, low=0.44, high=0.58), "one-patient": Estimate(value=0.7)}
 
 
-def test_a_recorded_grade_stands_in_the_model_card(
+def test_a_recorded_grade_is_in_the_model_card(
     bundle_folder: Path, class_folder: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(bundle_folder, tmp_path / "bundle")

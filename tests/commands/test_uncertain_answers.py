@@ -87,7 +87,7 @@ def test_a_bundle_without_abstention_writes_what_it_did(
     assert "uncertain" not in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_no_chest_ct_goes_before_uncertain(unsure: Detector, picture: Path) -> None:
+def test_not_a_chest_ct_takes_precedence_over_uncertain(unsure: Detector, picture: Path) -> None:
     (row,) = predict([picture], None, detector=unsure).rows
     assert row.verdict == NOT_A_CHEST_CT
     assert "answers stay possible" not in row.reason

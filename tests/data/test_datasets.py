@@ -53,7 +53,9 @@ def test_the_mirror_is_used_in_place_and_never_written(small_seg: Path) -> None:
     assert list(frame.columns[5:]) == ["volume", "lungs", "lesions"]
 
 
-def test_the_mirror_goes_before_the_data_folder(small_seg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mirror_takes_precedence_over_the_data_folder(
+    small_seg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = folders.data_folder() / "covid19-ct-seg"
     shutil.copytree(small_seg, own)
     assert folders.locate("covid19-ct-seg") == small_seg

@@ -110,7 +110,7 @@ def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path, fault: s
         assert int(second.removeprefix("bytes=").rstrip("-")) >= 500_000
 
 
-def test_the_next_call_goes_on_where_the_last_one_broke(server: Server, tmp_path: Path) -> None:
+def test_the_next_call_resumes_where_the_last_one_broke(server: Server, tmp_path: Path) -> None:
     server.faults = ["cut"]
     with pytest.raises(
         DownloadError, match=r"could not be downloaded in 1 tries \(cut after .* of 1024000 bytes"
@@ -143,7 +143,7 @@ def test_an_empty_file_is_a_file(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "data.zip").read_bytes() == b""
 
 
-def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, tmp_path: Path) -> None:
+def test_a_busy_server_is_retried_and_a_missing_file_is_not(server: Server, tmp_path: Path) -> None:
     server.faults = ["busy", "busy"]
     get(server, tmp_path / "data.zip")
     assert len(server.asked) == 3
@@ -152,7 +152,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, 
     assert len(server.asked) == 4
 
 
-def test_no_server_is_told(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -160,13 +160,13 @@ def test_no_server_is_told(tmp_path: Path) -> None:
         fetch(f"http://127.0.0.1:{port}/x", tmp_path / "x", tries=2, pause=0)
 
 
-def test_an_unknown_server_is_told_at_once(tmp_path: Path) -> None:
+def test_an_unknown_server_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="the server cannot be found; is there a network"):
         fetch("http://groundglass.invalid/x", tmp_path / "x", tries=2, pause=60)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data.zip.part").symlink_to("/dev/full")
     with pytest.raises(GroundglassError, match="the disk is full"):
         get(server, tmp_path / "data.zip")
@@ -284,7 +284,7 @@ def test_get_downloads_checks_and_writes_the_manifest_once(published: Server) ->
     assert not list(path.parent.rglob("*.zip")) + list(path.parent.rglob(".*"))
 
 
-def test_a_changed_file_is_named_and_mended_by_fetching_anew(published: Server) -> None:
+def test_a_changed_file_is_named_and_replaced_by_fetching_again(published: Server) -> None:
     folder = datasets.get("covid-ct").parent / "Images-processed" / "CT_COVID"
     (folder / "x%0.png").write_bytes(b"other")
     (folder / "2020.01.24.919183-p27-132.png").unlink()

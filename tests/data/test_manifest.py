@@ -112,7 +112,7 @@ def test_part_folders_above_the_classes_set_the_split(draw: Draw) -> None:
     assert set(frame["source"]) == {"mine"}
 
 
-def test_deeper_folders_are_patients_only_when_asked(draw: Draw) -> None:
+def test_deeper_folders_are_patients_only_on_request(draw: Draw) -> None:
     folder = draw("covid/p1/a.png", "covid/p1/series/b.png", "covid/c.png", "normal/p2/d.png")
     assert set(import_path(folder)["patient"]) == {""}
     frame = import_path(folder, patients_from_folders=True)

@@ -60,7 +60,7 @@ def enough(patients: dict[str, dict[str, int]], parts: int) -> bool:
 
 @settings(max_examples=30, deadline=None)
 @given(many_patients, st.integers(0, 99), st.randoms())
-def test_grouped_tears_no_patient_and_serves_every_part(patients, seed, random) -> None:
+def test_grouped_keeps_patients_together_and_fills_every_part(patients, seed, random) -> None:
     assume(enough(patients, 3))
     frame = manifest(patients)
     result = split(frame, "grouped", seed=seed)
@@ -140,7 +140,7 @@ def test_blocks_are_contiguous_numbers_in_order() -> None:
     assert list(second["split"][second["label"] == "covid"]) == ["train"] * 8 + ["val"] * 9 + ["test"] * 3
 
 
-def test_blocks_sort_numbers_as_numbers_and_refuse_to_tear_a_patient() -> None:
+def test_blocks_sort_numbers_as_numbers_and_refuse_to_divide_a_patient() -> None:
     frame = numbered(12)
     assert frame["path"].iloc[1] > frame["path"].iloc[9]  # as text, (2) comes after (10)
     assert split(frame, "blocks")["split"].iloc[1] == "train"
@@ -174,7 +174,7 @@ def test_groups_are_patients_else_guessed_blocks_else_files() -> None:
     assert set(groups(frame.assign(patient="p"))) == {"p"}
 
 
-def test_a_named_group_goes_before_the_patient_and_the_block() -> None:
+def test_a_named_group_takes_precedence_over_patient_and_block() -> None:
     frame = numbered(43).assign(patient=["p"] * 40 + [""] * 46)
     blank = groups(frame.assign(group=""))
     pd.testing.assert_series_equal(blank, groups(frame))

@@ -143,7 +143,7 @@ def test_the_bias_is_added_to_the_calibrated_logit() -> None:
     assert answer.score == pytest.approx(1 / (1 + math.exp(1)))
 
 
-def test_what_lies_too_far_is_uncertain_whatever_its_probability() -> None:
+def test_distant_slices_are_uncertain_whatever_their_probability() -> None:
     limited = facts(furthest=2.0)
     assert limited.answer(9.0, 2.0).verdict == POSITIVE
     assert limited.answer(9.0).verdict == POSITIVE

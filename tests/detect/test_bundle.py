@@ -26,7 +26,7 @@ def test_a_folder_and_its_zip_are_the_same_bundle(copy: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "recipe.yaml"])
-def test_a_missing_or_damaged_file_is_said(copy: Path, name: str) -> None:
+def test_a_missing_or_damaged_file_is_reported(copy: Path, name: str) -> None:
     content = (copy / name).read_bytes()
     (copy / name).unlink()
     with pytest.raises(BundleError, match="not a complete bundle"):
@@ -49,7 +49,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         Bundle.load("no-such-bundle")
 
 
-def test_no_zip_is_no_bundle(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_not_a_bundle(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     with pytest.raises(BundleError, match="not a complete bundle"):
         Bundle.load(tmp_path / "x.zip")

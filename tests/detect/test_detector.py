@@ -45,7 +45,7 @@ def test_answers_are_those_of_the_graph_calibrated(detector: Detector, class_fol
         assert finding.verdict == (POSITIVE if finding.probability >= bundle.facts.threshold else NEGATIVE)
 
 
-def test_the_easy_classes_are_told_apart(detector: Detector, class_folder: Path) -> None:
+def test_the_easy_classes_are_separated(detector: Detector, class_folder: Path) -> None:
     scores = {path: finding.score for path, finding in detector.predict_files(find_scans([class_folder]))}
     truth = [path.parent.name == "covid" for path in scores]
     assert roc_auc_score(truth, list(scores.values())) > 0.95
@@ -68,7 +68,7 @@ def test_no_files_give_no_findings(detector: Detector) -> None:
     assert list(detector.predict_files([])) == []
 
 
-def test_an_engine_that_was_left_early_goes_on_working(bundle_folder: Path) -> None:
+def test_an_engine_that_was_left_early_still_works(bundle_folder: Path) -> None:
     bundle = Bundle.load(bundle_folder)
     engine = Engine(bundle.graph, (1, 32, 32))
     images = [np.full((1, 32, 32), value, dtype=np.float32) for value in np.linspace(-1, 1, 9)]
@@ -77,7 +77,7 @@ def test_an_engine_that_was_left_early_goes_on_working(bundle_folder: Path) -> N
 
 
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
-def test_a_heatmap_lies_where_the_evidence_is(detector: Detector, resize: str) -> None:
+def test_a_heatmap_is_hot_where_the_evidence_is(detector: Detector, resize: str) -> None:
     """Evidence in the upper left of the slice colours only that corner, at the slice's own size."""
     preprocessing = Preprocessing(size=(64, 64), resize=resize)
     scan = Scan(np.full((50, 100), 0.5, dtype=np.float32), False, "x")

@@ -109,7 +109,7 @@ def test_the_lesion_share_is_near_the_truth(
         assert (finding.verdict == NOT_A_CHEST_CT) == bool(finding.reason) == (finding.lesion_share is None)
 
 
-def test_noise_is_no_chest_ct_and_the_reason_is_said(detector: Detector, noise: Path) -> None:
+def test_noise_is_not_a_chest_ct_and_the_reason_is_given(detector: Detector, noise: Path) -> None:
     finding = detector(read_scan(noise))
     assert finding.verdict == NOT_A_CHEST_CT
     assert finding.lesion_share is None
@@ -118,7 +118,7 @@ def test_noise_is_no_chest_ct_and_the_reason_is_said(detector: Detector, noise: 
     assert 0 < finding.network.probability < 1
 
 
-def test_without_a_segmenter_nothing_is_said_of_lungs(bundle_folder: Path, noise: Path) -> None:
+def test_without_a_segmenter_lungs_are_not_mentioned(bundle_folder: Path, noise: Path) -> None:
     detector = Detector.load(bundle_folder, lungs=False)
     assert detector.segmenter is None
     finding = detector(read_scan(noise))

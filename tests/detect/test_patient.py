@@ -51,14 +51,14 @@ def test_without_spacing_shares_are_known_and_volumes_are_not(shipped_detector: 
     assert finding.extent["both"].lesion_share == pytest.approx(0.05)
 
 
-def test_no_lungs_is_no_chest(shipped_detector: Detector) -> None:
+def test_without_lungs_it_is_not_a_chest(shipped_detector: Detector) -> None:
     slices = [SliceFinding(number=n + 1, reason="no lungs found") for n in range(9)]
     finding = conclude(shipped_detector.bundle.facts, slices, np.ones(9), 1.0)
     assert (finding.verdict, finding.probability) == (NOT_A_CHEST_CT, None)
     assert finding.reason == "lungs were found on 0 of 9 slices"
 
 
-def test_too_little_lung_is_no_chest(shipped_detector: Detector) -> None:
+def test_too_little_lung_is_not_a_chest(shipped_detector: Detector) -> None:
     finding = conclude(shipped_detector.bundle.facts, lung_slices(12, lungs=200), np.full(12, 5.0), 0.5)
     assert finding.verdict == NOT_A_CHEST_CT
     assert "10 ml (at least 300 ml are needed)" in finding.reason
@@ -78,7 +78,7 @@ def test_a_child_may_have_small_lungs(shipped_detector: Detector, age: float | N
     assert any("was made for adults" in warning for warning in finding.warnings) != refused
 
 
-def test_small_lungs_of_unknown_age_must_lie_on_most_slices(shipped_detector: Detector) -> None:
+def test_small_lungs_of_unknown_age_must_be_on_most_slices(shipped_detector: Detector) -> None:
     slices = [
         *lung_slices(12, lungs=5140),
         *(SliceFinding(number=n, reason="no lungs") for n in range(13, 26)),
@@ -102,7 +102,7 @@ def test_what_is_refused_has_neither_probability_nor_lesions(shipped_detector: D
     ("left", "said"),
     [(0, "the left lung was not found"), (6000, "the left lung holds only 30% of the right one"), (9000, "")],
 )
-def test_a_missing_or_small_lung_is_told(shipped_detector: Detector, left: int, said: str) -> None:
+def test_a_missing_or_small_lung_is_reported(shipped_detector: Detector, left: int, said: str) -> None:
     slices = [
         replace(one, lungs_px=(one.lungs_px[0], left if sum(one.lungs_px) else 0))
         for one in lung_slices(12, lesions=1000)
@@ -142,7 +142,7 @@ def test_the_documented_messages_are_the_ones_given(shipped_detector: Detector) 
         assert any(message in one for one in given[kind]), kind
 
 
-def test_lungs_that_go_on_are_told(shipped_detector: Detector) -> None:
+def test_lungs_cut_off_by_the_volume_are_reported(shipped_detector: Detector) -> None:
     finding = conclude(shipped_detector.bundle.facts, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
     assert any("go on below the volume" in warning for warning in finding.warnings)
 

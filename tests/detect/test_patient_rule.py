@@ -46,7 +46,7 @@ def test_shares_are_of_volumes_not_of_slices() -> None:
     assert features(thick)["lesser_side"] == pytest.approx(math.log(LEAST_SHARE))
 
 
-def test_attention_goes_by_lesions() -> None:
+def test_attention_follows_lesions() -> None:
     sick_first = features(slices([0.9, 0.1], [50, 0]))["attention_logit"]
     assert sick_first > features(slices([0.9, 0.1], [0, 50]))["attention_logit"]
 

@@ -36,7 +36,7 @@ def test_scaling_is_logistic_regression():
     assert bias == pytest.approx(fitted.intercept_[0], abs=1e-4)
 
 
-def test_parted_classes_set_no_temperature_but_a_bias():
+def test_separated_classes_determine_a_bias_but_no_temperature():
     temperature, bias = fit_scaling([1, 2, 3, 4], [False, False, True, True], [1, 1, 1, 1])
     assert (temperature, bias) == (1, pytest.approx(-2.5, abs=1e-4))
     reversed_ = fit_scaling([1, 2, 3, 4], [True, True, False, False], [1, 1, 1, 1])
@@ -123,7 +123,7 @@ def test_hand_worked_parts_of_the_brier_score():
     assert parts.within_bins == pytest.approx(0)
 
 
-def test_hand_worked_part_that_lies_within_the_bins():
+def test_part_within_the_bins_by_hand():
     # One bin of mean 0.25 and half positive: (0.3^2 + 0.8^2) / 2 = 0.365 = 0.25^2 - 0 + 0.5^2 + the rest.
     parts = brier_parts([0, 1], [0.3 - 1e-9, 0.2])
     assert parts == pytest.approx((0.0625, 0, 0.25, 0.0525), abs=1e-6)

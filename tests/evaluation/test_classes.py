@@ -157,13 +157,13 @@ def test_two_classes_have_the_figures_of_the_binary_evaluation():
         assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
 
 
-def test_the_binary_evaluation_takes_no_notice_of_classes():
+def test_the_binary_evaluation_ignores_classes():
     frame = random_classes(60, 30)
     plain = frame.drop(columns=[name for name in frame if name == "class" or name.startswith("probability_")])
     assert evaluate(frame, resamples=20) == evaluate(plain, resamples=20)
 
 
-def test_a_class_without_slices_is_left_out_of_the_means_and_told_of():
+def test_a_class_without_slices_is_left_out_of_the_means_and_reported():
     frame = random_classes(150, 60)
     frame = frame[frame["label"] != "viral pneumonia"]
     result = evaluate_classes(frame, resamples=50)
@@ -216,7 +216,7 @@ def test_slices_that_are_not_answered_count_for_the_auc_alone():
     )
 
 
-def test_nothing_answered_is_no_zero():
+def test_nothing_answered_is_undefined_not_zero():
     frame = random_classes(80, 40).assign(verdict=UNCERTAIN)
     result = evaluate_classes(frame, resamples=20)
     assert {name for name, value in values(result.metrics).items() if value is not None} == {"macro_auc"}
@@ -257,7 +257,7 @@ def test_few_patients_of_a_class_are_noted_and_one_patient_has_no_interval():
     assert {(estimate.low, estimate.high) for estimate in estimates} == {(None, None)}
 
 
-def test_resamples_that_lack_a_class_are_told_of():
+def test_resamples_that_lack_a_class_are_reported():
     # One of six patients is absent from (5/6)^6 = 33% of the resamples.
     label = ["viral", "covid", "covid", "covid", "normal", "normal"]
     result = evaluate_classes(answered(label, label), resamples=1000)
@@ -313,7 +313,7 @@ def test_weights_of_0_leave_a_class_undefined():
     assert metrics["accuracy"].tolist() == [1, 0.75]
 
 
-def test_labels_that_are_no_class_are_named_with_the_classes():
+def test_labels_that_are_not_a_class_are_named_with_the_classes():
     frame = random_classes(20, 8)
     frame.loc[3, "label"] = "flu"
     with pytest.raises(GroundglassError) as error:

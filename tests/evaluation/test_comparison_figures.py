@@ -112,7 +112,7 @@ def test_the_tables_own_figures_are_left_as_they_were(compared):
     assert before.equals(compared.agreement)
 
 
-def test_intervals_lie_beside_the_members(compared):
+def test_intervals_are_drawn_next_to_the_members(compared):
     figure = intervals_figure(compared)
     (axes,) = figure.axes
     marks = {

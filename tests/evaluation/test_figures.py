@@ -103,7 +103,7 @@ def test_one_class_has_no_curve(table, name):
 
 
 @pytest.mark.parametrize("draw", [figures.roc, figures.precision_recall])
-def test_the_point_of_the_threshold_lies_on_the_curve_where_slices_are_not_answered(random_table, draw):
+def test_the_operating_point_is_on_the_curve_if_slices_are_not_answered(random_table, draw):
     frame = random_table(60, 20)
     frame.loc[frame["probability"].between(0.3, 0.7), "verdict"] = UNCERTAIN
     (axes,) = draw(frame, evaluate(frame, resamples=20), 0.5).axes
@@ -140,7 +140,7 @@ def test_training_curves_mark_the_epoch_that_was_kept(log, best_by, best):
     check(figure, 6)
 
 
-def test_training_and_validation_may_lie_in_rows_of_their_own(log):
+def test_training_and_validation_may_be_in_separate_rows(log):
     validation = ["val_loss", "val_auc", "val_accuracy"]
     apart = pd.concat([log.drop(columns=validation), log[["epoch", *validation]]])
     (line,) = (line for line in figures.curves(apart).axes[0].lines if line.get_label() == "validation loss")

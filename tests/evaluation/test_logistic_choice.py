@@ -34,7 +34,7 @@ def test_weights_give_what_scikit_learn_gives(units: tuple[pd.DataFrame, np.ndar
     np.testing.assert_allclose(probability, model.predict_proba(values)[:, 1], atol=1e-12)
 
 
-def test_what_tells_is_found_and_noise_does_not_pay(units: tuple[pd.DataFrame, np.ndarray]) -> None:
+def test_informative_features_are_found_and_noise_is_not(units: tuple[pd.DataFrame, np.ndarray]) -> None:
     table, positive = units
     noise, signal, both = evaluate_candidates(table, positive, MODELS)
     assert signal.auc > 0.85
@@ -68,7 +68,7 @@ def candidate(name: str, loss: float, error: float = 0.01) -> CandidateModel:
     return CandidateModel(name, (name,), loss, error, 0.5, np.zeros(1))
 
 
-def test_the_simplest_within_one_standard_error_is_taken() -> None:
+def test_the_simplest_within_one_standard_error_is_chosen() -> None:
     simple, middle, best = candidate("a", 0.30), candidate("b", 0.255), candidate("c", 0.25)
     assert simplest_good([simple, middle, best]).name == "b"
     assert simplest_good([simple, middle, candidate("c", 0.25, 0.06)]).name == "a"

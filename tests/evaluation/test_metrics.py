@@ -139,7 +139,7 @@ def test_one_class_leaves_metrics_undefined_with_a_note(table):
     assert "NaN" not in json.dumps(result.to_dict())
 
 
-def test_nothing_answered_is_no_zero(table):
+def test_nothing_answered_is_undefined_not_zero(table):
     result = evaluate(table([True, False], [0.6, 0.4], verdict=[UNCERTAIN, UNCERTAIN]), resamples=50)
     answered = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
     assert all(result.metrics[name].value is None for name in answered)
@@ -283,7 +283,7 @@ def test_a_patient_without_an_answered_slice_is_uncertain(table):
     assert evaluate_patients(frame, 0.5, resamples=20).metrics["coverage"].value == 0.5
 
 
-def test_a_patient_of_both_labels_is_positive_and_told_of(table):
+def test_a_patient_of_both_labels_is_positive_and_reported(table):
     frame = table([False, True, False], [0.1, 0.9, 0.2], patient=["a", "a", "b"])
     patients = by_patient(frame, 0.5)
     assert patients["label"].tolist() == [POSITIVE, "other"]
@@ -292,7 +292,7 @@ def test_a_patient_of_both_labels_is_positive_and_told_of(table):
     assert "1 patient with slices of both labels counted as covid." in result.notes
 
 
-def test_a_patient_with_an_unlabelled_slice_is_negative_to_nobody(table):
+def test_a_patient_with_an_unlabelled_slice_is_not_negative(table):
     frame = table([False, False, True, False], [0.1, 0.2, 0.9, 0.3], patient=["a", "a", "b", "b"])
     frame.loc[[1, 3], "label"] = ""
     assert by_patient(frame, 0.5)["label"].tolist() == ["", POSITIVE]

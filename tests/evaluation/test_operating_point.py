@@ -17,7 +17,7 @@ def test_the_middle_of_the_gap_parts_classes_that_do_not_overlap(criterion):
     assert threshold == pytest.approx(0.4)
 
 
-def test_of_equally_good_stretches_the_widest_is_taken():
+def test_of_equally_good_intervals_the_widest_is_used():
     # One error each above 0.1 and above 0.3.
     truth, probability = [False, True, False, True], [0.1, 0.2, 0.3, 0.9]
     assert choose_threshold(truth, probability, ["p"] * 4, criterion="accuracy") == pytest.approx(0.6)
@@ -101,7 +101,7 @@ def test_a_probability_of_one_cannot_be_rejected():
     assert 0 <= threshold <= 0.2
 
 
-def test_a_fixed_threshold_is_taken_as_it_is():
+def test_a_fixed_threshold_is_used_unchanged():
     assert choose_threshold(*PARTED, ALONE, criterion="fixed", target=0.3) == 0.3
     assert choose_threshold(*PARTED, ALONE, criterion="fixed") == 0.5
 

@@ -247,7 +247,7 @@ def test_of_equal_systems_mcnemar_rejects_as_often_as_it_says():
     assert by_slice > 60
 
 
-def test_rounding_within_a_patient_is_no_difference():
+def test_rounding_within_a_patient_is_not_a_difference():
     a, b = np.array([[0.1, 0.2, 0, 1, 1]]), np.array([[0, 0, 0.3, 1, 0]])
     result = mcnemar(a, b, np.array([0, 0, 0, 1, 2]))
     assert result.p_value == mcnemar(a[:, 3:], b[:, 3:], np.array([1, 2])).p_value == 1
@@ -264,7 +264,7 @@ def test_mcnemar_needs_two_patients_and_every_answer():
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
-def test_a_confidence_lies_between_0_and_1(confidence):
+def test_a_confidence_is_between_0_and_1(confidence):
     truth, a, b, units = random_systems(60, 15, seed=8)
     for test in (
         lambda: delong(truth, a, b, units, confidence),

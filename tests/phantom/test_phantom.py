@@ -185,7 +185,7 @@ def test_records_match_the_mask(ill: Phantom) -> None:
     seed=st.integers(0, 50),
 )
 @settings(max_examples=12, deadline=None, derandomize=True)
-def test_volume_is_what_was_asked_for(kind: str, volume: float, side: str | None, seed: int) -> None:
+def test_volume_is_the_requested_one(kind: str, volume: float, side: str | None, seed: int) -> None:
     lesion = Lesion(kind, volume, side=side)  # type: ignore[arg-type]
     phantom = make_phantom(seed, shape=(10, 96, 96), lesions=[lesion, lesion])
     for number, record in enumerate(phantom.lesion_records, 1):
@@ -205,7 +205,7 @@ def test_more_volume_gives_more_voxels() -> None:
     assert counts == sorted(set(counts))
 
 
-def test_ground_glass_lies_by_the_wall_and_mostly_at_the_back() -> None:
+def test_ground_glass_is_near_the_wall_and_mostly_posterior() -> None:
     depths, heights = [], []
     for seed in range(6):
         phantom = make_phantom(seed, shape=(8, 96, 96), lesions=[Lesion("ground glass", 10)])
@@ -235,7 +235,7 @@ def test_lobar_consolidation_stops_at_the_fissure() -> None:
     assert lobes_met("consolidation") == {4, 5}, "other lesions cross the fissure"
 
 
-def test_a_given_centre_is_where_the_nodule_lies() -> None:
+def test_a_nodule_is_at_its_given_centre() -> None:
     empty = make_phantom(5, shape=SMALL)
     deep = ndimage.distance_transform_edt(empty.lungs == RIGHT, sampling=empty.scan.spacing)
     voxel = np.unravel_index(deep.argmax(), deep.shape)

@@ -137,7 +137,7 @@ def test_every_storage_gives_hu(phantom: Phantom, tmp_path: Path, storage: str) 
     assert np.array_equal(hu_of(path), as_stored(phantom, storage)[4])
 
 
-def test_padding_fills_what_lies_outside_a_circle(phantom: Phantom, tmp_path: Path) -> None:
+def test_padding_fills_the_area_outside_a_circle(phantom: Phantom, tmp_path: Path) -> None:
     path = write_series(phantom, tmp_path, storage="signed-1024", padding=-2000)[3]
     image = pydicom.dcmread(path)
     assert image.PixelPaddingValue == -2000
@@ -207,7 +207,7 @@ def test_the_same_arguments_give_the_same_bytes(phantom: Phantom, tmp_path: Path
         assert first == second
 
 
-def test_uids_tell_series_studies_and_images_apart(phantom: Phantom, tmp_path: Path) -> None:
+def test_uids_distinguish_series_studies_and_images(phantom: Phantom, tmp_path: Path) -> None:
     def uids(keyword: str, **options: int) -> set[str]:
         paths = write_series(phantom, tmp_path, **options)
         return {str(pydicom.dcmread(path)[keyword].value) for path in paths}

@@ -113,7 +113,7 @@ def test_the_ending_compresses(phantom: Phantom, tmp_path: Path) -> None:
     assert np.array_equal(nib.load(tmp_path / "a.nii").dataobj, nib.load(tmp_path / "a.nii.gz").dataobj)
 
 
-def test_dicom_and_nifti_lie_at_the_same_place(phantom: Phantom, tmp_path: Path) -> None:
+def test_dicom_and_nifti_have_the_same_position(phantom: Phantom, tmp_path: Path) -> None:
     image = nib.load(write_nifti(phantom, tmp_path / "a.nii", orientation="LPS"))
     first = pydicom.dcmread(write_phantom_dicom(phantom, tmp_path)[0])
     assert np.allclose(image.affine[:3, 3] * (-1, -1, 1), np.array(first.ImagePositionPatient, dtype=float))

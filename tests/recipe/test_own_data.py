@@ -78,7 +78,7 @@ def test_a_default_recipe_is_valid_with_and_without_weights() -> None:
     )
 
 
-def test_what_belongs_to_the_recipes_own_data_is_replaced_and_told(tmp_path: Path) -> None:
+def test_settings_of_the_recipes_own_data_are_replaced_and_reported(tmp_path: Path) -> None:
     own = parse_recipe(
         "name: theirs\n"
         "data: {dataset: covid-ct, split: official, per_class: 300, further: [{dataset: sarscov2-ct}], "

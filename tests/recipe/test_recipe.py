@@ -56,7 +56,7 @@ def test_what_is_wrong_is_named(text: str, hint: str) -> None:
     ],
     ids=["one", "without covid", "one twice"],
 )
-def test_classes_that_are_no_question_are_refused(classes: str, hint: str) -> None:
+def test_unsuitable_classes_are_refused(classes: str, hint: str) -> None:
     with pytest.raises(RecipeError, match=hint):
         parse_recipe(MINIMAL, (f"data.classes={classes}",))
 
@@ -97,7 +97,7 @@ def test_wrong_overrides_are_named(override: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "name: [", "name: x"])
-def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_recipe_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=r"r\.yaml"):

@@ -54,6 +54,6 @@ def test_an_unknown_task_lists_what_there_is(task: str) -> None:
         parse_recipe(f"task: {task}\nname: x\ndata: {{dataset: x}}")
 
 
-def test_bcdunet_takes_sizes_that_the_unet_does_not() -> None:
+def test_bcdunet_accepts_sizes_that_the_unet_does_not() -> None:
     recipe = parse_recipe(MINIMAL + "model: {name: bcdunet, filters: 6}\npreprocessing: {size: [200, 104]}")
     assert recipe.preprocessing.size == (200, 104)

@@ -95,7 +95,7 @@ def outcome(path: Path) -> Outcome:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_every_kind_is_told_and_none_crashes(
+def test_every_kind_is_reported_and_none_crashes(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "input"

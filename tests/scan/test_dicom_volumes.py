@@ -71,7 +71,7 @@ def test_every_lossless_syntax_gives_the_same_hounsfield_units(
 
 
 @pytest.mark.parametrize(("syntax", "most"), [("jpeg-ls-near", 2), ("jpeg-2000-lossy", 400)])
-def test_lossy_pixels_are_read_and_said_to_be_lossy(
+def test_lossy_pixels_are_read_with_a_warning(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], syntax: str, most: int
 ) -> None:
     write_phantom_dicom(phantom, tmp_path, syntax=syntax)
@@ -111,7 +111,7 @@ def test_the_order_and_geometry_come_from_positions_not_names(
 
 
 @pytest.mark.parametrize("fault", ["prone", "feet-first", "quarter-turn"])
-def test_however_the_patient_lay_the_volume_stands_upright(
+def test_the_volume_is_upright_for_any_patient_position(
     tmp_path: Path, phantom: Phantom, hu: NDArray[np.float32], fault: str
 ) -> None:
     write_faulty_dicom(phantom, tmp_path, fault=fault)
@@ -190,7 +190,7 @@ def test_awkward_series_are_read_with_a_warning(
         ("wrong-syntax", "not stored as its transfer syntax says"),
     ],
 )
-def test_what_is_no_chest_ct_is_refused_with_a_remedy(
+def test_what_is_not_a_chest_ct_is_refused_with_a_remedy(
     tmp_path: Path, phantom: Phantom, fault: str, words: str
 ) -> None:
     write_faulty_dicom(phantom, tmp_path, fault=fault)
@@ -244,7 +244,7 @@ def test_a_range_of_padding_becomes_air(tmp_path: Path, phantom: Phantom) -> Non
         ("localizer-in-series", [1, 16]),
     ],
 )
-def test_mixed_content_is_told_apart(tmp_path: Path, phantom: Phantom, fault: str, sizes: list[int]) -> None:
+def test_mixed_content_is_separated(tmp_path: Path, phantom: Phantom, fault: str, sizes: list[int]) -> None:
     write_faulty_dicom(phantom, tmp_path, fault=fault)
     listing = find_series([tmp_path])
     assert sorted(one.slices for one in listing.series) == sizes
@@ -333,7 +333,7 @@ def test_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path, phan
 @pytest.mark.parametrize(
     "fault", [None, "control-characters", "truncated-pixels", "head", "mr", "truncated-header"]
 )
-def test_no_message_tells_who_the_patient_is(
+def test_no_message_identifies_the_patient(
     tmp_path: Path, phantom: Phantom, fault: str | None, recwarn: pytest.WarningsRecorder
 ) -> None:
     person = {"PatientName": "Doe^Jane", "PatientID": "SECRET-7"}

@@ -41,7 +41,7 @@ def zipped(folder: Path, target: Path, **also: bytes) -> Path:
     return target
 
 
-def test_a_folder_is_searched_whatever_its_files_are_called(tmp_path: Path, folder: Path) -> None:
+def test_a_folder_is_searched_regardless_of_file_names(tmp_path: Path, folder: Path) -> None:
     deep = tmp_path / "a" / "b"
     shutil.copytree(folder, deep)
     (tmp_path / "notes.txt").write_text("nothing")
@@ -95,7 +95,7 @@ def test_a_folder_that_may_not_be_read_is_reported(
     assert [failure.path for failure in listing.failures] == [tmp_path / "closed"]
 
 
-def test_files_and_patterns_are_taken_once(folder: Path) -> None:
+def test_files_and_patterns_are_used_once(folder: Path) -> None:
     files = sorted(folder.iterdir())
     listing = find_series([folder / "0*", files[0], folder])
     assert [one.slices for one in listing.series] == [SLICES]
@@ -222,13 +222,13 @@ def test_what_is_not_there_or_holds_nothing_is_an_error(tmp_path: Path) -> None:
         find_series([tmp_path])
 
 
-def test_a_named_file_that_is_no_scan_is_left_to_the_picture_reader(tmp_path: Path) -> None:
+def test_a_named_file_that_is_not_a_scan_is_left_to_the_picture_reader(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("nothing")
     assert find_series([notes]).pictures == (notes,)
 
 
-def test_series_of_one_study_lie_side_by_side(tmp_path: Path) -> None:
+def test_series_of_one_study_are_side_by_side(tmp_path: Path) -> None:
     phantom = make_phantom(shape=(SLICES, 64, 64))
     for series in (1, 2, 10):
         write_series(phantom, tmp_path, series=series)

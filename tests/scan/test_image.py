@@ -70,7 +70,7 @@ def test_grey_does_not_depend_on_the_mode(
     np.testing.assert_allclose(scans[-1].pixels, scans[0].pixels, atol=1e-6)
 
 
-def test_transparency_lies_over_black(tmp_path: Path) -> None:
+def test_transparency_is_blended_with_black(tmp_path: Path) -> None:
     grey = gradient()
     alpha = np.full_like(grey, 255)
     alpha[:, :10] = 0
@@ -160,7 +160,7 @@ def test_float_tiff_is_read_in_unit_range_only(tmp_path: Path) -> None:
         read_image(save(Image.fromarray(values), tmp_path / "nan.tif"))
 
 
-def test_a_few_coloured_marks_are_no_colour_picture(tmp_path: Path) -> None:
+def test_a_few_coloured_marks_do_not_make_a_colour_picture(tmp_path: Path) -> None:
     rgb = np.dstack([gradient()] * 3)
     rgb[:6, :6] = 255, 0, 0
     assert read_image(save(Image.fromarray(rgb), tmp_path / "arrow.png")).pixels.shape == (SIDE, 48)
@@ -225,7 +225,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "gone.png", "tiny.png", "photo.png", "flat.png", "stack.tif",
     ],
 )  # fmt: skip
-def test_what_is_no_slice_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_what_is_not_a_slice_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path, reason = bad_files(tmp_path)[name]
     with pytest.raises(ScanError, match=reason) as caught:
         read_image(path)

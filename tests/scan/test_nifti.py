@@ -152,7 +152,7 @@ def test_negative_spacing_counts_by_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", [[0, 0, 0, 0], [float("nan"), 0, 0, 0], [1e30, 0, 0, 0]])
-def test_a_spoilt_sform_is_passed_over_aloud(tmp_path: Path, row: list[float]) -> None:
+def test_a_damaged_sform_is_ignored_with_a_warning(tmp_path: Path, row: list[float]) -> None:
     volume = load(edited(saved(image("LAS"), tmp_path / "ct.nii"), srow_x=row))
     assert np.array_equal(pixels(volume), HU)
     assert volume.geometry is not None
@@ -207,7 +207,7 @@ def test_padding_under_air_becomes_air(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("top", "dtype"), [(1, np.float32), (255, np.uint8), (255, np.float64)])
-def test_grey_is_told_from_hu(tmp_path: Path, top: int, dtype: Any) -> None:
+def test_grey_is_distinguished_from_hu(tmp_path: Path, top: int, dtype: Any) -> None:
     grey = np.clip((HU + 1350) / 1500, 0, 1) * top
     grey = grey.astype(dtype)
     volume = load(saved(image(values=grey), tmp_path / "ct.nii"))
@@ -239,14 +239,14 @@ def test_a_single_axial_slice_is_read(tmp_path: Path) -> None:
     assert volume.geometry.spacing is None
 
 
-def test_coarse_pixels_of_a_coronal_volume_are_told(tmp_path: Path) -> None:
+def test_coarse_pixels_of_a_coronal_volume_are_reported(tmp_path: Path) -> None:
     made = image("LSA")
     made.set_sform(made.affine @ np.diag([1, 1, 6, 1]), 1)
     series = nifti_series(saved(made, tmp_path / "ct.nii"))
     assert any("coronal" in warning for warning in series.warnings)
 
 
-def test_strongly_tilted_slices_are_told(tmp_path: Path) -> None:
+def test_strongly_tilted_slices_are_reported(tmp_path: Path) -> None:
     series = nifti_series(saved(image(tilt=35), tmp_path / "ct.nii"))
     assert series.plane == "oblique"
     assert any("35 degrees" in warning for warning in series.warnings)

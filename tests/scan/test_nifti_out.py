@@ -46,7 +46,7 @@ def place(where: Geometry, slice_: int, row: int, column: int) -> NDArray[np.flo
 
 
 @pytest.mark.parametrize("turn", [0, 12])
-def test_lies_where_the_geometry_says(tmp_path: Path, turn: float) -> None:
+def test_is_where_the_geometry_says(tmp_path: Path, turn: float) -> None:
     where = geometry(turn=turn)
     write_nifti_mask(tmp_path / "new" / "mask.nii.gz", MASK, where)
     read = nib.load(tmp_path / "new" / "mask.nii.gz")
@@ -91,7 +91,7 @@ def test_a_tilted_stack_is_written_on_a_grid_with_right_angles(
         for codes in itertools.product(*axes)
     ],
 )
-def test_lies_over_a_nifti_source_in_its_own_grid(tmp_path: Path, codes: str) -> None:
+def test_aligns_with_a_nifti_source_on_its_own_grid(tmp_path: Path, codes: str) -> None:
     rng = np.random.default_rng(1)
     hu = np.clip(np.where(MASK > 0, -800, 40) + rng.normal(0, 10, SHAPE), -1024, 3000).astype(np.int16)
     affine = np.array([[0, 0, -0.7, 90], [0.1, -0.9, 0, 80], [2.5, 0.1, 0, -300], [0, 0, 0, 1]])
@@ -198,7 +198,7 @@ def test_the_same_mask_gives_the_same_bytes(tmp_path: Path) -> None:
     assert b"a.nii" not in content
 
 
-def test_any_layout_of_memory_is_written_alike(tmp_path: Path) -> None:
+def test_any_memory_layout_is_written_in_the_same_way(tmp_path: Path) -> None:
     write_nifti_mask(tmp_path / "a.nii.gz", MASK, geometry())
     write_nifti_mask(tmp_path / "b.nii.gz", np.asfortranarray(MASK), geometry())
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
@@ -210,7 +210,7 @@ def test_a_wrong_mask_is_the_callers_mistake(tmp_path: Path, wrong: Any) -> None
         write_nifti_mask(tmp_path / "mask.nii.gz", wrong, geometry())
 
 
-def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GroundglassError, match="cannot be written"):
         write_nifti_mask(tmp_path / "file" / "mask.nii.gz", MASK, geometry())

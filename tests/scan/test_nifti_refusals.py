@@ -11,7 +11,7 @@ from groundglass.errors import ScanError
 from groundglass.scan.nifti import nifti_series
 
 
-def test_an_intercept_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_an_intercept_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
     path = edited(saved(image(), tmp_path / "ct.nii"), scl_slope=1, scl_inter=float("nan"))
     assert "scale" in refusal(path)
 

@@ -94,7 +94,7 @@ def test_several_studies_and_pictures_are_refused_with_the_remedy(series: Path, 
         read(tmp_path / "gone")
 
 
-def test_what_was_not_read_is_said(phantom: Phantom, series: Path, tmp_path: Path) -> None:
+def test_unread_files_are_reported(phantom: Phantom, series: Path, tmp_path: Path) -> None:
     shutil.copytree(series, tmp_path / "study")
     (tmp_path / "study" / "broken.dcm").write_bytes(b"")
     found = read(tmp_path / "study")

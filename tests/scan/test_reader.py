@@ -31,12 +31,12 @@ def test_a_pattern_is_expanded_and_each_file_is_taken_once(folder: Path) -> None
     assert names(found) == ["slice 10.png", "slice 9.png"]
 
 
-def test_a_named_file_is_taken_whatever_its_ending(folder: Path) -> None:
+def test_a_named_file_is_used_whatever_its_suffix(folder: Path) -> None:
     assert names(find_scans([folder / "notes.txt"])) == ["notes.txt"]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("gone.png", "no such"), ("*.gif", "no file matches")])
-def test_what_is_not_there_is_said(folder: Path, name: str, reason: str) -> None:
+def test_missing_files_are_reported(folder: Path, name: str, reason: str) -> None:
     with pytest.raises(GroundglassError, match=reason):
         find_scans([folder / name])
 

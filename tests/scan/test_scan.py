@@ -25,12 +25,12 @@ def test_a_window_without_width_is_refused() -> None:
     ],
     ids=["float64", "one axis", "NaN", "grey over 1", "spacing of another shape"],
 )
-def test_what_is_no_scan_is_refused(
+def test_what_is_not_a_scan_is_refused(
     pixels: np.ndarray, is_hu: bool, spacing: tuple[float, ...] | None
 ) -> None:
     with pytest.raises(ValueError, match="pixels"):
         Scan(pixels, is_hu, "x", spacing)
 
 
-def test_hu_may_leave_the_unit_range_and_volumes_are_told() -> None:
+def test_hu_may_leave_the_unit_range_and_volumes_are_recognised() -> None:
     assert Scan(np.full((2, 4, 4), -900, dtype=np.float32), True, "x", (5.0, 0.7, 0.7)).is_volume

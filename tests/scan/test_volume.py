@@ -72,7 +72,7 @@ def test_origin_turns_there_and_back(turn: tuple[bool, bool, bool]) -> None:
     np.testing.assert_array_equal(origin.stored(upright), stored)
 
 
-def test_a_damaged_slice_is_told_and_the_others_go_on() -> None:
+def test_a_damaged_slice_is_reported_and_the_others_are_answered() -> None:
     def read(number: int) -> np.ndarray:
         if number == 1:
             raise ScanError("x", "is damaged")

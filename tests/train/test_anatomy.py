@@ -45,7 +45,7 @@ def test_gas_is_dark_and_never_in_the_lungs(chest, seed: int) -> None:
     assert np.median(gassy[changed]) < LUNG + 20
 
 
-def test_the_draw_depends_on_the_seed_alone(chest) -> None:
+def test_the_draw_depends_only_on_the_seed(chest) -> None:
     grey, lungs = chest
     first, again, other = (with_gas(np.random.default_rng(seed), grey, lungs) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)

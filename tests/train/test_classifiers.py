@@ -25,7 +25,7 @@ def slices(patients: int, each: int, seed: int = 0) -> Data:
     return features, truth, np.repeat([f"patient {number}" for number in range(patients)], each)
 
 
-def test_folds_tear_no_patient_and_judge_every_slice_once() -> None:
+def test_folds_keep_patients_together_and_evaluate_every_slice_once() -> None:
     _, truth, groups = slices(23, 3)
     folds = grouped_folds(truth, groups, 4, seed=1)
     assert len(folds) == 4
@@ -74,7 +74,7 @@ def test_a_patient_who_is_known_by_heart_does_not_help() -> None:
     assert torn.fit(looks, truth).best_score_ > 0.95
 
 
-def test_the_parameters_with_the_best_mean_over_folds_are_taken() -> None:
+def test_the_parameters_with_the_best_mean_over_folds_are_chosen() -> None:
     features, truth, groups = slices(30, 2)
     tuned = tune("logistic", features, truth, groups, 3, seed=5)
     scores = {}

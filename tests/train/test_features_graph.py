@@ -91,9 +91,7 @@ def test_the_graph_answers_as_scikit_learn_does(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_number_of_slices_goes_through_at_once(
-    name: ClassifierName, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_number_of_slices_runs_at_once(name: ClassifierName, monkeypatch: pytest.MonkeyPatch) -> None:
     network = backbone()
     graph = whole_graph(network, tuned(name, network, monkeypatch), SHAPE)
     onnx.checker.check_model(onnx.load_from_string(graph), full_check=True)

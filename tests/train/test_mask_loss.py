@@ -83,7 +83,7 @@ def test_gradients_pull_towards_the_masks_even_where_logits_are_extreme() -> Non
         assert (logits.grad[masks == 0] > 0).all()
 
 
-def test_its_weights_are_no_part_of_a_checkpoint() -> None:
+def test_its_weights_are_not_part_of_a_checkpoint() -> None:
     assert MaskLoss(SPEC).state_dict() == {}
 
 

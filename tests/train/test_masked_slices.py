@@ -64,7 +64,7 @@ def test_slices_of_one_patient_are_one_case(manifest: pd.DataFrame) -> None:
     assert case_codes(manifest).tolist() == [0, 1, 2, 0, 3]
 
 
-def test_what_a_segmenter_cannot_be_trained_on_is_said(manifest: pd.DataFrame) -> None:
+def test_data_unfit_for_a_segmenter_are_reported(manifest: pd.DataFrame) -> None:
     with pytest.raises(GroundglassError, match="no column lesions: a segmenter is trained on masks"):
         load_masked_part(manifest.drop(columns="lesions"), "train", PREPROCESSING)
     with pytest.raises(GroundglassError, match="the test part is empty"):
@@ -111,7 +111,7 @@ def test_soft_borders_and_colour_are_read_as_masks(manifest: pd.DataFrame, tmp_p
     assert all((got[name] == wanted).mean() > 0.99 for name, wanted in expected.items())
 
 
-def test_masks_of_another_size_than_their_slice_cannot_be_judged(
+def test_masks_of_another_size_than_their_slice_cannot_be_measured(
     manifest: pd.DataFrame, tmp_path: Path
 ) -> None:
     segmenter = Segmenter.load(threshold_segmenter(tmp_path / "stub"))

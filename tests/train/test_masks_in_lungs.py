@@ -77,7 +77,7 @@ def test_each_stratum_has_its_share_of_every_batch() -> None:
     assert all(len(set(rare[start : start + 3])) == 3 for start in range(0, 24, 3))
 
 
-def test_what_does_not_divide_goes_round_the_strata() -> None:
+def test_remainders_rotate_among_the_strata() -> None:
     strata = np.arange(3)
     drawn = Counter(row for rows in BalancedBatches(strata, size=4, steps=6, seed=0) for row in rows)
     assert drawn == {0: 8, 1: 8, 2: 8}

@@ -117,7 +117,7 @@ def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Non
     return folder
 
 
-def test_a_substitute_stands_in_where_weights_cannot_be_had(weights_folder: Path) -> None:
+def test_a_substitute_is_used_if_weights_are_not_available(weights_folder: Path) -> None:
     wanted, other = "timm/test_resnet", "timm/resnet18"
     assert with_substitute(wanted, "imagenet", other) == other
     assert with_substitute(wanted, "imagenet", None) == wanted

@@ -19,7 +19,7 @@ def square(row: int, column: int, side: int = 20, size: int = 64) -> Mask:
 
 
 @pytest.mark.parametrize("shift", [0, 1, 3, 7, 30])
-def test_squares_that_are_shifted_lie_so_far_apart(shift: int) -> None:
+def test_shifted_squares_have_the_distance_of_the_shift(shift: int) -> None:
     assert hausdorff95(square(5, 5), square(5, 5 + shift)) == shift
     assert hausdorff95(square(5 + shift, 5), square(5, 5)) == shift
 

@@ -162,7 +162,7 @@ def test_zooming_out_leaves_a_border_without_lungs() -> None:
     assert min(areas) > 0.4 * chest()[1][..., 0].mean()
 
 
-def test_what_a_frame_covers_is_no_lung() -> None:
+def test_what_a_frame_covers_is_not_lung() -> None:
     grey, masks = np.full(SIZE, 100, np.uint8), np.ones((*SIZE, 2), np.uint8)
     for seed in range(20):
         picture, placed = drawn(seed, (grey, masks), frame=1.0)
@@ -213,7 +213,7 @@ def test_a_picture_of_something_else_has_empty_masks() -> None:
     st.sampled_from([None, 2.0]),
     st.sampled_from(["chest", "no lungs", "all lung", "one pixel"]),
 )
-def test_any_draw_is_a_sound_picture(
+def test_any_draw_is_a_valid_picture(
     seed: int, size: tuple[int, int], resize: str, clahe: float | None, kind: str
 ) -> None:
     grey, masks = chest(size)
@@ -249,7 +249,7 @@ def test_masks_are_placed_where_their_slice_is(resize: str) -> None:
     assert not placed[:, ~inside].any()
 
 
-def test_gas_is_dark_and_lies_outside_the_lungs() -> None:
+def test_gas_is_dark_and_outside_the_lungs() -> None:
     size = (256, 256)
     grey, masks = chest(size)
     changed = 0

@@ -156,7 +156,7 @@ def test_the_threshold_is_that_of_a_plain_loop(seed: int, cases: int, sick: floa
     assert 0.2 <= chosen <= 0.7
 
 
-def test_a_case_without_lesions_speaks_for_the_threshold_that_finds_none_in_it() -> None:
+def test_a_case_without_lesions_favours_the_threshold_that_finds_none_in_it() -> None:
     truth = np.zeros((2, 10, 10), dtype=np.uint8)
     truth[0, :5] = 1
     probabilities = np.where(truth > 0, 0.9, 0.1).astype(np.float32)
@@ -170,7 +170,7 @@ def test_a_case_without_lesions_speaks_for_the_threshold_that_finds_none_in_it()
     assert dice == [1, 0]
 
 
-def test_an_unknown_encoder_is_said_in_a_users_words() -> None:
+def test_an_unknown_encoder_has_a_clear_message() -> None:
     with pytest.raises(GroundglassError, match="timm has no such model"):
         build_segmentation_model(SegmentationModel(encoder="no_such_net"), 1)
     with pytest.raises(GroundglassError, match="there is no such file"):

@@ -78,7 +78,7 @@ def test_files_that_cannot_be_read_are_named(class_folder: Path, tmp_path: Path)
 
 
 @given(st.integers(2, 100), st.integers(2, 20), st.integers(0, 50))
-def test_an_epoch_has_each_slice_once_in_an_order_of_its_own(count: int, size: int, epoch: int) -> None:
+def test_an_epoch_has_each_slice_once_in_its_own_order(count: int, size: int, epoch: int) -> None:
     batches = Batches(count, size, seed=1)
     batches.set_epoch(epoch)
     drawn = list(batches)
@@ -91,7 +91,7 @@ def test_an_epoch_has_each_slice_once_in_an_order_of_its_own(count: int, size: i
         assert list(batches) != drawn
 
 
-def test_an_epoch_of_so_many_steps_goes_round_in_ever_new_orders() -> None:
+def test_an_epoch_of_given_steps_repeats_slices_in_new_orders() -> None:
     batches = Batches(10, 4, seed=1, steps=7)
     drawn = list(batches)
     assert len(drawn) == len(batches) == 7

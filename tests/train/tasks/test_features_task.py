@@ -54,7 +54,7 @@ def trained(class_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     return recipe, manifest, run, tuned, lines
 
 
-def test_the_best_in_cross_validation_is_kept_and_all_are_told(trained: Trained) -> None:
+def test_the_best_in_cross_validation_is_kept_and_all_are_reported(trained: Trained) -> None:
     recipe, _, run, tuned, lines = trained
     table = pd.read_csv(run.folder / "classifiers.csv")
     assert table.columns.tolist() == ["name", "parameters", "cv_auc", "cv_auc_std", "val_auc"]
@@ -72,7 +72,7 @@ def test_the_best_in_cross_validation_is_kept_and_all_are_told(trained: Trained)
     assert facts["seconds"] > 0
 
 
-def test_the_validation_part_has_no_say_in_the_choice(trained: Trained, tmp_path: Path) -> None:
+def test_the_validation_part_does_not_affect_the_choice(trained: Trained, tmp_path: Path) -> None:
     recipe, manifest, run, tuned, _ = trained
     wrong = manifest.copy()
     validation = wrong["split"] == "val"

@@ -46,14 +46,14 @@ def test_other_recipes_have_none() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
-def test_masks_that_cannot_be_had_leave_no_run_behind(manifest: Path, tmp_path: Path) -> None:
+def test_unavailable_masks_leave_no_run_behind(manifest: Path, tmp_path: Path) -> None:
     changes = (f"data.dataset={manifest}", "data.further=[]", "data.split=random", "masks.dataset=no.csv")
     with pytest.raises(GroundglassError, match=r"no\.csv"):
         train(LESIONS, changes, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_slices_whose_masks_were_trained_on_are_no_external_test(manifest: Path) -> None:
+def test_slices_whose_masks_were_trained_on_are_not_an_external_test(manifest: Path) -> None:
     bundle = Bundle.load("covid-ct-lite0")
     assert choose_rows(bundle, str(manifest), None).external
     training = bundle.facts.training.model_copy(update={"masks": ("north",)})

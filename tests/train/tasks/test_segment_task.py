@@ -158,9 +158,7 @@ def test_the_bundle_states_what_it_was_made_of(trained: Run) -> None:
 
 
 @pytest.mark.parametrize("by", ["val_dice", "val_loss", "last"])
-def test_the_epoch_that_is_kept_is_the_one_that_was_asked_for(
-    trained: Run, recipe_file: Path, tmp_path: Path, by: str
-) -> None:
+def test_the_requested_epoch_is_kept(trained: Run, recipe_file: Path, tmp_path: Path, by: str) -> None:
     run = trained
     if by != "val_dice":
         # A rate so high that the loss fluctuates.
@@ -219,7 +217,7 @@ def test_a_stopped_run_is_resumed_to_the_same_result(trained: Run, recipe_file: 
         assert (run.folder / name).read_text() == (trained.folder / name).read_text()
 
 
-def test_a_run_stopped_in_its_first_epoch_says_how_to_go_on(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_in_its_first_epoch_says_how_to_continue(recipe_file: Path, tmp_path: Path) -> None:
     run = stopped_train(recipe_file, tmp_path / "run", epoch=1)
     with pytest.raises(GroundglassError, match=r"before its first epoch .*--overwrite"):
         quiet_train(recipe_file, run.folder, resume=True)
@@ -227,7 +225,7 @@ def test_a_run_stopped_in_its_first_epoch_says_how_to_go_on(recipe_file: Path, t
         bundle_run(run.folder, None)
 
 
-def test_a_run_is_exported_anew(trained: Run, tmp_path: Path) -> None:
+def test_a_run_is_exported_again(trained: Run, tmp_path: Path) -> None:
     before = SegmenterBundle.load(trained.folder)
     zipped = SegmenterBundle.load(bundle_run(trained.folder, tmp_path / "x.zip"))
     assert (zipped.facts, zipped.graph, zipped.recipe) == (before.facts, before.graph, before.recipe)
@@ -362,7 +360,7 @@ def test_a_dataset_without_masks_is_refused(recipe_file: Path, class_folder: Pat
 
 
 @pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
-def test_a_segmenter_is_not_judged_on_a_dataset_without_masks(
+def test_a_segmenter_is_not_evaluated_on_a_dataset_without_masks(
     trained: Run, class_folder: Path, tmp_path: Path
 ) -> None:
     segmenter = Segmenter.load(trained.folder)
@@ -371,7 +369,7 @@ def test_a_segmenter_is_not_judged_on_a_dataset_without_masks(
         evaluate_segmenter(segmenter, labelled, tmp_path)
 
 
-def test_evaluate_judges_masks_and_enters_the_figures(trained: Run, dataset: Path, tmp_path: Path) -> None:
+def test_evaluate_measures_masks_and_records_the_figures(trained: Run, dataset: Path, tmp_path: Path) -> None:
     where = ["-b", str(trained.folder), "--data", str(dataset), "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["evaluate", *where, "--record"], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
