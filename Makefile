@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# A mirror of the datasets and a folder of ImageNet weights beside the checkout are used where they are.
+# A mirror of the datasets and a folder of ImageNet weights beside the checkout are used if they exist.
 ifneq ($(wildcard ../shared/data),)
 export GROUNDGLASS_MIRROR ?= $(abspath ../shared/data)
 endif
@@ -29,9 +29,9 @@ check: $(VENV)/.installed-dev
 
 SHIPPED := src/groundglass/bundle/shipped
 
-# The shipped bundles, made again: trained on the train part, chosen on the validation part, and their figures on
-# the test part and on another hospital entered into their cards. The segmenter comes first: the detector's
-# evaluation tells with it what is no chest CT.
+# Rebuild the shipped bundles: trained on the train part, chosen on the validation part, with their figures on the
+# test part and on another hospital recorded in their cards. The segmenter comes first: the detector's evaluation
+# uses it to recognise what is not a chest CT.
 bundles: segmenter detector usual-detector
 
 segmenter: $(VENV)/.installed-dev
@@ -50,7 +50,7 @@ detector: $(VENV)/.installed-dev
 		-o evaluations/aggregation --record-into detector-lesions
 	$(BIN)/groundglass evaluate -b detector-lesions --data covid-ct --record -o evaluations/covid-ct
 
-# The usual transfer learning, which does not travel: what the default detector is compared with.
+# The usual transfer learning, which does not generalise, for comparison with the default detector.
 usual-detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/covid-ct-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/covid-ct-lite0 -o $(SHIPPED)/covid-ct-lite0
