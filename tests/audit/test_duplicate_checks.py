@@ -113,7 +113,7 @@ def test_copies_under_one_label_pass():
     result = OppositeLabels().run(made(4, (0, 1), (2, 3, 0.95), label=["covid"] * 2 + ["not covid"] * 2))
     assert result.severity is None
     assert result.figure.value == 0
-    assert result.message == "No picture is there under both labels."
+    assert result.message == "No picture has both labels."
 
 
 def test_a_picture_in_two_parts_is_an_error():
@@ -122,7 +122,7 @@ def test_a_picture_in_two_parts_is_an_error():
     assert result.severity == "error"
     assert result.figure.value == 2 / 4
     assert result.figure.low < 0.5 < result.figure.high
-    assert result.measure == "share of the test slices whose picture is in train or val too"
+    assert result.measure == "share of the test slices whose picture is also in train or val"
     assert result.message.startswith("In 3 pairs of slices the same picture is in two parts of the split")
     assert names(result.files) == [0, 1, 2, 4, 6, 7]
     assert [names(files) for files in result.side_by_side] == [[0, 6], [2, 4], [1, 7]]

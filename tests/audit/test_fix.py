@@ -298,7 +298,7 @@ def test_a_class_that_would_be_empty_is_an_error():
 
 
 def test_a_part_that_would_be_empty_is_an_error():
-    with pytest.raises(GroundglassError, match=r"made: no slice would be left in the val part.*divide again"):
+    with pytest.raises(GroundglassError, match=r"made: no slice would be left in the val part.*split again"):
         fix(made("abc", patient="p", split=["train", "train", "val"]))
 
 

@@ -35,7 +35,7 @@ def test_many_equal_patients_pass():
     assert result.figure.value == pytest.approx(66**2 / (12 * 9 + 15 * 4))
     assert (
         result.message
-        == "66 slices come from 27 patients, the largest with 3; these are worth 26 of equal size."
+        == "66 slices come from 27 patients, the largest with 3; these are equivalent to 26 of equal size."
     )
     assert result.header[2] == "Patients"
     assert result.rows[1] == ("covid", "36", "12", "3", "3", "8.3%", "12.0")

@@ -45,7 +45,7 @@ def test_a_divided_group_is_an_error_although_its_patients_are_whole():
     result = PatientInTwoParts().run(made(patient=[*"aabbccddeeff"], group=[""] * 5 + ["g"] * 4 + [""] * 3))
     assert result.severity == "error"
     assert result.rows == (("group 1", "1", "2", "1"),)
-    assert result.measure == "share of the test slices whose group is in train or val too"
+    assert result.measure == "share of the test slices whose group is also in train or val"
     assert "No patient is in two parts" in result.message
 
 

@@ -58,7 +58,7 @@ def test_few_patients_are_a_warning_with_the_interval_by_hand():
     assert result.figure.value == pytest.approx(by_hand)
     assert f"95% interval {0.9 - by_hand:.2f} to {0.9 + by_hand:.2f}" in result.message
     assert result.message.startswith("The dataset has 30 patients of covid and 30 of not covid: ")
-    assert result.message.endswith("For plus or minus 0.05 it takes 79 patients of each class.")
+    assert result.message.endswith("Plus or minus 0.05 requires 79 patients of each class.")
     assert [cells[0] for cells in result.rows] == ["0.80", "0.90", "0.95"]
     assert result.rows[1][2:] == ("79", "314")
 
@@ -73,7 +73,7 @@ def test_slices_of_a_patient_do_not_count_and_unequal_patients_count_less():
     assert alike == pytest.approx(half_width(0.9, 100, 100))
     unequal = TooFewPatients().run(made([100] + [1] * 99, [9] * 100))
     assert unequal.figure.value == pytest.approx(half_width(0.9, 199**2 / 10099, 100))
-    assert "worth 4 and 100 of equal size" in unequal.message
+    assert "equivalent to 4 and 100 of equal size" in unequal.message
 
 
 def test_only_the_test_part_is_evaluated():

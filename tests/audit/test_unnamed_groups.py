@@ -48,7 +48,7 @@ def test_the_groups_known_so_far_are_compared_with_the_guess():
     paths = [f"/made/Covid ({number}).png" for number in range(1, len(grey) + 1)]
     result = UnnamedGroups().run(guessable(grey, path=paths, source="sarscov2-ct"))
     # The first block of 21 ends within the third group of 6, the second with the sixth.
-    assert "A split by the groups that are known so far could separate 1 of them." in result.message
+    assert "A split by the known groups could separate 1 of them." in result.message
 
 
 def test_only_groups_with_unnamed_slices_count():
