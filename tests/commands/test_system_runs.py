@@ -199,7 +199,7 @@ def test_a_run_by_another_recipe_is_refused_with_a_remedy(
         train(protocol=replace(protocol, **change))
     message = str(caught.value)
     assert message.startswith(f"{copy.folder}: was started with another recipe")
-    assert "-o names another folder, or delete" in message
+    assert "choose another folder with -o, or delete" in message
     assert f"delete {copy.folder} to train it again" in message
     assert copy.facts_file.read_text() == before
 

@@ -62,9 +62,7 @@ def test_the_mirror_takes_precedence_over_the_data_folder(
     (small_seg / "slices.csv").unlink()
     assert folders.locate("covid19-ct-seg") == own
     monkeypatch.setenv("GROUNDGLASS_MIRROR", str(small_seg / "nowhere"))
-    with pytest.raises(
-        GroundglassError, match=r"GROUNDGLASS_MIRROR names .*nowhere, where there is no folder"
-    ):
+    with pytest.raises(GroundglassError, match=r"GROUNDGLASS_MIRROR names .*nowhere, which is not a folder"):
         folders.locate("covid19-ct-seg")
 
 

@@ -337,7 +337,8 @@ def test_notes_say_how_far_the_comparison_can_be_trusted(four):
     (note,) = (note for note in comparison.notes if note.startswith("good was chosen as the best"))
     groups = four[0].members[0]["patient"].nunique()
     assert (
-        f"with {groups} patients, differences in AUC below about {np.median(halves):.2g} go undetected" in note
+        f"with {groups} patients, differences in AUC below about {np.median(halves):.2g} go undetected"
+        in note
     )
     assert "Trained once, so that variation by seed is not measured: fair." in comparison.notes
     assert any("intervals reflect the sampling of patients" in note for note in comparison.notes)
