@@ -111,7 +111,7 @@ def test_what_is_refused_is_left_out():
     kept = balanced_accuracy_score(truth[~refused], probability[~refused] >= 0.5)
     assert result.figure.value == pytest.approx(kept)
     verdict[truth] = NOT_A_CHEST_CT
-    with pytest.raises(NotApplicable, match="no slice of one class"):
+    with pytest.raises(NotApplicable, match="no answer for any slice of one class"):
         ThresholdCarriesOver().run(answered(truth, probability, verdict=verdict))
 
 
