@@ -15,6 +15,9 @@ from groundglass.phantom.volumes import write_phantom_volumes
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
+    "prometheus_client": "prometheus-client",
+    "psycopg": "psycopg[binary]",
+    "python_multipart": "python-multipart",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "sklearn": "scikit-learn",
 }

@@ -1,5 +1,6 @@
 """Errors that a user can cause and fix; the command prints them as one line, without a traceback."""
 
+import traceback
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +36,12 @@ class ScanError(GroundglassError):
         return type(self), (self.path, self.problem, self.remedy)
 
 
+def place_of(error: Exception) -> str:
+    """Where an error of our own was raised; its text is left out, since it may quote a header."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
+
+
 EXTRAS = {
     "evaluate": ("faiss", "matplotlib", "onnxruntime", "openpyxl", "pandas", "scipy", "sklearn"),
     "train": (
@@ -49,6 +56,17 @@ EXTRAS = {
         "skl2onnx",
         "joblib",
         "safetensors",
+    ),
+    "serve": (
+        "alembic",
+        "fastapi",
+        "httpx",
+        "prometheus_client",
+        "psutil",
+        "psycopg",
+        "python_multipart",
+        "sqlalchemy",
+        "uvicorn",
     ),
 }
 """The modules that each extra in pyproject.toml installs, by the names they are imported by."""

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from groundglass.commands.study import (
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.volume import segmenter_of
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.errors import GroundglassError, ScanError, place_of
 from groundglass.files import write_json, write_text
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.progress import counting
@@ -322,9 +321,7 @@ class _Job:
 
 def _unexpected(study: Study, error: Exception) -> ScanError:
     """An internal error, which must not end a job of a thousand studies; its text may quote a header."""
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
-    return ScanError(study.source, f"an error in Groundglass ({where})", "report it")
+    return ScanError(study.source, f"an error in Groundglass ({place_of(error)})", "report it")
 
 
 def _cell(value: Any) -> Any:

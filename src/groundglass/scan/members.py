@@ -26,7 +26,9 @@ HEAD = 1024
 """First bytes that show what a file is."""
 
 _UNPACK_FIRST = "unpack it and name the folder instead"
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+"""What reading a damaged ZIP raises."""
+NOT_A_ZIP = ("is not a ZIP file, or is damaged", "get a new copy, or unpack it first")
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,18 @@ def zipped(path: Path) -> list[Found]:
         If it is not a ZIP file, damaged, encrypted, or unpacks to absurd sizes.
     """
     try:
-        entries = _archive(path, *_identity(path)).infolist()
+        entries = files_of(path, _archive(path, *_identity(path)))
         changed = path.stat().st_mtime_ns
     except PermissionError as error:
         raise ScanError(path, "is not readable", "change its permissions") from error
-    except (*_BROKEN, NotImplementedError) as error:
-        raise ScanError(
-            path, "is not a ZIP file, or is damaged", "get a new copy, or unpack it first"
-        ) from error
+    except (*BROKEN, NotImplementedError) as error:
+        raise ScanError(path, *NOT_A_ZIP) from error
+    return [Found(Member(path, entry.filename), entry.file_size, changed) for entry in entries]
+
+
+def files_of(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files in an open ZIP, hidden ones left out; raises ScanError as :func:`zipped` does."""
+    entries = archive.infolist()
     if len(entries) > MAX_MEMBERS:
         raise ScanError(
             path, f"holds {len(entries)} files", f"at most {MAX_MEMBERS} are read: {_UNPACK_FIRST}"
@@ -89,7 +95,7 @@ def zipped(path: Path) -> list[Found]:
     ]
     for entry in files:
         _check(path, entry)
-    return [Found(Member(path, entry.filename), entry.file_size, changed) for entry in files]
+    return files
 
 
 def _check(path: Path, entry: zipfile.ZipInfo) -> None:
@@ -130,7 +136,7 @@ def _readable(member: Member) -> Iterator[None]:
     """Raise ScanError if the file, or the ZIP that holds it, cannot be read."""
     try:
         yield
-    except (*_BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
+    except (*BROKEN, NotImplementedError, RuntimeError, KeyError) as error:
         raise _unreadable(member, error) from error
 
 

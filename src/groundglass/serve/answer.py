@@ -1,0 +1,206 @@
+"""From a study's files to its results: the same calls as ``groundglass predict``."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from groundglass.commands.predict import predict
+from groundglass.commands.study import UNFINISHED, Making, Outputs, write_study
+from groundglass.detect.detector import Detector
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.report.volume import answer_study
+from groundglass.scan.find import find_series, kind_of
+from groundglass.scan.studies import Study, find_studies
+from groundglass.scan.volume import VOLUME_ENDINGS, Listing, Member
+
+PERSON = {
+    "uid": "StudyInstanceUID",
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "study_date": "StudyDate",
+}
+"""Columns of a study's row, and the DICOM attributes that they hold."""
+LONGEST = {"uid": 64, "patient_id": 64, "patient_name": 324, "study_date": 8}
+Progress = Callable[[int, int], None]
+HERE = Path()
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a study is answered.
+
+    Attributes
+    ----------
+    detector
+        A detector with a segmenter.
+    made_from
+        The study's key; it stands in ``findings.json``.
+    key
+        The server's secret, from which pseudonyms follow.
+    anonymise
+        De-identify DICOM results.
+    progress
+        Called with the number of slices that are read, and of all.
+    identify
+        Called with what the headers say about the person, before the answer.
+    """
+
+    detector: Detector
+    made_from: str
+    key: bytes = field(repr=False)
+    anonymise: bool = False
+    progress: Progress = lambda done, total: None
+    identify: Callable[[Mapping[str, str]], None] = lambda person: None
+
+
+@dataclass(frozen=True)
+class Several:
+    """The files are of several examinations; ``parts`` are the names of each one's files."""
+
+    parts: list[list[str]]
+
+
+def answer(files: Path, results: Path, how: Answering) -> dict[str, Any] | Several:
+    """Answer for the files of one study, and write its results.
+
+    Parameters
+    ----------
+    files
+        The folder of the files; it becomes the process's working folder meanwhile.
+    results
+        Where to write what ``groundglass predict`` writes of a study.
+    how
+        With which detector.
+
+    Returns
+    -------
+    The columns of the study's row; or, where there are several examinations, the files of each.
+
+    Raises
+    ------
+    ScanError
+        If nothing can be answered.
+    GroundglassError
+        If the results cannot be written.
+    """
+    results = results.absolute()
+    with chdir(files):
+        try:
+            listing = find_series([HERE])
+        except ScanError:
+            raise
+        except GroundglassError as error:
+            nothing = "there is no DICOM, NIfTI or picture among the files"
+            raise ScanError(HERE, nothing, "send a chest CT") from error
+        studies = find_studies(listing, how.key)
+        if len(studies) + bool(listing.pictures) > 1 and len(parts := _parts()) > 1:
+            return Several(parts)
+        if studies:
+            return _volume(studies[0], listing, results, how)
+        if listing.pictures:
+            return _pictures(listing, results, how)
+        raise listing.failures[0]
+
+
+def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> dict[str, Any]:
+    if person := _person(study):
+        how.identify(person)
+    total, done = study.series.slices if study.series else 0, 0
+
+    def seen() -> None:
+        nonlocal done
+        done += 1
+        how.progress(done, total)
+
+    answered = answer_study(how.detector, study, seen)
+    making = Making(Outputs(anonymise=how.anonymise), how.made_from, how.key)
+    document = write_study(results, answered, how.detector, making)
+    if listing.failures:
+        failures = [
+            {"path": str(error.path), "problem": error.problem, "remedy": error.remedy}
+            for error in listing.failures
+        ]
+        document = {**document, "failures": failures}
+    return {
+        "verdict": document["verdict"],
+        "probability": document["probability"],
+        "lesion_ml": document["both"]["lesion_ml"],
+        "findings": document,
+    }
+
+
+def _pictures(listing: Listing, results: Path, how: Answering) -> dict[str, Any]:
+    how.progress(0, len(listing.pictures))
+    unfinished = results.with_name(UNFINISHED + results.name)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    found = predict(listing.pictures, unfinished, detector=how.detector, unread=listing.failures)
+    if not found.rows:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        first = found.failures[0]
+        raise ScanError(first.path, first.problem, first.remedy)
+    shutil.rmtree(results, ignore_errors=True)
+    unfinished.rename(results)
+    only = found.rows[0] if len(found.rows) == 1 else None
+    return {
+        "verdict": only.verdict if only else None,  # each picture is answered on its own
+        "probability": only.probability if only else None,
+        "findings": found.document,
+    }
+
+
+def _person(study: Study) -> dict[str, str]:
+    """What the header of one of the study's files says about the person."""
+    series = study.series or (study.others[0][0] if study.others else None)
+    if series is None or series.kind != "dicom":
+        return {}
+    for path in sorted(HERE.iterdir()):
+        person = _header(path)
+        if person.get("uid", "") == series.study and person.get("patient_id", "") == series.patient:
+            return person
+    return {}
+
+
+def _header(path: Path) -> dict[str, str]:
+    """What a file's header says about the person; empty where it is not DICOM, or cannot be read."""
+    from pydicom import dcmread
+
+    from groundglass.scan.dicom.headers import quiet
+
+    with quiet():
+        try:
+            if kind_of(Member(path)) != "dicom":
+                return {}
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON.values()), force=True)
+            values = {name: str(header.get(tag, "") or "").strip() for name, tag in PERSON.items()}
+        except Exception:  # a damaged header raises almost anything
+            return {}
+    return {name: value.replace("\0", "")[: LONGEST[name]] for name, value in values.items() if value}
+
+
+def _parts() -> list[list[str]]:
+    """The files of each examination: those of one DICOM study, one volume, or all pictures together."""
+    parts: dict[tuple[str, ...], list[str]] = {}
+    rest: list[str] = []
+    for path in sorted(HERE.iterdir()):
+        name = path.name
+        try:
+            kind = kind_of(Member(path))
+        except ScanError:
+            kind = "other"
+        if kind == "picture":
+            parts.setdefault(("pictures",), []).append(name)
+        elif kind == "nifti" or name.endswith(".img"):
+            ending = next((one for one in (*VOLUME_ENDINGS, ".img") if name.endswith(one)), "")
+            parts.setdefault(("volume", name.removesuffix(ending)), []).append(name)
+        elif kind == "dicom" and (person := _header(path)):
+            examination = (person.get("uid", ""), person.get("patient_id", ""))
+            parts.setdefault(("dicom", *examination), []).append(name)
+        else:
+            rest.append(name)
+    groups = list(parts.values())
+    groups[0] += rest  # what cannot be read is listed with the first part
+    return groups

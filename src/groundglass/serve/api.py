@@ -1,0 +1,311 @@
+"""The operations of the REST API."""
+
+import asyncio
+import mimetypes
+import secrets
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import AwareDatetime, BeforeValidator
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from groundglass import __version__
+from groundglass.serve.auth import Access, User, needs
+from groundglass.serve.models import (
+    Accepted,
+    BundleInfo,
+    FileSent,
+    Health,
+    Log,
+    LogLine,
+    Progress,
+    Session,
+    SignIn,
+    State,
+    StudyDetails,
+    StudyEvent,
+    StudyList,
+    StudySummary,
+    Verdict,
+)
+from groundglass.serve.problems import responses
+from groundglass.serve.server import Server
+from groundglass.serve.uploads import BODY, drain, receive
+from groundglass.store import history, queue
+from groundglass.store.access import events, record
+from groundglass.store.history import Entry
+from groundglass.store.intake import RESULTS, STUDIES, RefusedError, Upload, accept
+
+WAIT = 10.0
+"""Seconds that an upload waits for its turn before its client is asked to come back."""
+LOOK = 0.5
+"""Seconds between two looks at a study whose events are sent."""
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'none'; sandbox allow-scripts allow-popups"
+)
+"""A report has its script and pictures inside; in a sandbox it cannot act for who looks at it."""
+
+
+def _date(value: str) -> str:
+    if "T" not in value.upper():
+        raise ValueError("is not a time such as 2026-11-30T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_date)]
+"""A time with its zone; a bare number, which pydantic takes for seconds since 1970, is refused."""
+PREFIX = "/api/v1"
+router = APIRouter(responses=responses(400, 429))
+
+
+def _server(request: Request) -> Server:
+    server: Server = request.app.state.server
+    return server
+
+
+TheServer = Annotated[Server, Depends(_server)]
+Reader = Annotated[User, Depends(needs("read"))]
+Writer = Annotated[User, Depends(needs("write"))]
+Admin = Annotated[User, Depends(needs("admin"))]
+StudyId = Annotated[str, Path(alias="id", description="The study's id.", pattern="^[0-9a-f]{20}$")]
+Page = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+Offset = Annotated[int, Query(ge=0, le=2**31, description="How many of the first to leave out.")]
+PROTECTED, CHANGING = responses(401, 403, 422), responses(401, 403, 404, 422)
+
+
+def _existing(server: TheServer, study: StudyId) -> Entry:
+    entry = history.find(server.database, study)
+    if entry is None:
+        raise HTTPException(404, "there is no such study")
+    return entry
+
+
+TheStudy = Annotated[Entry, Depends(_existing)]
+"""Stands after the user in an operation, so that nobody learns without a token which studies there are."""
+
+
+@router.post(
+    "/studies", status_code=202, openapi_extra=BODY, responses=responses(401, 403, 408, 413, 415, 422, 507)
+)
+async def send_study(
+    request: Request,
+    user: Writer,
+    bundle: Annotated[
+        str | None, Query(description="The bundle; by default the first of `/bundles`.")
+    ] = None,
+    anonymise: Annotated[bool, Query(description="De-identify the DICOM results.")] = False,
+) -> Accepted:
+    """Send the files of one study. Once this is answered, they are stored durably."""
+    server = _server(request)
+    wanted = server.wanted(bundle, anonymise)
+    if wanted is None:
+        raise HTTPException(422, "there is no such bundle; see `/api/v1/bundles`")
+    try:
+        await asyncio.wait_for(server.uploads.acquire(), WAIT)
+    except TimeoutError:
+        await drain(request)
+        wait = {"Retry-After": str(1 + secrets.randbelow(5))}
+        raise HTTPException(429, "too many uploads at once; wait", wait) from None
+    try:
+        upload = await run_in_threadpool(Upload, server.data, server.config.upload.limits)
+        try:
+            async with asyncio.timeout(upload.limits.seconds):
+                await receive(request, upload)
+            study, new = await run_in_threadpool(accept, server.database, upload, wanted)
+        finally:
+            await run_in_threadpool(upload.__exit__)
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, "the upload took too long; send less at once") from None
+    except (RefusedError, HTTPException):
+        await drain(request)
+        raise
+    finally:
+        server.uploads.release()
+    await run_in_threadpool(record, server.database, user.name, "send", study)
+    return Accepted(id=study, known=not new)
+
+
+@router.get("/studies", responses=PROTECTED)
+def list_studies(
+    server: TheServer,
+    user: Reader,
+    state: State | None = None,
+    verdict: Verdict | None = None,
+    since: Annotated[Moment | None, Query(description="Received at this time or later.")] = None,
+    until: Annotated[Moment | None, Query(description="Received before this time.")] = None,
+    limit: Page = 50,
+    offset: Offset = 0,
+) -> StudyList:
+    """List studies, the latest first."""
+    entries, total = history.listed(
+        server.database,
+        state=state,
+        verdict=verdict,
+        since=None if since is None else since.timestamp(),
+        until=None if until is None else until.timestamp(),
+        limit=limit,
+        offset=offset,
+    )
+    return StudyList(studies=[StudySummary(**StudySummary.values(entry)) for entry in entries], total=total)
+
+
+@router.get("/studies/{id}", responses=CHANGING)
+def get_study(server: TheServer, user: Reader, entry: TheStudy) -> StudyDetails:
+    """Give one study with its findings."""
+    study = entry.study
+    record(server.database, user.name, "view", study.id)
+    files = history.files_of(server.database, study.id)
+    return StudyDetails(
+        **StudySummary.values(entry),
+        findings=study.findings,
+        results=history.results(server.data, study.id) if study.state == "done" else [],
+        sent=[FileSent(stored=one.stored, name=one.name, bytes=one.size) for one in files],
+    )
+
+
+FILE = {"description": "The file.", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+@router.get(
+    "/studies/{id}/results/{name:path}", response_class=FileResponse, responses={200: FILE, **CHANGING}
+)
+def get_result(
+    server: TheServer,
+    user: Reader,
+    entry: TheStudy,
+    name: Annotated[str, Path(description="One of the study's `results`.")],
+) -> FileResponse:
+    """Give one file of the results."""
+    study = entry.study.id
+    if name not in history.results(server.data, study):
+        raise HTTPException(404, "there is no such result; the study's `results` lists them")
+    record(server.database, user.name, "export", study)
+    headers = {"Content-Security-Policy": REPORT_POLICY} if name.endswith(".html") else {}
+    path = server.data / STUDIES / study / RESULTS / name
+    return FileResponse(path, media_type=_media_type(name), headers=headers)
+
+
+@router.get("/studies/{id}/events", response_class=EventSourceResponse, responses=CHANGING)
+async def follow_study(server: TheServer, user: Reader, entry: TheStudy) -> AsyncIterator[ServerSentEvent]:
+    """Follow a study: an event each time that its state or progress changes, until it is done or has failed."""
+    now: Entry | None = entry
+    before = None
+    while now is not None:
+        event = StudyEvent(
+            state=now.study.state,
+            progress=Progress(done=now.progress, total=now.total),
+            verdict=now.study.verdict,
+            problem=now.study.problem,
+        )
+        if event != before:
+            yield ServerSentEvent(data=event, event="study")
+        if event.state in ("done", "failed"):
+            return
+        before = event
+        await asyncio.sleep(LOOK)
+        now = await run_in_threadpool(history.find, server.database, entry.study.id)
+
+
+@router.post("/studies/{id}/retry", status_code=202, responses={**CHANGING, **responses(409)})
+def retry_study(server: TheServer, user: Writer, entry: TheStudy) -> Accepted:
+    """Queue a study that has failed again."""
+    if not queue.retry(server.database, entry.study.id):
+        raise HTTPException(409, "the study has not failed")
+    record(server.database, user.name, "retry", entry.study.id)
+    return Accepted(id=entry.study.id, known=True)
+
+
+@router.delete("/studies/{id}", status_code=204, responses={**CHANGING, **responses(500)})
+def delete_study(server: TheServer, user: Writer, entry: TheStudy) -> Response:
+    """Delete a study with its files and results."""
+    gone = history.forget(server.database, server.data, entry.study.id)
+    record(server.database, user.name, "delete", entry.study.id)
+    if not gone:
+        raise HTTPException(500, "some files could not be removed; the server tries again within an hour")
+    return Response(status_code=204)
+
+
+@router.get("/bundles", responses=responses(401, 403))
+def list_bundles(server: TheServer, user: Reader) -> list[BundleInfo]:
+    """List the detectors that a study can be answered with."""
+    return [bundle.info for bundle in server.bundles.values()]
+
+
+@router.get("/health")
+async def get_health(request: Request) -> Health:
+    """Say whether the server can work; no token is needed."""
+    server = _server(request)
+    workers, room = server.workers.ready, server.room
+    return Health(
+        status="ok" if workers and room else "degraded", version=__version__, workers=workers, room=room
+    )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **responses(401, 403),
+    },
+)
+def get_metrics(server: TheServer, user: Reader) -> Response:
+    """Give measurements for Prometheus."""
+    return Response(generate_latest(server.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post("/session", status_code=201, responses=responses(401, 422))
+def sign_in(request: Request, response: Response, body: SignIn) -> Session:
+    """Sign in with a token: the answer sets a cookie."""
+    access: Access = request.app.state.access
+    return _session(access.sign_in(request, response, body.token))
+
+
+@router.get("/session", responses=responses(401, 403))
+def get_session(user: Reader) -> Session:
+    """Say who is signed in."""
+    return _session(user)
+
+
+@router.delete("/session", status_code=204, responses=responses(401, 403))
+def sign_out(request: Request, user: Reader) -> Response:
+    """Sign out."""
+    access: Access = request.app.state.access
+    response = Response(status_code=204)
+    access.sign_out(request, response)
+    return response
+
+
+@router.get("/log", responses=PROTECTED)
+def get_log(server: TheServer, user: Admin, limit: Page = 100, offset: Offset = 0) -> Log:
+    """List who signed in, and who saw, exported, sent or deleted which study, the latest first."""
+    lines, total = events(server.database, limit, offset)
+    return Log(lines=[LogLine.of(line) for line in lines], total=total)
+
+
+def _session(user: User) -> Session:
+    return Session(user=user.name, scopes=sorted(user.scopes), csrf=user.csrf)
+
+
+def _media_type(name: str) -> str:
+    if name.endswith(".dcm"):
+        return "application/dicom"
+    if name.endswith(".gz"):
+        return "application/gzip"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def allowed(path: str) -> str:
+    """The methods that an address takes, for the header ``Allow``."""
+    inside = path.removeprefix(PREFIX)
+    routes = [
+        route for route in router.routes if isinstance(route, APIRoute) and route.path_regex.match(inside)
+    ]
+    return ", ".join(sorted(method for route in routes for method in route.methods or ()))

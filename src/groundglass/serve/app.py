@@ -1,0 +1,129 @@
+"""The application: the REST API under ``/api/v1``."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CollectorRegistry, Gauge
+
+from groundglass import __version__
+from groundglass.scan.studies import key_of
+from groundglass.serve import api
+from groundglass.serve.auth import Access
+from groundglass.serve.config import ServeConfig
+from groundglass.serve.limits import Guard, Measured
+from groundglass.serve.problems import Problem, add_handlers
+from groundglass.serve.server import OfferedBundle, Server
+from groundglass.serve.workers import Workers
+from groundglass.store import queue
+from groundglass.store.database import Database
+from groundglass.store.history import counts
+from groundglass.store.retention import clean, sweep
+from groundglass.store.tables import STATES
+
+log = logging.getLogger(__name__)
+
+CLEANED = 600.0
+"""Seconds between two cleanings."""
+
+
+def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
+    """The application of a server; its database is brought to the newest form.
+
+    Parameters
+    ----------
+    config
+        Its settings.
+    work
+        Start workers with the application; else studies wait.
+
+    Raises
+    ------
+    GroundglassError
+        If the data folder, the database or a bundle cannot be used, or the settings open the server to everybody.
+    """
+    config.check()
+    config = config.model_copy(update={"data": config.data.absolute()})
+    key = key_of(config.data)
+    database = Database.of(config.data, config.database)
+    database.migrate()
+    offered = [OfferedBundle.load(source, default=not place) for place, source in enumerate(config.bundles)]
+    bundles = {one.info.name: one for one in offered}
+    sources = {name: one.source for name, one in bundles.items()}
+    registry = CollectorRegistry()
+    workers = Workers(database, config.data, config.database, sources, config.worker)
+    server = Server(config, database, bundles, registry, workers)
+    _gauges(server)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        queue.recover(database)
+        sweep(database, config.data)
+        if work:
+            workers.start()
+        cleaning = asyncio.create_task(_clean(server))
+        yield
+        cleaning.cancel()
+        if work:
+            workers.stop()
+        database.close()
+
+    app = FastAPI(
+        title="Groundglass",
+        version=__version__,
+        summary="COVID-19 detection in chest CT. Research use only; not a medical device.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.server, app.state.access = server, Access(database, config.access, key)
+    app.include_router(api.router, prefix=api.PREFIX)
+    add_handlers(app, api.allowed)
+    app.openapi = partial(_document, app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, config=config, measured=Measured.of(registry))
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the form of errors, to which the operations refer."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+async def _clean(server: Server) -> None:
+    """Delete from time to time what retention says."""
+    while True:
+        try:
+            gone = await asyncio.to_thread(clean, server.database, server.data, server.config.retention.rules)
+            if gone:
+                log.info("%d studies were deleted by the rules of retention", len(gone))
+        except Exception as error:
+            log.warning("nothing was cleaned (%s); trying again", type(error).__name__)
+        await asyncio.sleep(CLEANED)
+
+
+def _gauges(server: Server) -> None:
+    """Measurements that are taken when Prometheus asks."""
+
+    def gauge(name: str, text: str, value: Callable[[], float]) -> None:
+        Gauge(f"groundglass_{name}", text, registry=server.registry).set_function(value)
+
+    def count(state: str) -> float:
+        return counts(server.database).get(state, 0)
+
+    studies = Gauge("groundglass_studies", "Studies by state.", ("state",), registry=server.registry)
+    for state in STATES:
+        studies.labels(state).set_function(partial(count, state))
+    gauge("workers_ready", "Workers that can answer.", lambda: server.workers.ready)
+    gauge("workers_bytes", "Memory of all workers.", lambda: server.workers.memory)
+    gauge("disk_free_bytes", "Free on the data folder's disk.", lambda: shutil.disk_usage(server.data).free)

@@ -1,0 +1,144 @@
+"""Who sends a request: a program with a token, somebody who signed in, or a user whom a reverse proxy names."""
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from groundglass.serve.config import AccessConfig
+from groundglass.serve.limits import Buckets
+from groundglass.store.access import DAY, SCOPES, add_token, record, revoke, token_of
+from groundglass.store.database import Database
+from groundglass.store.tables import Token
+
+log = logging.getLogger(__name__)
+
+COOKIE = "groundglass"
+CSRF_HEADER = "X-CSRF-Token"
+SAFE = ("GET", "HEAD", "OPTIONS")
+SIGN_IN = "send a token in the header `Authorization: Bearer TOKEN`, or sign in"
+
+bearer = HTTPBearer(auto_error=False, description="A token of `groundglass serve token`.")
+
+
+@dataclass(frozen=True)
+class User:
+    """Who sends a request.
+
+    Attributes
+    ----------
+    name
+        That of the token, or the one that the proxy gives.
+    scopes
+        What the user may do.
+    csrf
+        What a request that changes something must repeat in ``X-CSRF-Token``; None for a token in the header, which
+        a browser never sends by itself.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    csrf: str | None = None
+
+
+class Access:
+    """Finds the user of a request.
+
+    Parameters
+    ----------
+    database
+        The server's database.
+    config
+        The section ``access``.
+    key
+        The server's secret.
+    """
+
+    def __init__(self, database: Database, config: AccessConfig, key: bytes) -> None:
+        self._database, self.config, self._key = database, config, key
+        self._failures = Buckets(config.sign_ins_per_minute)
+
+    def user(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> User:
+        """The user of a request; raises HTTPException where there is none, or a CSRF token is missing."""
+        user = self._of(request, credentials)
+        if user is None and not self.config.required and "authorization" not in request.headers:
+            user = User("local", frozenset(SCOPES), self._csrf("local"))
+        if user is None:
+            self._refuse(request, "a valid token is needed")
+        if user.csrf is not None and request.method not in SAFE:
+            sent = request.headers.get(CSRF_HEADER, "")
+            if not hmac.compare_digest(sent.encode(), user.csrf.encode()):
+                raise HTTPException(403, f"the header {CSRF_HEADER} is missing or wrong; sign in again")
+        return user
+
+    def sign_in(self, request: Request, response: Response, secret: str) -> User:
+        """Open a session with a token, as a cookie; raises HTTPException where the token is not valid."""
+        token = token_of(self._database, secret)
+        if token is None or token.parent is not None:
+            self._refuse(request, "the token is not valid")
+        hours = self.config.session_hours
+        session = add_token(self._database, token.name, token.scopes, hours * 3600 / DAY, token)
+        record(self._database, token.name, "sign-in")
+        response.set_cookie(
+            COOKIE,
+            session,
+            max_age=int(hours * 3600),
+            httponly=True,
+            samesite="strict",
+            secure=request.state.https,
+        )
+        return self._session(token, session)
+
+    def sign_out(self, request: Request, response: Response) -> None:
+        """End the session of a request."""
+        token = token_of(self._database, request.cookies.get(COOKIE, ""))
+        if token is not None and token.parent is not None:
+            revoke(self._database, token.id)
+            record(self._database, token.name, "sign-out")
+        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.state.https)
+
+    def _of(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> User | None:
+        if credentials is not None:
+            token = token_of(self._database, credentials.credentials)
+            if token is None or token.parent is not None:
+                return None
+            return User(token.name, frozenset(token.scopes))
+        if secret := request.cookies.get(COOKIE):
+            token = token_of(self._database, secret)
+            return None if token is None or token.parent is None else self._session(token, secret)
+        header = self.config.user_header
+        if header and request.state.by_proxy and (name := request.headers.get(header, "").strip()):
+            return User(name[:200], frozenset(self.config.user_scopes), self._csrf(name))
+        return None
+
+    def _session(self, token: Token, secret: str) -> User:
+        return User(token.name, frozenset(token.scopes), self._csrf(secret))
+
+    def _csrf(self, secret: str) -> str:
+        return hmac.new(self._key, f"csrf {secret}".encode(), hashlib.sha256).hexdigest()
+
+    def _refuse(self, request: Request, why: str) -> NoReturn:
+        """Raise HTTPException; more and more often wrong ones have to wait."""
+        if wait := self._failures.wait(request.state.client):
+            raise HTTPException(429, "too many wrong tokens; wait", {"Retry-After": str(wait)})
+        raise HTTPException(401, f"{why}: {SIGN_IN}", {"WWW-Authenticate": "Bearer"})
+
+
+def needs(scope: str) -> Callable[..., User]:
+    """A dependency that gives the user, and refuses one who lacks a scope."""
+
+    def user(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    ) -> User:
+        access: Access = request.app.state.access
+        found = access.user(request, credentials)
+        if scope not in found.scopes:
+            raise HTTPException(403, f"this needs a token with the scope {scope}")
+        return found
+
+    return user

@@ -1,0 +1,94 @@
+"""What the operations of the API share: settings, database, bundles, workers."""
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from groundglass.commands.predict_volumes import RESULTS_FORMAT
+from groundglass.detect.bundle import Bundle
+from groundglass.segment.segmenter import SegmenterBundle
+from groundglass.serve.config import ServeConfig
+from groundglass.serve.models import BundleInfo
+from groundglass.serve.workers import Workers
+from groundglass.store.database import Database
+from groundglass.store.intake import RefusedError, Wanted, check_room
+
+
+@dataclass(frozen=True)
+class OfferedBundle:
+    """A bundle that requests may name.
+
+    Attributes
+    ----------
+    info
+        What the API says about it.
+    source
+        Where it is.
+    key
+        A hash of all that results follow from, other than files and options.
+    """
+
+    info: BundleInfo
+    source: str
+    key: str
+
+    @classmethod
+    def load(cls, source: str, *, default: bool) -> "OfferedBundle":
+        """Read a bundle's facts; raises BundleError as groundglass.Bundle.load does."""
+        bundle = Bundle.load(source)
+        segmenter = bundle.segmenter or SegmenterBundle.load()
+        facts = [one.facts.model_dump_json() for one in (bundle, segmenter)]
+        key = hashlib.sha256(json.dumps([RESULTS_FORMAT, *facts]).encode()).hexdigest()
+        info = BundleInfo(
+            name=bundle.facts.name,
+            default=default,
+            trained_on=bundle.facts.training.dataset,
+            graph_sha256=bundle.facts.graph_sha256,
+        )
+        return cls(info, str(bundle.source.absolute()), key)
+
+
+@dataclass
+class Server:
+    """What the operations of the API use; it is ``app.state.server``.
+
+    Attributes
+    ----------
+    bundles
+        By name; the first one is the default.
+    """
+
+    config: ServeConfig
+    database: Database
+    bundles: dict[str, OfferedBundle]
+    registry: CollectorRegistry
+    workers: Workers
+    uploads: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uploads = asyncio.Semaphore(self.config.upload.at_once)
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.config.data
+
+    @property
+    def room(self) -> bool:
+        """Whether uploads are taken."""
+        try:
+            check_room(self.data, self.config.upload.limits)
+        except (RefusedError, OSError):
+            return False
+        return True
+
+    def wanted(self, bundle: str | None, anonymise: bool) -> Wanted | None:
+        """How a study is to be answered; None where there is no such bundle."""
+        offered = self.bundles.get(bundle or next(iter(self.bundles)))
+        if offered is None:
+            return None
+        return Wanted(offered.info.name, offered.key, {"anonymise": True} if anonymise else {})

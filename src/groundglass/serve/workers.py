@@ -1,0 +1,160 @@
+"""The server's workers: started, watched, stopped at their limits of time and memory, and replaced."""
+
+import json
+import logging
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from groundglass.serve.config import MB, WorkerConfig
+from groundglass.store import queue
+from groundglass.store.database import Database
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.1
+"""Seconds between two looks at the workers' memory; their time is looked at every tenth time."""
+LONGEST_PAUSE = 60.0
+
+
+@dataclass
+class Running:
+    """One process.
+
+    Attributes
+    ----------
+    owner
+        Its name in the queue; each process has a new one.
+    ready
+        Set once its detector is loaded.
+    """
+
+    process: subprocess.Popen[bytes]
+    owner: str
+    started: float = field(default_factory=time.monotonic)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def rss(self) -> int:
+        """Its memory in bytes; 0 once it has ended."""
+        with suppress(psutil.Error):
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        return 0
+
+
+class Workers:
+    """Starts worker processes and keeps that many of them alive.
+
+    Parameters
+    ----------
+    database, data, url
+        The server's database, its data folder, and the database's URL.
+    bundles
+        Where each bundle is, by its name.
+    config
+        Number and limits.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        data: Path,
+        url: str | None,
+        bundles: Mapping[str, str],
+        config: WorkerConfig,
+    ) -> None:
+        self._database, self._config = database, config
+        self._settings = {"data": str(data), "url": url, "bundles": dict(bundles)}
+        self._running: list[Running] = []
+        self._over = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._watch, name="workers", daemon=True)
+
+    def start(self) -> None:
+        """Start the processes, and the thread that watches them."""
+        self._running = [self._start() for _ in range(self._config.processes)]
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the processes; what they were doing is queued again."""
+        self._over.set()
+        self._thread.join()
+        for worker in self._running:
+            worker.process.kill()
+            worker.process.wait()
+        queue.recover(self._database)
+
+    @property
+    def ready(self) -> int:
+        """How many workers are alive and have loaded their detector."""
+        return sum(one.ready.is_set() and one.process.poll() is None for one in self._running)
+
+    @property
+    def memory(self) -> int:
+        """Memory of all workers in bytes."""
+        return sum(one.rss() for one in self._running)
+
+    def _start(self) -> Running:
+        owner = secrets.token_hex(8)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "groundglass.serve.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        if process.stdin is not None:  # the pipe stays open: its end tells the worker that the server is gone
+            process.stdin.write(json.dumps({**self._settings, "owner": owner}).encode() + b"\n")
+            process.stdin.flush()
+        worker = Running(process, owner)
+        threading.Thread(target=self._await, args=(worker,), daemon=True).start()
+        return worker
+
+    def _await(self, worker: Running) -> None:
+        if worker.process.stdout is not None and worker.process.stdout.readline():
+            self._failures = 0
+            worker.ready.set()
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._over.wait(LOOK):
+            looks += 1
+            try:
+                for place, worker in enumerate(self._running):
+                    if worker.process.poll() is not None:
+                        self._replace(place, worker)
+                    elif worker.rss() > self._config.memory_limit_mb * MB:
+                        limit = f"{self._config.memory_limit_mb:.0f} MB of memory"
+                        self._end(worker, f"the study needs more than {limit}")
+                    elif looks % 10 == 0 and self._too_long(worker):
+                        self._end(worker, f"the study took more than {self._config.time_limit:.0f} seconds")
+            except Exception as error:  # such as a database that is not reachable for a moment
+                log.warning("the workers could not be looked after (%s); trying again", type(error).__name__)
+                self._over.wait(1)
+
+    def _too_long(self, worker: Running) -> bool:
+        job = queue.running(self._database, worker.owner)
+        return job is not None and time.time() - job[1] > self._config.time_limit
+
+    def _end(self, worker: Running, problem: str) -> None:
+        """Stop a worker and list its study as failed; the next look replaces it."""
+        job = queue.running(self._database, worker.owner)
+        worker.process.kill()
+        worker.process.wait()
+        if job is not None:
+            queue.fail(self._database, job[0], problem, "send fewer slices, or ask for a higher limit")
+            log.warning("job %d was stopped at its limit", job[0].job)
+
+    def _replace(self, place: int, worker: Running) -> None:
+        """Start another process in the place of one that has ended; after failures, not before a pause."""
+        if not worker.ready.is_set():
+            pause = min(LONGEST_PAUSE, 2.0**self._failures)
+            if time.monotonic() - worker.started < pause:
+                return
+            self._failures += 1
+            log.error("a worker could not start; trying again")
+        queue.lost(self._database, worker.owner)
+        self._running[place] = self._start()

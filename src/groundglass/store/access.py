@@ -1,0 +1,121 @@
+"""Tokens and sessions, of which only hashes are stored, and the log of what their users did."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+
+from groundglass.errors import GroundglassError
+from groundglass.store.database import Database
+from groundglass.store.tables import Event, Token
+
+SCOPES = ("read", "write", "admin")
+"""What a token allows: to see studies and results, to send and delete them, and to read the log."""
+DAY = 86400.0
+AGAIN = 600.0
+"""Seconds within which the same user's look at the same study is one line of the log."""
+
+
+def hash_of(secret: str) -> str:
+    """What is stored of a secret; it is random, so a plain hash suffices."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def add_token(
+    database: Database,
+    name: str,
+    scopes: Sequence[str],
+    days: float | None = None,
+    parent: Token | None = None,
+) -> str:
+    """Make a token, or a session of one.
+
+    Parameters
+    ----------
+    database
+        The server's database.
+    name
+        Who uses it.
+    scopes
+        Some of :data:`SCOPES`.
+    days
+        After which it is no longer valid; None for no end.
+    parent
+        Of a session, the token that it was opened with.
+
+    Returns
+    -------
+    The secret, which is not stored.
+
+    Raises
+    ------
+    GroundglassError
+        If a scope is unknown, or there is none.
+    """
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise GroundglassError(f"scopes: {', '.join(unknown) or 'none'}; choose among {', '.join(SCOPES)}")
+    secret = "gg_" + secrets.token_urlsafe(32)
+    now = time.time()
+    token = Token(
+        id=secrets.token_hex(4) if parent is None else secrets.token_hex(8),
+        hash=hash_of(secret),
+        name=name,
+        scopes=list(scopes),
+        created=now,
+        expires=None if days is None else now + days * DAY,
+        parent=None if parent is None else parent.id,
+    )
+    with database.write() as session:
+        session.add(token)
+    return secret
+
+
+def token_of(database: Database, secret: str) -> Token | None:
+    """The token or session of a secret; None where there is none, or it or its parent is no longer valid."""
+    with database.read() as session:
+        token = session.scalar(select(Token).where(Token.hash == hash_of(secret)))
+        if token is None or _over(token):
+            return None
+        parent = None if token.parent is None else session.get(Token, token.parent)
+    return None if parent is not None and _over(parent) else token
+
+
+def _over(token: Token) -> bool:
+    return token.expires is not None and token.expires < time.time()
+
+
+def tokens(database: Database) -> list[Token]:
+    """All tokens, without sessions, in the order in which they were made."""
+    with database.read() as session:
+        return list(session.scalars(select(Token).where(Token.parent.is_(None)).order_by(Token.created)))
+
+
+def revoke(database: Database, token: str) -> bool:
+    """Delete a token with its sessions, or one session; False where there is no such id."""
+    with database.write() as session:
+        session.execute(delete(Token).where(Token.parent == token))
+        return session.execute(delete(Token).where(Token.id == token).returning(Token.id)).first() is not None
+
+
+def record(database: Database, who: str, action: str, study: str | None = None) -> None:
+    """Write a line of the log; a look at the same study soon after is not written again."""
+    now = time.time()
+    if action == "view":
+        same = (Event.who == who) & (Event.action == action) & (Event.study == study)
+        with database.read() as session:
+            last = session.scalar(select(func.max(Event.at)).where(same, Event.at > now - AGAIN))
+        if last is not None:
+            return
+    with database.write() as session:
+        session.add(Event(at=now, who=who, action=action, study=study))
+
+
+def events(database: Database, limit: int = 100, offset: int = 0) -> tuple[list[Event], int]:
+    """Lines of the log, the latest first, and how many there are."""
+    with database.read() as session:
+        latest = select(Event).order_by(Event.id.desc()).limit(limit).offset(offset)
+        total = session.scalar(select(func.count()).select_from(Event)) or 0
+        return list(session.scalars(latest)), total

@@ -1,0 +1,119 @@
+"""Backup and restore: one tar file with the database and all files, whatever database is used."""
+
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import delete, func, insert, select
+
+from groundglass.errors import GroundglassError
+from groundglass.files import reason_of, replacing
+from groundglass.scan.studies import KEY_FILE
+from groundglass.store.database import FILE, Database
+from groundglass.store.intake import STUDIES, sync_folder
+from groundglass.store.tables import Base, Study, Token
+
+BATCH = 1000
+
+
+def copy_tables(source: Database, target: Database) -> None:
+    """Copy all rows into a database of the same form that has none; the rows are those of one moment."""
+    with source.engine.connect() as reading, target.engine.begin() as writing:
+        if source.engine.name == "postgresql":
+            reading = reading.execution_options(isolation_level="REPEATABLE READ")
+        for table in Base.metadata.sorted_tables:
+            counted = table.autoincrement_column  # the other database counts by itself
+            columns = [column for column in table.columns if column is not counted]
+            rows = select(*columns)
+            if table is Token.__table__:
+                rows = rows.where(Token.parent.is_(None))  # whoever is signed in signs in again
+            for batch in reading.execute(rows).mappings().partitions(BATCH):
+                writing.execute(insert(table), [dict(row) for row in batch])
+
+
+def back_up(database: Database, data: Path, archive: Path) -> int:
+    """Write a backup, also while the server runs.
+
+    The database comes first, and files never change once it names them, so what it names is in the archive. A study
+    that is deleted meanwhile is left out.
+
+    Returns
+    -------
+    The number of studies.
+
+    Raises
+    ------
+    GroundglassError
+        If the archive cannot be written.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=archive.absolute().parent) as temporary,
+        replacing(archive, "wb") as handle,
+        tarfile.open(fileobj=handle, mode="w") as tar,
+    ):
+        copy = Database.of(Path(temporary))
+        copy.migrate()
+        copy_tables(database, copy)
+        with copy.read() as session:
+            studies = list(session.scalars(select(Study.id)))
+        gone = [study for study in studies if not _add(tar, data, study)]
+        with copy.write() as session:
+            session.execute(delete(Study).where(Study.id.in_(gone)))
+        copy.close()  # which writes everything into the one file
+        tar.add(Path(temporary) / FILE, FILE)
+        if (data / KEY_FILE).exists():
+            tar.add(data / KEY_FILE, KEY_FILE)
+    return len(studies) - len(gone)
+
+
+def _add(tar: tarfile.TarFile, data: Path, study: str) -> bool:
+    """Add a study's folder; False where it is gone."""
+    try:
+        tar.add(data / STUDIES / study, f"{STUDIES}/{study}")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def restore(archive: Path, data: Path, url: str | None = None) -> int:
+    """Put a backup into a data folder that does not exist yet, or is empty.
+
+    A backup of an earlier version of Groundglass is brought to the form of this one.
+
+    Returns
+    -------
+    The number of studies.
+
+    Raises
+    ------
+    GroundglassError
+        If the folder is not empty, the database holds studies, or the archive cannot be read.
+    """
+    if data.exists() and any(data.iterdir()):
+        raise GroundglassError(f"{data}: is not empty; name a new folder with --data")
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(data, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise GroundglassError(f"{archive}: cannot be restored ({reason}); use another backup") from error
+    stored = Database.of(data)
+    stored.migrate()
+    if url is not None:
+        other = Database(url)
+        other.migrate()
+        with other.read() as session:
+            if session.scalar(select(func.count()).select_from(Study)):
+                raise GroundglassError("the database already holds studies; name an empty one")
+        copy_tables(stored, other)
+        other.close()
+    with stored.read() as session:
+        studies = session.scalar(select(func.count()).select_from(Study)) or 0
+    stored.close()
+    if url is not None:
+        (data / FILE).unlink()
+    os.sync()
+    sync_folder(data)
+    return studies

@@ -1,0 +1,168 @@
+"""What the server has received and answered: to list, look at and delete."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Subquery, delete, func, select
+from sqlalchemy.orm import Session, undefer
+from sqlalchemy.sql.functions import FunctionElement
+
+from groundglass.store.database import Database
+from groundglass.store.intake import RESULTS, STUDIES
+from groundglass.store.tables import ANSWER, Job, StoredFile, Study
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A study with its place among the versions of it, and the state of its job.
+
+    Attributes
+    ----------
+    version
+        1 for the first study of this StudyInstanceUID and bundle.
+    superseded_by
+        The id of the next version, where there is one.
+    supersedes
+        The id of the version before.
+    progress, total
+        Slices that are read, and all slices.
+    attempts
+        How often the job was started.
+    """
+
+    study: Study
+    version: int
+    superseded_by: str | None
+    supersedes: str | None
+    progress: int = 0
+    total: int = 0
+    attempts: int = 0
+
+
+def _versions() -> Subquery:
+    """Each study's version and its neighbours: those of one UID and bundle belong together."""
+
+    def over(function: FunctionElement[Any]) -> ColumnElement[Any]:
+        same = (func.coalesce(Study.uid, Study.id), Study.bundle)
+        return function.over(partition_by=same, order_by=(Study.received, Study.id))
+
+    return select(
+        Study.id,
+        over(func.row_number()).label("version"),
+        over(func.lag(Study.id)).label("supersedes"),
+        over(func.lead(Study.id)).label("superseded_by"),
+    ).subquery()
+
+
+def _entries() -> Select[Any]:
+    versions = _versions()
+    return (
+        select(
+            Study,
+            versions.c.version,
+            versions.c.superseded_by,
+            versions.c.supersedes,
+            func.coalesce(Job.progress, 0),
+            func.coalesce(Job.total, 0),
+            func.coalesce(Job.attempts, 0),
+        )
+        .join(versions, versions.c.id == Study.id)
+        .outerjoin(Job, (Job.study_id == Study.id) & (Job.kind == ANSWER))
+    )
+
+
+def find(database: Database, study: str) -> Entry | None:
+    """One study, with its findings."""
+    with database.read() as session:
+        row = session.execute(_entries().where(Study.id == study).options(undefer(Study.findings))).first()
+    return None if row is None else Entry(*row)
+
+
+def listed(
+    database: Database,
+    *,
+    state: str | None = None,
+    verdict: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[list[Entry], int]:
+    """Studies, the latest first, and how many there are in all.
+
+    Parameters
+    ----------
+    database
+        The server's database.
+    state, verdict
+        Only those.
+    since, until
+        When they were received, in seconds since 1970; ``until`` itself is left out.
+    limit, offset
+        The page.
+    """
+    conditions = []
+    for column, value in ((Study.state, state), (Study.verdict, verdict)):
+        if value is not None:
+            conditions.append(column == value)
+    if since is not None:
+        conditions.append(Study.received >= since)
+    if until is not None:
+        conditions.append(Study.received < until)
+    page = _entries().where(*conditions).order_by(Study.received.desc(), Study.id).limit(limit).offset(offset)
+    with database.read() as session:
+        entries = [Entry(*row) for row in session.execute(page)]
+        total = session.scalar(select(func.count()).select_from(Study).where(*conditions)) or 0
+    return entries, total
+
+
+def files_of(database: Database, study: str) -> list[StoredFile]:
+    """The files of a study, in the order in which they were sent."""
+    with database.read() as session:
+        files = select(StoredFile).where(StoredFile.study_id == study).order_by(StoredFile.stored)
+        return list(session.scalars(files))
+
+
+def counts(database: Database) -> dict[str, int]:
+    """How many studies are in each state."""
+    with database.read() as session:
+        rows = session.execute(select(Study.state, func.count()).group_by(Study.state)).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def results(data: Path, study: str) -> list[str]:
+    """The names of a study's results, those in subfolders with ``/``."""
+    folder = data / STUDIES / study / RESULTS
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder) for path in files]
+    return [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+
+
+def forget(database: Database, data: Path, study: str) -> bool:
+    """Delete a study: its rows, its files and its results.
+
+    Returns
+    -------
+    Whether nothing of it is left on the disk. Where something is, :func:`groundglass.store.retention.sweep` tries
+    again.
+    """
+    with database.write() as session:
+        _delete(session, study)
+    folder = data / STUDIES / study
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _delete(session: Session, study: str) -> None:
+    for table in (Job, StoredFile):
+        session.execute(delete(table).where(table.study_id == study))
+    session.execute(delete(Study).where(Study.id == study))
+
+
+def ids(database: Database) -> Iterator[str]:
+    """The ids of all studies."""
+    with database.read() as session:
+        yield from session.scalars(select(Study.id))

@@ -1,0 +1,202 @@
+"""The queue of jobs: a worker leases one, renews the lease while it works, and ends it in one transaction.
+
+A job whose worker dies is done again, with a growing delay, by whoever is free. A worker that lost its lease cannot
+end the job, so no result is entered twice.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, or_, select, update
+from sqlalchemy.orm import Session
+
+from groundglass.store.database import Database
+from groundglass.store.tables import ANSWER, DONE, FAILED, QUEUED, RECEIVED, RUNNING, Job, Study
+
+LEASE = 30.0
+"""Seconds."""
+ATTEMPTS = 5
+FIRST_DELAY, LONGEST_DELAY = 1.0, 600.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker has leased."""
+
+    job: int
+    study: str
+    owner: str
+    attempts: int
+
+
+def new_job(study: str, kind: str = ANSWER) -> Job:
+    """The row of a job that may start now."""
+    return Job(
+        study_id=study, kind=kind, state=QUEUED, attempts=0, run_after=time.time(), progress=0, total=0
+    )
+
+
+def delay(attempts: int) -> float:
+    """Seconds to wait after so many attempts."""
+    return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempts - 1)))
+
+
+def claim(database: Database, owner: str, kind: str = ANSWER, lease: float = LEASE) -> Claim | None:
+    """Lease the job that has waited longest; None where none waits."""
+    now = time.time()
+    ready = and_(
+        Job.kind == kind,
+        or_(
+            and_(Job.state == QUEUED, Job.run_after <= now), and_(Job.state == RUNNING, Job.lease_until < now)
+        ),
+    )
+    waiting = select(Job).where(ready).order_by(Job.run_after, Job.id).limit(1)
+    with database.read() as reading:  # an idle worker takes no lock
+        if reading.scalar(waiting) is None:
+            return None
+    with database.write() as session:
+        job = session.scalar(waiting.with_for_update(skip_locked=True))
+        if job is None:
+            return None
+        if job.state == RUNNING and job.attempts >= ATTEMPTS:
+            _end(session, job, FAILED, **_gave_up(job))
+            return None
+        job.state, job.owner, job.started, job.lease_until = RUNNING, owner, now, now + lease
+        job.attempts, job.progress, job.total = job.attempts + 1, 0, 0
+        _set(session, job, state=RUNNING)
+        return Claim(job.id, job.study_id, owner, job.attempts)
+
+
+def renew(database: Database, claim: Claim, progress: int, total: int, lease: float = LEASE) -> bool:
+    """Keep the lease and record the progress; False where the job is no longer this worker's."""
+    with database.write() as session:
+        job = _mine(session, claim)
+        if job is None:
+            return False
+        job.lease_until, job.progress, job.total = time.time() + lease, progress, total
+        return True
+
+
+def identify(database: Database, claim: Claim, **person: str | None) -> None:
+    """Record what the files' headers say about the person and the examination."""
+    with database.write() as session:
+        if (job := _mine(session, claim)) is not None:
+            _set(session, job, **person)
+
+
+def finish(database: Database, claim: Claim, answer: Mapping[str, Any]) -> bool:
+    """Enter an answer, columns of the study's row; False where the job is no longer this worker's."""
+    with database.write() as session:
+        job = _mine(session, claim)
+        if job is None:
+            return False
+        _end(session, job, DONE, **answer)
+        return True
+
+
+def fail(database: Database, claim: Claim, problem: str, remedy: str = "") -> bool:
+    """End a job without an answer; False where it is no longer this worker's."""
+    with database.write() as session:
+        job = _mine(session, claim)
+        if job is None:
+            return False
+        _end(session, job, FAILED, problem=problem, remedy=remedy)
+        return True
+
+
+def postpone(database: Database, claim: Claim, problem: str, remedy: str = "") -> None:
+    """Do a job again later, or give it up after :data:`ATTEMPTS`."""
+    with database.write() as session:
+        if (job := _mine(session, claim)) is not None:
+            _again(session, job, {"problem": problem, "remedy": remedy})
+
+
+def running(database: Database, owner: str) -> tuple[Claim, float] | None:
+    """The job that a worker does, and when it started."""
+    with database.read() as session:
+        job = session.scalar(select(Job).where(Job.owner == owner, Job.state == RUNNING))
+    return None if job is None else (Claim(job.id, job.study_id, owner, job.attempts), job.started or 0.0)
+
+
+def lost(database: Database, owner: str) -> None:
+    """Do the job of a worker that died again later, or give it up after :data:`ATTEMPTS`."""
+    with database.write() as session:
+        for job in session.scalars(select(Job).where(Job.owner == owner, Job.state == RUNNING)):
+            _again(session, job, _gave_up(job))
+
+
+def recover(database: Database) -> None:
+    """Queue the jobs of all workers again, at the start of a server: none of them is alive.
+
+    That the server was stopped is not the job's fault, so the attempt does not count.
+    """
+    with database.write() as session:
+        for job in session.scalars(select(Job).where(Job.state == RUNNING)):
+            job.attempts = max(0, job.attempts - 1)
+            job.state, job.owner, job.lease_until, job.run_after = QUEUED, None, None, time.time()
+            _set(session, job, state=QUEUED)
+
+
+def release(database: Database, study: str) -> bool:
+    """Queue a study that was ``received``; False where it is in another state."""
+    with database.write() as session:
+        row = session.get(Study, study)
+        if row is None or row.state != RECEIVED:
+            return False
+        row.state = QUEUED
+        session.add(new_job(study))
+        return True
+
+
+def retry(database: Database, study: str) -> bool:
+    """Queue a study that has failed again; False where it is in another state."""
+    with database.write() as session:
+        row = session.get(Study, study)
+        if row is None or row.state != FAILED:
+            return False
+        row.state, row.problem, row.remedy, row.finished = QUEUED, None, None, None
+        session.execute(
+            update(Job)
+            .where(Job.study_id == study, Job.kind == ANSWER)
+            .values(state=QUEUED, attempts=0, run_after=time.time(), owner=None)
+        )
+        return True
+
+
+def _mine(session: Session, claim: Claim) -> Job | None:
+    """The job, locked, if this worker still has its lease."""
+    mine = select(Job).where(
+        Job.id == claim.job,
+        Job.owner == claim.owner,
+        Job.attempts == claim.attempts,
+        Job.state == RUNNING,
+    )
+    return session.scalar(mine.with_for_update())
+
+
+def _again(session: Session, job: Job, failure: Mapping[str, str]) -> None:
+    if job.attempts >= ATTEMPTS:
+        _end(session, job, FAILED, **failure)
+        return
+    job.state, job.owner, job.lease_until = QUEUED, None, None
+    job.run_after = time.time() + delay(job.attempts)
+    _set(session, job, state=QUEUED)
+
+
+def _gave_up(job: Job) -> dict[str, str]:
+    return {
+        "problem": f"the process that answers ended unexpectedly {job.attempts} times with this study",
+        "remedy": "report it; the other studies go on",
+    }
+
+
+def _end(session: Session, job: Job, state: str, **columns: Any) -> None:
+    job.state, job.owner, job.lease_until = state, None, None
+    _set(session, job, state=state, finished=time.time(), **columns)
+
+
+def _set(session: Session, job: Job, **columns: Any) -> None:
+    if job.kind == ANSWER:
+        session.execute(update(Study).where(Study.id == job.study_id).values(**columns))

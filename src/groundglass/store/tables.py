@@ -1,0 +1,126 @@
+"""The schema of the server's database. A change here needs a migration in ``store/migrations``.
+
+Times are seconds since 1970 (UTC).
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
+
+RECEIVED, QUEUED, RUNNING, DONE, FAILED = STATES = ("received", "queued", "running", "done", "failed")
+"""The states of a study. ``received``: its files are stored, and more may follow before it is queued."""
+ANSWER = "answer"
+"""The kind of job that predicts a study."""
+
+
+class Base(DeclarativeBase):
+    """What all tables share."""
+
+    type_annotation_map = {float: Double, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+class Study(Base):
+    """One examination, or a set of pictures, with the bundle and the options it is answered by."""
+
+    __tablename__ = "studies"
+    __table_args__ = (Index("studies_of_one_uid", "uid", "bundle"), Index("studies_by_time", "received"))
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+    """A hash of content, bundle and options: the same study is not answered twice."""
+    content: Mapped[str] = mapped_column(String(64))
+    """A hash of the bytes of all files."""
+    bundle: Mapped[str] = mapped_column(String(200))
+    bundle_key: Mapped[str] = mapped_column(String(64))
+    """A hash of the bundle's content."""
+    options: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    received: Mapped[float]
+    finished: Mapped[float | None]
+    files: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    """Bytes of all files."""
+
+    # Who was examined, from the files' headers. It identifies a person: it belongs in no log, URL or message.
+    uid: Mapped[str | None] = mapped_column(String(200))
+    """StudyInstanceUID; studies of one UID and bundle are versions, of which the latest is valid."""
+    patient_id: Mapped[str | None] = mapped_column(String(200))
+    patient_name: Mapped[str | None] = mapped_column(String(400))
+    study_date: Mapped[str | None] = mapped_column(String(16))
+
+    # The answer.
+    verdict: Mapped[str | None] = mapped_column(String(32), index=True)
+    probability: Mapped[float | None]
+    lesion_ml: Mapped[float | None]
+    findings: Mapped[dict[str, Any] | None] = deferred(mapped_column(JSON))
+    """The content of ``findings.json``."""
+    divided_into: Mapped[list[str] | None]
+    """Ids of the studies that an upload of several examinations became."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    remedy: Mapped[str | None] = mapped_column(Text)
+
+
+class StoredFile(Base):
+    """A file of a study, stored under a name that says nothing about the patient."""
+
+    __tablename__ = "files"
+
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    stored: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """Its name in the study's folder."""
+    name: Mapped[str] = mapped_column(Text)
+    """Its name when it was sent; of a file in a ZIP, that in the ZIP."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Job(Base):
+    """Work that waits for a worker, is done by one, or is over."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("jobs_to_do", "state", "kind", "run_after"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    run_after: Mapped[float]
+    owner: Mapped[str | None] = mapped_column(String(64))
+    """The worker that does it."""
+    started: Mapped[float | None]
+    lease_until: Mapped[float | None]
+    """Another worker may take the job from then on, unless its owner renews the lease."""
+    progress: Mapped[int]
+    total: Mapped[int]
+    """Slices that are read, and all slices; 0 while that is not known."""
+
+
+class Token(Base):
+    """A token for programs, or the session of somebody who signed in with one; only its hash is stored."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    """Who uses it; the log names this."""
+    scopes: Mapped[list[str]]
+    created: Mapped[float]
+    expires: Mapped[float | None]
+    parent: Mapped[str | None] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    """Of a session, the token that it was opened with; it ends with that."""
+
+
+class Event(Base):
+    """A line of the log: who signed in, or saw, exported, sent or deleted which study."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float] = mapped_column(index=True)
+    who: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(32))
+    study: Mapped[str | None] = mapped_column(String(32))
+    """Its id, also after it was deleted."""
