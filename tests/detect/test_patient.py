@@ -10,6 +10,7 @@ from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient import conclude, enough_lung, severity
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.scan.scan import Scan
+from groundglass.segment.extent import ZONES
 
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 
@@ -145,6 +146,31 @@ def test_the_documented_messages_are_the_ones_given(shipped_detector: Detector) 
 def test_lungs_cut_off_by_the_volume_are_reported(shipped_detector: Detector) -> None:
     finding = conclude(shipped_detector.bundle.facts, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
     assert any("go on below the volume" in warning for warning in finding.warnings)
+    assert finding.to_dict()["zones"] == {}
+
+
+def test_types_and_zones_in_the_document(shipped_detector: Detector) -> None:
+    slices = [
+        replace(one, consolidation_px=(500, 0)) if one.counted else one
+        for one in lung_slices(12, lesions=2000)
+    ]
+    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    document = finding.to_dict()
+    assert list(document["zones"]) == list(ZONES)
+    assert document["zones"]["right_upper"] == {
+        "lung_ml": 166.667,
+        "lesion_ml": 16.667,
+        "lesion_share": 0.1,
+        "ground_glass_ml": 12.5,
+        "consolidation_ml": 4.167,
+        "ground_glass_share": 0.075,
+        "consolidation_share": 0.025,
+    }
+    assert document["both"]["consolidation_ml"] == 12.5
+    assert "lesions in 5.0% of the lungs (ground glass 3.8%, consolidation 1.2%)" in finding.headline()
+    unsure = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5, oriented=False)
+    assert unsure.to_dict()["zones"] == {}
+    assert unsure.to_dict()["both"] == document["both"]
 
 
 def test_a_bundle_without_a_rule_says_so(shipped_detector: Detector) -> None:

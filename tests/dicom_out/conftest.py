@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from groundglass.dicom_out import Measured
 from groundglass.scan.volume import Origin
+from groundglass.segment.extent import DiseaseExtent
 
 MakeStudy = Callable[..., Study]
 
@@ -37,9 +38,11 @@ def measured() -> Measured:
         verdict="covid",
         severity="moderate",
         severity_source="A paper, 2020: under ⅓ of the lungs",
-        lung_ml={"right": 2512.0625, "left": 2034.123456789, "both": 4546.185956789},
-        lesion_ml={"right": 120.5, "left": 0.0, "both": 120.5},
-        lesion_share={"right": 0.0479685, "left": 0.0, "both": 0.0265057},
+        extent={
+            "both": DiseaseExtent(4546.185956789, 120.5, unit_ml=1.0),
+            "right": DiseaseExtent(2512.0625, 120.5, unit_ml=1.0),
+            "left": DiseaseExtent(2034.123456789, 0.0, unit_ml=1.0),
+        },
         bundle_name="covid-ct-lite0",
         bundle_sha256="ab" * 32,
         segmenter_name="lungs-lite0",

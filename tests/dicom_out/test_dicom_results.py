@@ -21,6 +21,8 @@ from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.dicom_out import write_results
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.scan.volume import Instance, Member, Origin
+from groundglass.segment.extent import DiseaseExtent
+from groundglass.segment.shares import CONSOLIDATION
 
 NOON = datetime(2021, 5, 6, 12, 0, 0)
 TURNS = ("transposed", "rows_flipped", "columns_flipped")
@@ -158,13 +160,68 @@ def test_report_says_what_was_measured(make_study, measured, tmp_path) -> None:
     found = numbers_of(write_results(tmp_path, study.origin, study.masks, measured).sr)
     expected = {
         "Groundglass answer": {"probability": 0.8734, "118565006": 4546.185956789, "slices-used": 5},
-        "Groundglass right lung": {"118565006": 2512.0625, "lesion-volume": 120.5, "lesion-share": 4.79685},
+        "Groundglass right lung": {
+            "118565006": 2512.0625,
+            "lesion-volume": 120.5,
+            "lesion-share": 100 * 120.5 / 2512.0625,
+        },
         "Groundglass left lung": {"118565006": 2034.123456789, "lesion-volume": 0, "lesion-share": 0},
-        "Groundglass ground-glass opacity or consolidation": {"118565006": 120.5, "lesion-share": 2.65057},
+        "Groundglass ground-glass opacity or consolidation": {
+            "118565006": 120.5,
+            "lesion-share": 100 * 120.5 / 4546.185956789,
+        },
     }
     assert found.keys() == expected.keys()
     for name, numbers in expected.items():
         assert found[name] == pytest.approx(numbers, rel=1e-12)
+
+
+@pytest.mark.parametrize("anonymise", [False, True])
+def test_lesion_types_and_zones(make_study, measured, tmp_path, anonymise) -> None:
+    study = make_study()
+    labels = study.masks.copy()
+    labels[2, 2, 2:4] |= CONSOLIDATION
+    zone = DiseaseExtent(800.0, 80.0, 20.0, unit_ml=1.0)
+    extent = {region: replace(one, consolidation=one.lesion / 4) for region, one in measured.extent.items()}
+    typed = replace(measured, extent=extent | {"right_upper": zone})
+    key = b"key" if anonymise else None
+    written = write_results(tmp_path, study.origin, labels, typed, anonymise_key=key)
+    assert errors_of(written.seg) == errors_of(written.sr) == []
+    seg = hd.seg.segread(written.seg)
+    codes = [one.SegmentedPropertyTypeCodeSequence[0] for one in seg.SegmentSequence]
+    assert [(one.CodingSchemeDesignator, one.CodeValue) for one in codes[2:]] == [
+        ("DCM", "112120"),
+        ("SCT", "95436008"),
+    ]
+    voxels = [0] * 5
+    for frame, item in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        voxels[item.SegmentIdentificationSequence[0].ReferencedSegmentNumber] += int(frame.sum())
+    solid = np.count_nonzero(labels & CONSOLIDATION)
+    assert voxels[3:] == [np.count_nonzero(labels & 4) - solid, solid]
+    assert solid == 2
+    found = numbers_of(written.sr)
+    assert found["Groundglass answer"] == pytest.approx(
+        {
+            "probability": 0.8734,
+            "118565006": 4546.185956789,
+            "lesion-volume": 120.5,
+            "lesion-share": 100 * 120.5 / 4546.185956789,
+            "slices-used": 5,
+        }
+    )
+    assert found["Groundglass consolidation"]["118565006"] == 120.5 / 4
+    assert found["Groundglass right lung ground-glass opacity"]["118565006"] == 120.5 * 0.75
+    assert found["Groundglass right upper third"] == {
+        "118565006": 800,
+        "lesion-volume": 80,
+        "lesion-share": 10,
+    }
+    assert found["Groundglass right upper third consolidation"] == {"118565006": 20, "finding-share": 2.5}
+    groups = hd.sr.srread(written.sr).content.get_image_measurement_groups()
+    [group] = [one for one in groups if one.tracking_identifier.endswith("third consolidation")]
+    [site] = group.finding_sites
+    assert (group.finding_type.value, site.value.value) == ("95436008", "281392002")
+    assert site.laterality.value == "24028007"
 
 
 def test_report_gives_the_answer_in_words_and_codes(make_study, measured, tmp_path) -> None:
@@ -226,10 +283,8 @@ def test_each_verdict(make_study, measured, tmp_path, verdict, meanings) -> None
 
 def test_what_is_not_known_is_left_out(make_study, measured, tmp_path) -> None:
     study = make_study()
-    nothing = dict.fromkeys(("right", "left", "both"))
-    unknown = replace(
-        measured, probability=None, severity="", lung_ml=nothing, lesion_ml={}, lesion_share=nothing
-    )
+    nothing = dict.fromkeys(measured.extent, DiseaseExtent(lung=12.0, lesion=None))
+    unknown = replace(measured, probability=None, severity="", extent=nothing)
     written = write_results(tmp_path, study.origin, study.masks, unknown)
     found = numbers_of(written.sr)
     assert found["Groundglass answer"] == {"slices-used": 5}

@@ -163,6 +163,7 @@ def test_awkward_series_are_read_with_a_warning(
     assert volume.shape == (slices, 64, 64)
     assert all(np.isfinite(volume.read(number)).all() for number in range(slices))
     assert len(volume.warnings) == len(series.warnings)
+    assert volume.oriented is (fault != "no-position")
 
 
 @pytest.mark.parametrize(

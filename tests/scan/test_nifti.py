@@ -289,6 +289,7 @@ def test_an_identity_affine_is_not_believed(tmp_path: Path, signs: tuple[int, ..
     assert "patient's right side" in series.warnings[0]
     volume = series.load()
     assert volume.geometry is None
+    assert not volume.oriented
     assert np.array_equal(pixels(volume), HU)
 
 
@@ -299,3 +300,5 @@ def test_an_affine_without_origin_keeps_its_spacing_and_warns(tmp_path: Path) ->
     series = nifti_series(saved(nib.Nifti1Image(np.asarray(made.dataobj), affine), tmp_path / "ct.nii"))
     assert series.spacing == pytest.approx(SPACING)
     assert "right and left may be exchanged" in series.warnings[0]
+    assert not series.load().oriented
+    assert nifti_series(saved(made, tmp_path / "placed.nii")).load().oriented

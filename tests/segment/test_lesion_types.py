@@ -1,17 +1,30 @@
 """Segmenters that tell ground glass from consolidation, from the network's answer to tables and volumes."""
 
 import csv
+import io
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
-from groundglass.commands.segment import segment
+from groundglass.commands.segment import segment, segment_paths
 from groundglass.detect.findings import SliceFinding, write_predictions_csv
 from groundglass.phantom import Lesion, make_phantom
+from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.scan import LUNG_WINDOW, Scan, apply_window
 from groundglass.segment.masks import LEFT, RIGHT, Segmentation
+from groundglass.segment.overlay import (
+    CONSOLIDATION_COLOUR,
+    LEFT_COLOUR,
+    LESION_COLOUR,
+    RIGHT_COLOUR,
+    layer,
+    legend,
+    overlay,
+)
 from groundglass.segment.segmenter import Segmenter
 from groundglass.segment.shares import (
     CONSOLIDATION,
@@ -19,8 +32,8 @@ from groundglass.segment.shares import (
     TYPE_COLUMNS,
     consolidation_counts,
     counts,
-    disease_extent,
     label_plane,
+    segmentation_of,
     shares,
 )
 from segmenter_stub import threshold_segmenter
@@ -96,13 +109,86 @@ def test_areas_and_labels_by_hand() -> None:
     assert consolidation_counts(plane) == (4, 0)
 
 
-def test_the_extent_of_a_volume_weighs_its_slices() -> None:
-    areas = {"lungs": [[40, 20], [10, 0]], "lesions": [[10, 2], [10, 0]], "solid": [[4, 0], [10, 0]]}
-    lungs, lesions, solid = (np.array(value, dtype=float) for value in areas.values())
-    typed = disease_extent(lungs, lesions, np.array([1.0, 3.0]), 0.5, solid)
-    assert typed["right"].type_shares == {"ground_glass_share": 6 / 70, "consolidation_share": 34 / 70}
-    assert typed["both"].lesion_share == pytest.approx(sum(typed["both"].type_shares.values()))
-    assert disease_extent(lungs, lesions, None, None)["both"].type_shares == {}
+def test_labels_keep_types() -> None:
+    back = segmentation_of(label_plane(made()))
+    np.testing.assert_array_equal(back.consolidation, made().consolidation)
+    np.testing.assert_array_equal(back.lesions, made().lesions)
+
+
+def test_each_type_has_its_colour() -> None:
+    rgb = np.asarray(overlay(np.full((10, 20), 100, np.uint8), replace(made(), lungs=made().lungs * 0)))
+    solid, ground = (
+        np.rint(0.55 * 100 + 0.45 * np.array(colour)) for colour in (CONSOLIDATION_COLOUR, LESION_COLOUR)
+    )
+    assert (rgb[:4, 1] == solid).all()
+    assert (rgb[4:, 1] == ground).all()
+    assert (rgb[:2, 10] == ground).all()
+    laid = np.asarray(Image.open(io.BytesIO(layer(made()))).convert("RGBA"))
+    assert tuple(laid[5, 15]) == (0, 0, 0, 0)
+    assert tuple(laid[5, 10, :3]) == LEFT_COLOUR
+    assert {tuple(pixel) for pixel in laid[1:3, 1, :3]} == {RIGHT_COLOUR}
+    filled = np.asarray(
+        Image.open(io.BytesIO(layer(replace(made(), lungs=made().lungs * 0)))).convert("RGBA")
+    )
+    assert tuple(filled[0, 1, :3]) == CONSOLIDATION_COLOUR
+    assert tuple(filled[9, 1, :3]) == LESION_COLOUR
+    assert "consolidation in pink" in legend(typed=True)
+    assert "consolidation" not in legend(typed=False)
+
+
+def test_masks_of_a_slice_hold_the_types(grey: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(np.rint(grey * 255).astype(np.uint8)).save(tmp_path / "slice.png")
+    Image.fromarray(np.full((128, 128), 90, np.uint8) + np.eye(128, dtype=np.uint8)).save(
+        tmp_path / "plain.png"
+    )
+    segmenter = by_thresholds(tmp_path / "bundle", types=True)
+    files = [tmp_path / "slice.png", tmp_path / "plain.png"]
+    result = segment(files, tmp_path / "out", segmenter=segmenter)
+    kinds, lesions = (
+        np.asarray(Image.open(tmp_path / f"out/slice_{name}.png")) for name in ("lesion_types", "lesions")
+    )
+    assert set(np.unique(kinds)) == {0, 127, 254}
+    np.testing.assert_array_equal(kinds > 0, lesions > 0)
+    both = result.rows[0].shares.both
+    assert np.count_nonzero(kinds == 254) == both.consolidation_px
+    assert result.document["slices"][0]["masks"]["lesion_types"] == "slice_lesion_types.png"
+    assert not np.asarray(Image.open(tmp_path / "out/plain_lesion_types.png")).any()
+    page = (tmp_path / "out/report.html").read_text()
+    assert ">ground glass</th>" in page
+    assert "consolidation in pink" in page
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_a_volume_has_its_types_in_ml_in_masks_and_by_zone(tmp_path: Path, types: bool) -> None:
+    lesions = (
+        Lesion("ground glass", 60, density_hu=-560, side="right"),
+        Lesion("consolidation", 60, density_hu=-380, side="left"),
+    )
+    write_phantom_nifti(
+        make_phantom(1, shape=(12, 128, 128), lesions=lesions, noise_hu=4), tmp_path / "ct.nii.gz"
+    )
+    folder = threshold_segmenter(tmp_path / "bundle", types=types)
+    result = segment_paths([str(tmp_path / "ct.nii.gz")], tmp_path / "out", segmenter=Segmenter.load(folder))
+    (row,) = result.volumes
+    with (tmp_path / "out/volumes.csv").open() as handle:
+        (written,) = csv.DictReader(handle)
+    assert ("both_consolidation_ml" in written) is types
+    assert row["right_lung_ml"] == pytest.approx(
+        sum(row[f"right_{third}_lung_ml"] for third in ("upper", "middle", "lower"))
+    )
+    mask = nibabel.load(tmp_path / "out" / row["study"] / "lesions.nii.gz")
+    voxel_ml = float(np.prod(mask.header.get_zooms())) / 1000
+    counted = np.bincount(np.asarray(mask.dataobj).ravel(), minlength=3) * voxel_ml
+    if types:
+        amounts = [row["both_ground_glass_ml"], row["both_consolidation_ml"]]
+        assert min(amounts) > 1
+        assert counted[1:] == pytest.approx(amounts, rel=1e-4)
+        assert row["left_consolidation_ml"] > row["right_consolidation_ml"]
+        assert sum(amounts) == pytest.approx(row["both_lesion_ml"])
+    else:
+        assert len(counted) == 3
+        assert counted[2] == 0
+        assert counted[1] == pytest.approx(row["both_lesion_ml"], rel=1e-4)
 
 
 def test_predictions_carry_types_where_they_are_known(tmp_path: Path) -> None:

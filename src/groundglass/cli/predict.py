@@ -176,12 +176,16 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
 def _volume_line(row: dict[str, Any]) -> str:
     if row["probability"] is None:
         return f"{row['verdict']:14} {row['source']}: {row['reason']}"
+    from groundglass.segment.shares import TYPE_COLUMNS, types_in_words
+
     share, lungs, lesions = (row[f"both_{name}"] for name in ("lesion_share", "lung_ml", "lesion_ml"))
+    types = types_in_words({name: row[f"both_{name}"] for name in TYPE_COLUMNS if f"both_{name}" in row})
+    types = types and f", {types}"
     volume = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
     reason = f": {row['reason']}" if row["reason"] else ""
     band = f", {row['severity']}" if row["severity"] else ""
     return (
-        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}{band}  "
+        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}{types}{band}  "
         f"{row['source']}{reason}"
     )
 
@@ -189,8 +193,12 @@ def _volume_line(row: dict[str, Any]) -> str:
 def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
     if slices is None:
         return
+    from groundglass.segment.shares import types_in_words
+
     for row in slices.rows[:PRINTED] if output else slices.rows:
         share = "" if row.lesion_share is None else f"lesions {row.lesion_share:6.1%}"
+        if types := types_in_words(row.type_shares):
+            share += f" ({types})"
         reason = f": {row.reason}" if row.reason else ""
         answered = f" ({row.predicted_class})" if row.predicted_class and row.verdict == NEGATIVE else ""
         probability = " " * 6 if row.probability is None else f"{row.probability:6.3f}"

@@ -30,7 +30,9 @@ def segment(
     For a single slice, writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255 at the
     size of the slice, and a row of shares.csv. The masks of a picture that is not a chest CT are empty. For a
     volume (DICOM series, NIfTI), writes a folder with lungs.nii.gz (1 right, 2 left), lesions.nii.gz and
-    montage.png, and a row of volumes.csv in ml. Right is the patient's right, on the left of the picture.
+    montage.png, and a row of volumes.csv in ml, by lung and by thirds of each lung. If the segmenter tells ground
+    glass from consolidation, so do the tables, NAME_lesion_types.png (127 and 254) and lesions.nii.gz (1 and 2).
+    Right is the patient's right, on the left of the picture.
     """
     from groundglass.commands.segment import segment_paths
     from groundglass.segment.segmenter import Segmenter
@@ -78,21 +80,23 @@ def sheet(
 
 
 def _line(row: "ShareRow") -> str:
-    from groundglass.commands.segment import percent
     from groundglass.labels import NOT_A_CHEST_CT
+    from groundglass.segment.shares import percent, types_in_words
 
     if row.problem:
         return f"{NOT_A_CHEST_CT}  {row.path}: {row.problem}"
     both, right, left = (
         percent(area.lesion_share) for area in (row.shares.both, row.shares.right, row.shares.left)
     )
-    return f"lesions {both:>6}  right {right:>6}  left {left:>6}  {row.path}"
+    types = types_in_words(row.shares.both.type_shares)
+    return f"lesions {both:>6}  right {right:>6}  left {left:>6}  {types}{'  ' if types else ''}{row.path}"
 
 
 def _volume_line(row: dict[str, Any]) -> str:
-    from groundglass.commands.segment import percent
+    from groundglass.segment.shares import TYPE_COLUMNS, percent, types_in_words
 
     both, right, left = (percent(row[f"{side}_lesion_share"]) for side in ("both", "right", "left"))
+    types = types_in_words({name: row[f"both_{name}"] for name in TYPE_COLUMNS if f"both_{name}" in row})
     lungs, lesions = row["both_lung_ml"], row["both_lesion_ml"]
     ml = "" if lungs is None else f" ({lesions:.0f} of {lungs:.0f} ml)"
-    return f"lesions {both:>6}{ml}  right {right:>6}  left {left:>6}  {row['source']}"
+    return f"lesions {both:>6}{ml}  right {right:>6}  left {left:>6}  {types}{'  ' if types else ''}{row['source']}"

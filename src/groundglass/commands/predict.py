@@ -20,6 +20,7 @@ from groundglass.report.slices import slice_card
 from groundglass.scan.read import read_scan
 from groundglass.scan.volume import mark_results
 from groundglass.segment.segmenter import read_ahead
+from groundglass.segment.shares import TYPE_COLUMNS, TYPE_NAMES, percent
 
 SHOWN = 60
 """Slices that the report shows with their pictures."""
@@ -133,15 +134,22 @@ def _report(
     uncertain = sum(row.verdict == UNCERTAIN for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
     several = [name for name in facts.classes if name != POSITIVE]
+    types = TYPE_COLUMNS if any(row.type_shares for row in rows) else ()
     listed = [
-        (Path(row.path).name, *_probabilities(row, several), _verdict(row), _share(row))
+        (
+            Path(row.path).name,
+            *_probabilities(row, several),
+            _verdict(row),
+            _share(row),
+            *(percent(row.type_shares.get(name), "") for name in types),
+        )
         for row in rows[:LISTED]
     ]
     more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
     tables = [
         Table(
             "All slices, most probable first",
-            ("slice", "probability", *several, "verdict", "lesions in the lungs"),
+            ("slice", "probability", *several, "verdict", "lesions in the lungs", *TYPE_NAMES[: len(types)]),
             listed,
             more,
         )

@@ -37,36 +37,23 @@ from groundglass.report.page import write_report
 from groundglass.report.volume import answer_study, studies_report
 from groundglass.scan.studies import Study, find_studies, key_of
 from groundglass.scan.volume import Listing
-from groundglass.segment.shares import SIDES
+from groundglass.segment.extent import SIDES, extent_cells, extent_columns
 
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
-EXTENT = tuple(
-    f"{side}_{name}" for side in reversed(SIDES) for name in ("lung_ml", "lesion_ml", "lesion_share")
-)
-COLUMNS = (
-    "study",
-    "patient",
-    "source",
-    "series",
-    "slices",
-    "slices_counted",
-    "probability",
-    "verdict",
-    "severity",
-    *EXTENT,
-    "reason",
-    "warnings",
-    "problem",
-)
-RESULTS_FORMAT = 3
+NUMBERS = ("slices", "slices_counted", "probability")
+RESULTS_FORMAT = 4
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
-NUMBERS = ("slices", "slices_counted", "probability", *EXTENT)
-"""Values of the columns; None if unknown."""
 SAVE_EVERY = 5.0
 """Seconds between updates of the table during a long job."""
+
+
+def columns(types: bool) -> tuple[str, ...]:
+    """The columns of ``patients.csv``, with lesion types if the segmenter distinguishes them."""
+    answer = ("probability", "verdict", "severity", *extent_columns(types), "reason", "warnings", "problem")
+    return ("study", "patient", "source", "series", "slices", "slices_counted", *answer)
 
 
 @dataclass
@@ -76,7 +63,7 @@ class PatientAnswers:
     Attributes
     ----------
     rows
-        One per study, in the order of the listing; see :data:`COLUMNS`. Failed studies have a ``problem``.
+        One per study, in the order of the listing; see :func:`columns`. Failed studies have a ``problem``.
     failures
         The studies and files that gave no answer.
     kept
@@ -191,6 +178,7 @@ class _Job:
         listing: Listing,
     ) -> None:
         self.detector, self.folder, self.outputs, self.identities = detector, folder, outputs, identities
+        self.columns = columns(segmenter_of(detector).bundle.facts.typed)
         self.key = key_of(folder)
         self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
         self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
@@ -224,10 +212,10 @@ class _Job:
         if self.folder is None:
             return
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
         writer.writeheader()
         for row in (self._rows[study.name] for study in self.studies if study.name in self._rows):
-            writer.writerow({name: _cell(row[name]) for name in COLUMNS})
+            writer.writerow({name: _cell(row[name]) for name in self.columns})
         write_text(self.folder / f"{PATIENTS}.csv", buffer.getvalue())
         self._saved = time.monotonic()
 
@@ -273,11 +261,12 @@ class _Job:
             self.save()
 
     def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
+        regions = {side: document[side] for side in SIDES} | document["zones"]
         self._rows[study.name] = self._row(study) | {
             "slices": document["volume"]["shape"][0],
             "slices_counted": document["slices_counted"],
             **{name: document[name] for name in ("probability", "verdict", "severity", "reason")},
-            **{name: document[side][rest] for name in EXTENT for side, rest in [name.split("_", 1)]},
+            **extent_cells(regions),
             "warnings": "; ".join(document["warnings"]),
         }
         lost = [f"slice {one['slice']}, {one['problem']}" for one in document["unread"]]
@@ -296,8 +285,8 @@ class _Job:
         series = study.series
         shown = series or (study.others[0][0] if study.others else None)
         return (
-            dict.fromkeys(COLUMNS, "")
-            | dict.fromkeys(NUMBERS)
+            dict.fromkeys(self.columns, "")
+            | dict.fromkeys((*NUMBERS, *extent_columns(types=False)))
             | {
                 "study": study.name,
                 "patient": shown.patient if self.identities and shown else study.patient,

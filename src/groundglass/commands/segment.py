@@ -24,9 +24,17 @@ from groundglass.scan.find import find_series
 from groundglass.scan.scan import Scan
 from groundglass.scan.studies import find_studies, key_of
 from groundglass.segment.masks import Segmentation
-from groundglass.segment.overlay import overlay
+from groundglass.segment.overlay import legend, overlay
 from groundglass.segment.segmenter import AHEAD, Segmenter
-from groundglass.segment.shares import Area, ShareRow, shares, write_shares_csv
+from groundglass.segment.shares import (
+    TYPE_COLUMNS,
+    TYPE_NAMES,
+    Area,
+    ShareRow,
+    percent,
+    shares,
+    write_shares_csv,
+)
 
 SHOWN = 60
 """Slices that the report shows with their masks."""
@@ -52,7 +60,7 @@ class SegmentResult:
     document
         Everything for other programs, ready for JSON. A slice with a problem has no figures.
     volumes
-        One for each volume, see :data:`groundglass.commands.segment_volumes.COLUMNS`.
+        One for each volume, see :func:`groundglass.commands.segment_volumes.columns`.
     """
 
     rows: list[ShareRow]
@@ -116,8 +124,10 @@ def segment(
     """Write masks of lungs and lesions, and their areas.
 
     ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's
-    size. If no reliable lungs were found, both are empty, and ``overlays/NAME.png`` shows what was mistaken
-    for lungs. NAME is the file's stem, or ``NAME-2`` for the second file with that stem.
+    size. If the segmenter distinguishes lesion types, ``NAME_lesion_types.png`` has 127 in ground glass and 254
+    in consolidation, as masks for training do. If no reliable lungs were found, the masks are empty, and
+    ``overlays/NAME.png`` shows what was mistaken for lungs. NAME is the file's stem, or ``NAME-2`` for the second
+    file with that stem.
 
     Parameters
     ----------
@@ -163,17 +173,20 @@ def segment(
     return SegmentResult(rows, failures, _document(segmenter.bundle.facts, rows, failures))
 
 
-def _pictures(name: str) -> tuple[str, str, str]:
-    return f"{name}_lungs.png", f"{name}_lesions.png", f"overlays/{name}.png"
+def _pictures(name: str) -> tuple[str, str, str, str]:
+    return f"{name}_lungs.png", f"{name}_lesions.png", f"{name}_lesion_types.png", f"overlays/{name}.png"
 
 
 def _write_masks(
     folder: Path, name: str, scan: Scan, masks: Segmentation, preprocessing: Preprocessing | None
 ) -> None:
     """Write the masks of a slice and, with a preprocessing that gives its grey, the overlay."""
-    lungs, lesions, drawn = _pictures(name)
+    lungs, lesions, types, drawn = _pictures(name)
     for picture, mask in ((lungs, masks.trusted_lungs), (lesions, masks.trusted_lesions)):
         _write_png(folder / picture, Image.fromarray(mask.astype(np.uint8) * np.uint8(255)))
+    if masks.consolidation is not None:
+        kind = masks.trusted_lesions * np.uint8(1) + (masks.trusted_lesions & masks.consolidation)
+        _write_png(folder / types, Image.fromarray(kind * np.uint8(127)))
     if preprocessing is not None:
         _write_png(folder / drawn, overlay(preprocessing.picture(scan), masks))
 
@@ -203,11 +216,12 @@ def _document(facts: Facts, rows: Sequence[ShareRow], failures: Sequence[Failure
 
 
 def _entry(row: ShareRow) -> dict[str, Any]:
-    lungs, lesions, _ = _pictures(row.name)
+    *masks, _ = _pictures(row.name)
+    kinds = ("lungs", "lesions", *(["lesion_types"] if row.shares.both.consolidation_px is not None else []))
     sides = {"both": row.shares.both, "right": row.shares.right, "left": row.shares.left}
     return {
         "path": row.path,
-        "masks": {"lungs": lungs, "lesions": lesions},
+        "masks": dict(zip(kinds, masks, strict=False)),
         **{side: None if row.problem else _figures(area) for side, area in sides.items()},
         "quality": round(row.quality, 6),
         "problem": row.problem,
@@ -228,9 +242,12 @@ def _report(
     overlays: bool,
 ) -> Report:
     ranked = sorted(rows, key=lambda row: -1.0 if (share := _share(row)) is None else share, reverse=True)
-    listed = [(row.name, *_cells(row)) for row in ranked[:LISTED]]
+    typed = segmenter.bundle.facts.typed
+    listed = [(row.name, *_cells(row, typed)) for row in ranked[:LISTED]]
     more = f"{len(rows) - LISTED} more are in shares.csv." if len(rows) > LISTED else ""
-    header = ("slice", "lesions in the lungs", "in the right lung", "in the left lung", "file, or problem")
+    types = TYPE_NAMES if typed else ()
+    lesions = ("lesions in the lungs", *types, "lesions in the right lung", "in the left lung")
+    header = ("slice", *lesions, "file, or problem")
     tables = [Table("All slices, most lesion first", header, listed, more)]
     if failures:
         reasons = [(Path(f.path).name, "; ".join(filter(None, (f.problem, f.remedy)))) for f in failures]
@@ -241,24 +258,17 @@ def _report(
         headline=_headline(rows, failures),
         warnings=WARNINGS,
         slices_title="The slices with most lesion",
-        slices_note="Right: the outlines of the right lung in blue and of the left in yellow, and the lesions "
-        "in red.",
+        slices_note=f"Right: the masks. {legend(typed)}",
         slices=mask_cards(segmenter, shown),
         facts=[*tables, bundle_table(segmenter.bundle.facts)],
     )
 
 
-def _cells(row: ShareRow) -> tuple[str, str, str, str]:
-    if row.problem:
-        return "", "", "", row.problem
-    measured = row.shares
-    both, right, left = (area.lesion_share for area in (measured.both, measured.right, measured.left))
-    return percent(both), percent(right), percent(left), row.path
-
-
-def percent(share: float | None) -> str:
-    """A share as a percentage; ``-`` if there is none."""
-    return "-" if share is None else f"{share:.1%}"
+def _cells(row: ShareRow, typed: bool) -> list[str]:
+    both, right, left = row.shares.both, row.shares.right, row.shares.left
+    types = [both.type_shares.get(name) for name in TYPE_COLUMNS] if typed else []
+    shown = (both.lesion_share, *types, right.lesion_share, left.lesion_share)
+    return [*("" if row.problem else percent(share) for share in shown), row.problem or row.path]
 
 
 def _headline(rows: Sequence[ShareRow], failures: Sequence[Failure]) -> str:

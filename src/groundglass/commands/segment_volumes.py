@@ -12,12 +12,14 @@ from groundglass.files import replacing, write_text
 from groundglass.progress import counting
 from groundglass.scan.studies import Study
 from groundglass.scan.volume import mark_results
+from groundglass.segment.extent import extent_cells, extent_columns
 from groundglass.segment.segmenter import Segmenter
-from groundglass.segment.shares import SIDES
 from groundglass.segment.volume import VolumeMasks
 
-EXTENT = tuple(f"{side}_{name}" for side in SIDES for name in ("lung_ml", "lesion_ml", "lesion_share"))
-COLUMNS = ("study", "source", "slices", *EXTENT, "warnings")
+
+def columns(types: bool) -> tuple[str, ...]:
+    """The columns of ``volumes.csv``, with lesion types if the segmenter distinguishes them."""
+    return ("study", "source", "slices", *extent_columns(types), "warnings")
 
 
 def segment_volumes(
@@ -31,7 +33,8 @@ def segment_volumes(
         As groundglass.scan.studies.find_studies lists them, each with a series of several slices, or with none.
     folder
         Where to write ``volumes.csv`` and a folder for each study, with ``lungs.nii.gz`` (1 in the right lung, 2 in
-        the left, lesions included), ``lesions.nii.gz`` and ``montage.png``.
+        the left, lesions included), ``lesions.nii.gz`` (1, or 1 for ground glass and 2 for consolidation) and
+        ``montage.png``.
     segmenter
         Finds the lungs and lesions.
     overlays
@@ -39,7 +42,7 @@ def segment_volumes(
 
     Returns
     -------
-    A row for each volume, see :data:`COLUMNS`, with None for what is not known, and the studies that could not be
+    A row for each volume, see :func:`columns`, with None for what is not known, and the studies that could not be
     read.
 
     Raises
@@ -47,6 +50,7 @@ def segment_volumes(
     GroundglassError
         If a file cannot be written.
     """
+    names = columns(segmenter.bundle.facts.typed)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     slices = sum(study.series.slices for study in studies if study.series is not None)
@@ -65,9 +69,9 @@ def segment_volumes(
             if overlays:
                 with replacing(folder / study.name / "montage.png", "wb") as handle:
                     masks.picture().save(handle, "PNG", compress_level=3)
-            rows.append(_row(study, masks, notes))
+            rows.append(dict.fromkeys(names) | _row(study, masks, notes))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         cells = {name: f"{one:.6f}" if isinstance(one, float) else one for name, one in row.items()}
@@ -77,12 +81,11 @@ def segment_volumes(
 
 
 def _row(study: Study, masks: VolumeMasks, notes: Sequence[str]) -> dict[str, Any]:
-    extent = masks.extent()
-    figures = {name: getattr(extent[side], rest) for name in EXTENT for side, rest in [name.split("_", 1)]}
+    figures = {region: one.figures() for region, one in masks.extent().items()}
     return {
         "study": study.name,
         "source": str(study.source),
         "slices": masks.volume.shape[0],
-        **figures,
+        **extent_cells(figures),
         "warnings": "; ".join((*masks.warnings, *notes)),
     }

@@ -20,7 +20,7 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.overlay import contact_sheet, overlay
 from groundglass.segment.segmenter import Segmenter, answer_files
-from groundglass.segment.shares import shares
+from groundglass.segment.shares import TYPE_COLUMNS, shares
 
 UPSIDE_DOWN, MIRRORED = "upside-down", "mirrored"
 """Upside down, which keeps right and left, and mirrored left to right."""
@@ -157,15 +157,17 @@ def _figures(masks: Segmentation) -> dict[str, str]:
     return {
         "lungs_share": f"{measured.lung_px / masks.lungs.size:.{DIGITS}f}",
         "lesion_share": "" if lesion is None else f"{lesion:.{DIGITS}f}",
+        **{name: f"{share:.{DIGITS}f}" for name, share in measured.type_shares.items()},
         "quality": f"{masks.quality:.{DIGITS}f}",
         "problem": masks.problem,
         "verdict": "",
     }
 
 
-def _csv(rows: Iterable[dict[str, str]]) -> str:
+def _csv(rows: Sequence[dict[str, str]]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    types = [name for name in TYPE_COLUMNS if any(name in row for row in rows)]
+    writer = csv.DictWriter(buffer, (*COLUMNS, *types), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

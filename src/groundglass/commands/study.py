@@ -28,7 +28,7 @@ from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
 from groundglass.report.volume import AnsweredStudy, stack, volume_report
 from groundglass.scan.volume import RESULTS, mark_results
-from groundglass.segment.shares import SIDES
+from groundglass.segment.shares import TYPE_COLUMNS
 
 FINDINGS = "findings.json"
 SLICE_COLUMNS = (
@@ -188,9 +188,7 @@ def _write_dicom(
         verdict=finding.verdict,
         severity=finding.severity,
         severity_source=BAND_SOURCE,
-        lung_ml={side: finding.extent[side].lung_ml for side in SIDES},
-        lesion_ml={side: finding.extent[side].lesion_ml for side in SIDES},
-        lesion_share={side: finding.extent[side].lesion_share for side in SIDES},
+        extent=finding.extent,
         bundle_name=facts.name,
         bundle_sha256=facts.graph_sha256,
         segmenter_name=segmenter.name,
@@ -219,12 +217,18 @@ def _write_dicom(
 def _write_slices(path: Path, finding: PatientFinding) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(SLICE_COLUMNS)
+    types = TYPE_COLUMNS if finding.masks.typed else ()
+    writer.writerow([*SLICE_COLUMNS, *types])
     for one in finding.slices:
         numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
-        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
-        writer.writerow([one.number, *cells, int(one.counted), *one.lungs_px, *one.lesions_px, one.reason])
+        shares = [_cell(one.type_shares.get(name)) for name in types]
+        areas = (*one.lungs_px, *one.lesions_px)
+        writer.writerow([one.number, *map(_cell, numbers), int(one.counted), *areas, one.reason, *shares])
     write_text(path, buffer.getvalue())
+
+
+def _cell(number: float | None) -> str:
+    return "" if number is None else f"{number:.6f}"
 
 
 def document_of(answered: AnsweredStudy, detector: Detector, made_from: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 from groundglass.segment.notebook import as_html
-from groundglass.segment.shares import type_shares
+from groundglass.segment.shares import lesions_in_words, type_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,11 @@ class Findings(ABC):
     def lesion_share(self) -> float | None:
         """The share of the lungs that is lesion, in [0, 1]; None if no lungs were found or looked for."""
 
+    @property
+    @abstractmethod
+    def type_shares(self) -> dict[str, float]:
+        """The shares of the lungs that are ground glass and consolidation, if the segmenter distinguishes them."""
+
     @abstractmethod
     def picture(self) -> Image.Image:
         """What was found, drawn over the scan, in RGB; raises ValueError once the scan has been dropped."""
@@ -86,7 +91,8 @@ class Findings(ABC):
         if self.probability is None or self.verdict == NOT_A_CHEST_CT:
             return f"{self.verdict}: {self.reason}"
         reason = f" ({self.reason})" if self.reason else ""
-        share = "" if self.lesion_share is None else f"; lesions in {self.lesion_share:.1%} of the lungs"
+        found = self.lesion_share
+        share = "" if found is None else f"; {lesions_in_words(found, self.type_shares)}"
         return f"{self.verdict}{reason}: probability of COVID-19 {self.probability:.2f}{share}"
 
     def __repr__(self) -> str:
@@ -145,7 +151,7 @@ class SliceFinding(Findings):
         Areas in pixels in the right and in the left lung; 0 if no lungs were found or looked for.
     consolidation_px
         The part of the lesions that is consolidation, in pixels in the right and in the left lung, the rest being
-        ground glass; None if the segmenter does not tell them apart.
+        ground glass; None if the segmenter does not distinguish them.
     path, patient, warnings, heatmap
         The file, the patient's id, the reader's warnings, and where the heatmap was written, relative to the
         findings; "" if there is none.
@@ -206,7 +212,7 @@ class SliceFinding(Findings):
 
     @property
     def type_shares(self) -> dict[str, float]:
-        """The shares of the lungs that are ground glass and consolidation, if the segmenter tells them apart."""
+        """The shares of the lungs that are ground glass and consolidation, if the segmenter distinguishes them."""
         solid = None if self.consolidation_px is None else sum(self.consolidation_px)
         return type_shares(sum(self.lungs_px), sum(self.lesions_px), solid)
 

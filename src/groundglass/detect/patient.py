@@ -13,9 +13,9 @@ from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.findings import Findings, SliceFinding
 from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST, LungSlices, shows_chest
 from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.segment.extent import SIDES, ZONES, DiseaseExtent, cut_off, disease_extent
 from groundglass.segment.notebook import as_html
-from groundglass.segment.overlay import LEGEND
-from groundglass.segment.shares import DiseaseExtent, disease_extent
+from groundglass.segment.overlay import legend
 from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
@@ -28,8 +28,6 @@ PAIRED = 0.5
 """If the age is not known, a smaller volume is still a chest CT if this share of its slices shows both lungs."""
 LEAST_SIDE = 0.4
 """Share of the larger lung from which the smaller one is usual; in nine whole volumes it was 0.77 to 0.98."""
-CUT_AREA = 0.35
-"""Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
 
 BANDS = (
     (0.25, "CT-1, mild"),
@@ -59,7 +57,8 @@ class PatientFinding(Findings):
     reason
         Why it is uncertain or no chest CT; else "".
     extent
-        By side: ``right``, ``left`` and ``both``.
+        By region: ``both``, ``right``, ``left``, and zones such as ``right_upper`` where they are known; see
+        groundglass.segment.extent.disease_extent.
     severity
         The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs, or one is missing or far
         smaller than the other.
@@ -89,6 +88,11 @@ class PatientFinding(Findings):
         return self.extent["both"].lesion_share
 
     @property
+    def type_shares(self) -> dict[str, float]:
+        """The shares of both lungs that are ground glass and consolidation, if the segmenter distinguishes them."""
+        return self.extent["both"].type_shares
+
+    @property
     def masks(self) -> VolumeMasks:
         """The lungs and lesions, with the volume; raises ValueError once dropped."""
         if self.view is None:
@@ -104,7 +108,8 @@ class PatientFinding(Findings):
         return self.masks.picture(
             (
                 self.headline(),
-                f"Groundglass {__version__}, {self.bundle}. RESEARCH USE ONLY, not a medical device. {LEGEND}",
+                f"Groundglass {__version__}, {self.bundle}. RESEARCH USE ONLY, not a medical device. "
+                f"{legend(self.masks.typed)}",
             )
         )
 
@@ -123,26 +128,26 @@ class PatientFinding(Findings):
         return ranked[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; ``zones`` is empty where the zones are not known."""
+        figures = {region: _figures(one) for region, one in self.extent.items()}
         return {
             "probability": _rounded(self.probability, 6),
             "verdict": self.verdict,
             "reason": self.reason,
             "severity": self.severity,
             "severity_source": BAND_SOURCE,
-            **{
-                side: {
-                    "lung_ml": _rounded(extent.lung_ml, 3),
-                    "lesion_ml": _rounded(extent.lesion_ml, 3),
-                    "lesion_share": _rounded(extent.lesion_share, 6),
-                    **{name: round(share, 6) for name, share in extent.type_shares.items()},
-                }
-                for side, extent in self.extent.items()
-            },
+            **{side: figures[side] for side in SIDES},
+            "zones": {zone: figures[zone] for zone in ZONES if zone in figures},
             "slices_counted": len(self.counted),
             "warnings": list(self.warnings),
             "slices": [_slice(answer) for answer in self.slices],
         }
+
+
+def _figures(extent: DiseaseExtent) -> dict[str, float | None]:
+    return {
+        name: _rounded(value, 3 if name.endswith("_ml") else 6) for name, value in extent.figures().items()
+    }
 
 
 def _slice(answer: SliceFinding) -> dict[str, Any]:
@@ -180,6 +185,8 @@ def conclude(
     pixel_mm2: float | None,
     warnings: Sequence[str] = (),
     age_years: float | None = None,
+    *,
+    oriented: bool = True,
 ) -> PatientFinding:
     """From a volume's slices to the patient's answer.
 
@@ -197,11 +204,14 @@ def conclude(
         What the reader had to assume.
     age_years
         The patient's age in years; None where it is not known.
+    oriented
+        Whether the volume's orientation is known; without it, the zones of the lungs are not given.
     """
     lungs, lesions = (
         np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
     )
-    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2, _consolidation(slices))
+    consolidation = _consolidation(slices)
+    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2, consolidation, zones=oriented)
     weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
     bearing = [
         (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
@@ -219,7 +229,7 @@ def conclude(
         extent=extent,
         severity="" if one_sided else severity(extent["both"].lesion_share),
         slices=tuple(slices),
-        warnings=(*warnings, *one_sided, *_small(slices, lung_ml, age_years), *_doubts(facts, slices)),
+        warnings=(*warnings, *one_sided, *_small(slices, lung_ml, age_years), *_doubts(facts, lungs)),
         bundle=facts.name,
     )
 
@@ -236,7 +246,7 @@ def _refused(
         probability=None,
         verdict=NOT_A_CHEST_CT,
         reason=reason,
-        extent={side: replace(one, lesion_ml=None, lesion_share=None) for side, one in extent.items()},
+        extent={side: replace(extent[side], lesion=None, consolidation=None) for side in SIDES},
         severity="",
         slices=tuple(
             SliceFinding(
@@ -250,7 +260,7 @@ def _refused(
 
 
 def _consolidation(slices: Sequence[SliceFinding]) -> NDArray[np.float64] | None:
-    """Pixels of consolidation of each slice, right and left; None if the segmenter does not tell types apart."""
+    """Pixels of consolidation of each slice, right and left; None if the segmenter does not distinguish types."""
     if all(one.consolidation_px is None for one in slices):
         return None
     return np.array([one.consolidation_px or (0, 0) for one in slices], dtype=float)
@@ -320,15 +330,13 @@ def _small(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: flo
     return []
 
 
-def _doubts(facts: BundleFacts, slices: Sequence[SliceFinding]) -> list[str]:
+def _doubts(facts: BundleFacts, lungs: NDArray[np.float64]) -> list[str]:
     """What speaks against the answer, in words."""
     doubts = []
-    areas = [sum(answer.lungs_px) for answer in slices]
-    ends = [
-        name for area, name in ((areas[0], "below"), (areas[-1], "above")) if area > CUT_AREA * max(areas)
-    ]
-    if ends:
-        doubts.append(f"the lungs go on {' and '.join(ends)} the volume: only what is in it was measured")
+    if ends := cut_off(lungs):
+        doubts.append(
+            f"the lungs go on {' and '.join(ends)} the volume: only what is in it was measured, and not by zones"
+        )
     if facts.patient is None:
         doubts.append("this bundle has no rule for patients: its probability is not calibrated for them")
     return doubts

@@ -45,7 +45,13 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     slices = [replace(one, counted=enough) for one, enough in zip(slices, enough_lung(slices), strict=True)]
     pixel_mm2 = None if volume.geometry is None else volume.geometry.pixel_mm2
     finding = conclude(
-        detector.bundle.facts, slices, masks.thickness_mm(), pixel_mm2, masks.warnings, volume.age_years
+        detector.bundle.facts,
+        slices,
+        masks.thickness_mm(),
+        pixel_mm2,
+        masks.warnings,
+        volume.age_years,
+        oriented=volume.oriented,
     )
     if finding.verdict == NOT_A_CHEST_CT:
         masks.labels[:] = 0

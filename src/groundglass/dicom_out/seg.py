@@ -1,4 +1,4 @@
-"""The Segmentation object (PS3.3 A.51): right lung, left lung and lesions, one bit per voxel."""
+"""The Segmentation object (PS3.3 A.51): right lung, left lung and lesions by type, one bit per voxel."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from groundglass.dicom_out.sources import SourceImage, Sources, decimals, usual_
 from groundglass.dicom_out.stamp import Measured, ResultsError, Stamp, blank_image
 from groundglass.scan.volume import Origin
 from groundglass.segment.masks import LEFT, RIGHT
-from groundglass.segment.shares import LESION, Labels
+from groundglass.segment.shares import CONSOLIDATION, LESION, Labels
 
 SERIES_NUMBER = 9002
 OPACITY = "Ground-glass opacity or consolidation"
@@ -60,12 +60,23 @@ class Segment:
         return stamp.uid(f"segment {self.number}")
 
 
-SEGMENTS = (
+# The colours are those of Okabe and Ito, which colour-blind people can tell apart.
+_ORANGE, _PURPLE = (230, 159, 0), (204, 121, 167)
+_TYPES = LESION | CONSOLIDATION
+LUNGS = (
     Segment(1, "Right lung", "right", codes.ORGAN, codes.RIGHT_LUNG, (86, 180, 233), _LUNGS, RIGHT),
     Segment(2, "Left lung", "left", codes.ORGAN, codes.LEFT_LUNG, (0, 158, 115), _LUNGS, LEFT),
-    Segment(3, OPACITY, "both", codes.ABNORMAL, codes.LESION, (230, 159, 0), LESION, LESION),
 )
-"""The colours are those of Okabe and Ito, which colour-blind people can tell apart."""
+UNTYPED = (Segment(3, OPACITY, "both", codes.ABNORMAL, codes.LESION, _ORANGE, LESION, LESION),)
+TYPED = (
+    Segment(3, "Ground-glass opacity", "both", codes.ABNORMAL, codes.GROUND_GLASS, _ORANGE, _TYPES, LESION),
+    Segment(4, "Consolidation", "both", codes.ABNORMAL, codes.CONSOLIDATION, _PURPLE, _TYPES, _TYPES),
+)
+
+
+def segments(measured: Measured) -> tuple[Segment, ...]:
+    """The lungs, and the lesions, each type on its own if the segmenter distinguishes them."""
+    return (*LUNGS, *(TYPED if measured.extent["both"].typed else UNTYPED))
 
 
 def make_segmentation(
@@ -90,13 +101,14 @@ def make_segmentation(
         If the labels do not have the source images' size.
     """
     _require_fit(sources, origin, labels)
-    shown = np.array([[one.voxels(plane).any() for one in SEGMENTS] for plane in labels])
+    parts = segments(measured)
+    shown = np.array([[one.voxels(plane).any() for one in parts] for plane in labels])
     overlap = any((plane > LESION).any() for plane in labels)
     written = Segmentation(
         _placeholders(sources),
         shown[:, None, None, :].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(one, measured, stamp) for one in SEGMENTS],
+        segment_descriptions=[_describe(one, measured, stamp) for one in parts],
         device_serial_number=measured.bundle_sha256[:16] or "0",
         content_label="GROUNDGLASS",
         content_description="Lungs with ground-glass opacity or consolidation",
@@ -105,7 +117,7 @@ def make_segmentation(
     frames = _refer_to_sources(written, sources)
     written.Rows, written.Columns = sources.slices[0].shape
     written.SegmentsOverlap = "YES" if overlap else "NO"
-    written.PixelData = _packed(frames, origin, labels)
+    written.PixelData = _packed(frames, parts, origin, labels)
     written.update(sources.lossy)
     written.BodyPartExamined = "CHEST"
     organization = stamp.uid("dimensions")
@@ -133,7 +145,7 @@ def _describe(segment: Segment, measured: Measured, stamp: Stamp) -> SegmentDesc
         codes.algorithm_of_segments(measured),
         tracking_uid=segment.tracking_uid(stamp),
         tracking_id=segment.tracking_id,
-        anatomic_regions=[codes.BOTH_LUNGS] if segment.kind == codes.LESION else None,
+        anatomic_regions=[codes.BOTH_LUNGS] if segment.category == codes.ABNORMAL else None,
         display_color=CIELabColor.from_rgb(*segment.colour),
     )
 
@@ -189,14 +201,16 @@ def _reference(source: SourceImage) -> Dataset:
     return item
 
 
-def _packed(frames: list[tuple[int, int]], origin: Origin, labels: Labels) -> bytes:
+def _packed(
+    frames: list[tuple[int, int]], parts: tuple[Segment, ...], origin: Origin, labels: Labels
+) -> bytes:
     """The frames, one bit per pixel, without gaps between them (PS3.5 8.1.1)."""
 
     def bits() -> Iterator[bytes]:
         # Eight frames always fill whole bytes.
         for start in range(0, len(frames), 8):
             group = frames[start : start + 8]
-            planes = [origin.stored(SEGMENTS[segment].voxels(labels[number])) for segment, number in group]
+            planes = [origin.stored(parts[segment].voxels(labels[number])) for segment, number in group]
             yield np.packbits(np.stack(planes), axis=None, bitorder="little").tobytes()
 
     packed = b"".join(bits())

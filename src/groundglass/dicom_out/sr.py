@@ -1,5 +1,6 @@
 """The Comprehensive 3D SR (PS3.3 A.35.13): a Measurement Report by TID 1500 of PS3.16."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import highdicom.sr as hd
@@ -12,9 +13,10 @@ from pydicom.uid import SegmentationStorage
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.dicom_out import stamp as codes
-from groundglass.dicom_out.seg import SEGMENTS, Segment
+from groundglass.dicom_out.seg import TYPED, Segment, segments
 from groundglass.dicom_out.sources import Sources
 from groundglass.dicom_out.stamp import Measured, Stamp, blank_image, uid_of
+from groundglass.segment.extent import DiseaseExtent, region_name
 
 SERIES_NUMBER = 9001
 DEVICE = uid_of("device", codes.NAME)
@@ -29,7 +31,9 @@ def make_report(
     """Make the report, without the patient.
 
     It contains a TID 1501 group with the answer for the patient, and one group for each segment: TID 1411 if there
-    is a segmentation to refer to, else TID 1501. Its evidence lists every source image.
+    is a segmentation to refer to, else TID 1501. More TID 1501 groups have the lung of each zone, and, if the
+    segmenter distinguishes them, the lesions of each type in each lung and zone. Its evidence lists every source
+    image.
     """
     report = hd.MeasurementReport(
         observation_context=_observer(),
@@ -38,9 +42,10 @@ def make_report(
             _answer(measured, stamp),
             *[
                 _segment(one, sources, segmentation, measured, stamp)
-                for one in SEGMENTS
-                if segmentation is not None or _volumes(one, measured)
+                for one in segments(measured)
+                if segmentation is not None or _volumes(one.kind, measured.extent[one.side])
             ],
+            *_regions(measured, stamp),
         ],
         language_of_content_item_and_descendants=hd.LanguageOfContentItemAndDescendants(codes.ENGLISH),
     )
@@ -65,9 +70,12 @@ def _observer() -> hd.ObservationContext:
 
 
 def _answer(measured: Measured, stamp: Stamp) -> Group:
-    numbers = (
+    both = measured.extent["both"]
+    volume: Number = (codes.VOLUME, both.lung_ml, codes.MILLILITRE)
+    numbers: tuple[Number, ...] = (
         (codes.PROBABILITY, measured.probability, codes.ONE),
-        (codes.VOLUME, measured.lung_ml.get("both"), codes.MILLILITRE),
+        # Without types, the lesions of both lungs have a group of their own.
+        *(_volumes(codes.BOTH_LUNGS, both) if both.typed else (volume,)),
         (codes.SLICES_USED, measured.slices_used, codes.ONE),
     )
     verdict = codes.VERDICTS.get(measured.verdict)
@@ -100,7 +108,7 @@ def _segment(
         "finding_type": segment.kind,
         "finding_sites": [hd.FindingSite(codes.LUNGS[segment.side])],
         "algorithm_id": codes.algorithm_of_report(measured),
-        "measurements": _measurements(_volumes(segment, measured)),
+        "measurements": _measurements(_volumes(segment.kind, measured.extent[segment.side])),
     }
     if segmentation is None:
         return hd.MeasurementsAndQualitativeEvaluations(**described)
@@ -113,19 +121,47 @@ def _segment(
     return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=reference, **described)
 
 
+def _regions(measured: Measured, stamp: Stamp) -> Iterator[Group]:
+    """What no segment shows: the lung of each zone, and the types of lesions in each lung and zone."""
+    for region, extent in measured.extent.items():
+        side, _, third = region.partition("_")
+        if side == "both":
+            continue
+        site = (
+            hd.FindingSite(codes.ZONES[third], codes.SIDES[side])
+            if third
+            else hd.FindingSite(codes.LUNGS[side])
+        )
+        found = [("", codes.ORGAN, codes.ZONES[third])] if third else []
+        if extent.typed:
+            found += [(f" {one.label.lower()}", one.category, one.kind) for one in TYPED]
+        for name, category, kind in found:
+            if numbers := _volumes(kind, extent):
+                label = f"{codes.NAME} {region_name(region)}{name}"
+                yield hd.MeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=hd.TrackingIdentifier(stamp.uid(label), label),
+                    finding_category=category,
+                    finding_type=kind,
+                    finding_sites=[site],
+                    algorithm_id=codes.algorithm_of_report(measured),
+                    measurements=_measurements(numbers),
+                )
+
+
 Number = tuple[Code, float | None, Code]
 
 
-def _volumes(segment: Segment, measured: Measured) -> tuple[Number, ...]:
-    """The measurements of a segment; unknown ones are left out."""
-    side = segment.side
-    share = measured.lesion_share.get(side)
-    lesion: Number = (codes.LESION_VOLUME, measured.lesion_ml.get(side), codes.MILLILITRE)
-    percent: Number = (codes.LESION_SHARE, None if share is None else 100 * share, codes.PERCENT)
-    if segment.kind == codes.LESION:
-        numbers: list[Number] = [(codes.VOLUME, *lesion[1:]), percent]
-    else:
-        numbers = [(codes.VOLUME, measured.lung_ml.get(side), codes.MILLILITRE), lesion, percent]
+def _volumes(kind: Code, extent: DiseaseExtent) -> tuple[Number, ...]:
+    """The measurements of lung, lesions or a type of lesion in a region; unknown ones are left out."""
+    volume, lesions, name = {
+        codes.LESION: (extent.lesion_ml, extent.lesion_share, codes.LESION_SHARE),
+        codes.GROUND_GLASS: (extent.ground_glass_ml, extent.ground_glass_share, codes.TYPE_SHARE),
+        codes.CONSOLIDATION: (extent.consolidation_ml, extent.consolidation_share, codes.TYPE_SHARE),
+    }.get(kind, (extent.lung_ml, extent.lesion_share, codes.LESION_SHARE))
+    numbers: list[Number] = [(codes.VOLUME, volume, codes.MILLILITRE)]
+    if kind in (*codes.LUNGS.values(), *codes.ZONES.values()):
+        numbers.append((codes.LESION_VOLUME, extent.lesion_ml, codes.MILLILITRE))
+    numbers.append((name, None if lesions is None else 100 * lesions, codes.PERCENT))
     return tuple(number for number in numbers if number[1] is not None)
 
 

@@ -21,6 +21,7 @@ from pydicom.valuerep import DA, TM
 from groundglass import __version__
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.segment.extent import DiseaseExtent
 
 
 class ResultsError(GroundglassError):
@@ -43,10 +44,8 @@ class Measured:
         The severity band for the share of the lungs that is affected; "" if there is none.
     severity_source
         Where the bands come from, such as a paper.
-    lung_ml, lesion_ml
-        Volumes in ml, under ``right``, ``left`` and ``both``; None, or no entry, if unknown.
-    lesion_share
-        Share of each lung and of both that is ground glass or consolidation, in [0, 1], likewise.
+    extent
+        Lung and lesions of each region, see groundglass.segment.extent.disease_extent.
     bundle_name, bundle_sha256
         Name of the detector's bundle and hash of its graph.
     segmenter_name, segmenter_sha256
@@ -59,9 +58,7 @@ class Measured:
     verdict: str
     severity: str
     severity_source: str
-    lung_ml: Mapping[str, float | None]
-    lesion_ml: Mapping[str, float | None]
-    lesion_share: Mapping[str, float | None]
+    extent: Mapping[str, DiseaseExtent]
     bundle_name: str
     bundle_sha256: str
     segmenter_name: str
@@ -99,9 +96,20 @@ RIGHT_LUNG = Code("3341006", "SCT", "Right lung")
 LEFT_LUNG = Code("44029006", "SCT", "Left lung")
 BOTH_LUNGS = Code("74101002", "SCT", "Both lungs")
 LUNGS = {"right": RIGHT_LUNG, "left": LEFT_LUNG, "both": BOTH_LUNGS}
+SIDES = {"right": codes.SCT.Right, "left": codes.SCT.Left}
+ZONES = {
+    "upper": codes.SCT.UpperZoneOfLung,
+    "middle": codes.SCT.MiddleZoneOfLung,
+    "lower": codes.SCT.LowerZoneOfLung,
+}
+"""CID 6171 of PS3.16, Zone of Lung."""
 ORGAN = codes.SCT.AnatomicalStructure
 ABNORMAL = codes.SCT.MorphologicallyAbnormalStructure
 LESION = codes.SCT.Lesion
+GROUND_GLASS = codes.DCM.GroundGlassOpacity
+"""In CID 6104 of PS3.16, Abnormal Opacity Finding or Feature."""
+CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+"""SNOMED CT's; no context group of PS3.16 has a consolidation."""
 COVID = Code("840539006", "SCT", "COVID-19")
 CT_OF_CHEST = Code("169069000", "SCT", "CT of chest")
 VOLUME = codes.SCT.Volume
@@ -115,6 +123,7 @@ AI = codes.DCM.ArtificialIntelligence
 
 LESION_VOLUME = Code("lesion-volume", SCHEME, "Volume of ground-glass opacity or consolidation")
 LESION_SHARE = Code("lesion-share", SCHEME, "Share that is ground-glass opacity or consolidation")
+TYPE_SHARE = Code("finding-share", SCHEME, "Share of the region that is this finding")
 PROBABILITY = Code("probability", SCHEME, "Probability of COVID-19")
 VERDICT = Code("verdict", SCHEME, "Verdict of the detector")
 SEVERITY_SOURCE = Code("severity-source", SCHEME, "Source of the severity bands")

@@ -86,7 +86,7 @@ def write_results(
     masks
         uint8, shape (slices, height, width), in the volume's order and orientation, as
         :func:`groundglass.segment.shares.label_plane` gives each slice: 1 in the right lung, 2 in the left,
-        plus 4 in a lesion. None, or all 0, for no segmentation.
+        plus 4 in a lesion, plus 8 in consolidation. None, or all 0, for no segmentation.
     measured
         What the report says; no text in it may be about the patient.
     montage

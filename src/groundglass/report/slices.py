@@ -18,7 +18,7 @@ from groundglass.report.page import SliceCard, Table
 from groundglass.segment.masks import resize
 from groundglass.segment.overlay import PICTURE_SIDE, overlay
 from groundglass.segment.segmenter import Segmenter
-from groundglass.segment.shares import shares
+from groundglass.segment.shares import lesions_in_words, shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def _answer(finding: SliceFinding) -> str:
     if finding.predicted_class not in ("", POSITIVE):
         answer += f", of {finding.predicted_class} {finding.probabilities[finding.predicted_class]:.2f}"
     share = finding.lesion_share
-    return answer if share is None else f"{answer}, lesions {share:.1%} of the lungs"
+    return answer if share is None else f"{answer}, {lesions_in_words(share, finding.type_shares)}"
 
 
 def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
@@ -83,12 +83,13 @@ def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
         picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
         grey8 = np.asarray(picture)
         drawn = overlay(grey8, resize(segmentation, grey8.shape), line=2)
-        share = shares(segmentation).both.lesion_share
+        both = shares(segmentation).both
+        found = "" if both.lesion_share is None else lesions_in_words(both.lesion_share, both.type_shares)
         cards.append(
             SliceCard(
                 name=path.name,
                 verdict=NOT_A_CHEST_CT if segmentation.problem else "lungs found",
-                answer="" if share is None or segmentation.problem else f"lesions {share:.1%} of the lungs",
+                answer="" if segmentation.problem else found,
                 images=(picture, drawn),
                 note="; ".join(filter(None, (segmentation.problem, *scan.warnings))),
                 drawn="lungs and lesions drawn over the slice",

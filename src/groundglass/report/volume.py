@@ -30,8 +30,9 @@ from groundglass.report.page import (
     bundle_table,
 )
 from groundglass.scan.studies import Study
-from groundglass.segment.overlay import layer, overlay, small_masks
-from groundglass.segment.shares import EXTENT_HEADER, extent_rows, segmentation_of
+from groundglass.segment.extent import SIDES, extent_table
+from groundglass.segment.overlay import layer, legend, overlay, small_masks
+from groundglass.segment.shares import lesions_in_words, segmentation_of
 from groundglass.segment.volume import VolumeMasks
 
 MOST_FRAMES = 200
@@ -75,9 +76,9 @@ def stack(finding: PatientFinding) -> StackViewer:
     telling = finding.most_telling(1)
     wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
-    legend = "lungs outlined, the right one in blue and the left one in yellow; lesions in orange"
     note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
-    return StackViewer(f"All slices, from the feet to the head{note}", frames, start, legend)
+    title = f"All slices, from the feet to the head{note}"
+    return StackViewer(title, frames, start, legend(finding.masks.typed))
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
@@ -91,9 +92,8 @@ def _caption(finding: PatientFinding, number: int) -> str:
     if found.height_mm is not None:
         parts.append(f"{found.height_mm:.1f} mm")
     if found.lesion_share is not None and found.probability is not None:
-        parts.append(
-            f"lesions {found.lesion_share:.1%} of the lungs, slice probability {found.probability:.2f}"
-        )
+        parts.append(lesions_in_words(found.lesion_share, found.type_shares))
+        parts.append(f"slice probability {found.probability:.2f}")
     else:
         parts.append(found.reason)
     return ", ".join(parts)
@@ -123,8 +123,8 @@ def volume_report(
         pictures_title="Montage",
         pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
         slices_title="The most telling slices",
-        slices_note="The slice, the places that speak for COVID-19, in one scale for all slices, and the masks: "
-        "the right lung in blue, the left one in yellow, lesions in orange.",
+        slices_note="The slice, the places that speak for COVID-19, on one scale for all slices, and the masks. "
+        + legend(finding.masks.typed),
         slices=_cards(answered),
         stack=frames,
         facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
@@ -156,7 +156,14 @@ def _extent(finding: PatientFinding) -> Table:
         if finding.severity
         else "No severity band is given."
     )
-    return Table("", EXTENT_HEADER, extent_rows(finding.extent), band)
+    zones = (
+        "Thirds are those of the height of the lungs, the same for both."
+        if len(finding.extent) > len(SIDES)
+        else "The thirds of each lung are not given: they need a known orientation, and lungs that do not go on "
+        "beyond the volume."
+    )
+    header, rows = extent_table(finding.extent)
+    return Table("", header, rows, f"{zones} {band}")
 
 
 def _cards(answered: AnsweredStudy) -> list[SliceCard]:
@@ -177,7 +184,7 @@ def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
     drawn = overlay(np.asarray(grey), segmentation_of(masks.labels[one.number - 1]))
     return SliceCard(
         name=f"slice {one.number}",
-        verdict=f"lesions {one.lesion_share or 0:.1%} of the lungs",
+        verdict=lesions_in_words(one.lesion_share or 0, one.type_shares),
         answer=f"slice probability {finding.probability:.2f}",
         images=(grey, heatmap(finding), drawn),
         drawn="heatmap or masks over the slice",

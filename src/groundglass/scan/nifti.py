@@ -186,6 +186,7 @@ def _load(plan: _StoredArray) -> Volume:
         geometry=plan.placing.geometry,
         warnings=(*warnings, meaning.warning) if meaning.warning else warnings,
         grid=plan.placing.grid,
+        oriented=plan.placing.oriented,
     )
 
 

@@ -62,6 +62,8 @@ class Placing:
         Where the volume lies; None if the header gives no usable spacing.
     tilt
         Degrees between the slices and the axial plane; None if the header does not tell.
+    oriented
+        Whether the header states, without doubt, which way the axes point.
     warnings
         What had to be assumed.
     """
@@ -70,6 +72,7 @@ class Placing:
     grid: Grid
     geometry: Geometry | None
     tilt: float | None
+    oriented: bool
     warnings: tuple[str, ...]
 
 
@@ -212,7 +215,8 @@ def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
     geometry = None if known == "nothing" else _geometry(upright, shape[0])
     if geometry is not None:
         warnings += _coarse(upright)
-    return Placing(shape, grid, geometry, tilt, (*warnings, *spacing_warnings(shape[0], geometry)))
+    oriented = known == "place" and NO_ORIGIN not in warnings
+    return Placing(shape, grid, geometry, tilt, oriented, (*warnings, *spacing_warnings(shape[0], geometry)))
 
 
 Known = Literal["place", "spacing", "nothing"]

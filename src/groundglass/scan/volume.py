@@ -217,6 +217,9 @@ class Volume:
         How the NIfTI file stores it; None for a volume that did not come from NIfTI.
     age_years
         The patient's age in years; None if it is not known.
+    oriented
+        Whether it is known which side of the slices is the patient's right, and which slices are nearer the head;
+        otherwise both were assumed, as ``warnings`` say.
     """
 
     shape: tuple[int, int, int]
@@ -229,6 +232,7 @@ class Volume:
     origin: Origin | None = None
     grid: Grid | None = None
     age_years: float | None = None
+    oriented: bool = True
 
     def __repr__(self) -> str:
         return f"Volume({self.scan_id!r}, {describe(self.shape, self.spacing, is_hu=self.is_hu)})"

@@ -104,7 +104,7 @@ class Segmentation:
         The slice as 8-bit grey, shape (height, width), to draw on; None if it was not kept.
     consolidation
         bool, shape (height, width): the part of the lesions that is consolidation, the rest is ground glass; None
-        if the segmenter does not tell them apart.
+        if the segmenter does not distinguish them.
     """
 
     lungs: Mask
@@ -126,8 +126,10 @@ class Segmentation:
         """What was found, in one line."""
         if self.problem:
             return f"{NOT_A_CHEST_CT}: {self.problem}"
-        lungs, lesions = int(np.count_nonzero(self.lungs)), int(np.count_nonzero(self.lesions))
-        return f"lesions in {lesions / max(1, lungs):.1%} of the lungs"
+        from groundglass.segment.shares import lesions_in_words, shares
+
+        both = shares(self).both
+        return lesions_in_words(both.lesion_share or 0.0, both.type_shares)
 
     def picture(self) -> Image.Image:
         """The slice in RGB with the contours of its lungs and its lesions in colour.

@@ -7,7 +7,7 @@ from html import escape
 
 from PIL import Image
 
-from groundglass.segment.shares import EXTENT_HEADER, DiseaseExtent, extent_rows
+from groundglass.segment.extent import DiseaseExtent, extent_table
 
 NOTICE = "Research use only; not a medical device."
 
@@ -19,7 +19,8 @@ def as_html(
     warnings: Sequence[str] = (),
 ) -> str:
     """HTML that needs no other file: the headline, the extent of disease, the warnings and the picture as PNG."""
-    rows = () if extent is None else (EXTENT_HEADER, *extent_rows(extent))
+    header, regions = ((), []) if extent is None else extent_table(extent)
+    rows = [header, *regions] if regions else []
     image = ""
     if picture is not None:
         buffer = io.BytesIO()

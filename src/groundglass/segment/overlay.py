@@ -21,7 +21,9 @@ RIGHT_COLOUR = (86, 180, 233)
 LEFT_COLOUR = (240, 228, 66)
 """Yellow."""
 LESION_COLOUR = (213, 94, 0)
-"""Vermillion."""
+"""Vermillion; also of ground glass, if the types are distinguished."""
+CONSOLIDATION_COLOUR = (204, 121, 167)
+"""Reddish purple."""
 LESION_OPACITY = 0.45
 THIN = 300
 """Longer side of a picture, in pixels, up to which contours are one pixel wide."""
@@ -35,7 +37,12 @@ TILES, COLUMNS, TILE = 20, 5, 256
 """Slices of a montage, in a row, and their side in pixels."""
 BAND = 44
 """Height in pixels of the words above a montage."""
-LEGEND = "Right lung, at the left, in blue, left lung in yellow, lesions in orange."
+
+
+def legend(typed: bool) -> str:
+    """What the colours mean, of a segmenter that distinguishes lesion types (``typed``) or not."""
+    lesions = "ground glass in orange, consolidation in pink" if typed else "lesions in orange"
+    return f"Right lung, at the left, outlined in blue, left lung in yellow, {lesions}."
 
 
 def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | None = None) -> Image.Image:
@@ -52,8 +59,8 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
 
     Returns
     -------
-    The picture in RGB: the right lung outlined in sky blue, the left one in yellow, lesions filled in vermillion
-    that lets the slice through.
+    The picture in RGB: the right lung outlined in sky blue, the left one in yellow, lesions filled in vermillion,
+    consolidation in pink, which let the slice through.
 
     Raises
     ------
@@ -65,25 +72,36 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
             f"a slice of {grey8.shape} and a segmentation of {segmentation.lungs.shape} differ in shape"
         )
     rgb = np.repeat(grey8[..., None], 3, axis=2)
-    tint = rgb[segmentation.lesions] * (1 - LESION_OPACITY) + np.array(LESION_COLOUR) * LESION_OPACITY
-    rgb[segmentation.lesions] = np.rint(tint).astype(np.uint8)
+    for lesions, colour in _fillings(segmentation):
+        tint = np.repeat(grey8[lesions, None], 3, axis=1) * (1 - LESION_OPACITY)
+        rgb[lesions] = np.rint(tint + np.array(colour) * LESION_OPACITY).astype(np.uint8)
     for contours, colour, width in _contours(segmentation, line):
         cv2.drawContours(rgb, contours, -1, colour, thickness=width)
     return Image.fromarray(rgb)
 
 
 def layer(segmentation: Segmentation) -> bytes:
-    """What :func:`overlay` draws, alone, as a PNG of four colours that lets the rest of a slice through."""
+    """What :func:`overlay` draws, alone, as a PNG of few colours that lets the rest of a slice through."""
     drawn = np.zeros(segmentation.lungs.shape, dtype=np.uint8)
-    drawn[segmentation.lesions] = 3
+    for number, (lesions, _) in enumerate(_fillings(segmentation), start=3):
+        drawn[lesions] = number
     for number, (contours, _, width) in enumerate(_contours(segmentation, 1), start=1):
         cv2.drawContours(drawn, contours, -1, number, thickness=width)
     picture = Image.fromarray(drawn, "P")
-    picture.putpalette(bytes((0, 0, 0, *RIGHT_COLOUR, *LEFT_COLOUR, *LESION_COLOUR)))
+    picture.putpalette(bytes((0, 0, 0, *RIGHT_COLOUR, *LEFT_COLOUR, *LESION_COLOUR, *CONSOLIDATION_COLOUR)))
     buffer = io.BytesIO()
-    opacity = bytes((0, 255, 255, round(255 * LESION_OPACITY)))
-    picture.save(buffer, "PNG", bits=2, transparency=opacity, compress_level=3)
+    opacity = bytes((0, 255, 255, *[round(255 * LESION_OPACITY)] * 2))
+    picture.save(buffer, "PNG", bits=4, transparency=opacity, compress_level=3)
     return buffer.getvalue()
+
+
+def _fillings(
+    segmentation: Segmentation,
+) -> Iterator[tuple[NDArray[np.bool_], tuple[int, int, int]]]:
+    """Where lesions are, with their colour; what comes later lies above."""
+    yield segmentation.lesions, LESION_COLOUR
+    if segmentation.consolidation is not None:
+        yield segmentation.consolidation, CONSOLIDATION_COLOUR
 
 
 def _contours(

@@ -54,6 +54,11 @@ class SegmenterFacts(Facts):
     post_processing: PostProcessing = PostProcessing()
     validation: OverlapEvaluation | None = None
 
+    @property
+    def typed(self) -> bool:
+        """Whether it distinguishes ground glass from consolidation."""
+        return self.outputs == LUNGS_AND_TYPES
+
 
 @dataclass(repr=False)
 class SegmenterBundle(StoredBundle[SegmenterFacts]):
@@ -72,7 +77,7 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
     def card_of(cls, facts: SegmenterFacts) -> str:
         """The model card of facts, as Markdown."""
         rules = facts.post_processing
-        told = "told" if facts.outputs == LUNGS_AND_TYPES else "not told"
+        told = "told" if facts.typed else "not told"
         what_it_does = [
             "It takes one axial chest CT slice and marks the lungs, lesions included, and the lesions in them"
             f" (ground-glass opacity and consolidation, {told} apart, whatever their cause). Where it finds no"
@@ -213,7 +218,7 @@ class Segmenter:
         plain = cv2.resize(own, (box.width, box.height), interpolation=cv2.INTER_AREA).astype(np.float32)
         lesion = inside[1:].sum(axis=0)
         small = segmentation(inside[0], lesion, grey, facts.post_processing, plain)
-        if facts.outputs == LUNGS_AND_TYPES:
+        if facts.typed:
             small = replace(small, consolidation=small.lesions & (inside[2] > inside[1]))
         return resize(small, scan.pixels.shape)
 

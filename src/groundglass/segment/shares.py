@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ COLUMNS = (
     "warnings",
 )
 TYPE_COLUMNS = ("ground_glass_share", "consolidation_share")
-"""Further columns, if the segmenter tells lesion types apart."""
+"""Further columns, if the segmenter distinguishes lesion types."""
+TYPE_NAMES = ("ground glass", "consolidation")
 DIGITS = 6
 
 
@@ -47,7 +48,7 @@ class Area:
         Areas in mm²; None where the pixel spacing is not known.
     consolidation_px
         The part of the lesions that is consolidation, in pixels, the rest being ground glass; None if the segmenter
-        does not tell them apart.
+        does not distinguish them.
     """
 
     lung_px: int
@@ -70,7 +71,7 @@ class Area:
 def type_shares(lung_px: float, lesions_px: float, consolidation_px: float | None) -> dict[str, float]:
     """The shares of the lung that are ground glass and consolidation, in [0, 1], by :data:`TYPE_COLUMNS`.
 
-    Empty where there is no lung, or the segmenter does not tell the types apart.
+    Empty where there is no lung, or the segmenter does not distinguish the types.
     """
     if consolidation_px is None or not lung_px:
         return {}
@@ -195,7 +196,7 @@ def _number(value: float | None, digits: int) -> str:
 LESION = 4
 """Added to the label of the lung, 1 for the right and 2 for the left, where there is a lesion."""
 CONSOLIDATION = 8
-"""Added to that where the lesion is consolidation, if the segmenter tells lesion types apart."""
+"""Added to that where the lesion is consolidation, if the segmenter distinguishes lesion types."""
 
 Labels = NDArray[np.uint8]
 
@@ -211,7 +212,8 @@ def label_plane(segmentation: Segmentation) -> Labels:
 
 def segmentation_of(plane: Labels) -> Segmentation:
     """A slice's segmentation from its labels, uint8, shape (height, width); its quality is not kept."""
-    return Segmentation(plane & np.uint8(RIGHT | LEFT), (plane & LESION).astype(bool), quality=1.0)
+    lungs, lesions, consolidation = plane & np.uint8(RIGHT | LEFT), plane & LESION, plane & CONSOLIDATION
+    return Segmentation(lungs, lesions > 0, quality=1.0, consolidation=consolidation > 0)
 
 
 def counts(plane: Labels) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -232,87 +234,18 @@ def consolidation_counts(plane: Labels) -> tuple[int, int]:
     return right, left
 
 
-SIDES = ("right", "left", "both")
+def lesions_in_words(lesion_share: float, type_shares: Mapping[str, float]) -> str:
+    """Such as "lesions in 7.0% of the lungs (ground glass 5.1%, consolidation 1.9%)"."""
+    types = types_in_words(type_shares) if lesion_share else ""
+    return f"lesions in {lesion_share:.1%} of the lungs" + (f" ({types})" if types else "")
 
 
-@dataclass(frozen=True)
-class DiseaseExtent:
-    """Lung and lesion of one lung or both.
-
-    Attributes
-    ----------
-    lung_ml, lesion_ml
-        Volumes in ml, lesions being part of the lung; None if the spacing is not known.
-    lesion_share
-        The share of the lung that is lesion, in [0, 1]; None if there is no lung.
-    type_shares
-        The shares of the lung that are ground glass and consolidation; see :func:`type_shares`.
-    """
-
-    lung_ml: float | None
-    lesion_ml: float | None
-    lesion_share: float | None
-    type_shares: Mapping[str, float] = field(default_factory=dict)
+def types_in_words(type_shares: Mapping[str, float | None]) -> str:
+    """Such as "ground glass 5.1%, consolidation 1.9%"; "" if the types are not known."""
+    names = dict(zip(TYPE_COLUMNS, TYPE_NAMES, strict=True))
+    return ", ".join(f"{names[name]} {percent(share)}" for name, share in type_shares.items())
 
 
-def disease_extent(
-    lungs: NDArray[np.float64],
-    lesions: NDArray[np.float64],
-    thickness_mm: NDArray[np.float64] | None,
-    pixel_mm2: float | None,
-    consolidation: NDArray[np.float64] | None = None,
-) -> dict[str, DiseaseExtent]:
-    """Volumes of lung and lesion by side, see :data:`SIDES`.
-
-    Parameters
-    ----------
-    lungs, lesions
-        Shape (slices, 2): pixels in the right and in the left lung.
-    thickness_mm
-        How much each slice stands for, shape (slices,); None if it is not known.
-    pixel_mm2
-        The area of a pixel; None if it is not known.
-    consolidation
-        Of the lesions, as these; None if the segmenter does not tell lesion types apart.
-    """
-    weights = np.ones(len(lungs)) if thickness_mm is None else thickness_mm
-    ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
-    solid = None if consolidation is None else _by_side(weights @ consolidation)
-    sums = zip(
-        _by_side(weights @ lungs), _by_side(weights @ lesions), solid or (None, None, None), strict=True
-    )
-    return {
-        side: DiseaseExtent(
-            lung_ml=None if ml is None else float(lung * ml),
-            lesion_ml=None if ml is None else float(lesion * ml),
-            lesion_share=lesion / lung if lung else None,
-            type_shares=type_shares(lung, lesion, solid),
-        )
-        for side, (lung, lesion, solid) in zip(SIDES, sums, strict=True)
-    }
-
-
-def _by_side(pixels: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The right, the left and both, as in :data:`SIDES`, of the right and the left."""
-    right, left = (float(value) for value in pixels)
-    return right, left, right + left
-
-
-def extent_rows(extent: Mapping[str, DiseaseExtent]) -> list[tuple[str, str, str, str]]:
-    """The side, the volumes of lung and lesions, and the share, in words; one row a side."""
-    return [
-        (
-            "both lungs" if side == "both" else f"{side} lung",
-            _ml(extent[side].lung_ml),
-            _ml(extent[side].lesion_ml),
-            "" if (share := extent[side].lesion_share) is None else f"{share:.1%}",
-        )
-        for side in SIDES
-    ]
-
-
-EXTENT_HEADER = ("", "lung", "lesions", "share of the lung")
-
-
-def _ml(volume: float | None) -> str:
-    return "spacing not known" if volume is None else f"{volume:.0f} ml"
+def percent(share: float | None, unknown: str = "-") -> str:
+    """A share as a percentage."""
+    return unknown if share is None else f"{share:.1%}"

@@ -14,18 +14,19 @@ from groundglass.errors import ScanError
 from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
+from groundglass.segment.extent import DiseaseExtent, disease_extent
 from groundglass.segment.masks import LEFT, RIGHT, Segmentation
 from groundglass.segment.notebook import NOTICE, as_html
-from groundglass.segment.overlay import LEGEND, montage, thumbnail
+from groundglass.segment.overlay import legend, montage, thumbnail
 from groundglass.segment.segmenter import Segmenter, read_ahead
 from groundglass.segment.shares import (
+    CONSOLIDATION,
     LESION,
-    DiseaseExtent,
     Labels,
     consolidation_counts,
     counts,
-    disease_extent,
     label_plane,
+    lesions_in_words,
 )
 
 Seen = Callable[[], object]
@@ -51,12 +52,14 @@ class VolumeMasks:
         Its window is the one through which pictures show HU.
     labels
         uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
-        is a lesion, and 8 more where it is consolidation, if the segmenter tells lesion types apart; see
+        is a lesion, and 8 more where it is consolidation, if the segmenter distinguishes lesion types; see
         groundglass.segment.shares.
     damaged
         Why slices could not be read, by the slice's number from 0.
     thumbnails
         Each slice as small grey picture, see groundglass.segment.overlay.thumbnail; None if it could not be read.
+    typed
+        Whether the segmenter distinguishes ground glass from consolidation.
     """
 
     volume: Volume
@@ -65,7 +68,7 @@ class VolumeMasks:
     damaged: dict[int, ScanError] = field(default_factory=dict)
     thumbnails: list[NDArray[np.uint8] | None] = field(init=False)
     _no_lungs: dict[int, str] = field(default_factory=dict)
-    _typed: bool = False
+    typed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.labels = np.zeros(self.volume.shape, dtype=np.uint8)
@@ -87,22 +90,30 @@ class VolumeMasks:
         """bool, the volume's shape: where lesions are, which is always within the lungs."""
         return self.labels >= LESION
 
+    @property
+    def consolidation(self) -> NDArray[np.bool_] | None:
+        """bool, the volume's shape: the lesions that are consolidation; None if the types are not distinguished."""
+        return self.labels >= CONSOLIDATION if self.typed else None
+
     def headline(self) -> str:
         """What was found, in one line."""
         both = self.extent()["both"]
         if both.lesion_share is None:
             return "no lungs were found"
         ml = "" if both.lung_ml is None else f" ({both.lesion_ml:.0f} of {both.lung_ml:.0f} ml)"
-        return f"lesions in {both.lesion_share:.1%} of the lungs{ml}"
+        return lesions_in_words(both.lesion_share, both.type_shares) + ml
 
     def picture(self, words: tuple[str, str] | None = None) -> Image.Image:
         """Up to 20 slices from the head to the feet with their masks, under two lines of words, in RGB."""
-        return montage(self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {LEGEND}"))
+        return montage(
+            self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {legend(self.typed)}")
+        )
 
     def write(self, folder: Path | str) -> list[str]:
         """Write ``lungs.nii.gz``, 1 in the right and 2 in the left lung, and ``lesions.nii.gz`` into a folder.
 
-        They lie over the volume that was read, also if it was a NIfTI file itself; see
+        Lesions are 1; if the segmenter distinguishes their types, 1 is ground glass and 2 consolidation. The files
+        lie over the volume that was read, also if it was a NIfTI file itself; see
         groundglass.scan.nifti_out.write_nifti_mask.
 
         Returns
@@ -117,7 +128,8 @@ class VolumeMasks:
         from groundglass.scan.nifti_out import note_on_grid, write_nifti_mask
 
         volume = self.volume
-        for name, mask in (("lungs", self.lungs), ("lesions", self.lesions.astype(np.uint8))):
+        lesions = (self.labels >= LESION).view(np.uint8) + (self.labels >= CONSOLIDATION).view(np.uint8)
+        for name, mask in (("lungs", self.lungs), ("lesions", lesions)):
             write_nifti_mask(Path(folder, f"{name}.nii.gz"), mask, volume.geometry, source=volume.grid)
         note = "" if volume.grid is not None else note_on_grid(volume.geometry)
         return [note] if note else []
@@ -145,6 +157,7 @@ class VolumeMasks:
         ScanError
             After the last slice, if more slices are damaged than can be passed over.
         """
+        self.typed = segmenter.bundle.facts.typed
         read = read_ahead(range(self.volume.shape[0]), self.volume.slice)
         for number, scan, found in segmenter.segment_read(read):
             if isinstance(scan, ScanError):
@@ -157,7 +170,6 @@ class VolumeMasks:
                 self._no_lungs[number] = found.problem if found is not None else ""
                 continue
             self.labels[number] = label_plane(found)
-            self._typed = self._typed or found.consolidation is not None
             yield number, scan, found
         self._refuse_if_damaged()
         drop_strays(self.labels)
@@ -204,7 +216,7 @@ class VolumeMasks:
         return thickness
 
     def extent(self) -> dict[str, DiseaseExtent]:
-        """By side, see :data:`SIDES`."""
+        """By region: both lungs, each lung, and zones; see groundglass.segment.extent.disease_extent."""
         areas = np.array([counts(plane) for plane in self.labels], dtype=float)
         solid = np.array([consolidation_counts(plane) for plane in self.labels], dtype=float)
         geometry = self.volume.geometry
@@ -213,7 +225,8 @@ class VolumeMasks:
             areas[:, 1],
             self.thickness_mm(),
             None if geometry is None else geometry.pixel_mm2,
-            solid if self._typed else None,
+            solid if self.typed else None,
+            zones=self.volume.oriented,
         )
 
 

@@ -120,4 +120,5 @@ def _volume(stacked: SliceStack, source: Path, said: tuple[str, ...]) -> Volume:
         warnings=said,
         origin=stacked.origin,
         age_years=first.age_years,
+        oriented=stacked.plane != "unknown" and stacked.by == "position",
     )
