@@ -124,12 +124,16 @@ class SegmentationTraining(Length):
     cropping only, not as targets. Each slice then contributes the lungs, lesions and types that its dataset
     marks, and a slice with no marks is not used. Without ``lungs_from``, every slice needs masks of lungs and
     lesions.
+
+    ``repeat`` gives, by source, how many times an epoch uses each of its training slices (once by default), so that
+    a small source that alone marks lesion types is not swamped by the others.
     """
 
     best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"
     smaller_first: Smaller | None = None
     start_from: str | None = None
     lungs_from: str | None = None
+    repeat: dict[str, Count] = Field(default_factory=dict)
 
 
 class SegmentationRecipe(Recipe):

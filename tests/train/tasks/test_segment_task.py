@@ -24,9 +24,9 @@ from groundglass.phantom import write_phantom_set
 from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.report.slices import worst_slices
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
-from groundglass.train.masks import load_masked_part
+from groundglass.train.masks import MaskedPart, load_masked_part
 from groundglass.train.run import Run
-from groundglass.train.tasks.segment import SegmenterModule, SegmentTask
+from groundglass.train.tasks.segment import SegmenterModule, SegmentTask, _batches, _repeats
 from segmenter_stub import threshold_segmenter
 
 LOG = ["epoch", "train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice", "lr"]
@@ -457,3 +457,14 @@ def test_a_segmenter_of_lesion_types_learns_from_mixed_masks(dataset: Path, tmp_
     bundle = SegmenterBundle.load(run.folder)
     assert bundle.facts.outputs == ("lungs", "ground glass", "consolidation")
     assert set(read_overlaps(run.folder / "masks.csv")["structure"]) == {"lungs", "lesions"}
+
+
+def test_slices_of_a_small_source_are_repeated() -> None:
+    rows = pd.DataFrame({"path": ["a", "b", "c"], "source": ["large", "small", "large"]})
+    grey = np.arange(3, dtype=np.uint8)[:, None, None].repeat(4, axis=1).repeat(4, axis=2)
+    part = MaskedPart(rows, grey, np.zeros((3, 4, 4, 2), dtype=np.uint8))
+    numbers, greys, _ = _batches(part, _repeats(part, {"small": 3}))[[0, 1, 2, 3, 4]]
+    assert greys[:, 0, 0].tolist() == [0, 1, 1, 1, 2]
+    assert len(set(numbers.tolist())) == 5, "each is augmented differently"
+    with pytest.raises(GroundglassError, match=r"training.repeat tiny: .* there are large, small"):
+        _repeats(part, {"tiny": 2})
