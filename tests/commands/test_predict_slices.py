@@ -23,15 +23,17 @@ def slices(covid_phantom: Phantom, tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_the_answers_are_written_before_any_picture_is_drawn(
+def test_the_answers_are_written_and_given_before_any_picture_is_drawn(
     usual_detector: Detector, slices: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
+    given: list[command.Prediction] = []
     monkeypatch.setattr(command, "heatmap", stopped)
     with pytest.raises(KeyboardInterrupt):
-        command.predict(slices, tmp_path / "out", detector=usual_detector)
+        command.predict(slices, tmp_path / "out", detector=usual_detector, answered=given.append)
+    assert [len(one.rows) for one in given] == [3]
     assert len(list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))) == 3
     assert json.loads((tmp_path / "out" / "findings.json").read_text())["summary"]["slices"] == 3
 

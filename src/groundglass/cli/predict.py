@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from groundglass.cli.options import SCANS, Detector, Json, Lungs, command, output
-from groundglass.cli.output import PRINTED, end, give_json, say, table
+from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table
 from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
@@ -88,15 +88,24 @@ def predict(
             identities=identities,
             fresh=fresh,
         )
+
+    def show(slices: "Prediction | None") -> None:
+        if give_json(_document(slices, volumes), as_json):
+            _print_volumes(volumes, output)
+            _print_slices(slices, output)
+            say("Research use only; not a medical device.")
+
     if listing.pictures:
         from groundglass.commands.predict import predict as run
 
         unread = () if listing.series else listing.failures
-        slices = run(listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread)
-    if give_json(_document(slices, volumes), as_json):
-        _print_volumes(volumes, output)
-        _print_slices(slices, output)
-        say("Research use only; not a medical device.")
+        slices = run(
+            listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread, answered=show
+        )
+        if output and as_json != STDOUT:
+            typer.echo(f"Report: {output / 'report.html'}")
+    else:
+        show(None)
     if listing.results:
         say(f"{len(listing.results)} folders with results of Groundglass were skipped")
     failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
@@ -207,8 +216,6 @@ def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
             say(f"{row.path}: {row.warnings}")
     if output and len(slices.rows) > PRINTED:
         typer.echo(f"... and {len(slices.rows) - PRINTED} more in {output / 'predictions.csv'}")
-    if output:
-        typer.echo(f"Report: {output / 'report.html'}")
 
 
 def _listing(listing: "Listing") -> dict[str, Any]:

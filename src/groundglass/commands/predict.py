@@ -1,6 +1,6 @@
 """``groundglass predict``: answer for files, and write the findings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,7 +34,9 @@ class Prediction:
 
     Attributes
     ----------
-    rows One per slice. failures
+    rows
+        One per slice.
+    failures
         The files that could not be read.
     document
         The content of ``findings.json``.
@@ -53,6 +55,7 @@ def predict(
     heatmaps: bool = True,
     title: str = "",
     unread: Sequence[ScanError] = (),
+    answered: Callable[[Prediction], object] | None = None,
 ) -> Prediction:
     """Answer for files.
 
@@ -63,12 +66,16 @@ def predict(
     folder
         Where to write ``predictions.csv``, ``findings.json``, ``report.html`` and ``heatmaps/``; None writes
         nothing.
-    detector The detector. heatmaps
+    detector
+        The detector.
+    heatmaps
         Draw the evidence over each slice.
     title
         The report's title.
     unread
         Files that already could not be read, to be listed with the others.
+    answered
+        Called with the answers once they are written, before heatmaps and the report are drawn.
 
     Returns
     -------
@@ -84,10 +91,13 @@ def predict(
         picture = f"heatmaps/{names[path]}.png" if names and finding.probability is not None else ""
         rows.append(replace(finding.without_pixels(), path=str(path), heatmap=picture))
     document = findings_document(detector.bundle.facts, rows, failures)
+    prediction = Prediction([replace(row, view=None) for row in rows], failures, document)
     if folder:
         write_predictions_csv(folder / "predictions.csv", rows)
         write_json(folder / "findings.json", document)
-        # Pictures come last, so that answers do not wait for them.
+    if answered:
+        answered(prediction)
+    if folder:
         ranked = sorted(
             rows, key=lambda row: -1 if row.probability is None else row.probability, reverse=True
         )
@@ -96,7 +106,7 @@ def predict(
         cards = _cards(ranked[:SHOWN]) if heatmaps else []
         report = _report(detector, ranked, cards, failures, title or "COVID-19 on chest CT slices")
         write_report(report, folder / "report.html")
-    return Prediction([replace(row, view=None) for row in rows], failures, document)
+    return prediction
 
 
 def _draw(rows: Sequence[SliceFinding], folder: Path) -> None:
