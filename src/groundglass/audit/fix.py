@@ -264,7 +264,8 @@ class _Grouping:
         All slices, index 0, 1, ....
     left
         Sorted indices of those that are not removed.
-    links Links between slices, most reliable first.
+    links
+        Links between slices, most reliable first.
 
     Attributes
     ----------

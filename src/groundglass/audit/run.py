@@ -54,7 +54,10 @@ class Audit:
         What was audited, and on what, in a few words.
     material
         The scans.
-    outcomes The outcome of every check, by code. fingerprint The manifest's fingerprint.
+    outcomes
+        The outcome of every check, by code.
+    fingerprint
+        The manifest's fingerprint.
     """
 
     title: str

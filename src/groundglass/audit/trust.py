@@ -57,7 +57,9 @@ class SeenSlices(_Item):
     ----------
     slices
         Their number; None if that is not known.
-    of Number of evaluated slices. without
+    of
+        Number of evaluated slices.
+    without
         The AUC without them and all other slices of their patients or groups.
     note
         Why it is not known.

@@ -104,7 +104,8 @@ def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> T
     ----------
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` returns them, labelled.
-    evaluation The evaluation of its slices.
+    evaluation
+        The evaluation of its slices.
     """
     truth = truth_of(predictions)
     units = unit_codes(resampling_groups(predictions))
@@ -126,7 +127,9 @@ def trust_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, spli
     ----------
     trial
         The evaluated slices, from :meth:`SliceCollector.trial`.
-    evaluation The evaluation of these slices. divided
+    evaluation
+        The evaluation of these slices.
+    divided
         The whole manifest they come from, with its split if it is the detector's own dataset.
     split
         How that dataset was split.

@@ -57,7 +57,10 @@ class SystemsOnDataset:
         The dataset's name.
     part
         ``test``, ``val``, or ``all`` of an external dataset.
-    systems The systems with their members' answers. comparison The comparison of their answers for slices.
+    systems
+        The systems with their members' answers.
+    comparison
+        The comparison of their answers for slices.
     patients
         The comparison of their answers for patients; the reason as text if they cannot be compared.
     """
@@ -293,7 +296,9 @@ def compare_systems(
     ----------
     items
         Recipe files and folders of finished runs.
-    protocol The settings that all share. folder
+    protocol
+        The settings that all share.
+    folder
         Where to write ``comparison.html``, ``comparison.md``, ``comparison.csv``, ``figures/``, the recipes'
         ``runs/`` and all ``answers/``.
     external

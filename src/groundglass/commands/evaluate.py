@@ -170,7 +170,9 @@ def evaluate(
         ``train``, ``val``, ``test`` or ``all``; by default the test part of a detector's own dataset, and all of
         any other, which is external validation.
     record
-        Record the figures in the bundle and its model card. lungs See Detector.load.
+        Record the figures in the bundle and its model card.
+    lungs
+        See Detector.load.
     tell
         Called with a line about the kind of evaluation, and one for each warning, before the work starts.
 
@@ -294,7 +296,9 @@ def evaluate_detector(
 
     Parameters
     ----------
-    detector The detector. labelled
+    detector
+        The detector.
+    labelled
         What to evaluate on; see :func:`choose_rows`.
     folder
         Where to write ``predictions.csv``, ``metrics.json``, ``figures/`` and ``report.html``.
@@ -394,7 +398,9 @@ def evaluate_segmenter(
 
     Parameters
     ----------
-    segmenter The segmenter. labelled
+    segmenter
+        The segmenter.
+    labelled
         What to evaluate on; see :func:`groundglass.commands.evaluate.choose_rows`.
     folder
         Where to write ``masks.csv``, ``metrics.json`` and ``report.html``.

@@ -59,7 +59,9 @@ def sheet(
         Known datasets, manifests (CSV), folders, files or patterns.
     folder
         Where to write.
-    segmenter The segmenter. count
+    segmenter
+        The segmenter.
+    count
         Number of slices to draw; all if there are fewer.
     seed
         The same seed draws the same slices from the same files.

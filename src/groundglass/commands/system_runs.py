@@ -38,8 +38,11 @@ class Protocol:
         A dataset's name, a manifest CSV or a folder of one subfolder per class.
     split
         How it is divided; by default the dataset's own way.
-    split_seed Seed of the split, the same for all. seeds Seeds of the trainings: each system is trained once
-    per seed. folds
+    split_seed
+        Seed of the split, the same for all.
+    seeds
+        Seeds of the trainings: each system is trained once per seed.
+    folds
         If given, each system is trained once per fold and seed; the test part is the same for all.
     changes
         ``key=value`` pairs that change every recipe.

@@ -142,7 +142,9 @@ def _check_table(
     Parameters
     ----------
     frame
-        Its index names rows in errors. source, rows The table's origin and a word for its rows, for errors.
+        Its index names rows in errors.
+    source, rows
+        The table's origin and a word for its rows, for errors.
     required, optional
         Its columns by name; ``optional`` ones are checked if the table has them.
 

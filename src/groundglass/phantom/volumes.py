@@ -43,7 +43,9 @@ def write_phantom_volumes(
     ----------
     folder
         Output folder.
-    count Number of phantoms. disease
+    count
+        Number of phantoms.
+    disease
         ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.

@@ -40,7 +40,8 @@ def write_phantom(phantom: Phantom, folder: Path, *, name: str | None = None, ev
         Output folder, created if needed.
     name
         Start of the file names; None for the scan's id.
-    every Write every n-th slice.
+    every
+        Write every n-th slice.
 
     Returns
     -------
@@ -90,7 +91,9 @@ def write_phantom_set(
     ----------
     folder
         Output folder; use one per call, since files of the same names are replaced.
-    count Number of phantoms. disease
+    count
+        Number of phantoms.
+    disease
         ``"covid"``, ``"other"``, ``"none"``, or ``"mixed"``, which alternates between them.
     shape
         (slices, height, width) of each volume, over which a whole chest is spread.

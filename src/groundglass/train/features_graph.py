@@ -44,7 +44,9 @@ def vectors_graph(backbone: nn.Module, shape: tuple[int, int, int]) -> bytes:
 
     Parameters
     ----------
-    backbone Maps images to a feature map (batch, features, rows, columns). shape
+    backbone
+        Maps images to a feature map (batch, features, rows, columns).
+    shape
         Channels, height and width of the images.
     """
     _, rows, columns = feature_shape(backbone, shape)

@@ -118,8 +118,9 @@ def masked_rows(manifest: pd.DataFrame, part: str, *, every: bool = True) -> pd.
     Parameters
     ----------
     manifest, part
-        As in :func:`load_masked_part`. every Require masks of lungs and lesions; otherwise rows with any
-        mask, or known to show no lesion, are returned.
+        As in :func:`load_masked_part`.
+    every
+        Require masks of lungs and lesions; otherwise rows with any mask, or known to show no lesion, are returned.
 
     Raises
     ------
@@ -193,7 +194,8 @@ def stacked(truth: Masks, lungs: NDArray[np.bool_] | None, planes: int) -> NDArr
         As :func:`read_truth` gives it; unknown planes become 0.
     lungs
         Lungs that a segmenter found, used if the true ones are unknown.
-    planes Number of :data:`PLANES`.
+    planes
+        Number of :data:`PLANES`.
     """
     shape = np.broadcast_shapes(
         *(mask.shape for mask in truth.values()), () if lungs is None else lungs.shape

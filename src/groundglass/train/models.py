@@ -33,7 +33,9 @@ class Head(nn.Module, ABC):
     ----------
     features
         Width of the linear layer's input.
-    dropout Dropout before this layer. outputs, covid
+    dropout
+        Dropout before this layer.
+    outputs, covid
         Number of logits, and which of them belongs to COVID-19.
     """
 
@@ -232,7 +234,9 @@ def feature_shape(backbone: nn.Module, shape: Shape, name: str = "backbone") -> 
 
     Parameters
     ----------
-    backbone Maps images to a feature map. shape
+    backbone
+        Maps images to a feature map.
+    shape
         Channels, height and width of the images.
     name
         The backbone's name in errors.

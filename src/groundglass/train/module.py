@@ -118,7 +118,9 @@ class DetectorModule(TaskModule):
     Parameters
     ----------
     recipe, model, epochs
-        As in :class:`TaskModule`. loss The loss of logits and class numbers.
+        As in :class:`TaskModule`.
+    loss
+        The loss of logits and class numbers.
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module, epochs: int, loss: nn.Module) -> None:

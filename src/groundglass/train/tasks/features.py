@@ -193,7 +193,9 @@ def pooled(
 
     Parameters
     ----------
-    backbone Maps images to a feature map (batch, features, rows, columns). grey8
+    backbone
+        Maps images to a feature map (batch, features, rows, columns).
+    grey8
         The cached slices, shape (slices, height, width).
     preprocessing
         Turns them into model input.
