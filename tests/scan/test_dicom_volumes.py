@@ -163,7 +163,8 @@ def test_awkward_series_are_read_with_a_warning(
     assert volume.shape == (slices, 64, 64)
     assert all(np.isfinite(volume.read(number)).all() for number in range(slices))
     assert len(volume.warnings) == len(series.warnings)
-    assert volume.oriented is (fault != "no-position")
+    placed = not said(series, "no orientation") and not said(series, "ordered by")
+    assert volume.oriented is placed is (fault not in ("minimal-header", "no-position"))
 
 
 @pytest.mark.parametrize(
