@@ -190,7 +190,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for named, code in found if named == language]
 
 
-@pytest.mark.parametrize("page", ["docs/library.md", "docs/volumes.md", "README.md"])
+@pytest.mark.parametrize("page", ["docs/library.md", "docs/own-model.md", "docs/volumes.md", "README.md"])
 def test_the_examples_in_python_run(page: str, desk: Path) -> None:
     names: dict[str, object] = {}
     found = blocks(ROOT / page, "python")

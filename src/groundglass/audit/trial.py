@@ -47,17 +47,20 @@ class Trial:
     segmenter
         Finds the lungs that are removed or kept; None leaves these checks out.
     external
-        Whether the detector was trained on none of the scans' sources.
+        Whether the detector was trained on none of the scans' sources; None if that is not known.
     part
         The part of the dataset: ``train``, ``val``, ``test`` or ``all``.
+    asks
+        Whether the detector can be asked about other slices; False if only its predictions are known.
     """
 
     detector: Detector
     material: Material
     predictions: pd.DataFrame
     segmenter: Segmenter | None
-    external: bool
+    external: bool | None
     part: str
+    asks: bool = True
 
     NEEDS: ClassVar[dict[str, Callable[["Trial"], str]]]
 
@@ -138,6 +141,14 @@ def _lungs(trial: Trial) -> str:
 
 Trial.NEEDS = {
     "two classes": lambda trial: Material.NEEDS["two classes"](trial.material),
+    "detector": lambda trial: (
+        ""
+        if trial.asks
+        else "Only predictions are known, so the detector cannot be asked about changed slices."
+    ),
     "lungs": _lungs,
+    "evidence": lambda trial: (
+        "" if trial.findings[0].has_evidence else "The model does not say which places speak for COVID-19."
+    ),
 }
 """For each need of a check, why the trial does not meet it; "" if it does."""

@@ -21,6 +21,7 @@ ELSEWHERE, KNOWN = "External AUC", "Near-duplicates across parts"
 UNITS = {"patient": "patients", "guessed group": "guessed groups", "slice": "slices"}
 """The plural of each unit."""
 NOT_TOLD = "the predictions alone do not show it"
+NOT_STATED = "nothing states what the detector was trained on"
 
 
 class _Item(BaseModel):
@@ -160,7 +161,7 @@ class TrustItems(_Item):
 def _split(card: TrustItems) -> str:
     unit = UNITS[card.unit]
     if card.external is None:
-        return f"{unit}; split not known: {NOT_TOLD}"
+        return f"{unit}; split not known: {NOT_STATED}"
     if card.external:
         return f"{unit}; another source than the training data"
     told = f"{unit}; split {card.split or 'not known'}, {card.part} part"
@@ -186,7 +187,7 @@ def _elsewhere(card: TrustItems) -> str:
     told = [*(["this set"] if card.external else []), *map(str, card.elsewhere)]
     if told:
         return "; ".join(told)
-    return f"not known: {NOT_TOLD}" if card.external is None else "not tested"
+    return f"not known: {NOT_STATED}" if card.external is None else "not tested"
 
 
 Value = int | float | str | Estimate

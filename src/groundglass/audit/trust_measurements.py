@@ -53,7 +53,7 @@ class SliceCollector:
     """
 
     def __init__(
-        self, detector: Detector, name: str, rows: pd.DataFrame, *, external: bool, part: str
+        self, detector: Detector, name: str, rows: pd.DataFrame, *, external: bool | None, part: str
     ) -> None:
         self._detector = detector
         self._preprocessing = detector.bundle.facts.preprocessing
@@ -135,7 +135,7 @@ def trust_card(trial: Trial, evaluation: Evaluation, divided: pd.DataFrame, spli
         How that dataset was split.
     """
     facts = trial.detector.bundle.facts
-    own = not trial.external
+    own = trial.external is False
     return trust_of_predictions(trial.predictions, evaluation).model_copy(
         update={
             "external": trial.external,
@@ -185,7 +185,7 @@ def _torn(judged: pd.DataFrame, divided: pd.DataFrame) -> int:
 def _header(trial: Trial, divided: pd.DataFrame) -> ReferenceAuc:
     """AUC of trees on headers: trained on a separate training part if there is one, else cross-validated."""
     judged = trial.material.manifest
-    apart = not trial.external and trial.part in ("val", "test")
+    apart = trial.external is False and trial.part in ("val", "test")
     training = divided[divided["split"] == "train"] if apart else divided[:0]
     rows = pd.concat([training, judged], ignore_index=True)
     parts = np.repeat(["train", "test"], [len(training), len(judged)])

@@ -4,7 +4,7 @@ Facts hold values; sentences are made when they are printed.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,22 +73,34 @@ class TrainingFacts(FactsPart):
 
     ``splits`` says how each dataset was split. ``fingerprints`` are those of each source's training and
     validation scans if it was trained on several datasets, or on all sources but one. ``masks`` names the
-    sources of the masks that were trained on.
+    sources of the masks that were trained on. Of a model that was not trained by Groundglass, only the sources are
+    known, if anything states them.
     """
 
     dataset: str
     sources: tuple[str, ...]
-    title: str
-    licence: str
-    citation: str
-    splits: dict[str, str]
-    parts: dict[str, Part]
-    fingerprint: str
+    title: str = ""
+    licence: str = ""
+    citation: str = ""
+    splits: dict[str, str] = {}
+    parts: dict[str, Part] = {}
+    fingerprint: str = ""
     fingerprints: dict[str, str] = {}
     masks: tuple[str, ...] = ()
-    seed: int
+    seed: int | None = None
     best_epoch: int | None = None
-    versions: dict[str, str]
+    versions: dict[str, str] = {}
+
+    @classmethod
+    def stated(cls, sources: tuple[str, ...] | None) -> Self:
+        """What is known of a model that was not trained by Groundglass; None where its data are not stated."""
+        dataset = "" if sources is None else " + ".join(sources) or "no dataset that Groundglass knows"
+        return cls(dataset=dataset, sources=sources or ())
+
+    @property
+    def known(self) -> bool:
+        """Whether anything states what it was trained on."""
+        return self.dataset != ""
 
     @property
     def split(self) -> str:
@@ -247,8 +259,6 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
     validation_note
         What the intervals are over, and which class is positive.
     """
-    training = facts.training
-    best = "" if training.best_epoch is None else f", best epoch {training.best_epoch}"
     lines = [
         f"# {facts.name}",
         "",
@@ -262,6 +272,35 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         "",
         "## What it was trained on",
         "",
+        *_trained_on(facts.training, positive),
+        "",
+        "## What was chosen, and on what",
+        "",
+        *([f"- {choice}" for choice in facts.chosen] or ["Nothing is recorded."]),
+        "",
+        "## Figures",
+        "",
+        validation_note,
+        "",
+        *(_validation(facts) if facts.training.parts else []),
+    ]
+    for evaluation in facts.evaluations:
+        lines += _evaluated(_heading(evaluation), evaluation)
+    for evaluation in facts.left_out:
+        title = f"{evaluation.dataset}, left out: by another network, trained in the same way without it"
+        lines += _evaluated(f"{title} ({_count(evaluation)} slices, {evaluation.date})", evaluation)
+    if not facts.evaluations and not facts.left_out:
+        lines += ["No test part has been evaluated yet.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _trained_on(training: TrainingFacts, positive: str) -> list[str]:
+    if not training.parts:  # a model that was not trained by Groundglass
+        return [
+            f"Stated: {training.dataset}." if training.known else "Nothing states what it was trained on."
+        ]
+    best = "" if training.best_epoch is None else f", best epoch {training.best_epoch}"
+    return [
         f"{training.title} (`{training.dataset}`, split `{training.split}`), seed {training.seed}{best}.",
         f"Citation: {training.citation}",
         "",
@@ -277,25 +316,7 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         f"Data fingerprint `{training.fingerprint}`. Versions: "
         + ", ".join(f"{name} {version}" for name, version in training.versions.items())
         + ".",
-        "",
-        "## What was chosen, and on what",
-        "",
-        *[f"- {choice}" for choice in facts.chosen],
-        "",
-        "## Figures",
-        "",
-        validation_note,
-        "",
-        *_validation(facts),
     ]
-    for evaluation in facts.evaluations:
-        lines += _evaluated(_heading(evaluation), evaluation)
-    for evaluation in facts.left_out:
-        title = f"{evaluation.dataset}, left out: by another network, trained in the same way without it"
-        lines += _evaluated(f"{title} ({_count(evaluation)} slices, {evaluation.date})", evaluation)
-    if not facts.evaluations and not facts.left_out:
-        lines += ["No test part has been evaluated yet.", ""]
-    return "\n".join(lines).rstrip() + "\n"
 
 
 def describe_input(facts: Facts) -> str:

@@ -200,7 +200,12 @@ def shipped_training() -> dict[str, TrainingFacts]:
 
 
 def kind_of_bundle(name_or_path: str | Path) -> str:
-    """Whether a bundle is a ``detector`` or a ``segmenter``; raises BundleError if it is neither."""
+    """Whether a bundle is a ``detector`` or a ``segmenter``; raises BundleError if it is neither.
+
+    An ONNX file alone is a detector (groundglass.detect.own_model).
+    """
+    if Path(name_or_path).suffix.lower() == ".onnx":
+        return "detector"
     source = _find(name_or_path, None)
     try:
         read = _zip_reader(source) if source.is_file() else _folder_reader(source)

@@ -41,7 +41,12 @@ def audit(
     data: RequiredData,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Audit this detector on the data, rather than the data alone."),
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="Audit this detector on the data, rather than the data alone; or a predictions.csv of any "
+            "detector.",
+        ),
     ] = None,
     output: Annotated[Path | None, output("Folder for report.html and audit.json [audits/...].")] = None,
     as_json: Json = None,
@@ -75,17 +80,20 @@ def audit(
     from groundglass.commands.audit import (
         audit_dataset,
         audit_detector,
+        audit_predictions,
         write_audit,
         write_fixed,
     )
     from groundglass.detect.detector import Detector
 
+    predictions = bundle is not None and bundle.lower().endswith(".csv")
     wrong_usage(
         (
             bundle is not None and fix is not None,
             "--fix corrects a dataset: audit the dataset alone, without -b",
         ),
         (bundle is None and part is not None, "--part needs -b: a dataset is audited as a whole"),
+        (predictions and part is not None, f"{bundle}: predictions are audited as a whole, without --part"),
     )
     options = AuditOptions(lungs, tuple(select or ()), tuple(ignore or ()), seed)
     name = Path(data).stem if bundle is None else f"{Path(bundle).stem}-on-{Path(data).stem}"
@@ -93,6 +101,8 @@ def audit(
     with _telling() as tell:
         if bundle is None:
             made = audit_dataset(data, options, tell)
+        elif predictions:
+            made = audit_predictions(Path(bundle), data, options, tell)
         else:
             detector = Detector.load(bundle, lungs=lungs)
             made = audit_detector(detector, data, folder, options, part=part, tell=tell)

@@ -46,7 +46,7 @@ Quiet = Annotated[
 SCANS = (
     "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, or quoted patterns."
 )
-_A_BUNDLE = "a shipped bundle's name, a bundle (folder or zip), or a run's folder"
+_A_BUNDLE = "a shipped bundle's name, a bundle (folder or zip), a run's folder, or an ONNX file"
 Detector = Annotated[str | None, typer.Option("--bundle", "-b", help=f"The detector: {_A_BUNDLE}.")]
 Segmenter = Annotated[str | None, typer.Option("--bundle", "-b", help=f"The segmenter: {_A_BUNDLE}.")]
 AnyBundle = Annotated[

@@ -102,7 +102,7 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
         raise GroundglassError("aggregating needs the lungs of each slice: load the detector with its lungs")
     bundle = detector.bundle
     labelled = choose_rows(bundle, dataset, part)
-    if labelled.external:
+    if labelled.external is not False:
         return labelled
     if part is None:
         labelled = choose_rows(bundle, dataset, "val")

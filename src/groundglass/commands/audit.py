@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from groundglass.audit import data as data_checks
 from groundglass.audit import detector as detector_checks
 from groundglass.audit.check import Tell, run_checks
@@ -15,12 +19,16 @@ from groundglass.data.datasets import load_labelled
 from groundglass.data.manifest import fingerprint, write_manifest
 from groundglass.data.registry import DATASETS
 from groundglass.detect.detector import Detector
+from groundglass.detect.own_model import Description, OwnModel
+from groundglass.errors import GroundglassError
 from groundglass.evaluation.predictions import read_predictions
 from groundglass.files import replacing, write_json
 from groundglass.labels import POSITIVE
+from groundglass.preprocess import Preprocessing
 from groundglass.progress import track
 from groundglass.report.audit import audit_page
 from groundglass.report.page import write_report
+from groundglass.report.predictions import implied_threshold
 from groundglass.segment.segmenter import Segmenter
 
 
@@ -96,9 +104,60 @@ def audit_detector(
         labelled.part,
     )
     outcomes = run_checks(checks, trial, tell)
-    kind = "a set of another source" if labelled.external else f"the {labelled.part} part of its own dataset"
+    kind = {
+        None: "which it may have seen in training",
+        True: "a set of another source",
+        False: f"the {labelled.part} part of its own dataset",
+    }[labelled.external]
     about = f"{len(material.truth)} slices of {labelled.name}, {kind}"
     return Audit(f"Audit of {facts.name} on {labelled.name}", about, material, outcomes, labelled.fingerprint)
+
+
+def audit_predictions(
+    file: Path, dataset: str, options: AuditOptions | None = None, tell: Tell | None = None
+) -> Audit:
+    """Check predictions of any detector; what needs the detector itself does not apply, and the audit says so.
+
+    Parameters
+    ----------
+    file
+        A ``predictions.csv`` whose paths are those of the dataset's files. Labels and patients are the dataset's.
+    dataset, options, tell
+        As in :func:`audit_dataset`.
+
+    Raises
+    ------
+    GroundglassError
+        If the file is no predictions.csv, or a readable slice of the dataset has no prediction.
+    """
+    options = options or AuditOptions()
+    checks = chosen_checks(detector_checks, options)
+    answers = read_predictions(file)
+    answers.index = pd.Index([str(Path(path).absolute()) for path in answers["path"]])
+    manifest = load_labelled(dataset)
+    rows = manifest[manifest["path"].isin(answers.index)].reset_index(drop=True)
+    if rows.empty or answers.index.has_duplicates:
+        problem = "two predictions of one slice" if answers.index.has_duplicates else f"no path of {dataset}"
+        raise GroundglassError(
+            f"{file}: has {problem}; write one row for each slice, with the dataset's paths"
+        )
+    name = dataset if dataset in DATASETS else Path(dataset).name
+    material = read_material(name, rows, None, options.seed, _watch)
+    rows = material.manifest
+    given = answers.loc[rows["path"]].reset_index(drop=True)
+    given = given.assign(path=rows["path"], label=rows["label"], patient=rows["patient"])
+    model = Description(
+        gives="probabilities", threshold=implied_threshold(given), preprocessing=Preprocessing()
+    )
+    silent = Detector(OwnModel.of_function(_cannot_be_asked, model))
+    trial = Trial(silent, material, given, None, external=None, part="all", asks=False)
+    outcomes = run_checks(checks, trial, tell)
+    about = f"{len(rows)} of {len(manifest)} slices, threshold {trial.threshold:.3f} as the verdicts imply"
+    return Audit(f"Audit of {file.name} on {name}", about, material, outcomes, fingerprint(rows))
+
+
+def _cannot_be_asked(slices: NDArray[np.float32]) -> NDArray[np.float64]:
+    raise GroundglassError("only predictions are known, so no other slice can be answered")
 
 
 def _watch(answers: Iterator[Any], total: int) -> Iterator[Any]:

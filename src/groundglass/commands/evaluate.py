@@ -48,7 +48,7 @@ class Labelled:
     name, part
         The dataset's name, and ``train``, ``val``, ``test`` or ``all``.
     external
-        Whether none of them comes from a source that the detector was trained on.
+        Whether none of them comes from a source that the detector was trained on; None if that is not known.
     split
         How the detector's own dataset was divided; blank for an external one.
     divided
@@ -62,7 +62,7 @@ class Labelled:
     rows: pd.DataFrame
     name: str
     part: str
-    external: bool
+    external: bool | None
     split: str
     divided: pd.DataFrame
     fingerprint: str
@@ -71,6 +71,8 @@ class Labelled:
     @property
     def kind(self) -> str:
         """The kind of test, in words."""
+        if self.external is None:
+            return "Nothing states what the model was trained on: it may have seen these slices."
         if self.external:
             return "External validation: no source of these slices was trained on."
         return f"The {self.part} part of the dataset that it was trained on."
@@ -189,6 +191,8 @@ def evaluate(
     if not isinstance(detector, (Detector, Segmenter)):
         segments = kind_of_bundle(detector) == "segmenter"
         detector = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
+    if record:
+        detector.bundle.check_enterable()
     labelled = choose_rows(detector.bundle, data, part)
     name = f"{detector.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
     chosen = Path(folder or Path("evaluations", name))
@@ -206,7 +210,8 @@ def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part:
     A dataset from other sources than the bundle's training data is external, and all of it is used unless
     ``part`` is given. The bundle knows the split of its own data: by default the test part is used, or the
     validation part if there is none. Each of several training datasets counts as the bundle's own; a source
-    that its training left out is external.
+    that its training left out is external. If nothing states what a model was trained on, all of the dataset is
+    used as well.
 
     Raises
     ------
@@ -217,6 +222,11 @@ def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part:
     given = dataset if isinstance(dataset, Manifest) else Manifest.load(dataset)
     manifest, dataset = given.rows, given.name
     name = dataset if dataset in DATASETS else Path(dataset).stem
+    if not facts.training.known:
+        part = part or "all"
+        return Labelled(
+            _part_of(manifest, part, dataset), name, part, None, "", manifest, fingerprint(manifest), ()
+        )
     trained = set(facts.training.sources)
     if facts.training.fingerprints:
         manifest = named_sources(manifest, name)

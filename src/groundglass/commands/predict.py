@@ -88,7 +88,8 @@ def predict(
         if isinstance(finding, ScanError):
             failures.append(Failure.of(finding))
             continue
-        picture = f"heatmaps/{names[path]}.png" if names and finding.probability is not None else ""
+        drawn = names and finding.probability is not None and finding.has_evidence
+        picture = f"heatmaps/{names[path]}.png" if drawn else ""
         rows.append(replace(finding.without_pixels(), path=str(path), heatmap=picture))
     document = findings_document(detector.bundle.facts, rows, failures)
     prediction = Prediction([replace(row, view=None) for row in rows], failures, document)

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from groundglass.bundle.engine import Precision
+from groundglass.bundle.engine import Engine, Precision
 from groundglass.bundle.evaluation import Evaluation
 from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.store import Reader, StoredBundle
@@ -19,6 +19,9 @@ from groundglass.detect.patient_rule import PatientRule, default_rule
 from groundglass.errors import BundleError
 from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.segment.segmenter import SegmenterBundle
+
+if TYPE_CHECKING:
+    from groundglass.detect.own_model import OwnEngine
 
 
 class BundleFacts(Facts):
@@ -113,10 +116,11 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def model_card(facts: BundleFacts) -> str:
     """The card as Markdown."""
+    evidence = ", with a map of the places that speak for it" if facts.training.parts else ""
     what_it_does = [
         "It takes one axial chest CT slice and gives the probability that the slice shows COVID-19 (the positive"
-        " class), with a map of the places that speak for it. It knows no other question: a slice of another"
-        " body part, another projection or another disease also gets a probability.",
+        f" class){evidence}. It knows no other question: a slice of another body part, another projection or"
+        " another disease also gets a probability.",
         "",
         "It is meant for research on, and teaching with, chest CT of adults. It is not meant to find, exclude or"
         " grade a disease in a patient, nor for children, for radiographs or for slices without lungs.",
@@ -187,6 +191,24 @@ class Bundle(StoredBundle[BundleFacts]):
     def card_of(cls, facts: BundleFacts) -> str:
         """The model card of facts, as Markdown."""
         return model_card(facts)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path | None = None) -> Self:
+        """Read a bundle, or a model of your own from its ONNX file (docs/own-model.md).
+
+        Parameters and errors are as in :meth:`StoredBundle.load`.
+        """
+        if name_or_path is not None and Path(name_or_path).suffix.lower() == ".onnx":
+            from groundglass.detect.own_model import OwnModel
+
+            return OwnModel.of_file(Path(name_or_path))  # type: ignore[return-value]
+        return super().load(name_or_path)
+
+    def engine(self) -> "Engine | OwnEngine":
+        """Whatever runs the network."""
+        preprocessing = self.facts.preprocessing
+        shape = (preprocessing.channels, *preprocessing.size)
+        return Engine(self.graph, shape, self.facts.precision)
 
     @classmethod
     def _read(cls, read: Reader, source: Path) -> Self:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.bundle.engine import Engine, Outputs
+from groundglass.bundle.engine import Outputs
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.findings import SliceFinding, SliceView
-from groundglass.errors import ScanError
-from groundglass.preprocess import Box
+from groundglass.errors import BundleError, ScanError
+from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.read import ScanLike, read, read_scan
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
@@ -22,6 +22,7 @@ from groundglass.segment.segmenter import Segmenter, read_ahead
 from groundglass.segment.shares import consolidation_counts, counts, label_plane
 
 if TYPE_CHECKING:
+    from groundglass.detect.own_model import Predict
     from groundglass.detect.patient import PatientFinding
 
 Item = TypeVar("Item")
@@ -48,9 +49,7 @@ class Detector:
     def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:
         self.bundle = bundle
         self.segmenter = segmenter if bundle.segmenter is None else Segmenter(bundle.segmenter)
-        facts = bundle.facts
-        shape = (facts.preprocessing.channels, *facts.preprocessing.size)
-        self._engine = Engine(bundle.graph, shape, facts.precision)
+        self._engine = bundle.engine()
 
     @classmethod
     def load(cls, name_or_path: str | Path | None = None, *, lungs: bool = True) -> "Detector":
@@ -59,7 +58,7 @@ class Detector:
         Parameters
         ----------
         name_or_path
-            A shipped bundle's name, a folder or a zip.
+            A shipped bundle's name, a folder, a zip, or an ONNX file with a description beside it.
         lungs
             Look for lungs and lesions with the shipped segmenter, if the bundle does not bring one.
 
@@ -76,6 +75,40 @@ class Detector:
             detector = cls(bundle)
             detector.segmenter = segmenter.result()
         return detector
+
+    @classmethod
+    def of_function(
+        cls, predict: "Predict", preprocessing: Preprocessing, *, lungs: bool = True, **further: Any
+    ) -> "Detector":
+        """Let a Python function answer, such as a model of another library (docs/own-model.md).
+
+        Parameters
+        ----------
+        predict
+            Takes float32, shape (slices, channels, height, width), and gives (slices,) or (slices, classes).
+        preprocessing
+            How a slice becomes its input.
+        lungs
+            As in :meth:`load`.
+        further
+            As in :class:`groundglass.detect.own_model.Description`; by default the function ``gives``
+            "probabilities" of ``classes`` ("not covid", "covid").
+
+        Raises
+        ------
+        BundleError
+            If a description is not valid.
+
+        Examples
+        --------
+        >>> grey = Preprocessing(size=(64, 64), channels=1, mean=0, std=1)
+        >>> detector = Detector.of_function(lambda slices: slices.mean(axis=(1, 2, 3)), grey, name="brightness")
+        """
+        from groundglass.detect.own_model import Description, OwnModel
+
+        stated = {"gives": "probabilities", "name": "my-model", "preprocessing": preprocessing, **further}
+        bundle = OwnModel.of_function(predict, Description.checked(stated, str(stated["name"])))
+        return cls(bundle, Segmenter.load() if lungs and bundle.segmenter is None else None)
 
     def __repr__(self) -> str:
         return f"Detector({self.bundle.facts.name!r})"
@@ -161,7 +194,12 @@ class Detector:
     def _finding(
         self, outputs: Outputs, scan: Scan, region: Box, segmentation: Segmentation | None
     ) -> SliceFinding:
-        logits, evidence, *more = outputs
+        logits, evidence, *more = (*outputs, None) if len(outputs) == 1 else outputs
+        if np.isnan(logits).any():
+            raise BundleError(
+                f"{self.bundle.source}: answers {scan.source or scan.scan_id} with NaN (not a number); check "
+                "its weights and preprocessing"
+            )
         finding = replace(
             self.bundle.facts.answer(logits, float(more[0]) if more else None),
             path=str(scan.source or ""),

@@ -106,7 +106,8 @@ class SliceView:
     Attributes
     ----------
     evidence
-        float32, shape (rows, columns): what each place of the model's input adds to the logit.
+        float32, shape (rows, columns): what each place of the model's input adds to the logit; None of a model that
+        does not say.
     region
         The part of the slice that the model saw.
     preprocessing
@@ -117,7 +118,7 @@ class SliceView:
         Lungs and lesions; None if they were not looked for, or were dropped.
     """
 
-    evidence: NDArray[np.float32]
+    evidence: NDArray[np.float32] | None
     region: Box
     preprocessing: Preprocessing
     scan: Scan | None = None
@@ -242,8 +243,15 @@ class SliceFinding(Findings):
 
     @property
     def evidence(self) -> NDArray[np.float32]:
-        """See :class:`SliceView`; raises ValueError once dropped."""
+        """See :class:`SliceView`; raises ValueError once dropped, or if there is none."""
+        if self._view.evidence is None:
+            raise ValueError("this model does not say which places speak for COVID-19")
         return self._view.evidence
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether there is evidence to draw a heatmap from."""
+        return self.view is not None and self.view.evidence is not None
 
     @property
     def region(self) -> Box:
@@ -268,7 +276,7 @@ class SliceFinding(Findings):
 
     def without_pixels(self) -> "SliceFinding":
         """The finding without the slice and its masks, which take the memory; the evidence stays."""
-        return replace(self, view=SliceView(self.evidence, self.region, self.preprocessing))
+        return replace(self, view=SliceView(self._view.evidence, self.region, self.preprocessing))
 
     def with_evidence(self, evidence: NDArray[np.float32]) -> "SliceFinding":
         """The finding with other evidence, to compare heatmaps with."""

@@ -29,8 +29,10 @@ def grey_image(finding: SliceFinding) -> Image.Image:
 
 
 def heatmap(finding: SliceFinding) -> Image.Image:
-    """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it."""
+    """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it, if any."""
     slice_image = grey_image(finding)
+    if not finding.has_evidence:
+        return slice_image.convert("RGB")
     strength = _strength(finding)
     colour = strength.copy()
     colour.putpalette(_PALETTE)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from groundglass import __version__
-from groundglass.bundle.facts import RESEARCH_USE, Facts
+from groundglass.bundle.facts import RESEARCH_USE, Facts, describe_input
 from groundglass.data.registry import DATASETS
 from groundglass.files import write_text
 from groundglass.segment.overlay import PICTURE_SIDE
@@ -158,19 +158,22 @@ def _jpeg_address(image: Image.Image) -> str:
 def bundle_table(facts: Facts) -> Table:
     """The detector or segmenter: what it is, what it was trained on, and what was chosen on what."""
     training = facts.training
+    identity = ("Graph (SHA-256)", facts.graph_sha256)
+    rows = [("Bundle", facts.name), ("Description", facts.description.strip())]
+    if not training.parts:  # a model that was not trained by Groundglass
+        rows += [("Trained on", training.dataset or "not stated"), ("Input", describe_input(facts)), identity]
+        return Table(f"The {facts.kind}", (), rows)
     parts = "; ".join(
         f"{name} {part.slices} slices ({part.positive} positive)" for name, part in training.parts.items()
     )
-    rows = [
-        ("Bundle", facts.name),
-        ("Description", facts.description.strip()),
+    rows += [
         ("Trained on", f"{training.title} ({training.dataset}), split {training.split}: {parts}"),
         ("Licence of that data", training.licence),
         ("Citation", training.citation),
         ("Data fingerprint", training.fingerprint),
         ("Seed", str(training.seed)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in training.versions.items())),
-        ("Graph (SHA-256)", facts.graph_sha256),
+        identity,
         *[("Chosen", str(choice)) for choice in facts.chosen],
     ]
     return Table(f"The {facts.kind}", (), rows)

@@ -119,7 +119,7 @@ def evaluate_predictions(
         If the file is missing, is no predictions.csv or has no labels.
     """
     predictions = read_predictions(path)
-    threshold = _implied_threshold(predictions) if threshold is None else threshold
+    threshold = implied_threshold(predictions) if threshold is None else threshold
     slices = evaluate(predictions)
     known = (predictions["patient"] != "").any()
     patients = evaluate_patients(predictions, threshold, rule) if known else None
@@ -169,7 +169,8 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
     return evaluated, card
 
 
-def _implied_threshold(predictions: pd.DataFrame) -> float:
+def implied_threshold(predictions: pd.DataFrame) -> float:
+    """The probability between the verdicts ``not covid`` and ``covid``; 0.5 if one of them is missing."""
     highest = predictions.loc[predictions["verdict"] == NEGATIVE, "probability"].max()
     lowest = predictions.loc[predictions["verdict"] == POSITIVE, "probability"].min()
     return 0.5 if pd.isna(highest) or pd.isna(lowest) else float((highest + lowest) / 2)

@@ -55,9 +55,10 @@ def slice_card(finding: SliceFinding, label: str = "") -> SliceCard:
 
 
 def _images(finding: SliceFinding) -> tuple[Image.Image, ...]:
-    """The slice and its heatmap; of what is not a chest CT the picture alone."""
+    """The slice and its heatmap; the picture alone if it is not a chest CT, or there is no evidence to draw."""
     grey = grey_image(finding)
-    return (grey,) if finding.probability is None else (grey, heatmap(finding))
+    drawn = finding.probability is not None and finding.has_evidence
+    return (grey, heatmap(finding)) if drawn else (grey,)
 
 
 def _answer(finding: SliceFinding) -> str:

@@ -186,7 +186,7 @@ def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
         name=f"slice {one.number}",
         verdict=lesions_in_words(one.lesion_share or 0, one.type_shares),
         answer=f"slice probability {finding.probability:.2f}",
-        images=(grey, heatmap(finding), drawn),
+        images=(grey, heatmap(finding), drawn) if finding.has_evidence else (grey, drawn),
         drawn="heatmap or masks over the slice",
     )
 
