@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from groundglass import __version__
-from groundglass.cli import audit, compare, data, evaluate, predict, segment, serve, train
+from groundglass.cli import audit, compare, data, evaluate, predict, report, segment, serve, train
 from groundglass.cli.options import Quiet, Verbose
 from groundglass.cli.output import (
     EXIT_CODES,
@@ -32,6 +32,7 @@ app = typer.Typer(
 for module in (predict, train, evaluate, compare, audit, segment, serve):
     module.register(app)
 app.add_typer(data.app, name="data")
+app.add_typer(report.app, name="report")
 
 
 @app.callback(invoke_without_command=True)
