@@ -59,9 +59,9 @@ def test_one_kind_is_not_mistaken_for_the_other(folder: Path, tmp_path: Path, zi
         detector, segmenter = tmp_path / "d.zip", tmp_path / "s.zip"
     assert kind_of_bundle(detector) == Bundle.load(detector).facts.kind == "detector"
     assert kind_of_bundle(segmenter) == SegmenterBundle.load(segmenter).facts.kind == "segmenter"
-    with pytest.raises(BundleError, match="is a segmenter, and a detector is needed"):
+    with pytest.raises(BundleError, match="is a segmenter, but a detector is needed"):
         Bundle.load(segmenter)
-    with pytest.raises(BundleError, match="is a detector, and a segmenter is needed"):
+    with pytest.raises(BundleError, match="is a detector, but a segmenter is needed"):
         SegmenterBundle.load(detector)
 
 
