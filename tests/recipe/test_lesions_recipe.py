@@ -21,14 +21,14 @@ def test_it_is_read_by_its_task() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("preprocessing.size=[60, 96]", "steps of 32"),
+        ("preprocessing.size=[60, 96]", "multiples of 32"),
         ("preprocessing.lungs=none", "within the lungs"),
         ("data.classes=[covid, normal, viral pneumonia]", "yes or no"),
         ("model.presense=2", "did you mean presence"),
         ("augmentation.painted=1.5", "less than or equal to 1"),
         ("augmentation.painted=0.5", "greys of landmarks"),
         ("augmentation.mixup=0.4", "mixup and erase"),
-        ("loss.class_weights=balanced", "as many of each class"),
+        ("loss.class_weights=balanced", "equally many of each class"),
     ],
 )
 def test_what_does_not_fit_is_named(override: str, message: str) -> None:

@@ -95,7 +95,7 @@ def test_settings_of_the_recipes_own_data_are_replaced_and_reported(tmp_path: Pa
     assert recipe.preprocessing == own.preprocessing
     text = "\n".join(told)
     for words in (
-        "in place of covid-ct (40 slices: 20 covid, 20 healthy)",
+        "instead of covid-ct (40 slices: 20 covid, 20 healthy)",
         "data.split: blocks, because no patients are named",
         "data.per_class: none instead of 300",
         "data.further: none instead of ['sarscov2-ct']",
