@@ -28,6 +28,7 @@ SAFETY = {
     "Cache-Control": "no-store",
 }
 """Headers of each answer, unless it sets its own."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FORGET = 600.0
 BODY = 1 << 16
 """Bytes that a request may have, other than an upload."""
@@ -145,9 +146,10 @@ class Guard:
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # the URL itself could name a file
-        self._measured.requests.labels(scope["method"], route, status).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._measured.requests.labels(method, route, status).inc()
         self._measured.seconds.labels(route).observe(seconds)
-        log.info("%s %s %d %.0f ms", scope["method"], route, status, seconds * 1000)
+        log.info("%s %s %d %.0f ms", method, route, status, seconds * 1000)
 
 
 def _host(header: str) -> str:
