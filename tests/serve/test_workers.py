@@ -16,8 +16,9 @@ from groundglass.serve.config import WorkerConfig
 from groundglass.serve.workers import Workers
 from groundglass.store.database import Database
 from groundglass.store.history import Entry, find
-from groundglass.store.intake import Limits, Upload, Wanted, accept
+from groundglass.store.intake import Wanted, accept
 from groundglass.store.queue import claim
+from groundglass.store.upload import Limits, Upload
 
 LONG = 120.0
 

@@ -14,10 +14,11 @@ from groundglass.store.access import add_token
 from groundglass.store.backup import back_up, restore
 from groundglass.store.database import Database
 from groundglass.store.history import find, ids, listed
-from groundglass.store.intake import INCOMING, RESULTS, STUDIES, Upload, divide
+from groundglass.store.intake import divide
 from groundglass.store.queue import claim, finish, identify
 from groundglass.store.retention import Retention, clean, sweep
 from groundglass.store.tables import Base, Study
+from groundglass.store.upload import INCOMING, RESULTS, STUDIES, Upload
 
 
 def answered(database: Database, data: Path, content: bytes, received: float, **answer: object) -> str:

@@ -15,12 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from groundglass.store import intake
+from groundglass.store import upload as uploading
 from groundglass.store.database import Database
 from groundglass.store.history import files_of, find, listed
-from groundglass.store.intake import FILES, INCOMING, STUDIES, Limits, RefusedError, Upload, Wanted, accept
+from groundglass.store.intake import Wanted, accept
 from groundglass.store.queue import claim, fail
 from groundglass.store.retention import sweep
+from groundglass.store.upload import FILES, INCOMING, STUDIES, Limits, RefusedError, Upload
 
 LUNGS = Wanted("detector", "abc")
 
@@ -142,6 +143,8 @@ def test_other_bytes_of_one_uid_are_a_new_version(database: Database, data: Path
         (Limits(), {"a.zip": packed({"1": bytes(20 << 20)})}, 422, "holds a file that unpacks to 20 MiB"),
         (Limits(), {"a.zip": packed(dict.fromkeys("1234567", bytes(8 << 20)))}, 413, "unpacks to 56 MiB"),
         (Limits(file_bytes=1 << 20), {"a.zip": packed({"1": bytes(2 << 20)})}, 413, "a file has more"),
+        (Limits(files=2), {"a.zip": packed(dict.fromkeys("123", b"x"))}, 413, "the ZIP holds more than 2 files"),
+        (Limits(bytes=9), {"a.zip": packed({"1": b"0123456789"})}, 413, "more than 0 MiB"),
         (Limits(), {"a.zip": packed({"1": b"x"})[:-30]}, 422, "is not a ZIP file, or is damaged"),
         (Limits(), {"Doe.mhd": b"x"}, 422, "the voxels of a .mhd file lie in another file"),
         (Limits(seconds=-1), {"1": b"x"}, 413, "took more than"),
@@ -172,7 +175,7 @@ def test_a_disk_that_is_nearly_full_takes_no_upload_and_recovers(
     sqlite: Database, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = SimpleNamespace(free=10)
-    monkeypatch.setattr(intake.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr(uploading.shutil, "disk_usage", lambda path: free)
     with pytest.raises(RefusedError) as caught:
         send(sqlite, data, {"1": b"x"}, limits=Limits(free_bytes=11))
     assert caught.value.status == 507
@@ -198,7 +201,8 @@ SENDER = """
 import sys
 from pathlib import Path
 from groundglass.store.database import Database
-from groundglass.store.intake import Limits, Upload, Wanted, accept
+from groundglass.store.intake import Wanted, accept
+from groundglass.store.upload import Limits, Upload
 data, first = Path(sys.argv[1]), int(sys.argv[2])
 database = Database.of(data)
 print("ready", flush=True)

@@ -40,7 +40,8 @@ from groundglass.serve.uploads import BODY, drain, receive
 from groundglass.store import history, queue
 from groundglass.store.access import events, record
 from groundglass.store.history import Entry
-from groundglass.store.intake import RESULTS, STUDIES, RefusedError, Upload, accept
+from groundglass.store.intake import accept
+from groundglass.store.upload import RESULTS, STUDIES, RefusedError, Upload
 
 WAIT = 10.0
 """Seconds that an upload waits for its turn before its client is asked to come back."""

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from groundglass.errors import GroundglassError
 from groundglass.files import reason_of
-from groundglass.store.intake import Limits
 from groundglass.store.retention import Retention
+from groundglass.store.upload import Limits
 
 MB, GB = 1 << 20, 1 << 30
 Positive = Annotated[float, Field(gt=0)]
@@ -40,7 +40,7 @@ class WorkerConfig(_Section):
 
 
 class UploadConfig(_Section):
-    """What one upload may hold; see groundglass.store.intake.Limits.
+    """What one upload may hold; see groundglass.store.upload.Limits.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from groundglass.errors import place_of
-from groundglass.store.intake import RefusedError
+from groundglass.store.upload import RefusedError
 
 log = logging.getLogger(__name__)
 

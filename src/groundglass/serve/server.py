@@ -15,7 +15,8 @@ from groundglass.serve.config import ServeConfig
 from groundglass.serve.models import BundleInfo
 from groundglass.serve.workers import Workers
 from groundglass.store.database import Database
-from groundglass.store.intake import RefusedError, Wanted, check_room
+from groundglass.store.intake import Wanted
+from groundglass.store.upload import RefusedError, check_room
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from groundglass.store.intake import Receiving, RefusedError, Upload
+from groundglass.store.upload import Receiving, RefusedError, Upload
 
 FIELD = "files"
 FORM, ZIP = "multipart/form-data", "application/zip"

@@ -26,9 +26,10 @@ from groundglass.serve.answer import Answering, Several, answer
 from groundglass.store import queue
 from groundglass.store.database import Database
 from groundglass.store.history import find
-from groundglass.store.intake import FILES, RESULTS, STUDIES, RefusedError, Wanted, divide
+from groundglass.store.intake import Wanted, divide
 from groundglass.store.queue import Claim
 from groundglass.store.tables import Study
+from groundglass.store.upload import FILES, RESULTS, STUDIES, RefusedError
 
 log = logging.getLogger("groundglass.serve.worker")  # __name__ is "__main__" in the process
 

@@ -11,8 +11,8 @@ from groundglass.errors import GroundglassError
 from groundglass.files import reason_of, replacing
 from groundglass.scan.studies import KEY_FILE
 from groundglass.store.database import FILE, Database
-from groundglass.store.intake import STUDIES, sync_folder
 from groundglass.store.tables import Base, Study, Token
+from groundglass.store.upload import STUDIES, sync_folder
 
 BATCH = 1000
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.sql.functions import FunctionElement
 
 from groundglass.store.database import Database
-from groundglass.store.intake import RESULTS, STUDIES
 from groundglass.store.tables import ANSWER, Job, StoredFile, Study
+from groundglass.store.upload import RESULTS, STUDIES
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from groundglass.store.database import Database
 from groundglass.store.history import forget, ids
-from groundglass.store.intake import INCOMING, STUDIES
 from groundglass.store.tables import DONE, FAILED, Study
+from groundglass.store.upload import INCOMING, STUDIES
 
 log = logging.getLogger(__name__)
 
