@@ -209,7 +209,7 @@ def test_a_dicomdir_gives_its_files_and_counts_missing_ones(tmp_path: Path, fold
     (tmp_path / "IM003").unlink()
     listing = find_series([tmp_path / "DICOMDIR"])
     assert [one.slices for one in listing.series] == [SLICES - 1]
-    assert "names 1 file" in str(listing.failures[0])
+    assert "lists 1 file" in str(listing.failures[0])
 
 
 def test_what_is_not_there_or_holds_nothing_is_an_error(tmp_path: Path) -> None:
