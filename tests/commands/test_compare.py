@@ -378,7 +378,7 @@ def test_what_is_of_the_training_data_or_its_source_is_not_external(
     told = refused(external=[named])
     assert told.startswith(f"{named}: comes from {class_folder.name} like the training data")
     write_manifest(import_path(class_folder, source="another").iloc[::4], named)
-    assert "named.csv: 12 of its 12 slices are of the training data" in refused(external=[named])
+    assert "named.csv: 12 of its 12 slices are in the training data" in refused(external=[named])
 
 
 def test_external_sets_need_both_classes_and_names_of_their_own(

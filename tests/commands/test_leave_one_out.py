@@ -147,7 +147,7 @@ def test_what_was_trained_is_not_trained_again(
     assert {"north: was already trained", "north: answering its 16 slices"} <= set(said)
     assert "south: trained" in said
     assert [one.to_dict() for one in after.each] == [one.to_dict() for one in before.each]
-    with pytest.raises(GroundglassError, match=r"another recipe; .* -o names another folder"):
+    with pytest.raises(GroundglassError, match=r"another recipe; .* choose another folder with -o"):
         leave_one_source_out(recipe_file, (*changes, "seed=8"), folder, lungs=False, tell=said.append)
 
 
@@ -168,7 +168,7 @@ def test_a_source_left_out_is_the_bundles_external_test(
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({"north": BOTH}, "all scans are from north, and at least two sources"),
+        ({"north": BOTH}, "all scans are from north, but at least two sources"),
         ({"a": ("covid",), "b": BOTH}, "without b the train part has no slices of not covid"),
     ],
     ids=["one source", "a class from one source"],
