@@ -79,6 +79,7 @@ def shortened(path: Path, dataset: Path) -> tuple[str, ...]:
     overrides.append("training.epochs=2")
     if isinstance(recipe, SegmentationRecipe):
         overrides += ["model.filters=4", "model.decoder=[16, 16, 8, 8, 8]", "training.start_from=null"]
+        overrides.append("training.repeat={}")
         if recipe.training.smaller_first is not None:
             overrides.append("training.smaller_first={epochs: 1, size: [32, 32]}")
     elif recipe.training.steps is not None:

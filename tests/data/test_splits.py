@@ -206,7 +206,7 @@ def test_official_is_what_the_manifest_has() -> None:
     [
         (even(), "random", "random split"),
         (even().assign(patient=""), "grouped", "200 of 200 scans have no patient id"),
-        (even().assign(split=["train", "test"] * 100), "official", "tears patients .40 in all, first: c0"),
+        (even().assign(split=["train", "test"] * 100), "official", "divides patients .40 in all, first: c0"),
     ],
 )
 def test_leakage_is_warned_of(frame: pd.DataFrame, scheme: str, message: str) -> None:

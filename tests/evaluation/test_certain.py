@@ -40,7 +40,7 @@ def test_the_order_of_equally_certain_slices_plays_no_part() -> None:
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.1])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(GroundglassError, match="up to 1"):
+    with pytest.raises(GroundglassError, match="at most 1"):
         most_certain_accuracy(predictions((0.5, "covid")), 0.5, share)
 
 

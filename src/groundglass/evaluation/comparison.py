@@ -430,7 +430,7 @@ def _notes(
         notes += [f"{METRICS[n].title} of {whose} is undefined: {METRICS[n].undefined}." for n in undefined]
     once = [standing.name for standing in standings[: len(ranked)] if standing.members == 1]
     if once:
-        notes.append(f"Trained once, so that variation by seed is not measured:  {', '.join(once)}.")
+        notes.append(f"Trained once, so that variation by seed is not measured: {', '.join(once)}.")
     if len(once) < len(ranked):
         notes.append(
             "Values are means over a system's members. Their intervals reflect the sampling of "
