@@ -111,6 +111,7 @@ def test_a_zip_of_the_same_files_is_the_same_study(
 def test_a_picture_is_answered(served: Served, picture: tuple[str, bytes]) -> None:
     study = served.answered(served.send(picture))
     assert study["state"] == "done"
+    assert study["progress"]["done"] == study["progress"]["total"]
     (row,) = study["findings"]["slices"]
     assert row["path"] == "00001.png"
     assert row["verdict"] == study["verdict"]

@@ -37,7 +37,7 @@ class Answering:
     detector
         A detector with a segmenter.
     made_from
-        The study's key; it stands in ``findings.json``.
+        The study's key, which ``findings.json`` repeats.
     key
         The server's secret, from which pseudonyms follow.
     anonymise

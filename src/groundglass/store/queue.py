@@ -92,6 +92,7 @@ def finish(database: Database, claim: Claim, answer: Mapping[str, Any]) -> bool:
         job = _mine(session, claim)
         if job is None:
             return False
+        job.progress = job.total
         _end(session, job, DONE, **answer)
         return True
 
