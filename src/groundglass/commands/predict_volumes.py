@@ -26,6 +26,7 @@ from groundglass.commands.study import (
     warm_up,
     write_study,
 )
+from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.detect.volume import segmenter_of
@@ -38,6 +39,7 @@ from groundglass.report.volume import answer_study, studies_report
 from groundglass.scan.studies import Study, find_studies, key_of
 from groundglass.scan.volume import Listing
 from groundglass.segment.extent import SIDES, extent_cells, extent_columns
+from groundglass.segment.segmenter import SegmenterBundle
 
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
@@ -112,7 +114,7 @@ def predict_volumes(
     """Answer for each study of a listing in turn.
 
     Results of an earlier run in ``folder`` are kept if nothing has changed: files, bundle or requested
-    outputs. So a job that was killed resumes where it stopped. A study that fails is listed, and the others
+    outputs. So a job that was killed resumes where it stopped. A study that fails is listed, and the remaining ones
     are still answered.
 
     Parameters
@@ -297,15 +299,18 @@ class _Job:
 
     def _made_from(self, study: Study) -> str:
         """A hash of everything that a study's results depend on: format, bundle, files and options."""
-        bundles = (self.detector.bundle, segmenter_of(self.detector).bundle)
         parts = [
-            RESULTS_FORMAT,
-            *(bundle.facts.model_dump_json() for bundle in bundles),
+            *made_by(self.detector.bundle, segmenter_of(self.detector).bundle),
             study.series.content if study.series else "",
             study.series.series_uid if study.series else "",
             asdict(self.outputs),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def made_by(detector: Bundle, segmenter: SegmenterBundle) -> list[int | str]:
+    """Everything besides files and options that the results of a study depend on."""
+    return [RESULTS_FORMAT, *(bundle.facts.model_dump_json() for bundle in (detector, segmenter))]
 
 
 def _unexpected(study: Study, error: Exception) -> ScanError:

@@ -213,10 +213,10 @@ def _figures(one: EvaluationFacts, titles: Iterable[str] = ()) -> str:
     shown = [
         f"{name} {value}" for name, value in _metrics(one.slices) if name in kept or "mean over cases" in name
     ]
-    return f"{', '.join(shown)}; {_counted(one)}"
+    return f"{', '.join(shown)}; {_size(one)}"
 
 
-def _counted(one: EvaluationFacts) -> str:
+def _size(one: EvaluationFacts) -> str:
     slices = one.slices
     counts = f"{slices.count if isinstance(slices, Evaluation) else slices.slices} slices"
     return counts if one.patients is None else f"{counts} of {one.patients.count} patients"
@@ -254,7 +254,7 @@ _TEMPLATES = Environment(undefined=StrictUndefined, autoescape=False)  # plain t
 _TEMPLATES.filters |= {
     "settings": _settings,
     "figures": _figures,
-    "counted": _counted,
+    "counted": _size,
     "accuracy": _accuracy,
     "confusion": _confusion,
 }

@@ -3,13 +3,14 @@
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import chdir
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from groundglass.commands.predict import predict
 from groundglass.commands.study import UNFINISHED, Making, Outputs, write_study
 from groundglass.detect.detector import Detector
+from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.report.volume import answer_study
 from groundglass.scan.find import find_series, kind_of
@@ -119,10 +120,7 @@ def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> di
     making = Making(Outputs(anonymise=how.anonymise), how.made_from, how.key)
     document = write_study(results, answered, how.detector, making)
     if listing.failures:
-        failures = [
-            {"path": str(error.path), "problem": error.problem, "remedy": error.remedy}
-            for error in listing.failures
-        ]
+        failures = [asdict(Failure.of(error)) for error in listing.failures]
         document = {**document, "failures": failures}
     return {
         "verdict": document["verdict"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from groundglass.commands.predict_volumes import RESULTS_FORMAT
+from groundglass.commands.predict_volumes import made_by
 from groundglass.detect.bundle import Bundle
 from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.serve.config import ServeConfig
@@ -42,8 +42,7 @@ class OfferedBundle:
         """Read a bundle's facts; raises BundleError as groundglass.Bundle.load does."""
         bundle = Bundle.load(source)
         segmenter = bundle.segmenter or SegmenterBundle.load()
-        facts = [one.facts.model_dump_json() for one in (bundle, segmenter)]
-        key = hashlib.sha256(json.dumps([RESULTS_FORMAT, *facts]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(made_by(bundle, segmenter)).encode()).hexdigest()
         info = BundleInfo(
             name=bundle.facts.name,
             default=default,

@@ -88,23 +88,12 @@ def identify(database: Database, claim: Claim, **person: str | None) -> None:
 
 def finish(database: Database, claim: Claim, answer: Mapping[str, Any]) -> bool:
     """Enter an answer, columns of the study's row; False where the job is no longer this worker's."""
-    with database.write() as session:
-        job = _mine(session, claim)
-        if job is None:
-            return False
-        job.progress = job.total
-        _end(session, job, DONE, **answer)
-        return True
+    return _ended(database, claim, DONE, answer)
 
 
 def fail(database: Database, claim: Claim, problem: str, remedy: str = "") -> bool:
     """End a job without an answer; False where it is no longer this worker's."""
-    with database.write() as session:
-        job = _mine(session, claim)
-        if job is None:
-            return False
-        _end(session, job, FAILED, problem=problem, remedy=remedy)
-        return True
+    return _ended(database, claim, FAILED, {"problem": problem, "remedy": remedy})
 
 
 def postpone(database: Database, claim: Claim, problem: str, remedy: str = "") -> None:
@@ -193,7 +182,18 @@ def _gave_up(job: Job) -> dict[str, str]:
     }
 
 
+def _ended(database: Database, claim: Claim, state: str, columns: Mapping[str, Any]) -> bool:
+    with database.write() as session:
+        job = _mine(session, claim)
+        if job is None:
+            return False
+        _end(session, job, state, **columns)
+        return True
+
+
 def _end(session: Session, job: Job, state: str, **columns: Any) -> None:
+    if state == DONE:
+        job.progress = job.total
     job.state, job.owner, job.lease_until = state, None, None
     _set(session, job, state=state, finished=time.time(), **columns)
 

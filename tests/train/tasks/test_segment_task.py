@@ -26,7 +26,7 @@ from groundglass.report.slices import worst_slices
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.masks import MaskedPart, load_masked_part
 from groundglass.train.run import Run
-from groundglass.train.tasks.segment import SegmenterModule, SegmentTask, _batches, _repeats
+from groundglass.train.tasks.segment import SegmenterModule, SegmentTask, _batches, _repeated
 from segmenter_stub import threshold_segmenter
 
 LOG = ["epoch", "train_loss", "val_loss", "val_lung_dice", "val_lesion_dice", "val_dice", "lr"]
@@ -463,8 +463,8 @@ def test_slices_of_a_small_source_are_repeated() -> None:
     rows = pd.DataFrame({"path": ["a", "b", "c"], "source": ["large", "small", "large"]})
     grey = np.arange(3, dtype=np.uint8)[:, None, None].repeat(4, axis=1).repeat(4, axis=2)
     part = MaskedPart(rows, grey, np.zeros((3, 4, 4, 2), dtype=np.uint8))
-    numbers, greys, _ = _batches(part, _repeats(part, {"small": 3}))[[0, 1, 2, 3, 4]]
+    numbers, greys, _ = _batches(_repeated(part, {"small": 3}))[[0, 1, 2, 3, 4]]
     assert greys[:, 0, 0].tolist() == [0, 1, 1, 1, 2]
     assert len(set(numbers.tolist())) == 5, "each is augmented differently"
     with pytest.raises(GroundglassError, match=r"training.repeat tiny: .* there are large, small"):
-        _repeats(part, {"tiny": 2})
+        _repeated(part, {"tiny": 2})

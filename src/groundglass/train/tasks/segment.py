@@ -1,6 +1,7 @@
 """Segmentation: a network that marks lungs and lesions."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ class SegmentTask(Task[SegmentationRecipe]):
         pl.seed_everything(recipe.seed, verbose=False)
         return Fit(
             self._new_module(validation),
-            make_loader(_batches(train, _repeats(train, spec.repeat)), spec.batch_size, seed=recipe.seed),
+            make_loader(_batches(_repeated(train, spec.repeat)), spec.batch_size, seed=recipe.seed),
             make_loader(_batches(validation), spec.batch_size),
             LOGGED,
             spec,
@@ -332,21 +333,23 @@ def taught_slices(part: MaskedPart) -> dict[str, int]:
     return {"slices": len(part.rows)} | dict(zip(PLANES, part.taught.sum(axis=0).tolist(), strict=False))
 
 
-def _repeats(part: MaskedPart, repeat: dict[str, int]) -> NDArray[np.intp]:
-    """How often an epoch takes each slice; GroundglassError if a source is not among theirs."""
+def _repeated(part: MaskedPart, repeat: Mapping[str, int]) -> MaskedPart:
+    """A part with each slice as often as its source is repeated; GroundglassError if there is no such source."""
+    if not repeat:
+        return part
     sources = part.rows["source"]
     for name in set(repeat) - set(sources):
         known = ", ".join(sorted(set(sources)))
         raise GroundglassError(
             f"training.repeat {name}: no training slice has that source; there are {known}"
         )
-    return sources.map(lambda name: repeat.get(name, 1)).to_numpy(np.intp)
+    rows = np.repeat(np.arange(len(sources)), [repeat.get(name, 1) for name in sources])
+    return MaskedPart(part.rows.iloc[rows], part.grey[rows], part.masks[rows])
 
 
-def _batches(part: MaskedPart, repeats: NDArray[np.intp] | int = 1) -> Slices:
-    """Numbers that seed the augmentation, greys and masks, each slice as often as it is repeated."""
-    rows = np.repeat(np.arange(len(part.grey)), repeats)
-    return Slices(np.arange(len(rows)), part.grey[rows], part.masks[rows])
+def _batches(part: MaskedPart) -> Slices:
+    """Row numbers, which seed the augmentation, greys and masks."""
+    return Slices(np.arange(len(part.grey)), part.grey, part.masks)
 
 
 def mean_difference(exported: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
