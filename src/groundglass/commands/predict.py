@@ -73,13 +73,13 @@ def predict(
     title
         The report's title.
     unread
-        Files that already could not be read, to be listed with the others.
+        Files whose reading already failed, to be listed among the failures.
     answered
         Called with the answers once they are written, before heatmaps and the report are drawn.
 
     Returns
     -------
-    The answers; a file that cannot be read is listed in ``failures``, and the others are still answered.
+    The answers; a file that cannot be read is listed in ``failures``, and the remaining files are still answered.
     """
     names = unique_names(files) if heatmaps and folder else {}
     rows: list[SliceFinding] = []

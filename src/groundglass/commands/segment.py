@@ -142,7 +142,7 @@ def segment(
 
     Returns
     -------
-    The areas; a file that cannot be read is listed in ``failures``, and the others are still segmented.
+    The areas; a file that cannot be read is listed in ``failures``, and the remaining files are still segmented.
 
     Raises
     ------

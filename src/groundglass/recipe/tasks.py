@@ -126,7 +126,7 @@ class SegmentationTraining(Length):
     lesions.
 
     ``repeat`` gives, by source, how many times an epoch uses each of its training slices (once by default), so that
-    a small source that alone marks lesion types is not swamped by the others.
+    a small source that alone marks lesion types still counts beside larger ones.
     """
 
     best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"

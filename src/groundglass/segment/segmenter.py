@@ -242,7 +242,7 @@ AHEAD = 8
 def answer_files(
     paths: Sequence[Path], answer: Callable[[Iterable[Scan]], Iterator[Answer]]
 ) -> Iterator[tuple[Path, Answer | ScanError]]:
-    """Answers for files, in their order; a file that cannot be read gives its error, and the others go on.
+    """Answers for files, in their order; a file that cannot be read gives its error, and the rest are answered.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Subset:
     others
         AUC on the other slices.
     more
-        AUC on the subset minus that on the others, paired in each resample.
+        AUC on the subset minus the AUC on the remaining slices, paired in each resample.
     """
 
     auc: Estimate
@@ -48,7 +48,7 @@ class Subset:
 
     @property
     def surely_lower(self) -> bool:
-        """Whether the whole interval of the AUC is below that of the others."""
+        """Whether the whole AUC interval is below that of the remaining slices."""
         high, low = self.auc.high, self.others.low
         return high is not None and low is not None and high < low
 
