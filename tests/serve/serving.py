@@ -4,8 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi.testclient import TestClient
 
+from groundglass.phantom import Phantom
+from groundglass.phantom.dicom import PhantomStack, classic_images
+from groundglass.phantom.dicom_syntax import encode
+from groundglass.phantom.phantom import phantom_geometry
+from groundglass.scan.volume import Geometry
 from groundglass.serve.server import Server
 from groundglass.serve.worker import Worker
 
@@ -53,3 +59,30 @@ class Served:
         answer = self.client.get(f"/api/v1{path}", params=params, headers=self.bearer)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+
+def write_stored(phantom: Phantom, folder: Path, turned: str) -> list[Path]:
+    """A phantom as DICOM, its slices, rows or columns stored in the other direction; the patient stays the same."""
+    hu = np.rint(phantom.scan.pixels).astype(np.int16)
+    there = phantom_geometry(phantom)
+    geometry = there
+    if turned == "columns":
+        hu = hu[:, :, ::-1]
+        geometry = Geometry(
+            there.positions + (hu.shape[2] - 1) * there.column_step, there.row_step, -there.column_step
+        )
+    elif turned == "rows":
+        hu = hu[:, ::-1]
+        geometry = Geometry(
+            there.positions + (hu.shape[1] - 1) * there.row_step, -there.row_step, there.column_step
+        )
+    elif turned == "slices":
+        hu, geometry = hu[::-1], Geometry(there.positions[::-1], there.row_step, there.column_step)
+    folder.mkdir()
+    paths = []
+    for number, image in enumerate(
+        classic_images(PhantomStack(hu, geometry, phantom.seed, f"stored by {turned}"))
+    ):
+        paths.append(folder / f"{number}.dcm")
+        paths[-1].write_bytes(encode(image, "explicit-little"))
+    return paths

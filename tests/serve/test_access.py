@@ -35,6 +35,8 @@ REQUESTS = [
     ("GET", "/api/v1/studies", "read", 200),
     ("GET", STUDY, "read", 404),
     ("GET", f"{STUDY}/results/findings.json", "read", 404),
+    ("GET", f"{STUDY}/view/view.json", "read", 404),
+    ("POST", "/api/v1/search", "read", 422),  # without a body
     ("GET", "/api/v1/bundles", "read", 200),
     ("GET", "/api/v1/metrics", "read", 200),
     ("GET", "/api/v1/session", "read", 200),
@@ -64,7 +66,12 @@ def test_every_operation_is_in_the_list_above_or_open(served: Served) -> None:
     paths = served.client.get("/api/openapi.json").json()["paths"]
     operations = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     listed = {
-        (method, path.replace(STUDY, "/api/v1/studies/{id}").replace("findings.json", "{name}"))
+        (
+            method,
+            path.replace(STUDY, "/api/v1/studies/{id}")
+            .replace("findings.json", "{name}")
+            .replace("view.json", "{name}"),
+        )
         for method, path, _, _ in REQUESTS
     }
     assert operations - listed == {

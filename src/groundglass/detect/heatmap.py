@@ -7,7 +7,7 @@ from PIL import Image
 from groundglass.detect.findings import SliceFinding
 from groundglass.segment.overlay import overlay
 
-_ANCHORS = np.array(
+ANCHORS = np.array(
     [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
 )
 """Five colours of matplotlib's map 'inferno', which is even to the eye and safe for the colour-blind."""
@@ -18,7 +18,7 @@ OPACITY = 0.65
 """Of the colour, from half of the full scale on; below it fades away."""
 
 _STEPS = np.linspace(0, 1, 256)
-_COLOURS = np.stack([np.interp(_STEPS, np.linspace(0, 1, len(_ANCHORS)), c) for c in _ANCHORS.T], axis=-1)
+_COLOURS = np.stack([np.interp(_STEPS, np.linspace(0, 1, len(ANCHORS)), c) for c in ANCHORS.T], axis=-1)
 _PALETTE = np.rint(_COLOURS).astype(np.uint8).tobytes()
 _OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).tolist()
 
@@ -33,7 +33,7 @@ def heatmap(finding: SliceFinding) -> Image.Image:
     slice_image = grey_image(finding)
     if not finding.has_evidence:
         return slice_image.convert("RGB")
-    strength = _strength(finding)
+    strength = Image.fromarray(evidence_strength(finding))
     colour = strength.copy()
     colour.putpalette(_PALETTE)
     return Image.composite(colour.convert("RGB"), slice_image.convert("RGB"), strength.point(_OPACITIES))
@@ -51,8 +51,15 @@ def finding_picture(finding: SliceFinding) -> Image.Image:
     return both
 
 
-def evidence_map(finding: SliceFinding) -> NDArray[np.float32]:
+def evidence_map(finding: SliceFinding, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
     """The evidence for COVID-19, laid over the slice.
+
+    Parameters
+    ----------
+    finding
+        A finding with evidence.
+    shape
+        The slice's (height, width), for a finding that no longer holds its slice.
 
     Returns
     -------
@@ -65,12 +72,12 @@ def evidence_map(finding: SliceFinding) -> NDArray[np.float32]:
     whole = np.asarray(Image.fromarray(local_logit).resize((columns, rows), Image.Resampling.BICUBIC))
     region = finding.region
     inner = Image.fromarray(whole[preprocessing.box(region.height, region.width).slices])
-    laid = np.zeros(finding.scan.pixels.shape, dtype=np.float32)
+    laid = np.zeros(shape or finding.scan.pixels.shape, dtype=np.float32)
     laid[region.slices] = np.asarray(inner.resize((region.width, region.height), Image.Resampling.BILINEAR))
     return laid
 
 
-def _strength(finding: SliceFinding) -> Image.Image:
-    """Evidence for each pixel of a slice, 8-bit, 255 for ``FULL_SCALE``."""
-    scaled = evidence_map(finding) * np.float32(255 / FULL_SCALE)
-    return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8))
+def evidence_strength(finding: SliceFinding, shape: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+    """The evidence that speaks for COVID-19 as 8 bits, 255 for ``FULL_SCALE``; see :func:`evidence_map`."""
+    scaled = evidence_map(finding, shape) * np.float32(255 / FULL_SCALE)
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)

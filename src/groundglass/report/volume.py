@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
@@ -109,13 +110,12 @@ def volume_report(
 ) -> Report:
     """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
     finding = answered.finding
-    caveats = [] if finding.probability is None else _caveats(detector)
     with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
         headline=f"{finding.headline()}.",
         warnings=[
-            *caveats,
+            *([] if finding.probability is None else caveats(detector.bundle.facts)),
             *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
         ],
         tables_title="The extent of disease",
@@ -131,22 +131,22 @@ def volume_report(
     )
 
 
-def _caveats(detector: Detector) -> list[str]:
-    """What must be known of every answer."""
-    rule = detector.bundle.facts.patient
+def caveats(facts: BundleFacts) -> list[str]:
+    """What must be known of every answer of a bundle."""
+    rule = facts.patient
     if rule is None or not set(rule.weights) <= LESION_FEATURES:
-        return [LESIONS, *uncertainty(detector)]
+        return [LESIONS, *uncertainty(facts)]
     return [
         LESIONS,
-        *uncertainty(detector),
+        *uncertainty(facts),
         "The patient's probability follows from the amount of lesion alone, by this bundle's rule for patients. "
         "The slices' answers below also take into account what the lesions look like.",
     ]
 
 
-def uncertainty(detector: Detector) -> list[str]:
+def uncertainty(facts: BundleFacts) -> list[str]:
     """What ``uncertain`` means of a patient, where the bundle can say it."""
-    rule = detector.bundle.facts.patient
+    rule = facts.patient
     return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
 
 
@@ -261,7 +261,7 @@ def studies_report(
         headline=f"{positive} of {len(answered)} studies: covid."
         + (f" {uncertain} are uncertain." if uncertain else "")
         + (f" {failed} could not be answered." if failed else ""),
-        warnings=[LESIONS, *uncertainty(detector)],
+        warnings=[LESIONS, *uncertainty(detector.bundle.facts)],
         tables_title="Studies",
         figures_of_merit=tables,
         facts=[bundle_table(detector.bundle.facts)],

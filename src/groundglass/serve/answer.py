@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import chdir
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from groundglass.report.volume import answer_study
 from groundglass.scan.find import find_series, kind_of
 from groundglass.scan.studies import Study, find_studies
 from groundglass.scan.volume import VOLUME_ENDINGS, Listing, Member
+from groundglass.serve.view import new_view, recorded, write_picture_view, write_volume_view
 
 PERSON = {
     "uid": "StudyInstanceUID",
@@ -72,7 +73,7 @@ def answer(files: Path, results: Path, how: Answering) -> dict[str, Any] | Sever
     files
         The folder of the files; it becomes the process's working folder meanwhile.
     results
-        Where to write what ``groundglass predict`` writes of a study.
+        Where to write what ``groundglass predict`` writes of a study; what the page shows is written beside it.
     how
         With which detector.
 
@@ -116,7 +117,11 @@ def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> di
         done += 1
         how.progress(done, total)
 
+    view = new_view(results.parent)
+    if study.series:
+        study = replace(study, series=recorded(study.series, view))
     answered = answer_study(how.detector, study, seen)
+    write_volume_view(view, answered.finding)
     making = Making(Outputs(anonymise=how.anonymise), how.made_from, how.key)
     document = write_study(results, answered, how.detector, making)
     if listing.failures:
@@ -140,6 +145,7 @@ def _pictures(listing: Listing, results: Path, how: Answering) -> dict[str, Any]
         shutil.rmtree(unfinished, ignore_errors=True)
         first = found.failures[0]
         raise ScanError(first.path, first.problem, first.remedy)
+    write_picture_view(new_view(results.parent), listing.pictures, how.detector.bundle.facts.preprocessing)
     shutil.rmtree(results, ignore_errors=True)
     unfinished.rename(results)
     only = found.rows[0] if len(found.rows) == 1 else None

@@ -25,6 +25,7 @@ from groundglass.serve.models import (
     Log,
     LogLine,
     Progress,
+    Search,
     Session,
     SignIn,
     State,
@@ -37,6 +38,7 @@ from groundglass.serve.models import (
 from groundglass.serve.problems import responses
 from groundglass.serve.server import Server
 from groundglass.serve.uploads import BODY, drain, receive
+from groundglass.serve.view import INDEX, PACKED, VIEW
 from groundglass.store import history, queue
 from groundglass.store.access import events, record
 from groundglass.store.history import Entry
@@ -157,6 +159,13 @@ def list_studies(
     return StudyList(studies=[StudySummary(**StudySummary.values(entry)) for entry in entries], total=total)
 
 
+@router.post("/search", responses=PROTECTED)
+def search_studies(server: TheServer, user: Reader, body: Search) -> StudyList:
+    """List the studies of which certain words are true, the latest first; the words are in no address."""
+    entries, total = history.listed(server.database, **body.model_dump())
+    return StudyList(studies=[StudySummary(**StudySummary.values(entry)) for entry in entries], total=total)
+
+
 @router.get("/studies/{id}", responses=CHANGING)
 def get_study(server: TheServer, user: Reader, entry: TheStudy) -> StudyDetails:
     """Give one study with its findings."""
@@ -167,6 +176,7 @@ def get_study(server: TheServer, user: Reader, entry: TheStudy) -> StudyDetails:
         **StudySummary.values(entry),
         findings=study.findings,
         results=history.results(server.data, study.id) if study.state == "done" else [],
+        viewable=study.state == "done" and (server.data / STUDIES / study.id / VIEW / INDEX).is_file(),
         sent=[FileSent(stored=one.stored, name=one.name, bytes=one.size) for one in files],
     )
 
@@ -190,6 +200,22 @@ def get_result(
     record(server.database, user.name, "export", study)
     headers = {"Content-Security-Policy": REPORT_POLICY} if name.endswith(".html") else {}
     path = server.data / STUDIES / study / RESULTS / name
+    return FileResponse(path, media_type=_media_type(name), headers=headers)
+
+
+@router.get("/studies/{id}/view/{name}", response_class=FileResponse, responses={200: FILE, **CHANGING})
+def get_view(
+    server: TheServer,
+    user: Reader,
+    entry: TheStudy,
+    name: Annotated[str, Path(description="`view.json`, or a file that it describes.")],
+) -> FileResponse:
+    """Give what a viewer shows of a study; `slices` can be read in parts, by a header `Range`."""
+    path = server.data / STUDIES / entry.study.id / VIEW / name
+    if entry.study.state != "done" or path.name != name or not path.is_file():
+        raise HTTPException(404, "there is no such part of the view; see `view.json`")
+    record(server.database, user.name, "view", entry.study.id)
+    headers = {"Content-Encoding": "gzip"} if name in PACKED else {}
     return FileResponse(path, media_type=_media_type(name), headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""The application: the REST API under ``/api/v1``."""
+"""The application: the web page, and the REST API under ``/api/v1``."""
 
 import asyncio
 import logging
@@ -18,6 +18,7 @@ from groundglass.serve import api
 from groundglass.serve.auth import Access
 from groundglass.serve.config import ServeConfig
 from groundglass.serve.limits import Guard, Measured
+from groundglass.serve.page import page_router
 from groundglass.serve.problems import Problem, add_handlers
 from groundglass.serve.server import OfferedBundle, Server
 from groundglass.serve.workers import Workers
@@ -85,6 +86,7 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
     )
     app.state.server, app.state.access = server, Access(database, config.access, key)
     app.include_router(api.router, prefix=api.PREFIX)
+    app.include_router(page_router())
     add_handlers(app, api.allowed)
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, config=config, measured=Measured.of(registry))

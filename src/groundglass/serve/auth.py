@@ -123,8 +123,9 @@ class Access:
         return hmac.new(self._key, f"csrf {secret}".encode(), hashlib.sha256).hexdigest()
 
     def _refuse(self, request: Request, why: str) -> NoReturn:
-        """Raise HTTPException; more and more often wrong ones have to wait."""
-        if wait := self._failures.wait(request.state.client):
+        """Raise HTTPException; whoever often sends a wrong token has to wait."""
+        tried = "authorization" in request.headers or request.method == "POST" or request.cookies.get(COOKIE)
+        if tried and (wait := self._failures.wait(request.state.client)):
             raise HTTPException(429, "too many wrong tokens; wait", {"Retry-After": str(wait)})
         raise HTTPException(401, f"{why}: {SIGN_IN}", {"WWW-Authenticate": "Bearer"})
 

@@ -1,9 +1,9 @@
 """What the API answers with: its documentation and the client's texts follow from these classes."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from groundglass.store.history import Entry
 from groundglass.store.tables import Event, Study
@@ -114,11 +114,25 @@ class FileSent(BaseModel):
 
 
 class StudyDetails(StudySummary):
-    """A study with its findings (the content of ``findings.json``), the names of its results, and its files."""
+    """A study with its findings (the content of ``findings.json``), the names of its results, and its files.
+
+    ``viewable`` says that its slices or pictures can be seen, under ``/studies/{id}/view/view.json``.
+    """
 
     findings: dict[str, Any] | None
     results: list[str]
+    viewable: bool
     sent: list[FileSent]
+
+
+class Search(BaseModel):
+    """What to look for; each word of ``text`` must be in the patient's name or id, the date, or the study's id."""
+
+    text: Annotated[str, Field(max_length=200)] = ""
+    state: State | None = None
+    verdict: Verdict | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    offset: Annotated[int, Field(ge=0, le=2**31)] = 0
 
 
 class StudyList(BaseModel):
@@ -138,11 +152,12 @@ class StudyEvent(BaseModel):
 
 
 class BundleInfo(BaseModel):
-    """A detector that a study can be answered with."""
+    """A detector that a study can be answered with; ``limits`` are sentences on what its answers do not say."""
 
     name: str
     default: bool
     trained_on: str
+    limits: list[str]
     graph_sha256: str
 
 

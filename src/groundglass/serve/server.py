@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from groundglass.commands.predict_volumes import made_by
 from groundglass.detect.bundle import Bundle
+from groundglass.report.volume import caveats
 from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.serve.config import ServeConfig
 from groundglass.serve.models import BundleInfo
@@ -47,6 +48,7 @@ class OfferedBundle:
             name=bundle.facts.name,
             default=default,
             trained_on=bundle.facts.training.dataset,
+            limits=caveats(bundle.facts),
             graph_sha256=bundle.facts.graph_sha256,
         )
         return cls(info, str(bundle.source.absolute()), key)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, delete, func, select
+from sqlalchemy import ColumnElement, Select, Subquery, delete, func, or_, select
 from sqlalchemy.orm import Session, undefer
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -86,6 +86,7 @@ def listed(
     *,
     state: str | None = None,
     verdict: str | None = None,
+    text: str = "",
     since: float | None = None,
     until: float | None = None,
     limit: int = 50,
@@ -99,6 +100,8 @@ def listed(
         The server's database.
     state, verdict
         Only those.
+    text
+        Words that must all be in the patient's name or id, the date of the study, or the study's id.
     since, until
         When they were received, in seconds since 1970; ``until`` itself is left out.
     limit, offset
@@ -108,6 +111,9 @@ def listed(
     for column, value in ((Study.state, state), (Study.verdict, verdict)):
         if value is not None:
             conditions.append(column == value)
+    for word in text.lower().split():
+        named = (Study.patient_name, Study.patient_id, Study.study_date, Study.id)
+        conditions.append(or_(*(func.lower(column).contains(word, autoescape=True) for column in named)))
     if since is not None:
         conditions.append(Study.received >= since)
     if until is not None:

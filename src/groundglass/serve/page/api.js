@@ -1,0 +1,102 @@
+// The server's API.
+
+import { T } from "./texts.js";
+
+const BASE = "/api/v1";
+export const session = { user: null, scopes: [], csrf: null };
+export const may = scope => session.scopes.includes(scope);
+
+export class ApiError extends Error {
+  constructor(status, text, wait = 0) {
+    super(text);
+    this.status = status;
+    this.wait = wait;
+  }
+}
+
+async function send(path, options = {}) {
+  const headers = { ...options.headers };
+  if (session.csrf && options.method) headers["X-CSRF-Token"] = session.csrf;
+  let answer;
+  try {
+    answer = await fetch(BASE + path, { ...options, headers, credentials: "same-origin", cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, T.noConnection);
+  }
+  if (answer.ok) return answer;
+  throw failed(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+}
+
+function failed(status, body, wait) {
+  let detail = "";
+  try {
+    detail = JSON.parse(body).detail;
+  } catch {
+    detail = `${status}`;
+  }
+  if (status === 401 && session.user) {
+    session.user = null;
+    window.dispatchEvent(new Event("signed-out"));
+  }
+  return new ApiError(status, detail, +wait || 0);
+}
+
+export const get = async path => (await send(path)).json();
+export const bytes = async (path, options) => (await send(path, options)).arrayBuffer();
+
+export async function post(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await send(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) });
+  return answer.json();
+}
+
+export const remove = path => send(path, { method: "DELETE" });
+export const search = what => post("/search", what);
+export const resultOf = (study, name) => `${BASE}/studies/${study}/results/${name}`;
+export const viewOf = (study, name) => `/studies/${study}/view/${name}`;
+export const pictureOf = (study, name) => BASE + viewOf(study, name);
+
+export async function openSession() {
+  Object.assign(session, await get("/session"));
+}
+
+export async function signIn(token) {
+  Object.assign(session, await post("/session", { token }));
+}
+
+export async function signOut() {
+  await remove("/session");
+  Object.assign(session, { user: null, scopes: [], csrf: null });
+}
+
+/** Send files; `progress` is called with the bytes that were sent and all bytes. `signal` stops it. */
+export function sendFiles(files, options, progress, signal) {
+  return new Promise((resolve, reject) => {
+    const form = new FormData();
+    for (const { file, name } of files) form.append("files", file, name);
+    const request = new XMLHttpRequest();
+    request.open("POST", `${BASE}/studies?${new URLSearchParams(options)}`);
+    if (session.csrf) request.setRequestHeader("X-CSRF-Token", session.csrf);
+    request.upload.onprogress = event => progress(event.loaded, event.total);
+    request.onload = () => {
+      if (request.status === 202) resolve(JSON.parse(request.responseText));
+      else reject(failed(request.status, request.responseText));
+    };
+    request.onerror = () => reject(new ApiError(0, T.noConnection));
+    request.onabort = () => reject(new ApiError(0, T.upload.stopped));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
+
+/** Follow a study until it is done or has failed; returns what stops that. */
+export function follow(study, seen) {
+  const source = new EventSource(`${BASE}/studies/${study}/events`);
+  source.addEventListener("study", event => {
+    const now = JSON.parse(event.data);
+    if (now.state === "done" || now.state === "failed") source.close();
+    seen(now);
+  });
+  return () => source.close();
+}

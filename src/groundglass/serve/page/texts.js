@@ -1,0 +1,304 @@
+// Every text of the page. To translate the page, translate this file. Warnings and reasons come from the server.
+
+const two = number => number.toFixed(2);
+export const percent = share => (share == null ? "–" : `${(100 * share).toFixed(1)}%`);
+export const ml = volume => (volume == null ? "–" : `${volume.toFixed(0)} ml`);
+const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
+const verdicts = {
+  covid: "COVID-19",
+  "not covid": "not COVID-19",
+  uncertain: "uncertain",
+  "not a chest CT": "not a chest CT",
+};
+const openings = {
+  covid: () => "COVID-19 is likely",
+  "not covid": () => "COVID-19 is unlikely",
+  uncertain: reason => `It is uncertain whether this is COVID-19${reason ? ` (${reason})` : ""}`,
+};
+
+export const T = {
+  language: "en-GB",
+  name: "Groundglass",
+  research: "Research use only. Not a medical device.",
+  skip: "Skip to the content",
+  studies: "Studies",
+  signOut: "Sign out",
+  theme: "Colours",
+  themes: { auto: "as the system", light: "light", dark: "dark" },
+  loading: "Loading",
+  back: "All studies",
+  cancel: "Cancel",
+  close: "Close",
+  notFound: "There is no such page.",
+  noConnection: "The server cannot be reached. Check the connection and try again.",
+  tryAgain: "Try again",
+
+  signIn: {
+    title: "Sign in",
+    token: "Token",
+    hint: "The server printed the first token when it was started. Its operator can make others.",
+    button: "Sign in",
+    ended: "You were signed out. Sign in again.",
+  },
+
+  upload: {
+    title: "Send a chest CT",
+    drop: "Drop files, a folder or a ZIP here",
+    formats: "DICOM, NIfTI, MetaImage, NRRD, PNG or JPEG. Files that are sent together are one study.",
+    files: "Choose files",
+    folder: "Choose a folder",
+    options: "Options",
+    bundle: "Detector",
+    anonymise: "Remove the patient's identity from DICOM results",
+    empty: "There are no files in what you dropped.",
+    sending: (count, done) => `Sending ${plural(count, "file", "files")}: ${done}%`,
+    storing: "The server checks and stores the files",
+    known: "These files were sent before. This is their study.",
+    refused: "The server did not take the files",
+    stopped: "The upload was stopped.",
+    readOnly: "Your token allows you to see studies, but not to send any.",
+  },
+
+  list: {
+    search: "Search",
+    searchHint: "Name, id or date (20261130)",
+    state: "State",
+    verdict: "Answer",
+    all: "all",
+    none: "No study matches.",
+    first: "There are no studies yet.",
+    columns: {
+      choose: "Choose",
+      patient: "Patient",
+      date: "Study date",
+      state: "State",
+      verdict: "Answer",
+      probability: "Probability",
+      lesions: "Lesions",
+      received: "Received",
+      actions: "Actions",
+    },
+    unnamed: "No name in the files",
+    chosen: name => `Choose the study of ${name} for comparing`,
+    compare: "Compare the two chosen studies",
+    compareHint: "Choose two answered studies to compare them.",
+    remove: "Delete",
+    removeOf: name => `Delete the study of ${name}`,
+    pages: (from, to, total) => `${from} to ${to} of ${plural(total, "study", "studies")}`,
+    earlier: "Older",
+    later: "Newer",
+    pictures: count => plural(count, "picture", "pictures"),
+    several: "several studies",
+  },
+
+  states: {
+    received: "received",
+    queued: "waiting",
+    running: "working",
+    done: "answered",
+    failed: "failed",
+  },
+  verdicts,
+  working: (done, total) => (total ? `Reading slices: ${done} of ${total}` : "Reading the files"),
+  waiting: "Waiting for a free worker",
+
+  remove: {
+    title: "Delete this study?",
+    text: name => `The study of ${name}, its files and its results are deleted for good.`,
+    button: "Delete",
+  },
+
+  study: {
+    title: name => `Study of ${name}`,
+    answer: "Answer",
+    limits: "What limits this answer",
+    lesionsOnly: "Lesions have many causes. Their share says how much of the lung is diseased, not by what.",
+    warnings: "Warnings about this scan",
+    failed: "The study was not answered",
+    retry: "Try again",
+    remove: "Delete this study",
+    divided: "The files are of several examinations. Each one is a study of its own:",
+    part: number => `Study ${number}`,
+    superseded: "Files of the same examination were sent later.",
+    latest: "Show the later version",
+    images: "Slices",
+    noView: "The slices of this study were not kept. Delete it and send the files again to see them.",
+    extent: "Volumes and shares",
+    severity: "Severity band",
+    noSeverity: "No severity band is given.",
+    ratios: "Likelihood ratios",
+    ratioColumns: ["Setting", "Likelihood ratio", "Interval", "Validated"],
+    yes: "yes",
+    no: "no",
+    downloads: "Downloads",
+    details: "Details",
+    compare: "Compare with another study",
+    compareWith: "Other studies of this patient",
+    noOthers: "There is no other answered study with this patient's id. You can choose any two in the list.",
+    unread: "Not read",
+    notes: "Zones are thirds of the height of the lungs, the same for both. They are not lobes.",
+    noZones: "The zones are not known: they need a known orientation and lungs that do not go on beyond the volume.",
+  },
+
+  /** The answer in one sentence. */
+  answer: found => {
+    if (found.verdict === "not a chest CT" || found.probability == null)
+      return `No answer: ${found.reason || verdicts["not a chest CT"]}.`;
+    const share = found.both?.lesion_share ?? found.lesion_share;
+    const parts = [`the probability is ${two(found.probability)}`];
+    if (share != null) parts.push(`lesions fill ${percent(share)} of the lungs`);
+    const band = found.severity ? ` (${found.severity})` : "";
+    return `${openings[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;
+  },
+  pictures: summary =>
+    `${summary.covid} of ${plural(summary.slices, "picture", "pictures")}: COVID-19 is likely.` +
+    (summary.uncertain ? ` ${summary.uncertain} uncertain.` : "") +
+    (summary.not_a_chest_ct ? ` ${summary.not_a_chest_ct} not a chest CT.` : "") +
+    (summary.failed ? ` ${plural(summary.failed, "file", "files")} could not be read.` : ""),
+  pictureLimits: "Each picture is answered on its own, even if several are of one patient.",
+  picture: "Picture",
+  heatmap: "Heatmap",
+  pictureOf: name => `Picture ${name}`,
+  heatmapOf: name => `Heatmap of ${name}: the brighter a place, the more it speaks for COVID-19`,
+
+  regions: {
+    both: "Both lungs",
+    right: "Right lung",
+    right_upper: "upper third",
+    right_middle: "middle third",
+    right_lower: "lower third",
+    left: "Left lung",
+    left_upper: "upper third",
+    left_middle: "middle third",
+    left_lower: "lower third",
+  },
+  amounts: {
+    region: "Region",
+    lung: "Lung",
+    lesion: "Lesions",
+    ground_glass: "Ground glass",
+    consolidation: "Consolidation",
+    share: "Share",
+  },
+
+  viewer: {
+    stage: "Slice viewer",
+    keys: [
+      ["Up, Down", "next slice to the head, to the feet"],
+      ["Page Up, Page Down", "ten slices"],
+      ["Home, End", "last slice at the head, first at the feet"],
+      ["1, 2, 3", "window for lung, mediastinum, bone"],
+      ["+, −, 0", "larger, smaller, whole slice"],
+      ["Alt and arrows", "move the slice"],
+      ["Shift and arrows", "move the cross that reads values"],
+      ["M", "set an end of a length at the cross"],
+      ["Escape", "remove the length"],
+      ["O", "show or hide all overlays"],
+    ],
+    help: "Keys",
+    slice: (number, of) => `Slice ${number} of ${of}`,
+    height: mm => `height ${mm.toFixed(1)} mm`,
+    lesions: share => `lesions in ${percent(share)} of the lungs`,
+    unread: problem => `This slice could not be read: ${problem}.`,
+    waiting: "This slice is still being sent.",
+    failed: "The slices cannot be loaded.",
+    loaded: (count, of) => (count < of ? `${count} of ${of} slices loaded` : "All slices loaded"),
+    goTo: "Slice",
+    strip: "Lesion area along the lungs. Click to go to a slice.",
+    telling: "Slices with most lesion",
+    tellingSlice: (number, area) => `${number}: ${area}`,
+    noTelling: "No lesions were found.",
+    tools: "Drag",
+    toolNames: { scroll: "Scroll", window: "Window", pan: "Move", length: "Length" },
+    window: "Window",
+    presets: { lung: "Lung", mediastinum: "Mediastinum", bone: "Bone" },
+    greyPreset: "Whole range",
+    level: "Level",
+    width: "Width",
+    view: "View",
+    larger: "Larger",
+    smaller: "Smaller",
+    fit: "Whole slice",
+    overlays: "Overlays",
+    lungs: "Lungs",
+    ground_glass: "Ground glass",
+    consolidation: "Consolidation",
+    lesion: "Lesions",
+    heat: "Heatmap",
+    heatHint: "The brighter a place, the more it speaks for COVID-19. The scale is the same for all slices.",
+    opacity: "Opacity",
+    right: "R",
+    left: "L",
+    sides: "R is the patient's right.",
+    assumed: "The files do not say which side is right. It was assumed.",
+    value: (value, unit) => `${value} ${unit}`,
+    grey: "grey",
+    place: (x, y, z) =>
+      `${x > 0 ? "L" : "R"} ${Math.abs(x).toFixed(1)}, ${y > 0 ? "P" : "A"} ${Math.abs(y).toFixed(1)}, ` +
+      `${z > 0 ? "H" : "F"} ${Math.abs(z).toFixed(1)} mm`,
+    pixel: (row, column) => `row ${row + 1}, column ${column + 1}`,
+    pointer: "Move over the slice to read values.",
+    length: text => `Length ${text}`,
+    mm: length => `${length.toFixed(1)} mm`,
+    px: length => `${length.toFixed(1)} pixels`,
+    noLength: "Drag on the slice to measure.",
+    area: mm2 => `${(mm2 / 100).toFixed(1)} cm²`,
+    areaPx: count => `${count} pixels`,
+  },
+
+  compare: {
+    title: "Follow-up",
+    before: "Before",
+    after: "After",
+    change: "Change",
+    link: "Move both to the same height of the lungs",
+    same: "The same height is the same share of the way from the lowest slice with lungs to the highest.",
+    otherPatient: "The two studies name different patients. Make sure that they belong together.",
+    unknownPatient: "The files do not name the patient. Make sure that the two studies belong together.",
+    undated: "The files state no dates, so the order is that in which they were sent.",
+    swap: "Swap before and after",
+    none: "Both studies must be answered volumes.",
+    summary: (before, after) => {
+      const change = after - before;
+      const points = Math.abs(100 * change).toFixed(1);
+      const how = points === "0.0" ? "is unchanged" : `${change > 0 ? "rose" : "fell"} by ${points} percentage points`;
+      return `The share of the lungs that is lesion ${how}, from ${percent(before)} to ${percent(after)}.`;
+    },
+    limit: "Deeper or shallower breathing also changes these figures. The segmenter's own error was not subtracted.",
+  },
+
+  details: {
+    patient: "Patient",
+    patientId: "Patient's id",
+    date: "Study date",
+    received: "Received",
+    finished: "Answered",
+    bundle: "Detector",
+    segmenter: "Segmenter",
+    trained: "Trained on",
+    size: "Slices",
+    sizeOf: shape => `${shape[0]} of ${shape[1]} × ${shape[2]} pixels`,
+    spacing: "Spacing",
+    series: "Series",
+    counted: "Slices that count",
+    others: "Other series",
+    files: "Files sent",
+    version: "Version",
+    id: "Study's id",
+    software: "Groundglass",
+  },
+
+  results: {
+    "report.html": "Report, to read in a browser",
+    "report.pdf": "Report, to print (PDF)",
+    "findings.json": "All findings (JSON)",
+    "slices.csv": "Figures of each slice (CSV)",
+    "predictions.csv": "Answers for each picture (CSV)",
+    "lungs.nii.gz": "Mask of the lungs (NIfTI)",
+    "lesions.nii.gz": "Mask of the lesions (NIfTI)",
+    "seg.dcm": "Masks (DICOM segmentation)",
+    "sr.dcm": "Measurements (DICOM structured report)",
+    "sc.dcm": "Overview (DICOM picture)",
+  },
+};
