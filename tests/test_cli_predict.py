@@ -56,7 +56,7 @@ def test_with_a_folder_the_report_is_named(series: Path, tmp_path: Path) -> None
     assert (tmp_path / "patients.html").exists()
     assert Path(report).parent.name in (tmp_path / "patients.html").read_text()
     _, _, err = run("predict", series, "-o", tmp_path, "--no-nifti", "--no-dicom")
-    assert "1 of 1 studies were already done" in err
+    assert "already done: 1 of 1 studies" in err
 
 
 def test_warnings_about_a_volume_are_printed(covid_phantom: Phantom, tmp_path: Path) -> None:

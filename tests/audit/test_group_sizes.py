@@ -85,5 +85,5 @@ def test_some_unknown_patients_get_a_note():
     assert kind_of_groups(material.manifest) == "group"
     result = GroupSizes().run(material)
     assert result.severity == "note"
-    assert "5 of 60 slices name no patient." in result.message
+    assert "No patient is named for 5 of 60 slices." in result.message
     assert result.measure == "effective number of groups"

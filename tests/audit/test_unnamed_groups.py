@@ -55,7 +55,7 @@ def test_only_groups_with_unnamed_slices_count():
     patients = np.where(np.arange(60) < 48, PATIENTS, "")
     result = UnnamedGroups().run(made(patient=patients, split=["train", "test"] * 30))
     assert len(result.rows) == 2
-    assert "12 of 60 slices name no patient or group." in result.message
+    assert "No patient or group is named for 12 of 60 slices." in result.message
 
 
 def test_known_patients_pass_where_nothing_is_in_doubt():

@@ -140,7 +140,7 @@ def test_patients_with_few_slices_are_left_out(
 ) -> None:
     monkeypatch.setattr(job, "predict_rows", answers(True))
     with pytest.raises(
-        GroundglassError, match="0 patients with and 0 without COVID-19 have at least 7 slices"
+        GroundglassError, match="0 patients with COVID-19 and 0 without have at least 7 slices"
     ):
         aggregate(detector, str(manifest), tmp_path / "out", least_slices=7)
 

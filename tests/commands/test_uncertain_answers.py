@@ -72,7 +72,7 @@ def test_an_uncertain_slice_in_every_file(unsure: Detector, picture: Path, tmp_p
     assert document["summary"] == {"slices": 1, "covid": 0, "uncertain": 1, "not_a_chest_ct": 0, "failed": 0}
     assert document["bundle"]["uncertain"] == {"covid_from": 0, "other_to": 1, "coverage": 0.9}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "0 of 1 slices: covid (probability over 1.00). 1 are uncertain." in page
+    assert "0 of 1 slices: covid (probability over 1.00). Uncertain: 1." in page
     assert ALWAYS.meaning() in page
     assert '<span class="verdict unsure">uncertain</span>' in page
     (card,) = slice_cards(without_lungs(unsure), [picture], {picture: "covid"})
@@ -149,7 +149,7 @@ def test_an_uncertain_patient_in_every_file(
     assert ALWAYS.meaning("patients") in page
     assert "The extent of disease" in page
     assert "on too few" in page
-    assert "1 are uncertain." in (tmp_path / "out" / "patients.html").read_text()
+    assert "Uncertain: 1." in (tmp_path / "out" / "patients.html").read_text()
     assert "Inconclusive" in str(pydicom.dcmread(study / "sr.dcm"))
     monkeypatch.setattr(cli_predict, "_load_detector", lambda *_: unsure)
     printed = CliRunner().invoke(app, ["predict", str(tmp_path / "ct")]).stdout

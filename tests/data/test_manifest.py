@@ -65,7 +65,7 @@ def test_labels_are_made_canonical_and_excel_marks_are_ignored(draw: Draw) -> No
         ("", "cannot be read as CSV"),
         (HEAD + "a.png,covid,,train,\nb.png,covid,,training,\n", "row 3: split 'training' is not"),
         (HEAD + "a.png,covid,,,\n./a.png,covid,,,\n", "row 3: .*a.png is also in an earlier row"),
-        (HEAD + "a.png,,,,\nb.png,,,,\n", r"row 2: label is blank \(and 1 more rows\)"),
+        (HEAD + "a.png,,,,\nb.png,,,,\n", r"row 2: label is blank \(and 1 more row\)"),
         (HEAD + "a.png,covid,,,\n" + "".join(f"no{n}.png,covid,,,\n" for n in range(7)), "7 of 8 files"),
     ],
 )

@@ -197,7 +197,7 @@ def test_grouped_keeps_named_groups_of_several_patients_together() -> None:
 def test_official_is_what_the_manifest_has() -> None:
     frame = even().assign(split=["train"] * 100 + ["test"] * 100)
     pd.testing.assert_frame_equal(split(frame, "official"), frame)
-    with pytest.raises(GroundglassError, match="no official split: 200 of 200 scans"):
+    with pytest.raises(GroundglassError, match="no official split: no part is given for 200 of 200"):
         split(even(), "official")
 
 
@@ -205,7 +205,7 @@ def test_official_is_what_the_manifest_has() -> None:
     ("frame", "scheme", "message"),
     [
         (even(), "random", "random split"),
-        (even().assign(patient=""), "grouped", "200 of 200 scans have no patient id"),
+        (even().assign(patient=""), "grouped", "no patient id for 200 of 200 scans"),
         (even().assign(split=["train", "test"] * 100), "official", "divides patients .40 in all, first: c0"),
     ],
 )

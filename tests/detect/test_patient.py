@@ -169,8 +169,11 @@ def test_types_and_zones_in_the_document(shipped_detector: Detector) -> None:
     assert document["both"]["consolidation_ml"] == 12.5
     assert "lesions in 5.0% of the lungs (ground glass 3.8%, consolidation 1.2%)" in finding.headline()
     unsure = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5, oriented=False)
-    assert unsure.to_dict()["zones"] == {}
-    assert unsure.to_dict()["both"] == document["both"]
+    without_sides = unsure.to_dict()
+    assert without_sides["zones"] == {}
+    assert without_sides["right"] is without_sides["left"] is None
+    assert without_sides["slices"][5]["lungs_px"] == {"right": None, "left": None}
+    assert without_sides["both"] == document["both"]
 
 
 def test_a_bundle_without_a_rule_says_so(shipped_detector: Detector) -> None:

@@ -320,7 +320,7 @@ def test_labels_that_are_not_a_class_are_named_with_the_classes():
         evaluate_classes(frame)
     assert "label is none of the classes 'covid', 'normal', 'mycoplasma pneumonia', " in str(error.value)
     assert "in row 3 (got 'flu'); evaluate on a dataset with the labels" in str(error.value)
-    with pytest.raises(GroundglassError, match="1 of 20 predictions have no label"):
+    with pytest.raises(GroundglassError, match="the label is missing in 1 of 20 predictions"):
         evaluate_classes(frame.replace({"label": {"flu": ""}}))
 
 

@@ -348,7 +348,7 @@ def test_notes_say_how_far_the_comparison_can_be_trusted(four):
 def test_notes_on_the_slices_are_those_of_an_evaluation(table):
     slices = table([True, True, False, False], [0.9, 0.3, 0.6, 0.1], patient=[""] * 4)
     notes = compare([System("a", (slices,), (0.5,))], resamples=20).notes
-    assert any(note.startswith("4 of 4 slices name neither patient nor group") for note in notes)
+    assert any(note.startswith("No patient or group is named for 4 of 4 slices") for note in notes)
     assert any(note.startswith("Only 2 slices labelled covid") for note in notes)
 
 

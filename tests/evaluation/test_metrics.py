@@ -174,7 +174,7 @@ def test_units_are_groups_then_patients_then_slices(table):
     assert (same.resampled_by, same.groups) == ("patient", 3)
     mixed = result(["a", "a", "", ""], ["", "", "b2", ""])
     assert (mixed.resampled_by, mixed.groups) == ("group", 3)
-    assert any(note.startswith("1 of 4 slices name neither patient nor group") for note in mixed.notes)
+    assert any(note.startswith("No patient or group is named for 1 of 4 slices") for note in mixed.notes)
     slices = result([""] * 4, [""] * 4)
     assert (slices.resampled_by, slices.groups) == ("slice", 4)
     assert any("too narrow" in note for note in slices.notes)
@@ -182,7 +182,7 @@ def test_units_are_groups_then_patients_then_slices(table):
 
 def test_unlabelled_predictions_and_senseless_settings_are_refused(table):
     frame = table([True, False], [0.9, 0.1])
-    with pytest.raises(GroundglassError, match="have no label"):
+    with pytest.raises(GroundglassError, match="the label is missing"):
         evaluate(frame.assign(label=""))
     with pytest.raises(GroundglassError, match="confidence between 0 and 1"):
         evaluate(frame, confidence=95)
@@ -209,7 +209,7 @@ def test_patients_are_the_mean_of_their_slices(table):
     assert not patients["mixed_labels"].any()
     result = evaluate_patients(frame, 0.6, resamples=20)
     assert (result.unit, result.count, result.positives) == ("patient", 3, 1)
-    assert "1 of 6 slices name no patient and are left out." in result.notes
+    assert "No patient is named for 1 of 6 slices, which do not count here." in result.notes
 
 
 RULE = PatientRule(

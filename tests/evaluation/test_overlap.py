@@ -95,9 +95,9 @@ def test_metrics_by_hand():
         "HD95 of lungs leaves out 1 of 4 slices: 1 without lungs in either mask.",
         "HD95 of lesions leaves out 3 of 4 slices: 2 without lesions in either mask, 1 where there are none to "
         "find.",
-        "1 of 2 cases have no true lesions: their Dice is 1 where none are predicted, else 0, and they are left "
-        "out of sensitivity.",
-        "1 of 2 cases have no predicted lesions and are left out of precision.",
+        "Without true lesions: 1 of 2 cases. The Dice of such a case is 1 if none are predicted, else 0; it is "
+        "left out of sensitivity.",
+        "Without predicted lesions, and left out of precision: 1 of 2 cases.",
     )
 
 

@@ -116,7 +116,7 @@ def test_the_truth_of_unlabelled_slices_is_not_guessed(table):
     frame = table([True, False, False], [0.9, 0.1, 0.2])
     assert truth_of(frame).tolist() == [True, False, False]
     frame.loc[1, "label"] = ""
-    with pytest.raises(GroundglassError, match="1 of 3 predictions have no label"):
+    with pytest.raises(GroundglassError, match="the label is missing in 1 of 3 predictions"):
         truth_of(frame)
 
 

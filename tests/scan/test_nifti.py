@@ -220,7 +220,7 @@ def test_holes_become_air_aloud(tmp_path: Path) -> None:
     values = HU.astype(np.float32)
     values[:, 0, 0], values[3, 3, 3] = np.nan, np.inf
     volume = load(saved(image(values=values), tmp_path / "ct.nii"))
-    assert volume.warnings == ("34 voxels hold no number and were read as air",)
+    assert volume.warnings == ("34 voxels without a number, read as air",)
     assert (pixels(volume)[:, 0, 0] == -1024).all()
     assert pixels(volume)[3, 3, 3] == -1024
     assert np.array_equal(pixels(volume)[:, 20], HU[:, 20])

@@ -1,5 +1,7 @@
 """The shipped segmenter refuses what is not an axial chest CT, and takes chest slices in every window."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from numpy.typing import NDArray
 
 from groundglass.phantom import Phantom
 from groundglass.scan.scan import Scan, apply_window
+from groundglass.scan.volume import Volume
 from groundglass.segment.chest import ChestModel
 from groundglass.segment.segmenter import Segmenter
 
@@ -71,6 +74,15 @@ def test_chest_slices_pass_in_every_window(
     for number in np.flatnonzero(areas > 0.1):
         found = segmenter(picture(covid_phantom.scan.pixels[number], window))
         assert found.found, (number, window, found.problem)
+
+
+@pytest.mark.parametrize("shapes", [SHOULDERS, PELVIS], ids=["shoulders", "pelvis"])
+def test_slices_of_one_stack_do_not_vouch_for_fat(
+    segmenter: Segmenter, shapes: list[tuple[float, float, float, float, float]]
+) -> None:
+    stack = np.stack([body(shapes, seed) for seed in range(8)]).astype(np.float32)
+    masks = segmenter(Volume(stack.shape, True, "ct", Path("x"), stack.__getitem__))
+    assert not masks.labels.any()
 
 
 def test_coronal_planes_are_refused(segmenter: Segmenter, covid_phantom: Phantom) -> None:

@@ -30,7 +30,7 @@ def test_slices_weigh_by_their_thickness() -> None:
 
 def test_zones_are_thirds_of_the_height_of_the_lungs() -> None:
     """The lungs take four slices of 3 mm: a third is 4 mm, so that the two in the middle are divided."""
-    extent = disease_extent(LUNGS, LESIONS, np.full(6, 3.0), 1000.0, SOLID, zones=True)
+    extent = disease_extent(LUNGS, LESIONS, np.full(6, 3.0), 1000.0, SOLID)
     assert tuple(extent) == REGIONS
     figures = {region: one.figures() for region, one in extent.items()}
     assert figures["right_lower"] == pytest.approx(
@@ -55,10 +55,10 @@ def test_zones_are_thirds_of_the_height_of_the_lungs() -> None:
 
 def test_uneven_slices_and_no_spacing() -> None:
     """Thirds are of the height in mm, not of the number of slices, unless that is all there is."""
-    thick = disease_extent(LUNGS, LESIONS, np.array([5.0, 1, 1, 1, 6, 5]), 1000.0, zones=True)
+    thick = disease_extent(LUNGS, LESIONS, np.array([5.0, 1, 1, 1, 6, 5]), 1000.0)
     assert thick["right_lower"].lung_ml == pytest.approx(10 + 40 + 40)
     assert thick["right_upper"].lung_ml == thick["right_middle"].lung_ml == pytest.approx(30)
-    bare = disease_extent(LUNGS, LESIONS, None, None, zones=True)
+    bare = disease_extent(LUNGS, LESIONS, None, None)
     assert bare["right_lower"].lung_ml is None
     assert bare["right_lower"].lesion_share == pytest.approx(50 / 70)
 
@@ -66,16 +66,17 @@ def test_uneven_slices_and_no_spacing() -> None:
 @pytest.mark.parametrize(("first", "last"), [(2, 6), (0, 4)])
 def test_no_zones_of_lungs_that_are_cut_off(first: int, last: int) -> None:
     part = slice(first, last)
-    extent = disease_extent(LUNGS[part], LESIONS[part], np.ones(last - first), 1000.0, zones=True)
+    extent = disease_extent(LUNGS[part], LESIONS[part], np.ones(last - first), 1000.0)
     assert set(extent) == set(SIDES)
 
 
-def test_no_zones_without_a_known_orientation() -> None:
-    assert set(disease_extent(LUNGS, LESIONS, np.ones(6), 1000.0)) == set(SIDES)
+def test_no_sides_without_a_known_orientation() -> None:
+    whole = disease_extent(LUNGS, LESIONS, np.ones(6), 1000.0)
+    assert disease_extent(LUNGS, LESIONS, np.ones(6), 1000.0, oriented=False) == {"both": whole["both"]}
 
 
 def test_no_lungs_at_all() -> None:
-    extent = disease_extent(LUNGS * 0, LUNGS * 0, np.ones(6), 1000.0, LUNGS * 0, zones=True)
+    extent = disease_extent(LUNGS * 0, LUNGS * 0, np.ones(6), 1000.0, LUNGS * 0)
     assert extent["right_upper"].lung_ml == 0
     assert extent["both"].lesion_share is extent["right_upper"].consolidation_share is None
     assert extent["both"].type_shares == {}
@@ -83,7 +84,7 @@ def test_no_lungs_at_all() -> None:
 
 @pytest.mark.parametrize("solid", [SOLID, None])
 def test_tables_have_a_row_or_columns_for_each_region(solid: np.ndarray | None) -> None:
-    extent = disease_extent(LUNGS, LESIONS, np.full(6, 3.0), 1000.0, solid, zones=True)
+    extent = disease_extent(LUNGS, LESIONS, np.full(6, 3.0), 1000.0, solid)
     header, rows = extent_table(extent)
     assert {len(row) for row in rows} == {len(header)} == {4 if solid is None else 8}
     assert [row[0] for row in rows][:3] == ["both lungs", "right lung", "right upper third"]

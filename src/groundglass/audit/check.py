@@ -20,7 +20,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from groundglass.bundle.evaluation import Estimate, format_estimate
-from groundglass.evaluation.bootstrap import count_of
+from groundglass.errors import count_of
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")

@@ -11,6 +11,7 @@ import typer
 
 from groundglass.cli.options import Json, Lungs, Part, RequiredData, Seed, command, output
 from groundglass.cli.output import FOUND, give_json, say, table, wrong_usage
+from groundglass.errors import count_of
 
 if TYPE_CHECKING:
     from groundglass.audit.run import Audit
@@ -112,7 +113,7 @@ def audit(
     report = write_audit(made, folder)
     if fix is not None:
         changes = write_fixed(made, fix)
-        counted = f"{len(changes)} changes: {fix.with_suffix('.changes.csv')}"
+        counted = f"{count_of(len(changes), 'change')}: {fix.with_suffix('.changes.csv')}"
         typer.echo(f"Corrected manifest: {fix} ({counted})", err=not text)
     if text:
         typer.echo(f"Report: {report}")

@@ -11,6 +11,7 @@ import typer
 
 from groundglass.cli.options import SCANS, Detector, Json, Lungs, command, output
 from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table
+from groundglass.errors import count_of
 from groundglass.labels import NEGATIVE
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def predict(
     else:
         show(None)
     if listing.results:
-        say(f"{len(listing.results)} folders with results of Groundglass were skipped")
+        say(f"skipped: {count_of(len(listing.results), 'folder')} with results of Groundglass")
     failures = [*(volumes.failures if volumes else ()), *(slices.failures if slices else ())]
     end(failures, any_read=bool((volumes and volumes.answered) or (slices and slices.rows)))
 
@@ -176,7 +177,7 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
     if len(rows) > PRINTED:
         typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'patients.csv'}")
     if volumes.kept:
-        say(f"{volumes.kept} of {len(volumes.rows)} studies were already done (--fresh repeats them)")
+        say(f"already done: {volumes.kept} of {len(volumes.rows)} studies (--fresh repeats them)")
     if len(volumes.folders) == 1:
         typer.echo(f"Report: {next(iter(volumes.folders.values())) / 'report.html'}")
     typer.echo(f"All studies: {output / 'patients.html'}")
@@ -281,6 +282,6 @@ def _print_listing(listing: "Listing") -> None:
             for remark in filter(None, (refused, *series.warnings)):
                 typer.echo(f"study {study}, series {series.number or series.source.name}: {remark}")
     if listing.pictures:
-        typer.echo(f"{len(listing.pictures)} pictures, each read as a single slice")
+        typer.echo(f"{count_of(len(listing.pictures), 'picture')}, each read as a single slice")
     if listing.ignored:
-        say(f"{listing.ignored} other files were skipped")
+        say(f"skipped: {count_of(listing.ignored, 'other file')}")

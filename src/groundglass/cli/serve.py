@@ -7,6 +7,7 @@ import typer
 
 from groundglass.cli.options import Detector, command, output
 from groundglass.cli.output import table
+from groundglass.errors import count_of
 
 if TYPE_CHECKING:
     from groundglass.serve.config import ServeConfig
@@ -88,7 +89,7 @@ def tokens(data: Data = None, config: Config = None) -> None:
         (one.id, one.name, ", ".join(one.scopes), f"{when(one.created):%Y-%m-%d}", _day(one.expires))
         for one in listed(_database(_config(config, data)))
     ]
-    table(f"{len(rows)} tokens", ("id", "name", "scopes", "created", "expires"), rows)
+    table(count_of(len(rows), "token"), ("id", "name", "scopes", "created", "expires"), rows)
 
 
 def revoke(

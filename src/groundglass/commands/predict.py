@@ -170,7 +170,7 @@ def _report(
     return Report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
-        + (f" {uncertain} are uncertain." if uncertain else "")
+        + (f" Uncertain: {uncertain}." if uncertain else "")
         + (f" {strange} are not chest CT with lungs." if strange else "")
         + (f" {len(failures)} files could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],

@@ -44,7 +44,7 @@ from groundglass.segment.segmenter import SegmenterBundle
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
 NUMBERS = ("slices", "slices_counted", "probability")
-RESULTS_FORMAT = 4
+RESULTS_FORMAT = 5
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
@@ -263,7 +263,7 @@ class _Job:
             self.save()
 
     def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
-        regions = {side: document[side] for side in SIDES} | document["zones"]
+        regions = {side: document[side] for side in SIDES if document[side]} | document["zones"]
         self._rows[study.name] = self._row(study) | {
             "slices": document["volume"]["shape"][0],
             "slices_counted": document["slices_counted"],

@@ -222,7 +222,7 @@ def _write_slices(path: Path, finding: PatientFinding) -> None:
     for one in finding.slices:
         numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
         shares = [_cell(one.type_shares.get(name)) for name in types]
-        areas = (*one.lungs_px, *one.lesions_px)
+        areas = (*one.lungs_px, *one.lesions_px) if "right" in finding.extent else ("",) * 4
         writer.writerow([one.number, *map(_cell, numbers), int(one.counted), *areas, one.reason, *shares])
     write_text(path, buffer.getvalue())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from groundglass.data.dataset import Dataset
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.labels import NEGATIVE, NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labels
 from groundglass.scan.find import natural_key
 from groundglass.scan.image import SUFFIXES
@@ -37,7 +37,7 @@ def rows_of(dataset: Dataset, folder: Path) -> pd.DataFrame:
         found = int((frame["label"] == label).sum())
         if count is not None and found != count:
             raise GroundglassError(
-                f"{folder}: found {found} slices of class {label}, but {dataset.name} has {count}"
+                f"{folder}: found {count_of(found, 'slice')} of class {label}, but {dataset.name} has {count}"
             )
     return frame
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from groundglass.data.layouts import class_folders
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.files import replacing, sha256
 from groundglass.labels import NO_LESIONS, POSITIVE, SPLIT_NAMES, canonical_labels
 
@@ -148,7 +148,7 @@ def _checked(frame: pd.DataFrame, origin: Path) -> pd.DataFrame:
     missing = [value for value in frame["path"] if not os.path.isfile(value)]  # noqa: PTH113 (much faster)
     if missing:
         raise GroundglassError(
-            f"{origin}: {len(missing)} of {len(frame)} files are missing:\n{listed(missing)}\n"
+            f"{origin}: missing {len(missing)} of {len(frame)} files:\n{listed(missing)}\n"
             f"relative paths start from {folder}"
         )
     return frame.reset_index(drop=True)
@@ -164,7 +164,7 @@ def _refuse(origin: Path, frame: pd.DataFrame, wrong: pd.Series, problem: str) -
     if wrong.any():
         position = int(wrong.to_numpy().argmax())
         row = {str(column): value for column, value in frame.iloc[position].items()}
-        more = f" (and {int(wrong.sum()) - 1} more rows)" if wrong.sum() > 1 else ""
+        more = f" (and {count_of(int(wrong.sum()) - 1, 'more row')})" if wrong.sum() > 1 else ""
         raise GroundglassError(f"{origin}, row {position + 2}: {problem.format(**row)}{more}")
 
 

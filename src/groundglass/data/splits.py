@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from groundglass.data.dataset import BLOCK, DEFAULT_FRACTIONS, Fractions, Scheme
 from groundglass.data.manifest import PARTS
 from groundglass.data.registry import DATASETS
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.scan.find import natural_key
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ def _official(manifest: pd.DataFrame, seed: int, folds: int | None, fold: int) -
     without = manifest[manifest["split"] == ""]
     if len(without):
         raise GroundglassError(
-            f"there is no official split: {len(without)} of {len(manifest)} scans have no part (first: "
+            f"there is no official split: no part is given for {len(without)} of {len(manifest)} scans (first: "
             f"{without['path'].iloc[0]}); use grouped, or blocks if slices are numbered"
         )
     result = manifest.copy()
@@ -210,7 +210,7 @@ def _grouped(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     alone = int((unit == manifest["path"]).sum())
     if alone:
         _warn(
-            f"{alone} of {len(manifest)} scans have no patient id and each count as a separate patient: "
+            f"no patient id for {alone} of {len(manifest)} scans, which are each taken as a separate patient: "
             "slices of one patient may be on both sides, which makes scores too optimistic"
         )
     table = pd.crosstab(unit, manifest["label"])
@@ -289,7 +289,7 @@ def _cut(manifest: pd.DataFrame, plan: _Plan, order: Callable[[list[str]], list[
     parts: dict[str, str] = {}
     for (_, label), rows in manifest.groupby(["source", "label"], sort=True):
         if len(rows) < len(plan.shares):
-            raise _too_few(str(label), f"{len(rows)} slices", len(plan.shares))
+            raise _too_few(str(label), count_of(len(rows), "slice"), len(plan.shares))
         sizes = _sizes(len(rows), plan.shares)
         parts.update(zip(order(list(rows["path"])), np.repeat(plan.names, sizes), strict=True))
     return manifest.assign(split=manifest["path"].map(parts))

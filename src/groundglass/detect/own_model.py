@@ -15,7 +15,7 @@ from groundglass import __version__
 from groundglass.bundle.engine import CLASSICAL, Engine, Outputs
 from groundglass.bundle.facts import TrainingFacts
 from groundglass.detect.bundle import Bundle, BundleFacts
-from groundglass.errors import BundleError
+from groundglass.errors import BundleError, count_of
 from groundglass.labels import NEGATIVE, POSITIVE, canonical_labels
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import SegmenterBundle
@@ -137,8 +137,8 @@ class Description(BaseModel):
         values = np.asarray(answer, dtype=np.float64).ravel()
         if values.size not in (len(self.classes), 1) or (values.size == 1 and len(self.classes) != 2):
             raise BundleError(
-                f"{source}: gives {values.size} values for a slice, and the classes are {', '.join(self.classes)}; "
-                "name the classes in the order of the outputs"
+                f"{source}: gives {count_of(values.size, 'value')} for a slice, and the classes are "
+                f"{', '.join(self.classes)}; name the classes in the order of the outputs"
             )
         if self.gives == "probabilities":
             _check_probabilities(values, source)

@@ -15,7 +15,6 @@ from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST,
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.segment.extent import SIDES, ZONES, DiseaseExtent, cut_off, disease_extent
 from groundglass.segment.notebook import as_html
-from groundglass.segment.overlay import legend
 from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
@@ -57,7 +56,7 @@ class PatientFinding(Findings):
     reason
         Why it is uncertain or no chest CT; else "".
     extent
-        By region: ``both``, ``right``, ``left``, and zones such as ``right_upper`` where they are known; see
+        By region: ``both``, and, where they are known, ``right``, ``left`` and zones such as ``right_upper``; see
         groundglass.segment.extent.disease_extent.
     severity
         The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs, or one is missing or far
@@ -109,7 +108,7 @@ class PatientFinding(Findings):
             (
                 self.headline(),
                 f"Groundglass {__version__}, {self.bundle}. RESEARCH USE ONLY, not a medical device. "
-                f"{legend(self.masks.typed)}",
+                f"{self.masks.legend}",
             )
         )
 
@@ -128,7 +127,7 @@ class PatientFinding(Findings):
         return ranked[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``zones`` is empty where the zones are not known."""
+        """For JSON; ``right`` and ``left`` are None and ``zones`` is empty where they are not known."""
         figures = {region: _figures(one) for region, one in self.extent.items()}
         return {
             "probability": _rounded(self.probability, 6),
@@ -136,11 +135,11 @@ class PatientFinding(Findings):
             "reason": self.reason,
             "severity": self.severity,
             "severity_source": BAND_SOURCE,
-            **{side: figures[side] for side in SIDES},
+            **{side: figures.get(side) for side in SIDES},
             "zones": {zone: figures[zone] for zone in ZONES if zone in figures},
             "slices_counted": len(self.counted),
             "warnings": list(self.warnings),
-            "slices": [_slice(answer) for answer in self.slices],
+            "slices": [_slice(answer, sides="right" in self.extent) for answer in self.slices],
         }
 
 
@@ -150,7 +149,11 @@ def _figures(extent: DiseaseExtent) -> dict[str, float | None]:
     }
 
 
-def _slice(answer: SliceFinding) -> dict[str, Any]:
+def _slice(answer: SliceFinding, *, sides: bool) -> dict[str, Any]:
+    lungs, lesions = (
+        dict(zip(SIDES[:2], areas if sides else (None, None), strict=True))
+        for areas in (answer.lungs_px, answer.lesions_px)
+    )
     return {
         "number": answer.number,
         "height_mm": _rounded(answer.height_mm, 3),
@@ -158,8 +161,8 @@ def _slice(answer: SliceFinding) -> dict[str, Any]:
         "probability": _rounded(answer.probability, 6),
         "score": _rounded(answer.score, 6),
         "lesion_share": _rounded(answer.lesion_share, 6),
-        "lungs_px": {"right": answer.lungs_px[0], "left": answer.lungs_px[1]},
-        "lesions_px": {"right": answer.lesions_px[0], "left": answer.lesions_px[1]},
+        "lungs_px": lungs,
+        "lesions_px": lesions,
         **{name: round(share, 6) for name, share in answer.type_shares.items()},
         "reason": answer.reason,
     }
@@ -205,13 +208,13 @@ def conclude(
     age_years
         The patient's age in years; None where it is not known.
     oriented
-        Whether the volume's orientation is known; without it, the zones of the lungs are not given.
+        Whether the volume's orientation is known; otherwise nothing is said of each lung and its zones.
     """
     lungs, lesions = (
         np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
     )
     consolidation = _consolidation(slices)
-    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2, consolidation, zones=oriented)
+    extent = disease_extent(lungs, lesions, thickness_mm, pixel_mm2, consolidation, oriented=oriented)
     weights = np.ones(len(slices)) if thickness_mm is None else thickness_mm
     bearing = [
         (answer, weight) for answer, weight in zip(slices, weights, strict=True) if sum(answer.lungs_px)
@@ -221,7 +224,7 @@ def conclude(
     if reason:
         return _refused(facts, reason, extent, slices, warnings)
     probability, verdict, reason = facts.patient_rule.answer(_lung_slices(bearing))
-    one_sided = _one_sided(weights @ lungs)
+    one_sided = _one_sided(weights @ lungs, named=oriented)
     return PatientFinding(
         probability=probability,
         verdict=verdict,
@@ -246,7 +249,9 @@ def _refused(
         probability=None,
         verdict=NOT_A_CHEST_CT,
         reason=reason,
-        extent={side: replace(extent[side], lesion=None, consolidation=None) for side in SIDES},
+        extent={
+            side: replace(extent[side], lesion=None, consolidation=None) for side in SIDES if side in extent
+        },
         severity="",
         slices=tuple(
             SliceFinding(
@@ -304,15 +309,17 @@ def _no_chest(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: 
     return f"the lungs that were found hold {lung_ml:.0f} ml (at least {least:.0f} ml are needed)"
 
 
-def _one_sided(areas: NDArray[np.float64]) -> list[str]:
+def _one_sided(areas: NDArray[np.float64], *, named: bool) -> list[str]:
     """What to know where one lung, of ``areas`` right and left, is missing or far smaller than the other."""
-    smaller, larger = ("right", "left") if areas[0] < areas[1] else ("left", "right")
+    smaller, larger = ("the right", "the left") if areas[0] < areas[1] else ("the left", "the right")
+    if not named:
+        smaller, larger = "one", "the other"
     share = float(areas.min() / areas.max())
     if share >= LEAST_SIDE:
         return []
-    found = "was not found" if share < 0.01 else f"holds only {share:.0%} of the {larger} one"
+    found = "was not found" if share < 0.01 else f"holds only {share:.0%} of {larger} one"
     return [
-        f"the {smaller} lung {found}: it may be removed, collapsed, filled or cut off. The share of lesions is "
+        f"{smaller} lung {found}: it may be removed, collapsed, filled or cut off. The share of lesions is "
         "that of the lung that was found, so no severity band is given"
     ]
 

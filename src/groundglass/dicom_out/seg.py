@@ -75,8 +75,9 @@ TYPED = (
 
 
 def segments(measured: Measured) -> tuple[Segment, ...]:
-    """The lungs, and the lesions, each type on its own if the segmenter distinguishes them."""
-    return (*LUNGS, *(TYPED if measured.extent["both"].typed else UNTYPED))
+    """The lungs where their sides are known, and the lesions, each type on its own if they are distinguished."""
+    lungs = (one for one in LUNGS if one.side in measured.extent)
+    return (*lungs, *(TYPED if measured.extent["both"].typed else UNTYPED))
 
 
 def make_segmentation(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundglass.bundle.evaluation import Estimate, Metric, ResampledBy
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.evaluation.calibration import BINS, bin_of
 from groundglass.labels import NEGATIVE, POSITIVE
 
@@ -132,11 +132,6 @@ def notes_on_metrics(
                     f"{metric.title} is undefined in {share:.0%} of the resamples; its interval leaves them out."
                 )
     return notes
-
-
-def count_of(number: int, noun: str) -> str:
-    """A count with its noun, such as "1 slice" or "2 slices"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Ranking:

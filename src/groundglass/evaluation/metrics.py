@@ -5,11 +5,10 @@ import pandas as pd
 
 from groundglass.bundle.evaluation import METRICS, Confusion, Evaluation, ResampledBy, Unit
 from groundglass.detect.patient_rule import LungSlices, PatientRule, shows_chest
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.evaluation.bootstrap import (
     WeightedMetrics,
     check_bootstrap,
-    count_of,
     estimates,
     notes_on_metrics,
     notes_on_units,
@@ -105,7 +104,9 @@ def evaluate_patients(
     notes = [f"Patients' answers come from the {aggregation}.", *notes]
     left_out = len(predictions) - int(patients["slices"].sum())
     if left_out:
-        notes.append(f"{left_out} of {len(predictions)} slices name no patient and are left out.")
+        notes.append(
+            f"No patient is named for {left_out} of {len(predictions)} slices, which do not count here."
+        )
     mixed = int(patients["mixed_labels"].sum())
     if mixed:
         notes.append(f"{count_of(mixed, 'patient')} with slices of both labels counted as {POSITIVE}.")
@@ -231,7 +232,7 @@ def notes_on_rows(
     alone = int((groups == "").sum())
     if alone:
         notes.append(
-            f"{alone} {of_all} name neither patient nor group: the intervals treat each {unit} as a separate "
+            f"No patient or group is named for {alone} {of_all}: the intervals treat each {unit} as a separate "
             "patient and are too narrow."
         )
     return notes

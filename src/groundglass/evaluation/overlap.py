@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from groundglass.bundle.evaluation import OVERLAP_METRICS, Overlap, OverlapEvaluation
+from groundglass.errors import count_of
 from groundglass.evaluation.bootstrap import (
     FEW_UNITS,
     Floats,
     check_bootstrap,
-    count_of,
     estimates,
     notes_on_metrics,
     ratio,
@@ -197,9 +197,9 @@ def _notes_on_structure(name: str, checked: pd.DataFrame, table: pd.DataFrame) -
     absent, silent = (int((cases[column] == 0).sum()) for column in ("true_px", "predicted_px"))
     notes = {
         f"HD95 of {name} leaves out {slices['hd95'].isna().sum()} {of_slices}: {listed}.": listed,
-        f"{absent} {of_all} have no true {name}: their Dice is 1 where none are predicted, else 0, and they are "
-        "left out of sensitivity.": absent,
-        f"{silent} {of_all} have no predicted {name} and are left out of precision.": silent,
+        f"Without true {name}: {absent} {of_all}. The Dice of such a case is 1 if none are predicted, else 0; it "
+        "is left out of sensitivity.": absent,
+        f"Without predicted {name}, and left out of precision: {silent} {of_all}.": silent,
     }
     return [note for note, applies in notes.items() if applies]
 

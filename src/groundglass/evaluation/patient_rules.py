@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from groundglass.bundle.facts import Choice
 from groundglass.detect.abstention import Abstention
 from groundglass.detect.patient_rule import AGGREGATIONS, LESION_FEATURES, PatientRule, features
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.evaluation.logistic_choice import (
     FOLDS,
     REPEATS,
@@ -69,8 +69,9 @@ class LabelledPatients:
         positive = np.array([(rows["label"] == POSITIVE).any() for rows in patients], dtype=bool)
         if min(positive.sum(), (~positive).sum()) < FEWEST:
             raise GroundglassError(
-                f"{name}: {int(positive.sum())} patients with and {int((~positive).sum())} without COVID-19 have "
-                f"at least {least_slices} slices that show lungs; at least {FEWEST} of each are needed"
+                f"{name}: {count_of(int(positive.sum()), 'patient')} with COVID-19 and "
+                f"{int((~positive).sum())} without have at least {least_slices} slices that show lungs; at least "
+                f"{FEWEST} of each are needed"
             )
         table = pd.DataFrame([features(lung_slices(rows)) for rows in patients])
         return cls(table, positive, units.nunique() - len(patients), least_slices)

@@ -310,8 +310,8 @@ def labels_of(predictions: pd.DataFrame) -> "pd.Series[str]":
     unlabelled = int((predictions["label"] == "").sum())
     if unlabelled:
         raise GroundglassError(
-            f"{unlabelled} of {len(predictions)} predictions have no label: evaluation compares with the truth, "
-            "so fill the column label, or evaluate on a labelled dataset"
+            f"the label is missing in {unlabelled} of {len(predictions)} predictions: evaluation compares with the "
+            "truth, so fill the column label, or evaluate on a labelled dataset"
         )
     return predictions["label"]
 

@@ -7,7 +7,7 @@ from PIL import Image
 from groundglass.audit.check import CheckOutcome, Result
 from groundglass.audit.run import Audit
 from groundglass.bundle.evaluation import format_estimate
-from groundglass.errors import ScanError
+from groundglass.errors import ScanError, count_of
 from groundglass.preprocess import Preprocessing
 from groundglass.report.page import Report, SliceCard, Table
 from groundglass.scan.read import read_scan
@@ -57,7 +57,7 @@ def figure_of(result: Result) -> str:
 
 def _details(outcome: CheckOutcome, result: Result) -> Table:
     left_out = len(result.rows) - ROWS
-    more = f" {left_out} more rows are in audit.json." if left_out > 0 else ""
+    more = f" audit.json has {count_of(left_out, 'more row')}." if left_out > 0 else ""
     note = f"What to do: {outcome.check.remedy} How it is measured: {outcome.check.page()}.{more}"
     rows = [
         tuple(Path(cell).name if cell.startswith("/") else cell for cell in row) for row in result.rows[:ROWS]

@@ -9,6 +9,7 @@ import pandas as pd
 from groundglass.bundle.evaluation import METRICS, Estimate, Evaluation, format_estimate
 from groundglass.bundle.facts import EvaluationFacts
 from groundglass.detect.findings import Failure
+from groundglass.errors import count_of
 from groundglass.evaluation.operating_point import CERTAIN_SHARE
 from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import AnyRecipe, dump_recipe
@@ -188,7 +189,7 @@ class LeaveOneOutResult:
             title=f"{self.recipe.name}, leaving one source out",
             headline=self.headline(),
             warnings=[
-                f"{one.source}: {len(one.failures)} of its slices could not be read and do not count."
+                f"{one.source}: {count_of(len(one.failures), 'slice')} could not be read; no figure includes them."
                 for one in self.each
                 if one.failures
             ],

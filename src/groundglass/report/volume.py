@@ -32,7 +32,7 @@ from groundglass.report.page import (
 )
 from groundglass.scan.studies import Study
 from groundglass.segment.extent import SIDES, extent_table
-from groundglass.segment.overlay import layer, legend, overlay, small_masks
+from groundglass.segment.overlay import layer, overlay, small_masks
 from groundglass.segment.shares import lesions_in_words, segmentation_of
 from groundglass.segment.volume import VolumeMasks
 
@@ -79,7 +79,7 @@ def stack(finding: PatientFinding) -> StackViewer:
     start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
     note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
     title = f"All slices, from the feet to the head{note}"
-    return StackViewer(title, frames, start, legend(finding.masks.typed))
+    return StackViewer(title, frames, start, finding.masks.legend)
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
@@ -124,7 +124,7 @@ def volume_report(
         pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
         slices_title="The most telling slices",
         slices_note="The slice, the places that speak for COVID-19, on one scale for all slices, and the masks. "
-        + legend(finding.masks.typed),
+        + finding.masks.legend,
         slices=_cards(answered),
         stack=frames,
         facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
@@ -156,12 +156,12 @@ def _extent(finding: PatientFinding) -> Table:
         if finding.severity
         else "No severity band is given."
     )
-    zones = (
-        "Thirds are those of the height of the lungs, the same for both."
-        if len(finding.extent) > len(SIDES)
-        else "The thirds of each lung are not given: they need a known orientation, and lungs that do not go on "
-        "beyond the volume."
-    )
+    if len(finding.extent) > len(SIDES):
+        zones = "Thirds are those of the height of the lungs, the same for both."
+    elif "right" in finding.extent:
+        zones = "The thirds of each lung are not given: the lungs go on beyond the volume."
+    else:
+        zones = "Each lung on its own and its thirds are not given: the volume's orientation is not known."
     header, rows = extent_table(finding.extent)
     return Table("", header, rows, f"{zones} {band}")
 
@@ -259,7 +259,7 @@ def studies_report(
     return Report(
         title="COVID-19 on chest CT volumes",
         headline=f"{positive} of {len(answered)} studies: covid."
-        + (f" {uncertain} are uncertain." if uncertain else "")
+        + (f" Uncertain: {uncertain}." if uncertain else "")
         + (f" {failed} could not be answered." if failed else ""),
         warnings=[LESIONS, *uncertainty(detector.bundle.facts)],
         tables_title="Studies",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.errors import GroundglassError, ScanError, count_of
 from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.volume import RESULTS, VOLUME_ENDINGS, Listing, Member, Series
@@ -244,7 +244,9 @@ class _Search(_Passed):
             self.file(file, named=False)
         if missing:
             self.failures.append(
-                ScanError(path, f"lists {missing} files that do not exist", "copy the whole disc")
+                ScanError(
+                    path, f"lists {count_of(missing, 'file')} not found on the disc", "copy the whole disc"
+                )
             )
 
     def _zip(self, path: Path, named: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from groundglass.errors import ScanError
+from groundglass.errors import ScanError, count_of
 from groundglass.scan.image import MAX_PIXELS, MIN_SIDE
 from groundglass.scan.members import content_hash, found
 from groundglass.scan.nifti_header import (
@@ -173,7 +173,7 @@ def _load(plan: _StoredArray) -> Volume:
     if holes:
         if holes > MAX_HOLES * voxels.size:
             raise ScanError(plan.path, "most of its voxels hold no number", GET_NEW_COPY)
-        warnings += (f"{holes} voxels hold no number and were read as air",)
+        warnings += (f"{count_of(holes, 'voxel')} without a number, read as air",)
     low, high = sorted(value * plan.scale[0] + plan.scale[1] for value in (low, high))
     meaning = judge_values(plan.path, sample(voxels, plan.scale), low, high)
     upright = plan.placing.grid.upright(voxels.reshape(plan.stored, order="F"))

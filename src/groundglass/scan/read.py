@@ -146,7 +146,7 @@ def _only(listing: Listing, path: Path) -> Scan | Series:
     notes = [f"not read: {error}" for error in listing.failures]
     left = len(listing.series) - 1
     if left:
-        notes.append(f"{left} other series were not read, since this one covers the chest better or finer")
+        notes.append(f"this series covers the chest better or finer than {left} other series, not read here")
     return replace(series, warnings=(*series.warnings, *notes))
 
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.errors import ScanError
+from groundglass.errors import ScanError, count_of
 from groundglass.files import write_text
 from groundglass.scan.scan import Scan, describe
 
@@ -384,7 +384,7 @@ THICK_MM = 5.0
 
 def spacing_warnings(slices: int, geometry: Geometry | None) -> list[str]:
     """Warnings about a volume's slices: few, far apart, missing, or unevenly spaced."""
-    said = [f"only {count_of_slices(slices)}: a chest has more"] if slices < FEW else []
+    said = [f"only {count_of(slices, 'slice')}: a chest has more"] if slices < FEW else []
     if geometry is None or slices < 2:
         return said
     gaps = np.diff(geometry.heights_mm)
@@ -394,19 +394,16 @@ def spacing_warnings(slices: int, geometry: Geometry | None) -> list[str]:
     return said + _gaps(geometry.heights_mm, gaps, usual)
 
 
-def count_of_slices(count: int) -> str:
-    """A number of slices in words."""
-    return f"{count} slice{'s' if count > 1 else ''}"
-
-
 def _gaps(heights: Vector, gaps: Vector, usual: float) -> list[str]:
     ratios = gaps / usual
     wide = (np.rint(ratios) >= 2) & (np.abs(ratios - np.rint(ratios)) < 0.2)
     off = np.abs(ratios - 1) > max(0.05, 0.05 / usual)
     if wide.any() and wide.mean() < 0.25 and not (off & ~wide).any():
         places = [f"{heights[at]:.1f} and {heights[at + 1]:.1f} mm" for at in np.flatnonzero(wide)]
-        where = ", ".join(places[:3]) + (f" and {len(places) - 3} more gaps" if len(places) > 3 else "")
-        missing = count_of_slices(int(np.rint(ratios[wide] - 1).sum()))
+        where = ", ".join(places[:3]) + (
+            f" and {count_of(len(places) - 3, 'more gap')}" if len(places) > 3 else ""
+        )
+        missing = count_of(int(np.rint(ratios[wide] - 1).sum()), "slice")
         return [f"{missing} missing, between {where}: the gap is shared among the neighbours"]
     if off.any():
         return [

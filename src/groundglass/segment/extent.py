@@ -123,9 +123,9 @@ def disease_extent(
     pixel_mm2: float | None,
     consolidation: NDArray[np.float64] | None = None,
     *,
-    zones: bool = False,
+    oriented: bool = True,
 ) -> dict[str, DiseaseExtent]:
-    """Volumes of lung and lesion by region: :data:`SIDES`, and :data:`ZONES` where they are known.
+    """Volumes of lung and lesion by region: both lungs, each lung and its zones, where these are known.
 
     The zones are thirds of the height of the lungs, from the lowest slice that shows lung to the highest, the same
     for both lungs [1]_. They are not lobes, nor the zones of visual scores, which end at the carina and at the
@@ -142,8 +142,8 @@ def disease_extent(
         The area of a pixel; None if it is not known.
     consolidation
         Of the lesions, as these; None if the segmenter does not distinguish lesion types.
-    zones
-        Whether the volume's orientation is known, so that sides and heights can be trusted.
+    oriented
+        Whether the volume's orientation is known; otherwise there is only ``both``.
 
     References
     ----------
@@ -155,8 +155,10 @@ def disease_extent(
     unit_ml = None if thickness_mm is None or pixel_mm2 is None else pixel_mm2 / 1000
     pixels = np.stack([lungs, lesions, *([] if consolidation is None else [consolidation])])
     right, left = (weights @ pixels).T
-    sums = {"right": right, "left": left, "both": right + left}
-    if zones and not cut_off(lungs):
+    sums = {"both": right + left}
+    if oriented:
+        sums |= {"right": right, "left": left}
+    if oriented and not cut_off(lungs):
         for third, within in zip(THIRDS, _thirds(lungs, weights), strict=True):
             sums |= dict(zip((f"right_{third}", f"left_{third}"), (within @ pixels).T, strict=True))
     return {

@@ -39,10 +39,20 @@ BAND = 44
 """Height in pixels of the words above a montage."""
 
 
-def legend(typed: bool) -> str:
-    """What the colours mean, of a segmenter that distinguishes lesion types (``typed``) or not."""
+def legend(typed: bool, *, sides: bool = True) -> str:
+    """What the colours mean.
+
+    Parameters
+    ----------
+    typed
+        Whether the segmenter distinguishes lesion types.
+    sides
+        Whether it is known which lung is the right one.
+    """
     lesions = "ground glass in orange, consolidation in pink" if typed else "lesions in orange"
-    return f"Right lung, at the left, outlined in blue, left lung in yellow, {lesions}."
+    if sides:
+        return f"Right lung, at the left, outlined in blue, left lung in yellow, {lesions}."
+    return f"Outlined in blue and yellow the two lungs, whose sides are not known, {lesions}."
 
 
 def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | None = None) -> Image.Image:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import cc3d
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,6 +37,9 @@ NOT_JOINED = "what looks like lung here is not connected to the lungs"
 STRAY = 0.05
 """A connected piece that is smaller than this share of the largest one is not lung but a bowel loop, or air in the
 throat. Each lung on its own is far larger."""
+WITHIN = 0.75
+"""Share of a piece of lung that must lie within the lungs of the next slice, if the piece's own slice was refused:
+lungs taper towards their tips."""
 BLOCK = 4
 """Side in pixels of the blocks in which pieces are told apart: exact borders do not matter for that."""
 
@@ -82,8 +86,16 @@ class VolumeMasks:
 
     @property
     def lungs(self) -> Labels:
-        """uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, lesions included."""
+        """uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, lesions included.
+
+        Where the volume's orientation is not known, 1 and 2 are the lungs at the left and right of the slices.
+        """
         return self.labels & np.uint8(RIGHT | LEFT)
+
+    @property
+    def legend(self) -> str:
+        """What the colours of the pictures mean."""
+        return legend(self.typed, sides=self.volume.oriented)
 
     @property
     def lesions(self) -> NDArray[np.bool_]:
@@ -105,13 +117,12 @@ class VolumeMasks:
 
     def picture(self, words: tuple[str, str] | None = None) -> Image.Image:
         """Up to 20 slices from the head to the feet with their masks, under two lines of words, in RGB."""
-        return montage(
-            self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {legend(self.typed)}")
-        )
+        return montage(self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {self.legend}"))
 
     def write(self, folder: Path | str) -> list[str]:
         """Write ``lungs.nii.gz``, 1 in the right and 2 in the left lung, and ``lesions.nii.gz`` into a folder.
 
+        Both lungs are 1 where the volume's orientation is not known.
         Lesions are 1; if the segmenter distinguishes their types, 1 is ground glass and 2 consolidation. The files
         lie over the volume that was read, also if it was a NIfTI file itself; see
         groundglass.scan.nifti_out.write_nifti_mask.
@@ -129,7 +140,8 @@ class VolumeMasks:
 
         volume = self.volume
         lesions = (self.labels >= LESION).view(np.uint8) + (self.labels >= CONSOLIDATION).view(np.uint8)
-        for name, mask in (("lungs", self.lungs), ("lesions", lesions)):
+        lungs = self.lungs if volume.oriented else (self.lungs > 0).view(np.uint8)
+        for name, mask in (("lungs", lungs), ("lesions", lesions)):
             write_nifti_mask(Path(folder, f"{name}.nii.gz"), mask, volume.geometry, source=volume.grid)
         note = "" if volume.grid is not None else note_on_grid(volume.geometry)
         return [note] if note else []
@@ -145,6 +157,9 @@ class VolumeMasks:
     ) -> Iterator[tuple[int, Scan, Segmentation]]:
         """The slices that show lungs, with their numbers from 0 and their masks.
 
+        A slice that the segmenter refuses on its own, such as the tip of a lung, is judged by its neighbours once
+        all slices are read, and then follows the rest.
+
         Parameters
         ----------
         segmenter
@@ -158,6 +173,7 @@ class VolumeMasks:
             After the last slice, if more slices are damaged than can be passed over.
         """
         self.typed = segmenter.bundle.facts.typed
+        passed, doubtful = 0, set[int]()
         read = read_ahead(range(self.volume.shape[0]), self.volume.slice)
         for number, scan, found in segmenter.segment_read(read):
             if isinstance(scan, ScanError):
@@ -168,11 +184,44 @@ class VolumeMasks:
                 seen()
             if found is None or not found.found:
                 self._no_lungs[number] = found.problem if found is not None else ""
+                if found is not None and found.lungs.any():
+                    doubtful.add(number)
                 continue
             self.labels[number] = label_plane(found)
+            passed += 1
             yield number, scan, found
         self._refuse_if_damaged()
         drop_strays(self.labels)
+        if passed > len(doubtful):
+            yield from self._vouched_for(doubtful, segmenter)
+
+    def _vouched_for(
+        self, doubtful: set[int], segmenter: Segmenter
+    ) -> Iterator[tuple[int, Scan, Segmentation]]:
+        """Those refused slices whose lungs lie within the lungs of the next slice, each with what lies there.
+
+        They are read again, so that no refused slice is kept in memory.
+        """
+        for step in (1, -1):
+            for number in sorted(doubtful, reverse=step < 0):
+                neighbour = number - step
+                if not 0 <= neighbour < len(self.labels) or not self.labels[neighbour].any():
+                    continue
+                scan, found = next(segmenter.segment_scans([self.volume.slice(number)]))
+                kept = pieces_within(found.lungs, self.labels[neighbour])
+                if kept.any():
+                    doubtful.remove(number)
+                    del self._no_lungs[number]
+                    solid = found.consolidation
+                    vouched_for = replace(
+                        found,
+                        problem="",
+                        lungs=found.lungs * kept,
+                        lesions=found.lesions & kept,
+                        consolidation=None if solid is None else solid & kept,
+                    )
+                    self.labels[number] = label_plane(vouched_for)
+                    yield number, scan, vouched_for
 
     def _refuse_if_damaged(self) -> None:
         slices, lost = self.volume.shape[0], len(self.damaged)
@@ -226,7 +275,7 @@ class VolumeMasks:
             self.thickness_mm(),
             None if geometry is None else geometry.pixel_mm2,
             solid if self.typed else None,
-            zones=self.volume.oriented,
+            oriented=self.volume.oriented,
         )
 
 
@@ -248,6 +297,21 @@ def drop_strays(labels: Labels) -> None:
         plane = labels[number]
         stray = np.kron(small[pieces[number]], np.ones((BLOCK, BLOCK), dtype=bool))
         plane[stray[: plane.shape[0], : plane.shape[1]]] = 0
+
+
+def pieces_within(lungs: Labels, neighbour: Labels) -> NDArray[np.bool_]:
+    """The connected pieces of a slice's lungs of which :data:`WITHIN` lies within the lungs of the next slice.
+
+    Parameters
+    ----------
+    lungs, neighbour
+        uint8, shape (height, width): not 0 in the lungs.
+    """
+    _, pieces = cv2.connectedComponents((lungs > 0).astype(np.uint8))
+    inside = np.bincount(pieces[neighbour > 0], minlength=pieces.max() + 1)
+    keep = inside >= WITHIN * np.bincount(pieces.ravel())
+    keep[0] = False
+    return np.asarray(keep[pieces], dtype=np.bool_)
 
 
 def _blocks(labels: Labels) -> NDArray[np.bool_]:

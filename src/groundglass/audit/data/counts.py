@@ -206,7 +206,7 @@ def _unknown(material: Material, kind: Kind) -> Iterator[Finding]:
         )
     elif kind == "group":
         nameless = int((material.manifest["patient"] == "").sum())
-        share = f"{nameless} of {len(material.manifest)} slices name no patient"
+        share = f"No patient is named for {nameless} of {len(material.manifest)} slices"
         known = nameless < len(material.manifest)
         yield ("note" if known else "warning"), f"{share}."
 

@@ -17,6 +17,7 @@ from groundglass.audit.measures import mean
 from groundglass.bundle.evaluation import Estimate, format_estimate
 from groundglass.data.manifest import PARTS
 from groundglass.data.splits import named_groups
+from groundglass.errors import count_of
 from groundglass.evaluation.predictions import unit_codes
 
 SHOWN = 12
@@ -165,7 +166,7 @@ class PatientInTwoParts(_InTwoParts):
             for name, one in found.items()
         ]
         if unnamed := int((manifest[columns] == "").all(axis=1).sum()):
-            sentences.append(f"{unnamed} slices name neither and are not checked.")
+            sentences.append(f"Without a name, and so not checked: {count_of(unnamed, 'slice')}.")
         # Numbered, since no id of a patient may go into a report.
         rows = [
             (f"{name} {number}", *counts)

@@ -14,6 +14,7 @@ from groundglass.audit.trial import Picture, Trial, some_of
 from groundglass.bundle.evaluation import Estimate
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import evidence_map
+from groundglass.errors import count_of
 from groundglass.evaluation.bootstrap import Floats, ratio
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.masks import Segmentation
@@ -263,7 +264,8 @@ class Deletion(Check[Trial]):
         places = some_of(called_covid(subject), MOST_SLICES, seed)
         if len(places) < LEAST_DELETION_SLICES:
             raise NotApplicable(
-                f"The detector calls {len(places)} slices covid; at least {LEAST_DELETION_SLICES} are needed."
+                f"The detector calls {count_of(len(places), 'slice')} covid; at least {LEAST_DELETION_SLICES} are "
+                "needed."
             )
         hottest, random = deletion_curves(subject, places)
         units = subject.units[places]

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from pydicom import config, uid
 
+from groundglass.errors import count_of
 from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.dicom.pixels import LOSSY, NATIVE, padding_range, supported
 from groundglass.scan.dicom.stacking import SliceStack, localizer
 from groundglass.scan.image import MIN_SIDE
-from groundglass.scan.volume import Geometry, Origin, count_of_slices, spacing_warnings
+from groundglass.scan.volume import Geometry, Origin, spacing_warnings
 
 MAX_PIXELS = 4096 * 4096
 MAX_FRAMES = 20_000
@@ -204,7 +205,7 @@ def _left_out(stack: SliceStack) -> list[str]:
         (stack.copies, "the same image again"),
         (stack.repeated - stack.copies, "at the position of another slice; the first one is kept"),
     )
-    said = [f"{count_of_slices(count)} left out: {why}" for count, why in reasons if count]
+    said = [f"{count_of(count, 'slice')} left out: {why}" for count, why in reasons if count]
     instances = Counter((frame.header.sop_instance, frame.index) for frame in stack.frames)
     if len(stack.frames) > 1 and max(instances.values()) > 1:
         said.append("slices at different positions share one SOPInstanceUID, or have none")

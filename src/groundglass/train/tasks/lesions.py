@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from groundglass.bundle.facts import Choice
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.recipe.divide import divided_by, named_sources
 from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import Segmenter, segmenter_for
@@ -271,7 +271,9 @@ def _whitening(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDAr
     """
     count = min(COMPONENTS, len(features) - 1, features.shape[1])
     if count < 1:
-        raise GroundglassError(f"the train part has {len(features)} slices; at least 2 are needed")
+        raise GroundglassError(
+            f"the train part has {count_of(len(features), 'slice')}; at least 2 are needed"
+        )
     mean = features.mean(axis=0)
     _, deviations, axes = np.linalg.svd(features - mean, full_matrices=False)
     scale = np.maximum(deviations[:count] / np.sqrt(len(features) - 1), 1e-6)
