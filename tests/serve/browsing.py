@@ -20,6 +20,7 @@ REQUIRED = "GROUNDGLASS_TEST_BROWSER"
 """Where this is set, as in continuous integration, a missing browser is a failure."""
 NO_WEBGL = ("--no-sandbox", "--disable-gpu", "--disable-software-rasterizer")
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+EDGE = 8
 WIDE = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -97,10 +98,10 @@ class Visit:
         self.page.locator(f".stage{which}").first.wait_for()
 
     def stage(self) -> NDArray[np.uint8]:
-        """What the viewer shows, in RGB."""
+        """What the viewer shows, in RGB, without the edge, where the focus is shown."""
         self.page.wait_for_timeout(60)  # a frame or two
         picture = self.page.locator(".stage canvas").first.screenshot()
-        return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))
+        return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))[EDGE:-EDGE, EDGE:-EDGE]
 
     def accessible(self) -> None:
         """Check the state that is shown with axe-core, by the rules of WCAG 2.2 AA."""
