@@ -1,6 +1,7 @@
 """MetaImage, NRRD, Analyze and NIfTI in two files, written by hand or by nibabel and read like NIfTI."""
 
 import gzip
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -118,6 +119,14 @@ def test_nifti_in_two_files_is_read_once(tmp_path: Path, named: str) -> None:
     assert listing.ignored == 0
     assert np.array_equal(pixels(series.load()), HU)
     assert series.spacing == pytest.approx(SPACING)
+
+
+def test_a_volume_in_two_files_knows_both(tmp_path: Path) -> None:
+    header = detached_metaimage(tmp_path)
+    series = nifti_series(header)
+    assert series.files == {header, tmp_path / "ct.raw"}
+    os.utime(tmp_path / "ct.raw", (0, 0))
+    assert nifti_series(header).content != series.content
 
 
 def test_analyze_has_a_size_and_no_sides(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def nifti_series(path: Path | Member) -> Series:
         columns,
         problem=problem,
         remedy=remedy,
-        content=content_hash([found(member)]),
+        content=content_hash({found(member), found(layout.data)}),
+        files=frozenset({member.path, layout.data.path}),
     )
     if problem:
         return listed

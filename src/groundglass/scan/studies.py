@@ -47,6 +47,12 @@ class Study:
     series: Series | None
     others: tuple[tuple[Series, str], ...] = ()
 
+    @property
+    def files(self) -> frozenset[Path]:
+        """The files of all its series."""
+        used = () if self.series is None else (self.series,)
+        return frozenset().union(*(series.files for series in (*used, *(one for one, _ in self.others))))
+
     def error(self) -> ScanError:
         """Why there is no answer for the study."""
         reasons = dict.fromkeys((series.problem, series.remedy) for series, _ in self.others)

@@ -299,6 +299,8 @@ class Series:
         How many of its files are damaged and were left out.
     content
         Changes if a file of the series does: a hash of its files' names, sizes and times of change.
+    files
+        The files that hold it, or the ZIP.
     """
 
     source: Path
@@ -321,6 +323,7 @@ class Series:
     series_uid: str = field(default="", repr=False)
     damaged: int = 0
     content: str = ""
+    files: frozenset[Path] = field(default=frozenset(), repr=False)
 
     @property
     def examination(self) -> tuple[str, str]:

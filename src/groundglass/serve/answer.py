@@ -1,7 +1,7 @@
 """From a study's files to its results: the same calls as ``groundglass predict``."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.report.volume import answer_study
-from groundglass.scan.find import find_series, kind_of
+from groundglass.scan.find import find_series
 from groundglass.scan.studies import Study, find_studies
-from groundglass.scan.volume import VOLUME_ENDINGS, Listing, Member
+from groundglass.scan.volume import Listing
 from groundglass.serve.view import new_view, recorded, write_picture_view, write_volume_view
 
 PERSON = {
@@ -98,7 +98,7 @@ def answer(files: Path, results: Path, how: Answering) -> dict[str, Any] | Sever
             nothing = "there is no DICOM, NIfTI or picture among the files"
             raise ScanError(HERE, nothing, "send a chest CT") from error
         studies = find_studies(listing, how.key)
-        if len(studies) + bool(listing.pictures) > 1 and len(parts := _parts()) > 1:
+        if len(parts := _parts(studies, listing)) > 1:
             return Several(parts)
         if studies:
             return _volume(studies[0], listing, results, how)
@@ -161,23 +161,17 @@ def _person(study: Study) -> dict[str, str]:
     series = study.series or (study.others[0][0] if study.others else None)
     if series is None or series.kind != "dicom":
         return {}
-    for path in sorted(HERE.iterdir()):
-        person = _header(path)
-        if person.get("uid", "") == series.study and person.get("patient_id", "") == series.patient:
-            return person
-    return {}
+    return _header(min(series.files))
 
 
 def _header(path: Path) -> dict[str, str]:
-    """What a file's header says about the person; empty where it is not DICOM, or cannot be read."""
+    """What the header of a DICOM file says about the person."""
     from pydicom import dcmread
 
     from groundglass.scan.dicom.headers import quiet
 
     with quiet():
         try:
-            if kind_of(Member(path)) != "dicom":
-                return {}
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON.values()), force=True)
             values = {name: str(header.get(tag, "") or "").strip() for name, tag in PERSON.items()}
         except Exception:  # a damaged header raises almost anything
@@ -185,26 +179,11 @@ def _header(path: Path) -> dict[str, str]:
     return {name: value.replace("\0", "")[: LONGEST[name]] for name, value in values.items() if value}
 
 
-def _parts() -> list[list[str]]:
-    """The files of each examination: those of one DICOM study, one volume, or all pictures together."""
-    parts: dict[tuple[str, ...], list[str]] = {}
-    rest: list[str] = []
-    for path in sorted(HERE.iterdir()):
-        name = path.name
-        try:
-            kind = kind_of(Member(path))
-        except ScanError:
-            kind = "other"
-        if kind == "picture":
-            parts.setdefault(("pictures",), []).append(name)
-        elif kind == "nifti" or name.endswith(".img"):
-            ending = next((one for one in (*VOLUME_ENDINGS, ".img") if name.endswith(one)), "")
-            parts.setdefault(("volume", name.removesuffix(ending)), []).append(name)
-        elif kind == "dicom" and (person := _header(path)):
-            examination = (person.get("uid", ""), person.get("patient_id", ""))
-            parts.setdefault(("dicom", *examination), []).append(name)
-        else:
-            rest.append(name)
-    groups = list(parts.values())
-    groups[0] += rest  # what cannot be read is listed with the first part
-    return groups
+def _parts(studies: Sequence[Study], listing: Listing) -> list[list[str]]:
+    """The names of each examination's files: those of each study, and all pictures together."""
+    groups = [{path.name for path in study.files} for study in studies]
+    if listing.pictures:
+        groups.append({path.name for path in listing.pictures})
+    if groups:  # what cannot be read is listed with the first part
+        groups[0] |= {path.name for path in HERE.iterdir()}.difference(*groups)
+    return [sorted(names) for names in groups]

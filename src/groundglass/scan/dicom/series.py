@@ -80,6 +80,7 @@ def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, toget
         content=content_hash(
             {frame.header.found for frame in frames}, repr(sorted(frame.index for frame in frames))
         ),
+        files=frozenset(frame.header.found.member.path for frame in frames),
     )
 
 
