@@ -62,6 +62,7 @@ EXTRAS = {
         "joblib",
         "safetensors",
     ),
+    "pdf": ("weasyprint",),
     "serve": (
         "alembic",
         "fastapi",

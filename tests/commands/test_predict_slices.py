@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands import predict as command
 from groundglass.detect.detector import Detector
+from groundglass.errors import ScanError
 from groundglass.phantom import Phantom
 from groundglass.scan.scan import apply_window
+from pdf_text import pdf_text
 
 
 @pytest.fixture
@@ -50,3 +53,18 @@ def test_the_report_answers_no_slice_again(
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("probability of COVID-19 0.") == 3
     assert all((tmp_path / "out" / row.heatmap).is_file() for row in found.rows)
+
+
+def test_a_pdf_shows_the_slices_and_what_was_not_read(
+    usual_detector: Detector, slices: list[Path], tmp_path: Path
+) -> None:
+    unread = [ScanError("broken.png", "is cut short", "get a new copy")]
+    command.predict(slices, tmp_path / "out", detector=usual_detector, pdf=True, unread=unread)
+    text = pdf_text(tmp_path / "out" / "report.pdf")
+    for shown in (
+        RESEARCH_USE,
+        *(path.name for path in slices),
+        "broken.png is cut short",
+        "covid-ct-lite0",
+    ):
+        assert shown in text

@@ -9,6 +9,7 @@ import pytest
 
 import groundglass.commands.predict_volumes as job
 from dicom_faults import write_faulty_dicom
+from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands.predict_volumes import PatientAnswers, predict_volumes
 from groundglass.commands.study import UNFINISHED, Outputs
 from groundglass.detect.detector import Detector
@@ -19,6 +20,7 @@ from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.find import find_series
 from groundglass.scan.volume import RESULTS
+from pdf_text import pdf_text
 
 FILES = {
     RESULTS,
@@ -73,6 +75,23 @@ def test_nothing_that_is_written_for_reading_names_the_patient(
         if path.suffix in (".json", ".html", ".csv"):
             text = path.read_text()
             assert not [secret for secret in secrets if secret in text], path
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_pdf_names_the_patient_only_on_request(
+    scans: Path, usual_detector: Detector, tmp_path: Path, asked: bool
+) -> None:
+    outputs = Outputs(report=False, pdf=True, nifti=False, dicom=False, identities=asked)
+    (row,) = predict_volumes(
+        find_series([scans / "a"]), tmp_path, detector=usual_detector, outputs=outputs
+    ).rows
+    text = pdf_text(tmp_path / row["study"] / "report.pdf")
+    header = pydicom.dcmread(next((scans / "a").iterdir()), stop_before_pixels=True)
+    assert (header.PatientID in text) == asked
+    assert str(header.PatientName) not in text
+    parts = ("right upper third", "lungs-lite0", "The most telling slices", "Made")
+    for shown in (RESEARCH_USE, row["severity"], *parts):
+        assert shown in text
 
 
 def test_masks_on_disk_hold_the_volumes_of_the_findings(done: tuple[Path, PatientAnswers]) -> None:
@@ -232,8 +251,8 @@ def test_identities_only_on_request(usual_detector: Detector, scans: Path) -> No
     own = listing.series[0].patient
     assert own
     hidden, shown = (
-        predict_volumes(listing, None, detector=usual_detector, identities=asked).rows[0]["patient"]
-        for asked in (False, True)
+        predict_volumes(listing, None, detector=usual_detector, outputs=outputs).rows[0]["patient"]
+        for outputs in (Outputs(), Outputs(identities=True))
     )
     assert own not in hidden
     assert shown == own

@@ -145,7 +145,7 @@ def test_an_uncertain_patient_in_every_file(
     assert "both answers stay possible" in row["reason"]
     study = tmp_path / "out" / row["study"]
     page = (study / "report.html").read_text()
-    assert "uncertain (probability" in page
+    assert "It is uncertain whether this is COVID-19 (probability" in page
     assert ALWAYS.meaning("patients") in page
     assert "The extent of disease" in page
     assert "on too few" in page

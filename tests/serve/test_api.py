@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from serving import BUNDLE, CANARIES, FILE_CANARY, Served
+from sqlalchemy import update
 
 from groundglass.commands.predict_volumes import predict_volumes
+from groundglass.commands.study import Outputs
 from groundglass.detect.detector import Detector
 from groundglass.phantom import Phantom, make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.scan.find import find_series
+from groundglass.store.tables import Study
+from pdf_text import pdf_text
 
 OWN = ("study", "patient", "made_from")
 """What findings.json says about where the files are, not about what is on them."""
@@ -55,6 +59,7 @@ def test_a_study_is_received_answered_and_shown(served: Served, chest_study: str
         "lesions.nii.gz",
         "lungs.nii.gz",
         "report.html",
+        "report.pdf",
         "sc.dcm",
         "seg.dcm",
         "slices.csv",
@@ -67,7 +72,8 @@ def test_a_study_is_received_answered_and_shown(served: Served, chest_study: str
 def test_the_results_equal_those_of_the_command_line(
     served: Served, chest_study: str, chest: list[Path], usual_detector: Detector, tmp_path: Path
 ) -> None:
-    done = predict_volumes(find_series([chest[0].parent]), tmp_path, detector=usual_detector)
+    outputs = Outputs(pdf=True)
+    done = predict_volumes(find_series([chest[0].parent]), tmp_path, detector=usual_detector, outputs=outputs)
     (folder,) = done.folders.values()
     theirs = json.loads((folder / "findings.json").read_text())
     ours = served.get(f"/studies/{chest_study}")["findings"]
@@ -85,6 +91,45 @@ def test_a_report_is_shown_in_a_sandbox(served: Served, chest_study: str) -> Non
     assert "sandbox" in answer.headers["content-security-policy"]
     for value in (*CANARIES.values(), FILE_CANARY):
         assert value not in answer.text
+
+
+def test_a_pdf_can_be_fetched_and_names_no_patient(served: Served, chest_study: str, tmp_path: Path) -> None:
+    answer = served.client.get(f"/api/v1/studies/{chest_study}/results/report.pdf", headers=served.bearer)
+    assert answer.headers["content-type"] == "application/pdf"
+    (tmp_path / "report.pdf").write_bytes(answer.content)
+    text = pdf_text(tmp_path / "report.pdf")
+    assert "COVID-19 is likely" in text
+    for value in (*CANARIES.values(), FILE_CANARY):
+        assert value not in text
+
+
+def test_two_volumes_of_one_patient_are_compared(
+    served: Served, chest_study: str, picture: tuple[str, bytes], tmp_path: Path
+) -> None:
+    healthy = make_phantom(1, shape=(20, 160, 160))
+    volume = served.send(write_phantom_nifti(healthy, tmp_path / "volume.nii.gz"))
+    slice_ = served.send(picture)
+    after, _ = served.answered(volume), served.answered(slice_)
+    before = served.get(f"/studies/{chest_study}")
+    compared = served.get("/followup", before=chest_study, after=volume)
+    assert compared["warnings"][0] == "The files do not say whether both studies are of one patient."
+    lesions = compared["regions"]["both"]["lesion_ml"]
+    wanted = [study["findings"]["both"]["lesion_ml"] for study in (before, after)]
+    assert [lesions["before"], lesions["after"]] == wanted
+    assert lesions["change"] == pytest.approx(wanted[1] - wanted[0])
+
+    def refusal(**query: str) -> str:
+        answer = served.client.get("/api/v1/followup", params=query, headers=served.bearer)
+        assert answer.status_code == 409
+        return str(answer.json()["detail"])
+
+    assert "holds pictures" in refusal(before=chest_study, after=slice_)
+    with served.server.database.write() as session:
+        session.execute(update(Study).where(Study.id == volume).values(patient_id="SOMEBODY"))
+    assert "different patients" in refusal(before=chest_study, after=volume)
+    allowed = served.get("/followup", before=chest_study, after=volume, any_patient=True)
+    assert allowed["warnings"][0] == "The two studies are of different patients."
+    assert allowed["regions"] == compared["regions"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from groundglass.cli.options import SCANS, Detector, Json, Lungs, command, output
-from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table
+from groundglass.cli.output import PRINTED, STDOUT, WrongUsageError, end, give_json, say, table
 from groundglass.errors import count_of
 from groundglass.labels import NEGATIVE
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         app,
         "predict slice.png",
         "predict dicom-folder/ -o out",
-        "predict patients/ -o out --no-nifti",
+        "predict patients/ -o out --no-nifti --pdf",
         "predict ct.nii.gz 'more/*.jpg' --json answers.json",
     )(predict)
     command(app, "scan dicom-folder/", "scan study.zip --json")(scan)
@@ -45,11 +45,15 @@ def predict(
         bool, typer.Option(help="For DICOM volumes, write DICOM results: report, segmentation, picture.")
     ] = True,
     nifti: Annotated[bool, typer.Option(help="For volumes, write the masks as NIfTI.")] = True,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Also write each report as a PDF of two pages (with -o).")
+    ] = False,
     anonymise: Annotated[
         bool, typer.Option("--anonymise", help="De-identify the DICOM results (PS3.15 basic profile).")
     ] = False,
     identities: Annotated[
-        bool, typer.Option("--identities", help="Identify patients by PatientID instead of a pseudonym.")
+        bool,
+        typer.Option("--identities", help="Name patients by PatientID instead of a pseudonym."),
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Process all volumes again, even those already done.")
@@ -66,6 +70,12 @@ def predict(
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
 
+    if pdf:
+        from groundglass.report.pdf import need_pdf
+
+        if output is None:
+            raise WrongUsageError("--pdf needs a folder to write to: add -o FOLDER")
+        need_pdf()
     with ThreadPoolExecutor(1) as pool:
         # The networks load while the files are searched.
         loading = pool.submit(_load_detector, bundle, lungs)
@@ -85,8 +95,7 @@ def predict(
             listing,
             output,
             detector=detector,
-            outputs=Outputs(nifti=nifti, dicom=dicom, anonymise=anonymise),
-            identities=identities,
+            outputs=Outputs(pdf=pdf, nifti=nifti, dicom=dicom, anonymise=anonymise, identities=identities),
             fresh=fresh,
         )
 
@@ -101,7 +110,13 @@ def predict(
 
         unread = () if listing.series else listing.failures
         slices = run(
-            listing.pictures, output, detector=detector, heatmaps=heatmaps, unread=unread, answered=show
+            listing.pictures,
+            output,
+            detector=detector,
+            heatmaps=heatmaps,
+            pdf=pdf,
+            unread=unread,
+            answered=show,
         )
         if output and as_json != STDOUT:
             typer.echo(f"Report: {output / 'report.html'}")

@@ -1,14 +1,16 @@
-"""The commands ``groundglass report ...``: documents about a detector or a segmenter."""
+"""The commands ``groundglass report ...``: documents about networks, and about two studies of a patient."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from groundglass.cli.options import command, output
+from groundglass.cli.options import Json, command, output
+from groundglass.cli.output import give_json, say
 
 app = typer.Typer(
-    no_args_is_help=True, help="Documents about a detector or a segmenter, for readers and journals."
+    no_args_is_help=True,
+    help="Documents for readers and journals: about a detector or a segmenter, and about the course of a disease.",
 )
 
 
@@ -34,4 +36,34 @@ def card(
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
+def followup(
+    before: Annotated[Path, typer.Argument(help="The folder of the earlier study's results.")],
+    after: Annotated[Path, typer.Argument(help="The folder of the later study's results.")],
+    output: Annotated[Path, output("Folder for the comparison.")] = Path("followup"),
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write it as a PDF.")] = False,
+    any_patient: Annotated[
+        bool, typer.Option("--any-patient", help="Compare even studies of different patients.")
+    ] = False,
+    as_json: Json = None,
+) -> None:
+    """Compare two CT volumes of one patient: lungs and lesions before and after, and the change.
+
+    Both must have been answered by `groundglass predict ... -o`. The volumes in ml and the shares of the lung are
+    given by lung, zone and lesion type, with a warning if the two were not measured alike.
+    """
+    from groundglass.commands.followup import STEM, write_follow_up
+
+    if pdf:
+        from groundglass.report.pdf import need_pdf
+
+        need_pdf()
+    compared = write_follow_up(before, after, output, any_patient=any_patient, pdf=pdf)
+    if give_json(compared.to_dict(), as_json):
+        typer.echo(compared.headline())
+        for warning in compared.warnings:
+            say(warning)
+        typer.echo(f"Report: {output / f'{STEM}.html'}")
+
+
 command(app, "report card detector-lesions -o card", "report card runs/covid-ct-small -o card")(card)
+command(app, "report followup out/study-3f2a out/study-9c1e -o followup --pdf")(followup)

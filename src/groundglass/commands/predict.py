@@ -15,7 +15,8 @@ from groundglass.errors import ScanError
 from groundglass.files import replacing, unique_names, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.progress import track
-from groundglass.report.page import Report, SliceCard, Table, bundle_table, write_report
+from groundglass.report.page import Report, SliceCard, Table, bundle_table, made_by_rows, write_report
+from groundglass.report.pdf import PDF, ROWS, write_pdf
 from groundglass.report.slices import slice_card
 from groundglass.scan.read import read_scan
 from groundglass.scan.volume import mark_results
@@ -53,6 +54,7 @@ def predict(
     *,
     detector: Detector,
     heatmaps: bool = True,
+    pdf: bool = False,
     title: str = "",
     unread: Sequence[ScanError] = (),
     answered: Callable[[Prediction], object] | None = None,
@@ -70,6 +72,8 @@ def predict(
         The detector.
     heatmaps
         Draw the evidence over each slice.
+    pdf
+        Also write ``report.pdf``, the report in two pages.
     title
         The report's title.
     unread
@@ -107,13 +111,18 @@ def predict(
         cards = _cards(ranked[:SHOWN]) if heatmaps else []
         report = _report(detector, ranked, cards, failures, title or "COVID-19 on chest CT slices")
         write_report(report, folder / "report.html")
+        if pdf:
+            tables = _tables(detector, ranked, failures, ROWS)
+            write_pdf(replace(report, tables_title="Slices", figures_of_merit=tables), folder / PDF)
     return prediction
 
 
 def _draw(rows: Sequence[SliceFinding], folder: Path) -> None:
     """Write the heatmaps; the slices are read again, since keeping them all would take too much memory."""
-    mark_results(folder / "heatmaps")
     drawable = [row for row in rows if row.heatmap]
+    if not drawable:
+        return
+    mark_results(folder / "heatmaps")
 
     def draw(row: SliceFinding) -> None:
         with suppress(ScanError):  # the file has disappeared in the meantime
@@ -144,29 +153,6 @@ def _report(
     positive = sum(row.verdict == POSITIVE for row in rows)
     uncertain = sum(row.verdict == UNCERTAIN for row in rows)
     strange = sum(row.verdict == NOT_A_CHEST_CT for row in rows)
-    several = [name for name in facts.classes if name != POSITIVE]
-    types = TYPE_COLUMNS if any(row.type_shares for row in rows) else ()
-    listed = [
-        (
-            Path(row.path).name,
-            *_probabilities(row, several),
-            _verdict(row),
-            _share(row),
-            *(percent(row.type_shares.get(name), "") for name in types),
-        )
-        for row in rows[:LISTED]
-    ]
-    more = f"{len(rows) - LISTED} more are in predictions.csv." if len(rows) > LISTED else ""
-    tables = [
-        Table(
-            "All slices, most probable first",
-            ("slice", "probability", *several, "verdict", "lesions in the lungs", *TYPE_NAMES[: len(types)]),
-            listed,
-            more,
-        )
-    ]
-    if failures:
-        tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
     return Report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
@@ -177,8 +163,43 @@ def _report(
         slices_title="The most probable slices",
         slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",
         slices=cards,
-        facts=[*tables, bundle_table(facts)],
+        facts=[_about(detector, len(rows)), *_tables(detector, rows, failures), bundle_table(facts)],
     )
+
+
+def _about(detector: Detector, slices: int) -> Table:
+    networks = [one.bundle.facts for one in (detector, detector.segmenter) if one is not None]
+    return Table("About this report", (), [*made_by_rows(*networks), ("Slices answered", str(slices))])
+
+
+def _tables(
+    detector: Detector, rows: Sequence[SliceFinding], failures: Sequence[Failure], most: int = LISTED
+) -> list[Table]:
+    """The first ``most`` slices with their answers, and the files that could not be read."""
+    several = [name for name in detector.bundle.facts.classes if name != POSITIVE]
+    types = TYPE_COLUMNS if any(row.type_shares for row in rows) else ()
+    listed = [
+        (
+            Path(row.path).name,
+            *_probabilities(row, several),
+            _verdict(row),
+            _share(row),
+            *(percent(row.type_shares.get(name), "") for name in types),
+        )
+        for row in rows[:most]
+    ]
+    more = f"{len(rows) - most} more are in predictions.csv." if len(rows) > most else ""
+    tables = [
+        Table(
+            "All slices, most probable first",
+            ("slice", "probability", *several, "verdict", "lesions in the lungs", *TYPE_NAMES[: len(types)]),
+            listed,
+            more,
+        )
+    ]
+    if failures:
+        tables.append(Table("Not read", ("file", "reason"), list(_reasons(failures))))
+    return tables
 
 
 def _warning(detector: Detector) -> str:

@@ -108,7 +108,6 @@ def predict_volumes(
     *,
     detector: Detector,
     outputs: Outputs | None = None,
-    identities: bool = False,
     fresh: bool = False,
 ) -> PatientAnswers:
     """Answer for each study of a listing in turn.
@@ -128,8 +127,6 @@ def predict_volumes(
         A detector with a segmenter.
     outputs
         What to write for each study; None for everything.
-    identities
-        Put the files' PatientID into the table instead of a pseudonym.
     fresh
         Keep no earlier results.
 
@@ -139,7 +136,7 @@ def predict_volumes(
         If the detector has no segmenter, another run is writing into ``folder``, or a file cannot be written.
     """
     segmenter_of(detector)  # before any file is read
-    job = _Job(detector, folder, outputs or Outputs(), identities, listing)
+    job = _Job(detector, folder, outputs or Outputs(), listing)
     if folder is None:
         return job.run(fresh)
     with _alone(folder):
@@ -176,10 +173,9 @@ class _Job:
         detector: Detector,
         folder: Path | None,
         outputs: Outputs,
-        identities: bool,
         listing: Listing,
     ) -> None:
-        self.detector, self.folder, self.outputs, self.identities = detector, folder, outputs, identities
+        self.detector, self.folder, self.outputs = detector, folder, outputs
         self.columns = columns(segmenter_of(detector).bundle.facts.typed)
         self.key = key_of(folder)
         self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
@@ -291,7 +287,7 @@ class _Job:
             | dict.fromkeys((*NUMBERS, *extent_columns(types=False)))
             | {
                 "study": study.name,
-                "patient": shown.patient if self.identities and shown else study.patient,
+                "patient": shown.patient if self.outputs.identities and shown else study.patient,
                 "source": str(study.source),
                 "series": series.number if series else "",
             }

@@ -26,6 +26,7 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import reason_of, umask, write_json, write_text
 from groundglass.labels import POSITIVE
 from groundglass.report.page import write_report
+from groundglass.report.pdf import PDF, write_pdf
 from groundglass.report.volume import AnsweredStudy, stack, volume_report
 from groundglass.scan.volume import RESULTS, mark_results
 from groundglass.segment.shares import TYPE_COLUMNS
@@ -56,18 +57,24 @@ class Outputs:
     ----------
     report
         The HTML page.
+    pdf
+        The same as a PDF of two pages.
     nifti
         Masks of lungs and lesions.
     dicom
         Report, segmentation and picture as DICOM, if the study is DICOM.
     anonymise
         Remove from the DICOM results what identifies the patient.
+    identities
+        Name patients by PatientID in reports and tables instead of a pseudonym.
     """
 
     report: bool = True
+    pdf: bool = False
     nifti: bool = True
     dicom: bool = True
     anonymise: bool = False
+    identities: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,8 +166,11 @@ def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Ma
         notes = (*(masks.result() if masks else ()), *dicom.result())
     finding = replace(answered.finding, warnings=(*answered.finding.warnings, *notes))
     answered = replace(answered, finding=finding)
-    if frames is not None:
-        write_report(volume_report(answered, detector, sheet, frames), folder / "report.html")
+    report = volume_report(answered, detector, sheet, frames, identities=outputs.identities)
+    if outputs.report:
+        write_report(report, folder / "report.html")
+    if outputs.pdf:
+        write_pdf(report, folder / PDF)
     _write_slices(folder / "slices.csv", finding)
     mark_results(folder)
     document = document_of(answered, detector, making.made_from)

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -107,8 +108,8 @@ class Card:
 class Report:
     """The content of a page, from top to bottom; parts without content are left out.
 
-    ``headline`` is the one sentence that says what came out; ``card`` how far that can be believed; ``warnings``
-    are what a reader must know before believing it.
+    ``headline`` is the result in one sentence, ``card`` how far it can be trusted, and ``warnings`` what a reader
+    must know first. Of ``facts``, a PDF has only the first table.
     """
 
     title: str
@@ -128,6 +129,11 @@ class Report:
 
 def write_report(report: Report, path: Path) -> None:
     """Write the page."""
+    write_text(path, render("report.html.jinja", report))
+
+
+def render(template: str, report: Report) -> str:
+    """The HTML of a report, by one of the templates of this package."""
     environment = Environment(
         loader=PackageLoader("groundglass.report"),
         autoescape=True,
@@ -135,8 +141,8 @@ def write_report(report: Report, path: Path) -> None:
         trim_blocks=True,
     )
     environment.filters.update(png=_png_address, jpeg=_jpeg_address, base64=_base64)
-    template = environment.get_template("report.html.jinja")
-    write_text(path, template.render(report=report, version=__version__, research_use=RESEARCH_USE))
+    page = environment.get_template(template)
+    return page.render(report=report, version=__version__, research_use=RESEARCH_USE)
 
 
 def _base64(content: bytes) -> str:
@@ -153,6 +159,12 @@ def _jpeg_address(image: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + _base64(buffer.getvalue())
+
+
+def made_by_rows(*bundles: Facts) -> list[tuple[str, str]]:
+    """When a report was made, and with which versions of the program and its networks."""
+    networks = [(one.kind.capitalize(), f"{one.name}, version {one.graph_sha256[:12]}") for one in bundles]
+    return [("Made", f"{datetime.now():%Y-%m-%d %H:%M}"), ("Groundglass", __version__), *networks]
 
 
 def bundle_table(facts: Facts) -> Table:

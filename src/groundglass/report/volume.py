@@ -17,9 +17,9 @@ from groundglass.detect.findings import Failure, SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.patient_rule import LESION_FEATURES
-from groundglass.detect.volume import answer_volume
+from groundglass.detect.volume import answer_volume, segmenter_of
 from groundglass.errors import ScanError
-from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.page import (
     Link,
     Picture,
@@ -29,6 +29,7 @@ from groundglass.report.page import (
     StackViewer,
     Table,
     bundle_table,
+    made_by_rows,
 )
 from groundglass.scan.studies import Study
 from groundglass.segment.extent import SIDES, extent_table
@@ -106,14 +107,29 @@ LESIONS = "Lesions are of any cause: their share says how much lung is diseased,
 
 
 def volume_report(
-    answered: AnsweredStudy, detector: Detector, sheet: Image.Image, frames: StackViewer
+    answered: AnsweredStudy,
+    detector: Detector,
+    sheet: Image.Image,
+    frames: StackViewer | None = None,
+    *,
+    identities: bool = False,
 ) -> Report:
-    """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts."""
+    """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts.
+
+    Parameters
+    ----------
+    sheet
+        The montage.
+    frames
+        The slices to scroll through; None for a PDF.
+    identities
+        Name the patient by PatientID instead of a pseudonym.
+    """
     finding = answered.finding
     with_lungs = " with lungs" if any(sum(one.lungs_px) for one in finding.slices) else ""
     return Report(
         title=f"COVID-19 on chest CT: {answered.study.name}",
-        headline=f"{finding.headline()}.",
+        headline=answer(finding),
         warnings=[
             *([] if finding.probability is None else caveats(detector.bundle.facts)),
             *(f"{warning[0].upper()}{warning[1:]}." for warning in finding.warnings),
@@ -127,8 +143,24 @@ def volume_report(
         + finding.masks.legend,
         slices=_cards(answered),
         stack=frames,
-        facts=[_volume_table(answered), _rule_table(detector), bundle_table(detector.bundle.facts)],
+        facts=[
+            _about(answered, detector, identities),
+            _rule_table(detector),
+            bundle_table(detector.bundle.facts),
+        ],
     )
+
+
+def answer(finding: PatientFinding) -> str:
+    """The answer in one sentence."""
+    if finding.probability is None:
+        return f"No answer: {finding.reason}."
+    openings = {POSITIVE: "COVID-19 is likely", NEGATIVE: "COVID-19 is unlikely"}
+    opening = openings.get(finding.verdict, f"It is uncertain whether this is COVID-19 ({finding.reason})")
+    share = finding.lesion_share
+    found = "" if share is None else f", and there are {lesions_in_words(share, finding.type_shares)}"
+    band = f" ({finding.severity})" if finding.severity else ""
+    return f"{opening}: the probability is {finding.probability:.2f}{found}{band}."
 
 
 def caveats(facts: BundleFacts) -> list[str]:
@@ -191,10 +223,15 @@ def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
     )
 
 
-def _volume_table(answered: AnsweredStudy) -> Table:
-    volume, series = answered.finding.masks.volume, answered.study.series
-    spacing = volume.spacing
+def _about(answered: AnsweredStudy, detector: Detector, identities: bool) -> Table:
+    """What was read and what was not, and by which networks."""
+    study, masks = answered.study, answered.finding.masks
+    volume, series, spacing = masks.volume, study.series, masks.volume.spacing
+    patient = series.patient if identities and series else study.patient
     rows = [
+        ("Study", study.name),
+        ("Patient", patient or "not stated in the files"),
+        *made_by_rows(detector.bundle.facts, segmenter_of(detector).bundle.facts),
         ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
         ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),
         ("Pixels", "Hounsfield units" if volume.is_hu else "grey"),
@@ -204,8 +241,12 @@ def _volume_table(answered: AnsweredStudy) -> Table:
         rows.append(
             ("Series", f"number {series.number or 'not stated'}, kernel {series.kernel or 'not stated'}")
         )
-    rows += [(f"Not asked: series {other.number}", reason) for other, reason in answered.study.others]
-    return Table("The volume", (), rows)
+    rows += [
+        (f"Not read: slice {number + 1}", str(error.problem))
+        for number, error in sorted(masks.damaged.items())
+    ]
+    rows += [(f"Not used: series {other.number}", reason) for other, reason in study.others]
+    return Table("About this report", (), rows)
 
 
 def _rule_table(detector: Detector) -> Table:

@@ -44,6 +44,8 @@ class Answering:
         The server's secret, from which pseudonyms follow.
     anonymise
         De-identify DICOM results.
+    pdf
+        Also write each report as ``report.pdf``.
     progress
         Called with the number of slices that are read, and of all.
     identify
@@ -54,6 +56,7 @@ class Answering:
     made_from: str
     key: bytes = field(repr=False)
     anonymise: bool = False
+    pdf: bool = False
     progress: Progress = lambda done, total: None
     identify: Callable[[Mapping[str, str]], None] = lambda person: None
 
@@ -122,7 +125,7 @@ def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> di
         study = replace(study, series=recorded(study.series, view))
     answered = answer_study(how.detector, study, seen)
     write_volume_view(view, answered.finding)
-    making = Making(Outputs(anonymise=how.anonymise), how.made_from, how.key)
+    making = Making(Outputs(pdf=how.pdf, anonymise=how.anonymise), how.made_from, how.key)
     document = write_study(results, answered, how.detector, making)
     if listing.failures:
         failures = [asdict(Failure.of(error)) for error in listing.failures]
@@ -140,7 +143,7 @@ def _pictures(listing: Listing, results: Path, how: Answering) -> dict[str, Any]
     unfinished = results.with_name(UNFINISHED + results.name)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    found = predict(listing.pictures, unfinished, detector=how.detector, unread=listing.failures)
+    found = predict(listing.pictures, unfinished, detector=how.detector, pdf=how.pdf, unread=listing.failures)
     if not found.rows:
         shutil.rmtree(unfinished, ignore_errors=True)
         first = found.failures[0]

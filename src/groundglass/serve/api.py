@@ -4,7 +4,7 @@ import asyncio
 import mimetypes
 import secrets
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -16,6 +16,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from groundglass import __version__
+from groundglass.errors import GroundglassError
+from groundglass.report.followup import follow_up
 from groundglass.serve.auth import Access, User, needs
 from groundglass.serve.models import (
     Accepted,
@@ -77,7 +79,8 @@ TheServer = Annotated[Server, Depends(_server)]
 Reader = Annotated[User, Depends(needs("read"))]
 Writer = Annotated[User, Depends(needs("write"))]
 Admin = Annotated[User, Depends(needs("admin"))]
-StudyId = Annotated[str, Path(alias="id", description="The study's id.", pattern="^[0-9a-f]{20}$")]
+STUDY_ID = "^[0-9a-f]{20}$"
+StudyId = Annotated[str, Path(alias="id", description="The study's id.", pattern=STUDY_ID)]
 Page = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Offset = Annotated[int, Query(ge=0, le=2**31, description="How many of the first to leave out.")]
 PROTECTED, CHANGING = responses(401, 403, 422), responses(401, 403, 404, 422)
@@ -217,6 +220,36 @@ def get_view(
     record(server.database, user.name, "view", entry.study.id)
     headers = {"Content-Encoding": "gzip"} if name in PACKED else {}
     return FileResponse(path, media_type=_media_type(name), headers=headers)
+
+
+@router.get("/followup", responses={**CHANGING, **responses(409)})
+def compare_studies(
+    server: TheServer,
+    user: Reader,
+    before: Annotated[str, Query(description="The id of the earlier study.", pattern=STUDY_ID)],
+    after: Annotated[str, Query(description="The id of the later study.", pattern=STUDY_ID)],
+    any_patient: Annotated[bool, Query(description="Compare even studies of different patients.")] = False,
+) -> dict[str, Any]:
+    """Compare two volumes of one patient: lungs and lesions before and after, by region and lesion type."""
+    one, other = (_existing(server, study).study for study in (before, after))
+    if one.findings is None or other.findings is None:
+        raise HTTPException(409, "one of the studies has not been answered")
+    warnings: tuple[str, ...] = ()
+    if not one.patient_id or not other.patient_id:
+        warnings = ("The files do not say whether both studies are of one patient.",)
+    elif one.patient_id != other.patient_id:
+        warnings = ("The two studies are of different patients.",)
+        if not any_patient:
+            raise HTTPException(
+                409, "the studies are of different patients; `any_patient` compares them anyway"
+            )
+    try:
+        compared = follow_up(one.findings, other.findings, warnings)
+    except GroundglassError as error:
+        raise HTTPException(409, str(error)) from None
+    for study in (before, after):
+        record(server.database, user.name, "view", study)
+    return compared.to_dict()
 
 
 @router.get("/studies/{id}/events", response_class=EventSourceResponse, responses=CHANGING)

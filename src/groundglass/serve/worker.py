@@ -21,6 +21,7 @@ from typing import Any
 from groundglass.commands.study import Outputs, sweep, warm_up
 from groundglass.detect.detector import Detector
 from groundglass.errors import BundleError, GroundglassError, ScanError, place_of
+from groundglass.report.pdf import need_pdf
 from groundglass.scan.studies import key_of
 from groundglass.serve.answer import Answering, Several, answer
 from groundglass.store import queue
@@ -63,6 +64,7 @@ class Worker:
         self._detectors: dict[str, Detector] = {}
         self._detector(next(iter(bundles)))
         warm_up(Outputs())
+        self.pdf = _can_write_pdf()
 
     def run(self) -> None:
         """Answer studies for ever."""
@@ -106,6 +108,7 @@ class Worker:
                 study.key,
                 self.key,
                 anonymise=bool(study.options.get("anonymise")),
+                pdf=self.pdf,
                 progress=progress,
                 identify=lambda person: queue.identify(self.database, lease, **person),
             )
@@ -127,6 +130,15 @@ class Worker:
                 raise BundleError(f"{name}: is not among the server's bundles")
             self._detectors[name] = Detector.load(self.bundles[name])
         return self._detectors[name]
+
+
+def _can_write_pdf() -> bool:
+    try:
+        need_pdf()
+    except GroundglassError as error:
+        log.warning("reports are not written as PDF: %s", error)
+        return False
+    return True
 
 
 @contextmanager

@@ -1,0 +1,244 @@
+"""Two volumes of one patient compared: lungs and lesions before and after, by region and lesion type.
+
+Everything comes from the ``findings.json`` of the two, so nothing is segmented again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from groundglass import __version__
+from groundglass.bundle.facts import RESEARCH_USE
+from groundglass.errors import GroundglassError
+from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.report.page import Report, Table
+from groundglass.segment.extent import REGIONS, SIDES, cut_off, region_name
+
+Document = Mapping[str, Any]
+KINDS = {"lesion": "Lesions", "ground_glass": "Ground glass", "consolidation": "Consolidation"}
+SPACING_RATIO = 1.2
+"""Slices whose distances differ by more than this factor do not show the same amount of small lesions."""
+LEAST_SIDE = 0.01
+"""A lung with less than this share of both lungs was not found."""
+LIMIT = (
+    "Deeper or shallower breathing also changes the volumes and shares, and so does the segmenter's error, which "
+    "is not known for this patient. A small change may be neither better nor worse."
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An amount before and after, in ml or as a share in [0, 1]; None where it is not known."""
+
+    before: float | None
+    after: float | None
+
+    @property
+    def change(self) -> float | None:
+        """After minus before; None where one of them is not known."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    def to_dict(self, share: bool) -> dict[str, float | None]:
+        """For JSON; the change of a share is given in percentage points."""
+        name, factor = ("change_points", 100) if share else ("change", 1)
+        change = None if self.change is None else round(factor * self.change, 6)
+        return {"before": self.before, "after": self.after, name: change}
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """The comparison.
+
+    Attributes
+    ----------
+    before, after
+        What was found, as in ``findings.json``.
+    changes
+        By region and amount, such as ``changes["both"]["lesion_ml"]``; regions and amounts that only one of the
+        volumes has are left out.
+    warnings
+        What makes the two less comparable.
+    """
+
+    before: Document
+    after: Document
+    changes: dict[str, dict[str, Change]]
+    warnings: list[str]
+
+    def headline(self) -> str:
+        """The change in one sentence."""
+        share, volume = self.changes["both"]["lesion_share"], self.changes["both"]["lesion_ml"]
+        if share.before is None or share.after is None or share.change is None:
+            return "The change is not known, because no lungs were found in one of the volumes."
+        points = abs(100 * share.change)
+        moved = "rose" if share.change > 0 else "fell"
+        how = "is unchanged" if round(points, 1) == 0 else f"{moved} by {points:.1f} percentage points"
+        known = volume.change is not None
+        amounts = f"; lesions: {_ml(volume.before)} before, {_ml(volume.after)} after" if known else ""
+        shares = f"from {share.before:.1%} to {share.after:.1%}"
+        return f"The share of the lungs that is lesion {how}, {shares}{amounts}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``followup.json``."""
+        kept = ("study", "patient", "verdict", "probability", "severity", "bundle", "segmenter", "volume")
+        return {
+            "groundglass": __version__,
+            "research_use": RESEARCH_USE,
+            "headline": self.headline(),
+            "before": {name: self.before.get(name) for name in kept},
+            "after": {name: self.after.get(name) for name in kept},
+            "regions": {
+                region: {name: one.to_dict(name.endswith("_share")) for name, one in amounts.items()}
+                for region, amounts in self.changes.items()
+            },
+            "warnings": self.warnings,
+        }
+
+    def report(self) -> Report:
+        """The page."""
+        kinds = {kind: title for kind, title in KINDS.items() if f"{kind}_ml" in self.changes["both"]}
+        return Report(
+            title="Follow-up of lesions on chest CT",
+            headline=self.headline(),
+            warnings=[*self.warnings, LIMIT],
+            tables_title="Before and after",
+            figures_of_merit=[*(self._lesions(*kind) for kind in kinds.items()), self._lungs()],
+            facts=[self._about()],
+        )
+
+    def _lesions(self, kind: str, title: str) -> Table:
+        header = ("", "before", "after", "change", "share of the lung before", "after", "change in points")
+        rows = [
+            (region_name(region), *_cells(one[f"{kind}_ml"], _ml), *_cells(one[f"{kind}_share"], _points))
+            for region, one in self.changes.items()
+        ]
+        return Table(title, header, rows)
+
+    def _lungs(self) -> Table:
+        rows = [(region_name(region), *_cells(one["lung_ml"], _ml)) for region, one in self.changes.items()]
+        return Table("Lung volume", ("", "before", "after", "change"), rows)
+
+    def _about(self) -> Table:
+        sides = [_described(one) for one in (self.before, self.after)]
+        rows = [(name, *(side[name] for side in sides)) for name in sides[0]]
+        return Table("About the two volumes", ("", "before", "after"), rows)
+
+
+def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ()) -> FollowUp:
+    """Compare what was found in two volumes.
+
+    Parameters
+    ----------
+    before, after
+        The content of each ``findings.json``.
+    warnings
+        What is already known to make them less comparable.
+
+    Raises
+    ------
+    GroundglassError
+        If one of them is not of a chest CT volume.
+    """
+    for name, one in (("before", before), ("after", after)):
+        if "both" not in one:
+            raise GroundglassError(f"the study {name} holds pictures: only volumes have a follow-up")
+        if one["verdict"] == NOT_A_CHEST_CT:
+            raise GroundglassError(
+                f"the study {name} is not a chest CT ({one['reason']}): there is no follow-up"
+            )
+    changes = {}
+    for region in REGIONS:
+        one, other = _figures(before, region), _figures(after, region)
+        if one and other:
+            changes[region] = {name: Change(one[name], other[name]) for name in one if name in other}
+    return FollowUp(before, after, changes, [*warnings, *_differences(before, after)])
+
+
+def _figures(found: Document, region: str) -> Mapping[str, float | None]:
+    figures: Mapping[str, float | None] = found[region] if region in SIDES else found["zones"].get(region, {})
+    return figures
+
+
+def _differences(before: Document, after: Document) -> list[str]:
+    """What makes two volumes less comparable, in sentences."""
+    warnings = []
+    for kind, name in (("segmenter", "segmenters"), ("bundle", "detectors")):
+        one, other = _version(before, kind), _version(after, kind)
+        if one != other:
+            warnings.append(
+                f"Different {name} were used, {one} before and {other} after: part of the change may come from "
+                "them. Answer both studies with the same one."
+            )
+    one, other = (found["volume"]["spacing_mm"] for found in (before, after))
+    if one is None or other is None:
+        warnings.append(
+            "The spacing of one of the volumes is not known, so there are no volumes in ml to compare."
+        )
+    elif max(one[0], other[0]) > SPACING_RATIO * min(one[0], other[0]):
+        warnings.append(
+            f"The slices are {one[0]:.3g} mm apart before and {other[0]:.3g} mm after: small lesions are "
+            "not measured alike."
+        )
+    if before["volume"]["is_hu"] != after["volume"]["is_hu"]:
+        warnings.append(
+            "Only one of the volumes holds Hounsfield units: the segmenter saw different grey values."
+        )
+    for name, found in (("before", before), ("after", after)):
+        warnings += _own(name, found)
+    if bool(before["zones"]) != bool(after["zones"]):
+        warnings.append(
+            "The thirds of the lungs are known in only one of the volumes, so they are not compared."
+        )
+    return warnings
+
+
+def _own(name: str, found: Document) -> list[str]:
+    """What one of the volumes lacks; ``name`` is ``before`` or ``after``."""
+    lungs = np.array([[one["lungs_px"][side] for side in SIDES[:2]] for one in found["slices"]], dtype=float)
+    warnings = []
+    if ends := cut_off(lungs):
+        warnings.append(
+            f"The lungs go on {' and '.join(ends)} the volume {name}: only the part inside it was measured, so "
+            "compare volumes in ml with care."
+        )
+    areas = dict(zip(SIDES[:2], lungs.sum(axis=0), strict=True))
+    missing = [side for side, area in areas.items() if area < LEAST_SIDE * lungs.sum()]
+    warnings += [f"The {side} lung was not found in the volume {name}." for side in missing]
+    lost = len(found.get("unread", ()))
+    if lost:
+        warnings.append(f"{lost} slices of the volume {name} could not be read.")
+    return warnings
+
+
+def _version(found: Document, kind: str) -> str:
+    return f"{found[kind]['name']}, version {found[kind]['graph_sha256'][:12]}"
+
+
+def _described(found: Document) -> dict[str, str]:
+    volume, spacing = found["volume"], found["volume"]["spacing_mm"]
+    return {
+        "Study": found["study"],
+        "Patient": found["patient"] or "not stated in the files",
+        "Verdict": f"{found['verdict']}, probability of COVID-19 {found['probability']:.2f}",
+        "Severity": found["severity"] or "no band",
+        "Slices": f"{volume['shape'][0]} of {volume['shape'][1]} x {volume['shape'][2]} pixels",
+        "Spacing": "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm",
+        "Segmenter": _version(found, "segmenter"),
+        "Detector": _version(found, "bundle"),
+        "Warnings": "; ".join(found["warnings"]) or "none",
+    }
+
+
+def _cells(one: Change, show: Callable[[float | None], str]) -> tuple[str, str, str]:
+    sign = "+" if one.change is not None and one.change > 0 else ""
+    return show(one.before), show(one.after), sign + show(one.change)
+
+
+def _ml(volume: float | None) -> str:
+    return "not known" if volume is None else f"{volume:.0f} ml"
+
+
+def _points(share: float | None) -> str:
+    return "not known" if share is None else f"{share:.1%}"

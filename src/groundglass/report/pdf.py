@@ -1,0 +1,73 @@
+"""A report as a PDF of one or two A4 pages, to print or to send.
+
+WeasyPrint lays it out, from the same content and with the same colours as the HTML page. Of the maintained
+libraries (WeasyPrint, fpdf2, ReportLab) it alone writes tagged PDF, which a screen reader can follow. It needs the
+system library Pango.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from groundglass.errors import GroundglassError, need_extra
+from groundglass.files import write_bytes
+from groundglass.report.page import Report, render
+
+PDF = "report.pdf"
+MOST_PAGES = 2
+CARDS, ROWS = 6, 24
+"""Slices and rows of a table that a PDF shows at most; the HTML page and the tables beside it have all of them."""
+NO_PANGO = (
+    "a PDF needs the system library Pango, which was not found. Debian and Ubuntu: apt install libpango-1.0-0 "
+    "libpangoft2-1.0-0 libharfbuzz-subset0; macOS: brew install pango; Windows: "
+    "https://doc.courtbouillon.org/weasyprint/stable/first_steps.html. Or print report.html from a browser"
+)
+
+
+def need_pdf() -> None:
+    """Check that PDFs can be written; called before long work rather than after it.
+
+    Raises
+    ------
+    MissingExtraError
+        If WeasyPrint is not installed.
+    GroundglassError
+        If it does not find Pango.
+    """
+    need_extra("pdf")
+    try:
+        import weasyprint  # noqa: F401
+    except OSError as error:
+        raise GroundglassError(NO_PANGO) from error
+    # It warns of what it leaves out of the shared style sheet, such as the colours for dark screens.
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)
+
+
+def write_pdf(report: Report, path: Path) -> None:
+    """Write the report as a PDF of at most two pages, with its text, its language and its structure.
+
+    Of the facts it has only the first table. Where there are too many slices for two pages, it shows fewer.
+
+    Raises
+    ------
+    GroundglassError
+        If PDFs cannot be written here (see :func:`need_pdf`), or the file cannot be written.
+    """
+    need_pdf()
+    tables = [replace(table, rows=table.rows[:ROWS]) for table in report.figures_of_merit]
+    short = replace(report, figures_of_merit=tables, facts=report.facts[:1])
+    for cards in range(min(CARDS, len(report.slices)), -1, -1):
+        document = _laid_out(replace(short, slices=report.slices[:cards]))
+        if len(document.pages) <= MOST_PAGES:
+            break
+    write_bytes(path, document.write_pdf(pdf_tags=True))
+
+
+def _laid_out(report: Report) -> Any:
+    from weasyprint import HTML
+    from weasyprint.urls import URLFetcher
+
+    # Everything is inside the text; nothing is fetched from elsewhere.
+    inside = URLFetcher(allowed_protocols=("data",))
+    return HTML(string=render("report.pdf.jinja", report), url_fetcher=inside).render(pdf_tags=True)
