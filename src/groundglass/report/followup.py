@@ -7,21 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.errors import GroundglassError
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.report.page import Report, Table
-from groundglass.segment.extent import REGIONS, SIDES, cut_off, region_name
+from groundglass.segment.extent import REGIONS, SIDES, region_name
 
 Document = Mapping[str, Any]
 KINDS = {"lesion": "Lesions", "ground_glass": "Ground glass", "consolidation": "Consolidation"}
 SPACING_RATIO = 1.2
 """Slices whose distances differ by more than this factor do not show the same amount of small lesions."""
-LEAST_SIDE = 0.01
-"""A lung with less than this share of both lungs was not found."""
 LIMIT = (
     "Deeper or shallower breathing also changes the volumes and shares, and so does the segmenter's error, which "
     "is not known for this patient. A small change may be neither better nor worse."
@@ -157,8 +153,8 @@ def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ())
 
 
 def _figures(found: Document, region: str) -> Mapping[str, float | None]:
-    figures: Mapping[str, float | None] = found[region] if region in SIDES else found["zones"].get(region, {})
-    return figures
+    """A region's amounts by name; empty where the region is not known."""
+    return (found[region] if region in SIDES else found["zones"].get(region)) or {}
 
 
 def _differences(before: Document, after: Document) -> list[str]:
@@ -185,31 +181,24 @@ def _differences(before: Document, after: Document) -> list[str]:
         warnings.append(
             "Only one of the volumes holds Hounsfield units: the segmenter saw different grey values."
         )
-    for name, found in (("before", before), ("after", after)):
-        warnings += _own(name, found)
-    if bool(before["zones"]) != bool(after["zones"]):
-        warnings.append(
-            "The thirds of the lungs are known in only one of the volumes, so they are not compared."
-        )
-    return warnings
+    known = [{region for region in REGIONS if _figures(found, region)} for found in (before, after)]
+    if left_out := [region_name(region) for region in REGIONS if region in known[0] ^ known[1]]:
+        warnings.append(f"Known in only one of the volumes, and so not compared: {', '.join(left_out)}.")
+    return [*warnings, *_own_warnings(before, after)]
 
 
-def _own(name: str, found: Document) -> list[str]:
-    """What one of the volumes lacks; ``name`` is ``before`` or ``after``."""
-    lungs = np.array([[one["lungs_px"][side] for side in SIDES[:2]] for one in found["slices"]], dtype=float)
-    warnings = []
-    if ends := cut_off(lungs):
-        warnings.append(
-            f"The lungs go on {' and '.join(ends)} the volume {name}: only the part inside it was measured, so "
-            "compare volumes in ml with care."
-        )
-    areas = dict(zip(SIDES[:2], lungs.sum(axis=0), strict=True))
-    missing = [side for side, area in areas.items() if area < LEAST_SIDE * lungs.sum()]
-    warnings += [f"The {side} lung was not found in the volume {name}." for side in missing]
-    lost = len(found.get("unread", ()))
-    if lost:
-        warnings.append(f"{lost} slices of the volume {name} could not be read.")
-    return warnings
+def _own_warnings(before: Document, after: Document) -> list[str]:
+    """The warnings about each volume, such as that a lung is missing or not wholly inside it, each once."""
+    sides = {
+        warning: [
+            name for name, found in (("before", before), ("after", after)) if warning in found["warnings"]
+        ]
+        for warning in (*before["warnings"], *after["warnings"])
+    }
+    return [
+        f"In {'both volumes' if len(names) == 2 else f'the volume {names[0]}'}: {warning}."
+        for warning, names in sides.items()
+    ]
 
 
 def _version(found: Document, kind: str) -> str:
@@ -227,7 +216,6 @@ def _described(found: Document) -> dict[str, str]:
         "Spacing": "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm",
         "Segmenter": _version(found, "segmenter"),
         "Detector": _version(found, "bundle"),
-        "Warnings": "; ".join(found["warnings"]) or "none",
     }
 
 
