@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -451,7 +450,7 @@ def test_two_classes_of_all_recipes_are_those_of_the_comparison(class_folder: Pa
 
 
 def test_what_a_recipe_needs_is_looked_for_before_another_is_trained(
-    recipe_file: Path, tmp_path: Path, train: Train, no_training: None
+    recipe_file: Path, tmp_path: Path, train: Train, no_training: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking = tmp_path / "lacking.yaml"
     text = recipe_file.read_text().replace("name: tiny", "name: lacking")
@@ -459,7 +458,7 @@ def test_what_a_recipe_needs_is_looked_for_before_another_is_trained(
     with pytest.raises(GroundglassError, match="runs/none"):
         train([recipe_file, lacking])
     lacking.write_text(text.replace("name: small-cnn,", "name: timm/resnet18, weights: imagenet,"))
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(GroundglassError, match="timm/resnet18: its ImageNet weights cannot be downloaded"):
         train([recipe_file, lacking])
 

@@ -37,6 +37,26 @@ def test_run_lengths_that_go_beyond_the_picture(tmp_path: Path) -> None:
     assert volume.read(0).shape == (48, 48)
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("\xff" * 4000, "cannot exist"),
+        ("ct\0.raw", "cannot exist"),
+        ("\xff" * 200, "are not beside it"),  # 400 bytes, more than a file system allows
+    ],
+)
+def test_a_metaimage_that_names_an_impossible_file(tmp_path: Path, name: str, problem: str) -> None:
+    head = f"NDims = 3\nDimSize = 9 9 9\nElementType = MET_SHORT\nElementDataFile = {name}\n"
+    (tmp_path / "ct.mhd").write_bytes(head.encode("latin-1"))
+    assert problem in refusal(tmp_path / "ct.mhd")
+
+
+def test_a_pair_whose_name_leaves_no_room_for_another_ending(tmp_path: Path) -> None:
+    header = tmp_path / f"{'a' * 250}.hdr"
+    header.write_bytes(bytes(image().header.binaryblock)[:344] + b"ni1\0")
+    assert "are not beside it" in refusal(header)
+
+
 @pytest.mark.parametrize("datatype", [3, 17, 32767])
 def test_a_number_type_that_nifti_does_not_know(tmp_path: Path, datatype: int) -> None:
     assert "unknown type" in refusal(edited(saved(image(), tmp_path / "ct.nii"), datatype=datatype))

@@ -4,9 +4,10 @@ MetaImage (``.mha``, ``.mhd``) is described at itk.org/Wiki/ITK/MetaIO, NRRD (``
 teem.sourceforge.net/nrrd/format.html. Analyze 7.5 and NIfTI in two files have a ``.hdr`` beside their ``.img``.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nibabel as nib
@@ -18,6 +19,9 @@ from groundglass.scan.volume import Member
 
 HEAD_BYTES = 1 << 16
 CONVERT = "convert it to .nii.gz, for example with SimpleITK or 3D Slicer"
+DAMAGED = f"get a new copy, or {CONVERT}"
+LONGEST_NAME = 255
+"""Most characters of a file's name."""
 _TYPES = {
     "int8": ("met_char", "signed char", "int8_t"),
     "uint8": ("met_uchar", "uchar", "unsigned char", "uint8_t"),
@@ -79,7 +83,7 @@ def raw_layout(member: Member, head: bytes) -> Layout | None:
         if b"ElementDataFile" in head and b"NDims" in head:
             return _metaimage(member, head)
     except (ValueError, KeyError, IndexError, OverflowError, nib.spatialimages.HeaderDataError) as error:
-        raise ScanError(str(member), "its header cannot be read", f"get a new copy, or {CONVERT}") from error
+        raise ScanError(str(member), "its header cannot be read", DAMAGED) from error
     return next((_pair(member, head, order) for order in "<>" if _is_pair(head, order)), None)
 
 
@@ -99,7 +103,7 @@ def _pair(member: Member, head: bytes, order: str) -> Layout:
         raise ScanError(str(member), "its header does not say where the voxels begin", CONVERT)
     name = PurePosixPath(member.inside or member.path.name).stem
     endings = (".img", ".img.gz", ".IMG")
-    there = next((one for one in endings if (member.path.parent / (name + one)).is_file()), ".img")
+    there = next((one for one in endings if _there(member.path.parent / (name + one))), ".img")
     return Layout(header, _beside(member, name + there), int(offset))
 
 
@@ -203,11 +207,18 @@ def _beside(member: Member, name: str) -> Member:
     """A file in the same folder, or in the same folder of a ZIP; a name that leads elsewhere is refused."""
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise ScanError(str(member), "names a file outside its folder as its data", CONVERT)
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ScanError(str(member), "names as its data a file that cannot exist", DAMAGED)
     if member.inside:
         return replace(member, inside=str(PurePosixPath(member.inside).parent / name).removeprefix("./"))
     data = member.path.parent / name
-    if not data.is_file():
+    if not _there(data):
         raise ScanError(
             str(member), f"its voxels, {name}, are not beside it", "put both files into one folder"
         )
     return Member(data)
+
+
+def _there(path: Path) -> bool:
+    """Whether a file exists; unlike Path.is_file, False for a name that is too long for the file system."""
+    return os.path.isfile(path)  # noqa: PTH113
