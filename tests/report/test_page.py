@@ -47,7 +47,10 @@ def page(tmp_path: Path) -> str:
                 False,
             )
         ],
-        facts=[Table("The data", (), [("Licence", "CC BY 4.0")])],
+        facts=[
+            Table("The data", (), [("Licence", "CC BY 4.0")]),
+            Table("Checks", ("item", "what & why"), [("1", "Sentences."), ("2", "")], prose=True),
+        ],
     )
     write_report(report, tmp_path / "report.html")
     return (tmp_path / "report.html").read_text()
@@ -74,6 +77,12 @@ def test_a_page_says_what_it_must(page: str) -> None:
         "CC BY 4.0",
     ):
         assert text in links.text
+
+
+def test_a_phone_can_name_the_cells_of_sentences(page: str) -> None:
+    assert '<td data-label="item">1</td><td data-label="what &amp; why">Sentences.</td>' in page
+    assert '<td data-label="item">2</td><td></td>' in page
+    assert page.count("data-label=") == 3
 
 
 def test_a_page_fits_a_phone_and_the_dark(page: str) -> None:

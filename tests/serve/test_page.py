@@ -62,7 +62,7 @@ def test_a_user_signs_in_sends_files_and_sees_the_answer(visit: Open, chest: lis
     one.drawn()
     page.locator(".headline", has_text=re.compile("COVID-19|No answer")).wait_for()
     for text in (
-        "Lesions are of any cause",
+        "Lesions may have any cause",
         "Both lungs",
         "Severity band",
         "Masks (DICOM segmentation)",

@@ -1,4 +1,4 @@
-"""The page of an audit: what was found, with the figures, the details and the pictures side by side."""
+"""The page of an audit: the findings with their figures, details and pictures side by side."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from groundglass.segment.overlay import PICTURE_SIDE
 SETS, PICTURES, ROWS = 6, 4, 30
 """Sets of pictures of a check, pictures of a set, and rows of details that the page shows; audit.json has all."""
 NO_GUARANTEE = (
-    "A check that passes means that this way of being misled was not seen, not that there is none. Nothing here "
-    "makes a detector fit for use on patients."
+    "If a check passes, this way of being misled was not seen; it may exist all the same. Nothing here makes a "
+    "detector fit for use on patients."
 )
 
 
@@ -43,11 +43,11 @@ def _found(found: list[tuple[CheckOutcome, Result]]) -> Table:
         for outcome, result in found
     ]
     header = ("code", "severity", "what was looked for", "figure", "what was found")
-    return Table("", header, rows, "" if rows else "Nothing was found.")
+    return Table("", header, rows, "" if rows else "Nothing was found.", prose=True)
 
 
 def figure_of(result: Result) -> str:
-    """A result's figure with its interval, and what it is; blank where it has none."""
+    """A result's figure with its interval and its name; blank if it has none."""
     figure, value = result.figure, result.figure.value
     if value is None:
         return ""
@@ -104,4 +104,5 @@ def _not_found(audit: Audit) -> Table:
         for outcome in audit.outcomes
         if outcome.status != "found"
     ]
-    return Table("Checks that passed or do not apply", ("code", "", "what was looked for", "why"), rows)
+    header = ("code", "result", "what was looked for", "why")
+    return Table("Checks that passed or do not apply", header, rows, prose=True)

@@ -41,7 +41,7 @@ class _Words(BaseModel):
 
 
 class _Fact(_Words):
-    """A template of what is recorded, and the file and the place in it where it is recorded."""
+    """A template of a recorded fact, with the file and the place in it that record it."""
 
     file: str
     at: str
@@ -102,7 +102,7 @@ class Standard(_Words):
 
 @dataclass(frozen=True)
 class Answer:
-    """An item with its answer; ``where`` is the file that records it and the place in it, "" where none does."""
+    """An item with its answer; ``where`` is the file that records it and the place in it, or two empty texts."""
 
     item: Item
     status: Status
@@ -111,7 +111,7 @@ class Answer:
 
     @property
     def told(self) -> str:
-        """The answer in words, with what is left to the author."""
+        """The answer in words, with what the author must add."""
         if self.status == "not applicable":
             return f"Not applicable, because {self.text}"
         left = "" if self.status == "answered" else f"For the author: {self.item.author}"
@@ -164,7 +164,7 @@ def _rendered(template: str, context: dict[str, Any]) -> str:
 
 
 def _context(facts: Facts, recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """What the templates of facts and reasons name."""
+    """The values that the templates of facts and reasons use."""
     training = facts.training
     names = dict.fromkeys((*training.sources, *training.masks))
     chosen = {choice.what: str(choice) for choice in facts.chosen}
@@ -237,7 +237,7 @@ def _confusion(one: EvaluationFacts, name: str) -> str:
 
 
 def _settings(part: Any) -> str:
-    """A part of a recipe in one line; what is not set is left out."""
+    """A part of a recipe in one line, without settings that are off."""
     if isinstance(part, Mapping):
         kept = {name: value for name, value in part.items() if value not in (None, 0, False)}
         nested = {name: isinstance(value, Mapping) for name, value in kept.items()}
@@ -289,7 +289,7 @@ def _table(standard: Standard, answered: list[Answer]) -> Table:
     rows = [
         (_number(one.item), f"{one.item.section}. {one.item.asks}.", one.told, _link(one)) for one in answered
     ]
-    return Table(standard.title, HEADER, rows, f"{standard.citation}. {standard.source}")
+    return Table(standard.title, HEADER, rows, f"{standard.citation}. {standard.source}", prose=True)
 
 
 def _number(item: Item) -> str:

@@ -1,4 +1,4 @@
-"""A recipe judged on each of its sources by a detector that never saw it: the figures, their means and the page."""
+"""A recipe evaluated on each of its sources by a detector that never saw it: figures, their means and the page."""
 
 import statistics
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class SourceResult:
         return Estimate(value=self.most_certain) if figure == MOST_CERTAIN else self.slices.metrics[figure]
 
     def text(self, figure: str) -> str:
-        """A figure as it is shown: the AUC with its interval, others without, a dash where undefined."""
+        """A figure as text: the AUC with its interval, others without, a dash if it is undefined."""
         estimate = self.estimate(figure)
         if figure == "roc_auc" and estimate.value is not None:
             return format_estimate(estimate)
@@ -100,7 +100,7 @@ class LeaveOneOutResult:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The figures shown; the coverage is one of them where not every slice was answered."""
+        """The figures shown, with the coverage if not every slice was answered."""
         all_answered = self.values(COVERAGE) == [1] * len(self.each)
         return (*SHOWN, *(() if all_answered else (COVERAGE,)), MOST_CERTAIN)
 
@@ -109,15 +109,15 @@ class LeaveOneOutResult:
         return [value for one in self.each if (value := one.estimate(figure).value) is not None]
 
     def mean(self, figure: str) -> float | None:
-        """The plain mean over the sources on which the figure is defined; None where it is on none."""
+        """The plain mean over the sources on which the figure is defined; None if there is no such source."""
         known = self.values(figure)
         return statistics.fmean(known) if known else None
 
     def headline(self) -> str:
-        """The one sentence to begin with."""
+        """The result in one sentence."""
         auc = self.mean("roc_auc")
         if auc is None:
-            return "No source has both classes, so that no AUC is defined."
+            return "No source has both classes, so no AUC is defined."
         defined = len(self.values("roc_auc"))
         return f"Mean ROC AUC {auc:.2f} over {defined} sources, each judged by a detector that never saw it."
 
@@ -170,7 +170,7 @@ class LeaveOneOutResult:
             "Each source, per patient",
             ("source", f"patients ({POSITIVE})", *(METRICS[figure].title for figure in OF_PATIENTS)),
             rows,
-            "In brackets 95% intervals. " + " ".join(notes),
+            "95% intervals are in brackets. " + " ".join(notes),
         )
 
     def report(self) -> Report:
@@ -183,7 +183,7 @@ class LeaveOneOutResult:
             )
             for one in self.each
         ]
-        header = ("left out", "trained on the others", "judged on the one left out")
+        header = ("left out", "trained on the others", "evaluated on the one left out")
         about = [dataset_table(part.dataset) for part in self.recipe.data.datasets]
         return Report(
             title=f"{self.recipe.name}, leaving one source out",

@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds all it shows, without a link to the outside."""
+"""Reports as HTML: each page contains everything it shows and loads nothing from elsewhere."""
 
 import base64
 import io
@@ -18,12 +18,12 @@ from groundglass.segment.overlay import PICTURE_SIDE
 
 
 class Link(str):
-    """A cell's text that leads to ``address``, relative to the page."""
+    """A cell's text that links to ``address``, which is relative to the page."""
 
     address: str
 
     def __new__(cls, text: str, address: str) -> "Link":
-        """The text, with where it leads to."""
+        """Make the text with its address."""
         link = super().__new__(cls, text)
         link.address = address
         return link
@@ -31,17 +31,21 @@ class Link(str):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a heading; ``note`` stands below."""
+    """Rows of text under a heading, with a ``note`` below.
+
+    ``prose`` says that the cells are sentences: a phone then shows the cells of a row one below the other.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as PNG, with a caption, which is also what is read aloud."""
+    """A figure as PNG, with a caption, which screen readers also read."""
 
     caption: str
     png: bytes
@@ -51,9 +55,20 @@ class Picture:
 class SliceCard:
     """A slice beside its heatmap or its masks, with the answer.
 
-    ``answer`` says in words what was found, beside the ``verdict``; ``truth`` is the label, "" where it is not
-    known; ``right`` whether the verdict is that label, None where that cannot be said; ``unsure`` whether no yes or
-    no is said; ``drawn`` what the second picture shows, for who cannot see it.
+    Attributes
+    ----------
+    name, verdict, answer, note
+        Text below the pictures; ``answer`` adds to the ``verdict`` what was found.
+    images
+        The slice, and what was drawn over it.
+    truth
+        The label; "" if it is not known.
+    right
+        Whether the verdict agrees with the label; None if there is nothing to compare.
+    unsure
+        Whether the verdict is neither yes nor no.
+    drawn
+        What the other pictures show, for screen readers.
     """
 
     name: str
@@ -69,7 +84,7 @@ class SliceCard:
 
 @dataclass(frozen=True)
 class StackFrame:
-    """One slice of a stack: its caption, the slice as JPEG, and what is laid over it as PNG, b"" for nothing."""
+    """One slice of a stack: its caption, the slice as JPEG, and the overlay as PNG, b"" if there is none."""
 
     caption: str
     jpeg: bytes
@@ -80,7 +95,7 @@ class StackFrame:
 class StackViewer:
     """Slices to scroll through.
 
-    ``start`` is the one to begin with, from 0; ``legend`` says what is laid over them.
+    ``start`` is the slice to begin with, counted from 0; ``legend`` explains the overlay.
     """
 
     title: str
@@ -91,7 +106,7 @@ class StackViewer:
 
 @dataclass(frozen=True)
 class Card:
-    """A grade with what holds it down, and the items that it comes from; ``note`` stands below.
+    """A grade with the reasons why it is not better, and the items that it is based on, with a ``note`` below.
 
     ``grade`` is a letter from A to E, and ``meaning`` the same in words.
     """

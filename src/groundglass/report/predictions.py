@@ -1,4 +1,4 @@
-"""From a ``predictions.csv`` alone to figures with intervals, pictures and a table."""
+"""Evaluate a ``predictions.csv`` alone: figures with intervals, curves and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +56,12 @@ class EvaluatedPredictions:
     pictures: dict[str, Picture]
 
     def headline(self) -> str:
-        """The one sentence to begin with."""
+        """The result in one sentence."""
         auc = dict(self.slices.rows())[METRICS["roc_auc"].title]
         return f"ROC AUC {auc} on {self.slices.count} slices."
 
     def table(self) -> Table:
-        """Figures with their intervals, per slice and per patient side by side, and what each means."""
+        """Figures with their intervals, per slice and per patient side by side, and the meaning of each."""
         evaluations = [self.slices] if self.patients is None else [self.slices, self.patients]
         meaning = {metric.title: metric.meaning for metric in METRICS.values()}
         rows = []
@@ -74,7 +74,7 @@ class EvaluatedPredictions:
         return Table("Figures with their intervals", ("figure", *columns, "meaning"), rows, note)
 
     def tables(self) -> list[Table]:
-        """All tables of figures: of COVID-19 against the rest, and of several classes."""
+        """All tables of figures: COVID-19 against the rest, and, if there are several, each class."""
         if self.classes is None:
             return [self.table()]
         meanings = [f"{metric.title}: {metric.meaning}." for metric in CLASS_METRICS.values()]
@@ -116,7 +116,7 @@ def evaluate_predictions(
     Raises
     ------
     GroundglassError
-        If the file is missing, is no predictions.csv or has no labels.
+        If the file is missing, is not a predictions.csv, or has no labels.
     """
     predictions = read_predictions(path)
     threshold = implied_threshold(predictions) if threshold is None else threshold
@@ -151,7 +151,7 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
 
     Returns
     -------
-    The metrics and figures, and the honest card, which says how far to trust the AUC.
+    The metrics and figures, and the trust card, which says how far to trust the AUC.
     """
     need_positive(read_predictions(path)["label"], str(path))
     evaluated = evaluate_predictions(path)
@@ -161,7 +161,7 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
         title=f"Predictions in {path.name}",
         headline=evaluated.headline(),
         card=trust_box(card),
-        warnings=["Nothing is known of the detector, or of whether it was trained on these slices."],
+        warnings=["Nothing is known about the detector, not even whether it was trained on these slices."],
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
     )

@@ -1,4 +1,4 @@
-"""Slices as a report shows them, and the tables of how masks overlap."""
+"""Slices as reports show them, and tables of how well masks agree with the truth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def slice_cards(
     detector: Detector, paths: Sequence[Path], labels: Mapping[Path, str] | None = None
 ) -> list[SliceCard]:
-    """Read and answer slices once more, and draw each beside its heatmap.
+    """Read and answer slices again, and draw each beside its heatmap.
 
-    ``labels`` maps a path to its label; a slice without one is shown without a judgement. A file that has
+    ``labels`` maps a path to its label; a slice without a label is not called right or wrong. A file that has
     become unreadable in the meantime is left out.
     """
     return [
@@ -40,7 +40,7 @@ def slice_cards(
 
 
 def slice_card(finding: SliceFinding, label: str = "") -> SliceCard:
-    """A finding that still holds its slice and evidence, drawn beside its heatmap, and judged by its label."""
+    """The card of a finding that still holds its slice and evidence; ``label`` decides whether it is right."""
     decided = finding.verdict in (POSITIVE, NEGATIVE)
     return SliceCard(
         name=Path(finding.path).name,
@@ -55,7 +55,7 @@ def slice_card(finding: SliceFinding, label: str = "") -> SliceCard:
 
 
 def _images(finding: SliceFinding) -> tuple[Image.Image, ...]:
-    """The slice and its heatmap; the picture alone if it is not a chest CT, or there is no evidence to draw."""
+    """The slice and its heatmap; the slice alone if it is not a chest CT, or there is no evidence to draw."""
     grey = grey_image(finding)
     drawn = finding.probability is not None and finding.has_evidence
     return (grey, heatmap(finding)) if drawn else (grey,)

@@ -1,4 +1,4 @@
-"""A study's answer with its pictures: the montage, and the stack of slices to scroll through."""
+"""The report of a study's volume: the answer, the extent of disease, and the pictures."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ from groundglass.segment.shares import lesions_in_words, segmentation_of
 from groundglass.segment.volume import VolumeMasks
 
 MOST_FRAMES = 200
-"""Slices that a stack holds; of a longer volume every second, third and so on."""
+"""Most slices of a stack; of a longer volume it has every second, third, and so on."""
 QUALITY = 75
 
 
@@ -103,7 +103,7 @@ def _caption(finding: PatientFinding, number: int) -> str:
 
 TELLING = 6
 """Slices that are shown with heatmap and masks."""
-LESIONS = "Lesions are of any cause: their share says how much lung is diseased, not by what."
+LESIONS = "Lesions may have any cause: their share shows how much of the lung is diseased, not why."
 
 
 def volume_report(
@@ -139,7 +139,7 @@ def volume_report(
         pictures_title="Montage",
         pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
         slices_title="The most telling slices",
-        slices_note="The slice, the places that speak for COVID-19, on one scale for all slices, and the masks. "
+        slices_note="The slice; the areas that speak for COVID-19, on the same scale for all slices; the masks. "
         + finding.masks.legend,
         slices=_cards(answered),
         stack=frames,
@@ -164,7 +164,7 @@ def answer(finding: PatientFinding) -> str:
 
 
 def caveats(facts: BundleFacts) -> list[str]:
-    """What must be known of every answer of a bundle."""
+    """What a reader must know about every answer of a bundle."""
     rule = facts.patient
     if rule is None or not set(rule.weights) <= LESION_FEATURES:
         return [LESIONS, *uncertainty(facts)]
@@ -177,7 +177,7 @@ def caveats(facts: BundleFacts) -> list[str]:
 
 
 def uncertainty(facts: BundleFacts) -> list[str]:
-    """What ``uncertain`` means of a patient, where the bundle can say it."""
+    """What ``uncertain`` means for a patient, if the bundle states it."""
     rule = facts.patient
     return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
 
@@ -189,7 +189,7 @@ def _extent(finding: PatientFinding) -> Table:
         else "No severity band is given."
     )
     if len(finding.extent) > len(SIDES):
-        zones = "Thirds are those of the height of the lungs, the same for both."
+        zones = "The thirds divide the height of the lungs, and are the same for both."
     elif "right" in finding.extent:
         zones = "The thirds of each lung are not given: the lungs go on beyond the volume."
     else:
@@ -235,7 +235,7 @@ def _about(answered: AnsweredStudy, detector: Detector, identities: bool) -> Tab
         ("Slices", f"{volume.shape[0]} of {volume.shape[1]} x {volume.shape[2]} pixels"),
         ("Spacing", "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"),
         ("Pixels", "Hounsfield units" if volume.is_hu else "grey"),
-        ("Slices that count", f"{len(answered.finding.counted)}, those with enough lung"),
+        ("Slices that count", f"{len(answered.finding.counted)} with enough lung"),
     ]
     if series is not None and series.kind == "dicom":
         rows.append(
@@ -296,7 +296,7 @@ def studies_report(
         reasons = [
             (Path(one.path).name, "; ".join(filter(None, (one.problem, one.remedy)))) for one in failures
         ]
-        tables.append(Table("Not read, wholly or in part", ("file or folder", "reason"), reasons))
+        tables.append(Table("Not read, or only in part", ("file or folder", "reason"), reasons))
     return Report(
         title="COVID-19 on chest CT volumes",
         headline=f"{positive} of {len(answered)} studies: covid."
