@@ -123,6 +123,10 @@ def change_segmenter(found: dict[str, Any]) -> None:
     found["segmenter"]["graph_sha256"] = "0" * 64
 
 
+def change_version(found: dict[str, Any]) -> None:
+    found["groundglass"] = "0.0.1"
+
+
 def change_spacing(found: dict[str, Any]) -> None:
     found["volume"]["spacing_mm"][0] *= 2
 
@@ -135,6 +139,7 @@ def lose_the_sides(found: dict[str, Any]) -> None:
     ("change", "wanted"),
     [
         (change_segmenter, "Different segmenters were used, lungs-lite0"),
+        (change_version, "Different versions of Groundglass were used"),
         (change_spacing, "mm apart before and"),
         (
             lose_the_sides,

@@ -11,7 +11,7 @@ from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import Failure, SliceFinding, findings_document, write_predictions_csv
 from groundglass.detect.heatmap import heatmap
-from groundglass.errors import ScanError
+from groundglass.errors import ScanError, count_of
 from groundglass.files import replacing, unique_names, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.progress import track
@@ -158,7 +158,7 @@ def _report(
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
         + (f" Uncertain: {uncertain}." if uncertain else "")
         + (f" {strange} are not chest CT with lungs." if strange else "")
-        + (f" {len(failures)} files could not be read." if failures else ""),
+        + (f" {count_of(len(failures), 'file')} could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
         slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",

@@ -3,7 +3,7 @@
 Everything comes from the ``findings.json`` of the two, so nothing is segmented again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.errors import GroundglassError
 from groundglass.labels import NOT_A_CHEST_CT
-from groundglass.report.page import Report, Table
+from groundglass.report.page import Report, Table, made_by_rows
 from groundglass.segment.extent import REGIONS, SIDES, region_name
 
 Document = Mapping[str, Any]
@@ -105,21 +105,27 @@ class FollowUp:
         )
 
     def _lesions(self, kind: str, title: str) -> Table:
-        header = ("", "before", "after", "change", "share of the lung before", "after", "change in points")
+        header = ("", "before", "after", "change", "share of the lung before", "after", "change")
         rows = [
-            (region_name(region), *_cells(one[f"{kind}_ml"], _ml), *_cells(one[f"{kind}_share"], _points))
+            (region_name(region), *_cells(one[f"{kind}_ml"], "ml"), *_cells(one[f"{kind}_share"], "%"))
             for region, one in self.changes.items()
         ]
         return Table(title, header, rows)
 
     def _lungs(self) -> Table:
-        rows = [(region_name(region), *_cells(one["lung_ml"], _ml)) for region, one in self.changes.items()]
+        rows = [(region_name(region), *_cells(one["lung_ml"], "ml")) for region, one in self.changes.items()]
         return Table("Lung volume", ("", "before", "after", "change"), rows)
 
     def _about(self) -> Table:
         sides = [_described(one) for one in (self.before, self.after)]
         rows = [(name, *(side[name] for side in sides)) for name in sides[0]]
-        return Table("About the two volumes", ("", "before", "after"), rows)
+        made = dict(made_by_rows())
+        return Table(
+            "About the two volumes",
+            ("", "before", "after"),
+            rows,
+            f"Compared on {made['Made']} by Groundglass {__version__}.",
+        )
 
 
 def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ()) -> FollowUp:
@@ -167,6 +173,10 @@ def _differences(before: Document, after: Document) -> list[str]:
                 f"Different {name} were used, {one} before and {other} after: part of the change may come from "
                 "them. Answer both studies with the same one."
             )
+    if before["groundglass"] != after["groundglass"]:
+        warnings.append(
+            "Different versions of Groundglass were used, which may find different lungs and lesions."
+        )
     one, other = (found["volume"]["spacing_mm"] for found in (before, after))
     if one is None or other is None:
         warnings.append(
@@ -216,17 +226,22 @@ def _described(found: Document) -> dict[str, str]:
         "Spacing": "not known" if spacing is None else " x ".join(f"{mm:.3g}" for mm in spacing) + " mm",
         "Segmenter": _version(found, "segmenter"),
         "Detector": _version(found, "bundle"),
+        "Groundglass": found["groundglass"],
     }
 
 
-def _cells(one: Change, show: Callable[[float | None], str]) -> tuple[str, str, str]:
-    sign = "+" if one.change is not None and one.change > 0 else ""
-    return show(one.before), show(one.after), sign + show(one.change)
+def _cells(one: Change, unit: str) -> tuple[str, str, str]:
+    """Before, after and the change, of an amount in ``ml`` or of a share in ``%``."""
+    factor, digits, change_unit = (1, 0, "ml") if unit == "ml" else (100, 1, "points")
+
+    def shown(value: float | None, unit: str, sign: str = "") -> str:
+        if value is None:
+            return "not known"
+        rounded = round(factor * value, digits) + 0.0  # -0.0 becomes 0.0
+        return f"{rounded:{sign if rounded else ''}.{digits}f}{'' if unit == '%' else ' '}{unit}"
+
+    return shown(one.before, unit), shown(one.after, unit), shown(one.change, change_unit, "+")
 
 
 def _ml(volume: float | None) -> str:
     return "not known" if volume is None else f"{volume:.0f} ml"
-
-
-def _points(share: float | None) -> str:
-    return "not known" if share is None else f"{share:.1%}"
