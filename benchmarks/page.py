@@ -47,6 +47,8 @@ SCRIPT = """
   }).observe(document, { subtree: true, childList: true, attributes: true });
 """
 """Notes when the page can be used, when the first slice is drawn, and how long each frame's script takes."""
+SIZES = """() => performance.getEntries().filter(one => !one.name.includes("/api/"))
+  .map(one => one.encodedBodySize || 0)"""
 FRAMES = """async ([act, count]) => {
   const stage = document.querySelector(".stage"), box = stage.getBoundingClientRect();
   const key = name => stage.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
@@ -108,8 +110,7 @@ def measure(slices: int, frames: int, repetitions: int) -> None:
             page.goto(running.url)
             page.get_by_label("Token").wait_for()
             usable.append(page.evaluate("() => window.usable"))
-            loaded = "() => [...performance.getEntries()].map(one => one.name.includes('/api/') ? 0 : one.encodedBodySize || 0)"
-            size = sum(page.evaluate(loaded))
+            size = sum(page.evaluate(SIZES))
             page.get_by_label("Token").fill(running.token)
             page.keyboard.press("Enter")
             page.get_by_role("heading", name="Studies").wait_for()
@@ -202,7 +203,7 @@ def pictures(folder: Path) -> None:
                     page.screenshot(path=folder / f"{name}-print.png", full_page=True)
                     page.emulate_media(media="screen")
             page.context.close()
-        _head(opened(browser, running, f"study/{after}", viewport={"width": 1180, "height": 1000}), folder)
+        _head(opened(browser, running, f"study/{after}", viewport={"width": 1180, "height": 1340}), folder)
 
 
 def _send(running: Running, made: Path) -> tuple[str, str, str]:
@@ -231,8 +232,8 @@ def _dated(phantom: Phantom, folder: Path, date: str) -> list[Path]:
     for path in paths:
         dataset = pydicom.dcmread(path)
         dataset.StudyDate = dataset.SeriesDate = date
-        dataset.StudyInstanceUID += f".{date}"
-        dataset.SeriesInstanceUID += f".{date}"
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            setattr(dataset, name, f"{getattr(dataset, name)[:-9]}{date}")
         dataset.save_as(path)
     return paths
 
@@ -243,9 +244,9 @@ def _head(page: Any, folder: Path) -> None:
     page.get_by_text("All slices loaded").wait_for()
     page.wait_for_timeout(700)
     page.screenshot(path=folder / "page.png")
-    Image.open(folder / "page.png").convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(
-        folder / "page.png", optimize=True
-    )
+    picture = Image.open(folder / "page.png").convert("RGB")
+    picture.thumbnail((900, 1100))
+    picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(folder / "page.png", optimize=True)
 
 
 def main() -> None:

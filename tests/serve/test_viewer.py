@@ -56,7 +56,7 @@ def point(seen: Visit, row: float, column: float) -> tuple[float, float]:
 
 def reading(seen: Visit) -> str:
     seen.page.wait_for_timeout(60)
-    return str(seen.page.locator(".reading").inner_text())
+    return str(seen.page.locator(".reading").inner_text()).replace("\N{MINUS SIGN}", "-")
 
 
 def bright_columns(picture: NDArray[np.uint8]) -> float:

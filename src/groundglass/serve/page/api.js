@@ -7,14 +7,16 @@ export const session = { user: null, scopes: [], csrf: null };
 export const may = scope => session.scopes.includes(scope);
 
 export class ApiError extends Error {
-  constructor(status, text, wait = 0) {
+  constructor(status, text) {
     super(text);
     this.status = status;
-    this.wait = wait;
   }
 }
 
-async function send(path, options = {}) {
+const pause = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
+
+/** Send a request; one that changes nothing waits and tries again where there were too many. */
+async function send(path, options = {}, attempts = 3) {
   const headers = { ...options.headers };
   if (session.csrf && options.method) headers["X-CSRF-Token"] = session.csrf;
   let answer;
@@ -25,10 +27,14 @@ async function send(path, options = {}) {
     throw new ApiError(0, T.noConnection);
   }
   if (answer.ok) return answer;
-  throw failed(answer.status, await answer.text(), answer.headers.get("Retry-After"));
+  if (answer.status === 429 && !options.method && attempts > 1) {
+    await pause(+answer.headers.get("Retry-After") || 1);
+    return send(path, options, attempts - 1);
+  }
+  throw failed(answer.status, await answer.text());
 }
 
-function failed(status, body, wait) {
+function failed(status, body) {
   let detail = "";
   try {
     detail = JSON.parse(body).detail;
@@ -39,7 +45,7 @@ function failed(status, body, wait) {
     session.user = null;
     window.dispatchEvent(new Event("signed-out"));
   }
-  return new ApiError(status, detail, +wait || 0);
+  return new ApiError(status, detail);
 }
 
 export const get = async path => (await send(path)).json();

@@ -81,7 +81,10 @@ function warnings(before, after) {
 }
 
 function changes(before, after) {
-  const signed = (value, show) => (value > 0 ? `+${show(value)}` : value < 0 ? `−${show(-value)}` : show(0));
+  const signed = (value, show) => {
+    const size = show(Math.abs(value));
+    return size === show(0) ? size : `${value > 0 ? "+" : "−"}${size}`;
+  };
   const kinds = ["lung_ml", "lesion_ml", "lesion_share"];
   const both = kind => before.both[kind] != null && after.both[kind] != null;
   for (const kind of ["ground_glass_ml", "consolidation_ml"]) if (both(kind)) kinds.push(kind);
@@ -96,9 +99,9 @@ function changes(before, after) {
       cells: [
         T.regions[name],
         ...kinds.flatMap(kind => {
-          const show = kind.endsWith("share") ? percent : ml;
+          const [show, showChange] = kind.endsWith("share") ? [percent, C.points] : [ml, ml];
           const [from, to] = [figures[kind], later.get(name)[kind]];
-          return [show(from), show(to), from == null || to == null ? "–" : h("strong", {}, signed(to - from, show))];
+          return [show(from), show(to), from == null || to == null ? "–" : h("strong", {}, signed(to - from, showChange))];
         }),
       ],
     }));

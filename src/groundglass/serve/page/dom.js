@@ -98,10 +98,10 @@ export function date(text) {
   return dates.format(new Date(+parts[1], parts[2] - 1, +parts[3]));
 }
 
-/** The patient's name as people write it. */
+/** The patient's name as people write it, or id; "" if there is neither. */
 export function nameOf(study) {
   const name = (study.patient.name ?? "").split("=")[0].split("^").filter(Boolean);
-  return [name.slice(0, 2).join(", "), ...name.slice(2)].join(" ") || study.patient.id || T.list.unnamed;
+  return [name.slice(0, 2).join(", "), ...name.slice(2)].join(" ") || study.patient.id || "";
 }
 
 /** Ask before something is done for good; resolves to whether it shall be done. */

@@ -19,7 +19,7 @@ export class Gestures {
     on("pointermove", event => this.move(event));
     on("pointerup", event => this.pointers.delete(event.pointerId));
     on("pointercancel", event => this.pointers.delete(event.pointerId));
-    on("pointerleave", () => this.pointers.size || viewer.read(null));
+    on("pointerleave", event => event.pointerType === "mouse" && !this.pointers.size && viewer.read(null));
     on("contextmenu", event => event.preventDefault());
     on("wheel", event => this.wheel(event));
   }
@@ -52,7 +52,9 @@ export class Gestures {
     this.stage.setPointerCapture(event.pointerId);
     const tool = { 1: "pan", 2: "window" }[event.button] ?? this.viewer.tool;
     this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY, tool });
-    if (this.pointers.size === 1 && tool === "length") this.viewer.setEnds([this.viewer.place(event).exact]);
+    const { exact, voxel } = this.viewer.place(event);
+    if (this.pointers.size === 1 && tool === "length") this.viewer.setEnds([exact]);
+    this.viewer.read(voxel);
     event.preventDefault();
   }
 

@@ -121,7 +121,7 @@ export async function listView(go) {
       }
     };
     const cell = (column, ...content) => h("td", { "data-label": columns[column] }, content);
-    const link = h("a", { href: `#/study/${study.id}`, "data-key": `link-${study.id}` }, name);
+    const link = h("a", { href: `#/study/${study.id}`, "data-key": `link-${study.id}` }, name || T.list.unnamed);
     return h(
       "tr",
       {},

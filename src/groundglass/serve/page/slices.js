@@ -153,7 +153,7 @@ export class Slices extends EventTarget {
       } catch (error) {
         const hopeless = error.name === "AbortError" || [401, 403, 404].includes(error.status);
         if (hopeless || attempt === ATTEMPTS) throw error;
-        await new Promise(resolve => setTimeout(resolve, 1000 * (error.wait || attempt)));
+        await new Promise(resolve => setTimeout(resolve, 1000 * attempt));
       }
     }
   }

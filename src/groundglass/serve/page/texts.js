@@ -3,6 +3,8 @@
 const two = number => number.toFixed(2);
 export const percent = share => (share == null ? "–" : `${(100 * share).toFixed(1)}%`);
 export const ml = volume => (volume == null ? "–" : `${volume.toFixed(0)} ml`);
+const of = name => (name ? `of ${name}` : "without a name");
+const signed = number => `${number}`.replace("-", "−");
 const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
 const verdicts = {
@@ -79,12 +81,12 @@ export const T = {
       received: "Received",
       actions: "Actions",
     },
-    unnamed: "No name in the files",
-    chosen: name => `Choose the study of ${name} for comparing`,
+    unnamed: "No name",
+    chosen: name => `Choose the study ${of(name)} for comparing`,
     compare: "Compare the two chosen studies",
     compareHint: "Choose two answered studies to compare them.",
     remove: "Delete",
-    removeOf: name => `Delete the study of ${name}`,
+    removeOf: name => `Delete the study ${of(name)}`,
     pages: (from, to, total) => `${from} to ${to} of ${plural(total, "study", "studies")}`,
     earlier: "Older",
     later: "Newer",
@@ -105,12 +107,12 @@ export const T = {
 
   remove: {
     title: "Delete this study?",
-    text: name => `The study of ${name}, its files and its results are deleted for good.`,
+    text: name => `The study ${of(name)}, its files and its results are deleted for good.`,
     button: "Delete",
   },
 
   study: {
-    title: name => `Study of ${name}`,
+    title: name => `Study ${of(name)}`,
     answer: "Answer",
     limits: "What limits this answer",
     lesionsOnly: "Lesions have many causes. Their share says how much of the lung is diseased, not by what.",
@@ -198,7 +200,7 @@ export const T = {
     ],
     help: "Keys",
     slice: (number, of) => `Slice ${number} of ${of}`,
-    height: mm => `height ${mm.toFixed(1)} mm`,
+    height: mm => `height ${signed(mm.toFixed(1))} mm`,
     lesions: share => `lesions in ${percent(share)} of the lungs`,
     unread: problem => `This slice could not be read: ${problem}.`,
     waiting: "This slice is still being sent.",
@@ -232,18 +234,18 @@ export const T = {
     left: "L",
     sides: "R is the patient's right.",
     assumed: "The files do not say which side is right. It was assumed.",
-    value: (value, unit) => `${value} ${unit}`,
+    value: (value, unit) => `${signed(value)} ${unit}`,
     grey: "grey",
     place: (x, y, z) =>
       `${x > 0 ? "L" : "R"} ${Math.abs(x).toFixed(1)}, ${y > 0 ? "P" : "A"} ${Math.abs(y).toFixed(1)}, ` +
       `${z > 0 ? "H" : "F"} ${Math.abs(z).toFixed(1)} mm`,
     pixel: (row, column) => `row ${row + 1}, column ${column + 1}`,
-    pointer: "Move over the slice to read values.",
+    pointer: "Point at the slice to read values.",
     length: text => `Length ${text}`,
     mm: length => `${length.toFixed(1)} mm`,
     px: length => `${length.toFixed(1)} pixels`,
     noLength: "Drag on the slice to measure.",
-    area: mm2 => `${(mm2 / 100).toFixed(1)} cm²`,
+    area: mm2 => `${(mm2 / 100).toFixed(1)}\u00a0cm²`,
     areaPx: count => `${count} pixels`,
   },
 
@@ -252,6 +254,7 @@ export const T = {
     before: "Before",
     after: "After",
     change: "Change",
+    points: share => `${(100 * share).toFixed(1)} points`,
     link: "Move both to the same height of the lungs",
     same: "The same height is the same share of the way from the lowest slice with lungs to the highest.",
     otherPatient: "The two studies name different patients. Make sure that they belong together.",
