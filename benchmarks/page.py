@@ -215,10 +215,10 @@ def _send(running: Running, made: Path) -> tuple[str, str, str]:
                 Lesion("ground glass", share * volume, side=side)
                 for side, share in (("right", 0.6), ("left", 0.4))
             ]
-            phantom = make_phantom(3, shape=(48, 384, 384), lesions=[*lesions, Lesion("consolidation", 40)])
+            phantom = make_phantom(3, shape=(40, 320, 320), lesions=[*lesions, Lesion("consolidation", 40)])
             ids.append(client.wait(client.send(_dated(phantom, made / date, date)))["id"])
         files = []
-        for number in (14, 20):
+        for number in (12, 17):
             grey = np.clip((phantom.scan.pixels[number] + 1350) / 1500, 0, 1)
             files.append(made / f"slice-{number}.png")
             Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(files[-1])
@@ -245,8 +245,10 @@ def _head(page: Any, folder: Path) -> None:
     page.wait_for_timeout(700)
     page.screenshot(path=folder / "page.png")
     picture = Image.open(folder / "page.png").convert("RGB")
-    picture.thumbnail((900, 1100))
-    picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=96).save(folder / "page.png", optimize=True)
+    picture.thumbnail((840, 1100))
+    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        folder / "page.png", optimize=True
+    )
 
 
 def main() -> None:

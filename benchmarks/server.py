@@ -77,7 +77,7 @@ def start(folder: Path, port: int = 0, token: str = "", wait: bool = True) -> Ru
     assert found, (folder / "log").read_text()
     token = token or process.stdout.readline().rpartition(" ")[2].strip()
     running = Running(process, found.group(), token)
-    while wait and not httpx.get(f"{running.url}/api/v1/health").json()["workers"]:
+    while wait and not httpx.get(f"{running.url}/api/v1/health", timeout=60).json()["workers"]:
         time.sleep(0.1)
     return running
 

@@ -261,7 +261,7 @@ def test_everything_works_with_the_keyboard_alone(visit: Open, study: str, pictu
     one = visit(**WIDE)
     page = one.page
     choosers: list[Any] = []
-    page.on("filechooser", choosers.append)
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.goto(one.url)
     page.get_by_label("Token").wait_for()
     page.keyboard.type(one.served.token)

@@ -96,13 +96,14 @@ export function sendFiles(files, options, progress, signal) {
   });
 }
 
-/** Follow a study until it is done or has failed; returns what stops that. */
-export function follow(study, seen) {
+/** Follow a study until it is done or has failed; `lost` is called if that is impossible. Returns what stops it. */
+export function follow(study, seen, lost) {
   const source = new EventSource(`${BASE}/studies/${study}/events`);
   source.addEventListener("study", event => {
     const now = JSON.parse(event.data);
     if (now.state === "done" || now.state === "failed") source.close();
     seen(now);
   });
+  source.addEventListener("error", () => source.readyState === EventSource.CLOSED && lost());
   return () => source.close();
 }

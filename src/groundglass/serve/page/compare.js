@@ -1,10 +1,8 @@
 // Two studies of one patient side by side.
 
 import { get, viewOf } from "./api.js";
-import { date, h, nameOf, notes, table, time } from "./dom.js";
-import { regionsOf } from "./figures.js";
+import { date, h, notes, table, time } from "./dom.js";
 import { Slices } from "./slices.js";
-import { isVolume } from "./study.js";
 import { T, ml, percent } from "./texts.js";
 import { Viewer } from "./viewer.js";
 
@@ -12,11 +10,9 @@ const C = T.compare;
 
 export async function compareView(go, first, second) {
   const studies = await Promise.all([first, second].map(id => get(`/studies/${id}`)));
-  const back = h("p", { class: "back" }, h("a", { href: "#/" }, T.back));
-  const title = h("h1", { tabindex: "-1" }, C.title);
-  if (!studies.every(isVolume)) return { title: C.title, node: h("div", {}, back, title, h("p", {}, C.none)) };
   // The order of the address counts once somebody has swapped the two.
   const [before, after] = location.hash.endsWith("/swapped") ? studies : inOrder(studies);
+  const compared = await get(`/followup?before=${before.id}&after=${after.id}&any_patient=true`);
   const views = await Promise.all([before, after].map(one => (one.viewable ? get(viewOf(one.id, "view.json")) : null)));
   const viewers = [before, after].map((study, place) => {
     const view = views[place];
@@ -37,15 +33,15 @@ export async function compareView(go, first, second) {
     node: h(
       "div",
       {},
-      back,
-      title,
-      notes(T.study.warnings, warnings(before, after)),
+      h("p", { class: "back" }, h("a", { href: "#/" }, T.back)),
+      h("h1", { tabindex: "-1" }, C.title),
+      notes(C.warnings, [...compared.warnings, ...(dated(studies) ? [] : [C.undated])]),
       h(
         "section",
         { class: "card answer" },
-        h("p", { class: "headline" }, C.summary(before.findings.both.lesion_share, after.findings.both.lesion_share)),
+        h("p", { class: "headline" }, compared.headline),
         h("p", { class: "note" }, C.limit),
-        changes(before.findings, after.findings),
+        changes(compared.regions),
       ),
       h(
         "p",
@@ -71,41 +67,27 @@ function inOrder(studies) {
 
 const dated = studies => studies.every(study => study.study_date);
 
-function warnings(before, after) {
-  const [one, other] = [before.patient.id, after.patient.id];
-  const lines = [];
-  if (!one || !other) lines.push(C.unknownPatient);
-  else if (one !== other) lines.push(`${C.otherPatient} (${nameOf(before)}; ${nameOf(after)})`);
-  if (!dated([before, after])) lines.push(C.undated);
-  return lines;
-}
-
-function changes(before, after) {
+function changes(regions) {
   const signed = (value, show) => {
+    if (value == null) return "–";
     const size = show(Math.abs(value));
     return size === show(0) ? size : `${value > 0 ? "+" : "−"}${size}`;
   };
-  const kinds = ["lung_ml", "lesion_ml", "lesion_share"];
-  const both = kind => before.both[kind] != null && after.both[kind] != null;
-  for (const kind of ["ground_glass_ml", "consolidation_ml"]) if (both(kind)) kinds.push(kind);
-  const names = { lesion_share: T.amounts.share };
-  for (const kind of ["lung", "lesion", "ground_glass", "consolidation"]) names[`${kind}_ml`] = T.amounts[kind];
-  const header = [T.amounts.region, ...kinds.flatMap(kind => [C.before, C.after, C.change].map(at => `${names[kind]}: ${at}`))];
-  const later = new Map(regionsOf(after).map(one => [one.name, one.figures]));
-  const rows = regionsOf(before)
-    .filter(one => later.has(one.name))
-    .map(({ name, inner, figures }) => ({
-      inner,
-      cells: [
-        T.regions[name],
-        ...kinds.flatMap(kind => {
-          const [show, showChange] = kind.endsWith("share") ? [percent, C.points] : [ml, ml];
-          const [from, to] = [figures[kind], later.get(name)[kind]];
-          return [show(from), show(to), from == null || to == null ? "–" : h("strong", {}, signed(to - from, showChange))];
-        }),
-      ],
+  const order = ["lung_ml", "lesion_ml", "lesion_share", "ground_glass_ml", "consolidation_ml"];
+  const amounts = order.filter(name => name in regions.both);
+  const title = name => T.amounts[name === "lesion_share" ? "share" : name.replace("_ml", "")];
+  const header = amounts.flatMap(name => [C.before, C.after, C.change].map(at => `${title(name)}: ${at}`));
+  const cells = (name, { before, after, change, change_points }) =>
+    name.endsWith("share")
+      ? [percent(before), percent(after), h("strong", {}, signed(change_points, C.points))]
+      : [ml(before), ml(after), h("strong", {}, signed(change, ml))];
+  const rows = Object.keys(T.regions)
+    .filter(region => regions[region])
+    .map(region => ({
+      inner: region.includes("_"),
+      cells: [T.regions[region], ...amounts.flatMap(name => cells(name, regions[region][name]))],
     }));
-  return table(C.title, header, rows);
+  return table(C.title, [T.amounts.region, ...header], rows);
 }
 
 /** Keep two viewers at the same height of the lungs, while the box is checked. */

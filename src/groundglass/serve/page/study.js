@@ -8,7 +8,9 @@ import { Slices } from "./slices.js";
 import { T } from "./texts.js";
 import { Viewer } from "./viewer.js";
 
-export const isVolume = study => study.state === "done" && Array.isArray(study.findings?.volume?.shape);
+const AGAIN = 2000;
+
+const isVolume = study => study.state === "done" && Array.isArray(study.findings?.volume?.shape);
 
 export async function studyView(go, id) {
   const body = h("div", {});
@@ -51,10 +53,11 @@ export async function studyView(go, id) {
     show(study);
     fill(body, h("section", { class: "card" }, text, bar));
     stop();
-    stop = follow(id, now => {
+    const seen = now => {
       show(now);
       if (now.state === "done" || now.state === "failed") attempt(load);
-    });
+    };
+    stop = follow(id, seen, () => setTimeout(() => closed || attempt(load), AGAIN));
   }
 
   const failed = study =>

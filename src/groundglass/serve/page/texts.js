@@ -56,7 +56,7 @@ export const T = {
     empty: "There are no files in what you dropped.",
     sending: (count, done) => `Sending ${plural(count, "file", "files")}: ${done}%`,
     storing: "The server checks and stores the files",
-    known: "These files were sent before. This is their study.",
+    sent: "Your files were sent. Show their study.",
     refused: "The server did not take the files",
     stopped: "The upload was stopped.",
     readOnly: "Your token allows you to see studies, but not to send any.",
@@ -254,20 +254,12 @@ export const T = {
     before: "Before",
     after: "After",
     change: "Change",
-    points: share => `${(100 * share).toFixed(1)} points`,
+    points: points => `${points.toFixed(1)} points`,
     link: "Move both to the same height of the lungs",
     same: "The same height is the same share of the way from the lowest slice with lungs to the highest.",
-    otherPatient: "The two studies name different patients. Make sure that they belong together.",
-    unknownPatient: "The files do not name the patient. Make sure that the two studies belong together.",
+    warnings: "What makes the two less comparable",
     undated: "The files state no dates, so the order is that in which they were sent.",
     swap: "Swap before and after",
-    none: "Both studies must be answered volumes.",
-    summary: (before, after) => {
-      const change = after - before;
-      const points = Math.abs(100 * change).toFixed(1);
-      const how = points === "0.0" ? "is unchanged" : `${change > 0 ? "rose" : "fell"} by ${points} percentage points`;
-      return `The share of the lungs that is lesion ${how}, from ${percent(before)} to ${percent(after)}.`;
-    },
     limit: "Deeper or shallower breathing also changes these figures. The segmenter's own error was not subtracted.",
   },
 

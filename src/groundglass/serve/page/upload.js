@@ -32,10 +32,16 @@ async function dropped(items) {
 
 const chosen = input => [...input.files].map(file => ({ file, name: file.webkitRelativePath || file.name }));
 
+// An upload goes on while its user looks at something else, so what is known of it outlives the list.
+let sending = null;
+let arrived = null;
+const state = h("div", { class: "sending", role: "status" });
+window.addEventListener("beforeunload", event => sending && event.preventDefault());
+
+/** `done` is called with the server's answer to an upload, if the list is still shown then. */
 export function uploadView(bundles, done) {
   if (!may("write")) return { node: h("p", { class: "note" }, T.upload.readOnly), close() {} };
-  let sending = null;
-  const state = h("div", { class: "sending", role: "status" });
+  arrived = done;
   const anonymise = h("input", { type: "checkbox", id: "anonymise" });
   const bundle = choice(bundles.map(one => [one.name, one.name]), bundles[0]?.name);
 
@@ -58,8 +64,8 @@ export function uploadView(bundles, done) {
     if (bundle.value) options.bundle = bundle.value;
     try {
       const answer = await sendFiles(wanted, options, progress, mine.signal);
-      fill(state);
-      done(answer);
+      fill(state, !arrived && h("a", { href: `#/study/${answer.id}` }, T.upload.sent));
+      arrived?.(answer);
     } catch (error) {
       if (mine === sending) fill(state, problem(`${T.upload.refused}: ${error.message}`));
     } finally {
@@ -124,7 +130,7 @@ export function uploadView(bundles, done) {
   return {
     node,
     close() {
-      sending?.abort();
+      arrived = null;
       for (const [name, listener] of Object.entries(listeners)) window.removeEventListener(name, listener);
     },
   };

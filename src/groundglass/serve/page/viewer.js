@@ -119,10 +119,15 @@ export class Viewer {
     const slice = this.found.slices[this.number];
     const parts = [V.slice(this.number + 1, this.count)];
     if (slice.height_mm != null) parts.push(V.height(slice.height_mm));
-    const unread = this.view.unread[this.number + 1];
+    const unread = this.unread();
     if (unread) return `${parts.join(", ")}. ${V.unread(unread)}`;
     if (slice.lesion_share != null) parts.push(V.lesions(slice.lesion_share));
     return parts.join(", ");
+  }
+
+  /** Why the slice could not be read; undefined if it could. */
+  unread() {
+    return this.view.unread[this.number + 1];
   }
 
   setWindow(level, width) {
@@ -227,7 +232,7 @@ export class Viewer {
     const parts = [];
     const pixels = this.slices.pixels(this.number);
     if (!pixels) return V.waiting;
-    if (this.cross) {
+    if (this.cross && !this.unread()) {
       const [row, column] = this.cross;
       const value = pixels[row * this.slices.width + column] / this.view.scale;
       parts.push(V.value(this.view.is_hu ? value : value.toFixed(2), this.view.is_hu ? "HU" : V.grey));
@@ -281,7 +286,7 @@ export class Viewer {
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);
     const pixels = this.slices.pixels(this.number);
-    if (pixels) this.drawSlice(context, pixels);
+    if (pixels && !this.unread()) this.drawSlice(context, pixels);
     this.strip.draw(this.number, number => this.slices.pixels(number) !== null);
     this.reading.textContent = this.readingText();
     this.loading.textContent = V.loaded(this.slices.loaded, this.count);
