@@ -286,7 +286,7 @@ def test_what_a_member_leaves_unanswered_is_left_out_of_the_tests_of_accuracy(fo
         expected = mcnemar(right["good"], right[name], units_of(slices))
         assert astuple(by_name(comparison)[name].accuracy_test) == pytest.approx(astuple(expected))
     assert any(
-        note.startswith("3 of 120 slices have no positive or negative verdict") and "(poor 3)" in note
+        note.startswith("Without a positive or negative verdict from some member: 3 of 120 slices (poor 3).")
         for note in comparison.notes
     )
     assert by_name(comparison)["poor"].metrics["coverage"].value == pytest.approx((1 + 117 / 120) / 2)

@@ -88,15 +88,16 @@ class Evaluation(StoredResult):
         How many units were resampled for the intervals, and what they are: patients, groups (blocks of slices
         if not all patients are known) or single slices.
     resamples, confidence, seed
-        Of the bootstrap.
+        Settings of the bootstrap.
     metrics
-        By their name in ``METRICS``. Those that need a yes or no (accuracy to F1) are of the rows answered.
+        By their name in ``METRICS``. Those that need a yes or no (accuracy to F1) are computed on the
+        rows that were answered.
     confusion
-        Of the rows answered.
+        Counts on the rows that were answered.
     aggregation
         How slices became patients, such as ``"patient rule: lesion share"``; blank if a row is a slice.
     notes
-        Sentences that a reader of the numbers must know.
+        Sentences that readers of the numbers need to know.
     """
 
     unit: Unit
@@ -162,7 +163,7 @@ OVERLAP_METRICS = {
 
 
 class Overlap(StoredResult):
-    """Metrics by their name in ``OVERLAP_METRICS``, and how many cases and slices they are of."""
+    """Metrics by their name in ``OVERLAP_METRICS``, and the number of cases and slices behind them."""
 
     cases: int
     slices: int
@@ -177,12 +178,12 @@ class OverlapEvaluation(StoredResult):
     cases, slices
         In the whole table; cases are what was resampled for the intervals.
     resamples, confidence, seed
-        Of the bootstrap.
+        Settings of the bootstrap.
     parts
-        Those of ``lungs``, ``lesions`` and ``lesion_share`` that the table has. The lesion share is a
-        fraction of the lungs, on the slices that have both structures.
+        Which of ``lungs``, ``lesions`` and ``lesion_share`` the table has. The lesion share is the share of the
+        lungs, on the slices that have both structures.
     notes
-        Sentences that a reader of the numbers must know.
+        Sentences that readers of the numbers need to know.
     """
 
     cases: int

@@ -1,8 +1,8 @@
 """De-identification by the Basic Application Level Confidentiality Profile of DICOM (PS3.15 annex E).
 
-The table of attributes and actions is Table E.1-1 of the edition that ``basic_profile.tsv`` names. Where an
-action offers a choice, such as X/Z/D, the last one is taken, which is valid in any IOD: X/Z empties the value,
-and X/D, Z/D and X/Z/D replace it by a dummy.
+The table of attributes and actions is Table E.1-1 of the edition that ``basic_profile.tsv`` names. Where the
+table offers a choice, such as X/Z/D, the last action is taken, which is valid in any IOD: X/Z empties the value,
+and X/D, Z/D and X/Z/D replace it with a dummy.
 """
 
 import hmac
@@ -45,7 +45,7 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
     """De-identify a dataset in place.
 
     Private attributes are removed. Each UID of an instance, series, study, frame of reference or the like is
-    replaced by one derived from it and the key, so references among objects treated with the same key remain
+    replaced with one derived from it and the key, so references among objects treated with the same key remain
     valid. PatientID becomes such a pseudonym too, or stays empty. The pixels are not examined.
 
     Parameters
@@ -57,8 +57,8 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
         guessed PatientID.
     clean
         Keywords of attributes that the caller wrote itself and that say nothing about the patient. They are kept,
-        and their items are treated; (0012,0064) then names the options Clean Structured Content, for
-        ContentSequence, and Clean Descriptors, for other attributes.
+        and only the items within them are de-identified; (0012,0064) then names the options Clean Structured
+        Content, for ContentSequence, and Clean Descriptors, for other attributes.
 
     Notes
     -----

@@ -47,7 +47,7 @@ class Segment:
     value: int
 
     def voxels(self, labels: Labels) -> NDArray[np.bool_]:
-        """Where a label plane shows the segment, as bool."""
+        """Where a slice's labels show the segment, as bool."""
         return np.asarray((labels & self.bits) == self.value)
 
     @property

@@ -1,4 +1,4 @@
-"""What the results take from the source images' headers; invalid values are repaired or left blank."""
+"""What the results copy from the source images' headers; invalid values are repaired or left blank."""
 
 import math
 import re
@@ -94,7 +94,7 @@ def person(header: Dataset, doubts: list[str]) -> Dataset:
 
     An archive finds the patient by name and PatientID, so invalid ones are repaired: only the first of several
     values is kept, and control characters and excess length are removed. Other invalid values are left out.
-    ``doubts`` receives a sentence on each change.
+    A sentence on each change is added to ``doubts``.
     """
     copied = _copied(header, PERSON, doubts)
     methods = "DeidentificationMethod" in copied or "DeidentificationMethodCodeSequence" in copied

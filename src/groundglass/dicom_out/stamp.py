@@ -25,14 +25,14 @@ from groundglass.segment.extent import DiseaseExtent
 
 
 class ResultsError(GroundglassError):
-    """These source images, masks or this picture cannot be made into DICOM results."""
+    """The source images, the masks or the picture cannot be made into DICOM results."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """The answer for one CT series.
 
-    No text in it may say anything about the patient: the report contains all of them, even if it is anonymised.
+    Its texts must say nothing about the patient: the report contains all of them, even if it is anonymised.
 
     Attributes
     ----------

@@ -88,14 +88,14 @@ def write_results(
         :func:`groundglass.segment.shares.label_plane` gives each slice: 1 in the right lung, 2 in the left,
         plus 4 in a lesion, plus 8 in consolidation. None, or all 0, for no segmentation.
     measured
-        What the report says; no text in it may be about the patient.
+        What the report says; its texts must say nothing about the patient.
     montage
         uint8, shape (height, width, 3), RGB, with the words "research use" and no text about the
         patient; None for no picture.
     anonymise_key
-        Key for :func:`deidentify`, which then treats all three objects; None to skip this. The same key gives the
-        same pseudonyms and UIDs, so two studies of one patient keep one pseudonym, and the results of a later run
-        join the same pseudonymous study. Keep it secret.
+        Key for :func:`deidentify`, which is then applied to all three objects; None to skip this. The same key
+        gives the same pseudonyms and UIDs, so two studies of one patient keep one pseudonym, and the results of a
+        later run join the same pseudonymous study. Keep it secret.
     seed
         All new UIDs are derived from it; None for new ones at each call. It should identify everything that the
         results depend on, since one UID must identify one content: repeating a run with another ``when`` needs
@@ -112,9 +112,9 @@ def write_results(
     ------
     ResultsError
         If the images are from several patients or studies, one has no valid SOPInstanceUID, they do not fit the
-        masks, or the montage is not such a picture; then no file is written.
+        masks, or the montage is not such a picture; no file is written then.
     ScanError
-        If a source file can no longer be read; then no file is written either.
+        If a source file can no longer be read; no file is written then either.
     GroundglassError
         If a file cannot be written.
     """
@@ -146,7 +146,7 @@ def _encoded(written: SOPClass, sources: Sources, stamp: Stamp, key: bytes | Non
     """The content of a finished object's file. On a full disk, pydicom's own writing raises a long traceback."""
     stamp.finish(written, sources.person)
     if key is not None:
-        # All objects are treated alike, since (0012,0064) belongs to the patient and must be the same in all.
+        # All objects are de-identified in the same way: (0012,0064) belongs to the patient and must agree in all.
         deidentify(written, key, clean=OWN_WORDS)
     buffer = io.BytesIO()
     written.save_as(buffer, enforce_file_format=True)

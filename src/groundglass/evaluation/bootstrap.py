@@ -79,9 +79,9 @@ def resample(
     units
         The unit of each slice, numbered from 0, shape (slices,).
     resamples, seed
-        Of the bootstrap.
+        Settings of the bootstrap.
     """
-    # Every resample of a single group is the same, and an interval of no width would feign certainty.
+    # Every resample of a single group is the same, and an interval of no width would suggest certainty.
     if not units.any():
         return computed(np.empty((0, len(units))))
     chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]

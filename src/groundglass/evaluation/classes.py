@@ -63,7 +63,7 @@ class ClassesEvaluation(StoredResult):
     confusion
         Slices answered: rows are labels, columns answers, both in the order of ``classes``.
     notes
-        Sentences that a reader of the numbers must know.
+        Sentences that readers of the numbers need to know.
     """
 
     classes: tuple[str, ...]
@@ -95,7 +95,7 @@ def evaluate_classes(
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` gives them, with columns of classes.
     resamples, confidence, seed
-        Of the bootstrap; equal seeds give equal intervals.
+        Settings of the bootstrap; the same seed gives the same intervals.
 
     Raises
     ------

@@ -141,7 +141,7 @@ class Comparison:
         The slices that most members of every system get wrong: ``path``, ``label``, and a column per system
         with its mean probability.
     notes
-        Sentences that a reader of the numbers must know.
+        Sentences that readers of the numbers need to know.
     """
 
     standings: tuple[SystemResult, ...]
@@ -186,7 +186,7 @@ def compare(
     systems
         At least one; with one there is nothing to test.
     resamples, confidence, seed, alpha
-        Of the bootstrap and the tests, as in :class:`Comparison`.
+        Settings of the bootstrap and the tests, as in :class:`Comparison`.
     unit
         What is compared: the answers for slices, or those for patients (:meth:`System.of_patients`).
 
@@ -420,9 +420,9 @@ def _notes(
     if left_out:
         told = ", ".join(f"{name} {rows.sum()}" for name, rows in unanswered.items() if rows.any())
         notes.append(
-            f"{left_out} of {basis.count} {basis.unit}s have no positive or negative verdict from some "
-            f"member ({told}): "
-            "tests of accuracy leave them out, and each member's accuracy to F1 leave out its own."
+            f"Without a positive or negative verdict from some member: {left_out} of {basis.count} {basis.unit}s "
+            f"({told}). Tests of accuracy leave out all of these, and the metrics from accuracy to F1 of a member "
+            "those that it does not answer."
         )
     for standing in standings:
         undefined = [name for name, metric in standing.metrics.items() if metric.value is None]
@@ -440,8 +440,8 @@ def _notes(
     half_widths = [(test.high - test.low) / 2 for test in tests if test.low < test.high]
     if half_widths:
         notes.append(
-            f"{standings[0].name} was chosen as the best on these same {basis.unit}s: its figures are slightly too "
-            "good. Indistinguishable does not mean equal: with "
+            f"{standings[0].name} was chosen as the best on these same {basis.unit}s: its figures are slightly "
+            "optimistic. Indistinguishable does not mean equal: with "
             f"{basis.groups} {basis.resampled_by}s, differences in AUC below about {np.median(half_widths):.2g} "
             "go undetected. The p-values are corrected for the number of tests by Holm's method; the intervals of "
             "the differences are not."

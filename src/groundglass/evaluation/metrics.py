@@ -44,7 +44,7 @@ def evaluate(
     predictions
         As :func:`~groundglass.evaluation.predictions.read_predictions` gives them.
     resamples, confidence, seed
-        Of the bootstrap; equal seeds give equal intervals.
+        Settings of the bootstrap; the same seed gives the same intervals.
     unit
         What a row is: a slice, or a patient if ``predictions`` comes from :func:`by_patient`.
 

@@ -88,7 +88,7 @@ def evaluate_overlap(
     frame
         As :func:`groundglass.evaluation.predictions.read_overlaps` gives it.
     resamples, confidence, seed
-        Of the bootstrap; equal seeds give equal intervals.
+        Settings of the bootstrap; the same seed gives the same intervals.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class PairedTest:
         a minus b, mean over members.
     low, high
         Confidence interval of the difference by normal approximation; NaN if the estimated variance is 0,
-        as an interval of no width would feign certainty.
+        as an interval of no width would suggest certainty.
     p_value
         Two-sided; 1.0 if the two never differ.
     """

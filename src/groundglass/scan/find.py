@@ -62,7 +62,7 @@ def is_dicom(head: bytes) -> bool:
 
 
 def kind_of(member: Member) -> Kind:
-    """The kind of a file, by its name or, if the name does not tell, by its first bytes.
+    """The kind of a file, by its name or, if the name does not show it, by its first bytes.
 
     Returns
     -------
@@ -234,7 +234,7 @@ class _Search(_Passed):
             self.ignored += 1
 
     def _directory(self, path: Path, named: bool) -> None:
-        """Take the files that a named DICOMDIR lists; those of one met in a search are found anyway."""
+        """Take the files that a named DICOMDIR lists; the files of one found in a search are found anyway."""
         if not named:
             return
         from groundglass.scan.dicom.headers import referenced_files
@@ -353,7 +353,7 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def _may_be_scan(path: Path) -> bool:
-    """Whether a file found in a folder is a scan, or a damaged one, of which reading reports the fault."""
+    """Whether a file found in a folder is a scan, or a damaged one, whose fault is reported when it is read."""
     try:
         kind = kind_of(Member(path))
     except ScanError:

@@ -163,7 +163,7 @@ def _archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFi
 
 
 def content_hash(sources: Iterable[Found], parts: str = "") -> str:
-    """A SHA-256 of each file's name, size and time of change, and of the ``parts`` of the files that are meant."""
+    """A SHA-256 of each file's name, size and time of change, and of which ``parts`` of the files belong to it."""
     ordered = sorted(sources, key=lambda one: (str(one.member.path), one.member.inside))
     lines = "".join(f"{source.member}\0{source.size}\0{source.changed}\n" for source in ordered)
     return hashlib.sha256((lines + parts).encode("utf-8", "surrogateescape")).hexdigest()

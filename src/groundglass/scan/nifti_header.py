@@ -61,7 +61,7 @@ class Placing:
     geometry
         Where the volume lies; None if the header gives no usable spacing.
     tilt
-        Degrees between the slices and the axial plane; None if the header does not tell.
+        Degrees between the slices and the axial plane; None if the header does not state it.
     oriented
         Whether the header states, without doubt, which way the axes point.
     warnings
