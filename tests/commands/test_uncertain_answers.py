@@ -103,7 +103,7 @@ def test_a_refused_picture_gets_no_probability_anywhere(
     page = (tmp_path / "report.html").read_text()
     assert "not a chest CT" in page
     assert "probability of COVID-19 0." not in page
-    assert not any((tmp_path / "heatmaps").glob("*.png"))
+    assert not (tmp_path / "heatmaps").exists()
 
 
 @pytest.mark.parametrize("distance", [1.9, 2.1])

@@ -26,7 +26,7 @@ def report(cards: int = 2, warnings: int = 1, rows: int = 3) -> Report:
             f"Warning {number}: this is known to be hard, for many reasons." for number in range(warnings)
         ],
         figures_of_merit=[Table("All", ("slice", "value"), [(f"row-{n}.", "1") for n in range(rows)])],
-        slices=[SliceCard(f"slice-{n}.", "covid", "", (image, image, image)) for n in range(cards)],
+        slices=[SliceCard(f"slice-{n}.", "covid", "", (image, image)) for n in range(cards)],
         facts=[Table("About", (), [("Patient", "Łukasz Ω")]), Table("Long", (), [("left", "out")])],
     )
 
@@ -63,12 +63,12 @@ def embedded(page: object) -> bool:
     return all(raw.FPDFFont_GetIsEmbedded(raw.FPDFTextObj_GetFont(one.raw)) == 1 for one in texts)
 
 
-@pytest.mark.parametrize(("warnings", "shown"), [(1, 6), (30, 3)])
+@pytest.mark.parametrize(("warnings", "shown"), [(1, 6), (70, 4)])
 def test_what_does_not_fit_on_two_pages_is_left_out(tmp_path: Path, warnings: int, shown: int) -> None:
     write_pdf(report(cards=40, warnings=warnings, rows=5), tmp_path / "report.pdf")
     text = pdf_text(tmp_path / "report.pdf")
     with PdfDocument(tmp_path / "report.pdf") as document:
-        assert len(document) == 2
+        assert len(document) <= 2
     assert sum(f"slice-{n}." in text for n in range(40)) == shown
     assert f"Warning {warnings - 1}" in text
     assert "Łukasz Ω" in text

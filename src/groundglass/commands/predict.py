@@ -23,6 +23,7 @@ from groundglass.scan.volume import mark_results
 from groundglass.segment.segmenter import read_ahead
 from groundglass.segment.shares import TYPE_COLUMNS, TYPE_NAMES, percent
 
+BESIDE = "Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices."
 SHOWN = 60
 """Slices that the report shows with their pictures."""
 LISTED = 1000
@@ -161,7 +162,7 @@ def _report(
         + (f" {count_of(len(failures), 'file')} could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
         slices_title="The most probable slices",
-        slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",
+        slices_note=BESIDE if any(len(card.images) > 1 for card in cards) else "",
         slices=cards,
         facts=[_about(detector, len(rows)), *_tables(detector, rows, failures), bundle_table(facts)],
     )

@@ -16,8 +16,8 @@ from groundglass.report.page import Report, render
 
 PDF = "report.pdf"
 MOST_PAGES = 2
-CARDS, ROWS = 6, 24
-"""Slices and rows of a table that a PDF shows at most; the HTML page and the tables beside it have all of them."""
+CARDS, WIDE_CARDS, ROWS = 6, 3, 24
+"""Most slices, slices with more than two pictures, and rows of a table in a PDF; the HTML page shows more."""
 NO_PANGO = (
     "a PDF needs the system library Pango, which was not found. Debian and Ubuntu: apt install libpango-1.0-0 "
     "libpangoft2-1.0-0 libharfbuzz-subset0; macOS: brew install pango; Windows: "
@@ -57,7 +57,8 @@ def write_pdf(report: Report, path: Path) -> None:
     need_pdf()
     tables = [replace(table, rows=table.rows[:ROWS]) for table in report.figures_of_merit]
     short = replace(report, figures_of_merit=tables, facts=report.facts[:1])
-    for cards in range(min(CARDS, len(report.slices)), -1, -1):
+    wide = any(len(card.images) > 2 for card in report.slices)
+    for cards in range(min(WIDE_CARDS if wide else CARDS, len(report.slices)), -1, -1):
         document = _laid_out(replace(short, slices=report.slices[:cards]))
         if len(document.pages) <= MOST_PAGES:
             break
