@@ -53,7 +53,7 @@ def test_slices_without_a_name_or_part_are_not_checked():
     split = ["train"] * 4 + ["test"] * 4 + [""] * 4
     result = PatientInTwoParts().run(made(patient=["a"] * 2 + [""] * 4 + ["b"] * 2 + ["a"] * 4, split=split))
     assert result.severity is None
-    assert "4 slices name neither and are not checked." in result.message
+    assert "Without a patient or group, and so not checked: 4 slices." in result.message
 
 
 def test_without_names_or_parts_it_does_not_apply():

@@ -166,7 +166,7 @@ class PatientInTwoParts(_InTwoParts):
             for name, one in found.items()
         ]
         if unnamed := int((manifest[columns] == "").all(axis=1).sum()):
-            sentences.append(f"Without a name, and so not checked: {count_of(unnamed, 'slice')}.")
+            sentences.append(f"Without a patient or group, and so not checked: {count_of(unnamed, 'slice')}.")
         # Numbered, since no id of a patient may go into a report.
         rows = [
             (f"{name} {number}", *counts)
