@@ -80,6 +80,8 @@ def test_slices_are_sent_in_parts_and_heatmaps_smaller(served: Served, chest: li
     for name in ("nothing", "..%2fresults%2ffindings.json", "%2e%2e%2fresults"):
         answer = served.client.get(f"/api/v1/studies/{study}/view/{name}", headers=served.bearer)
         assert answer.status_code == 404, name
+    answer = served.client.get(f"/api/v1/studies/{study}/view/{'x' * 300}", headers=served.bearer)
+    assert answer.status_code == 422
     assert "view.json" not in json.dumps(served.get(f"/studies/{study}")["results"])
 
 
@@ -116,6 +118,7 @@ def test_studies_are_searched_by_patient_without_a_name_in_an_address(
     assert study in found()
     for text in ("canaryname", "ZEBULON canaryid", "19020304", study):
         assert found(text=text) == [study]
+    assert found(text="canary\0name") == [study]
     for text in ("canaryname nobody", "%", "_"):
         assert study not in found(text=text)
     assert study not in found(text="canaryname", state="failed")

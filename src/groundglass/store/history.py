@@ -111,7 +111,7 @@ def listed(
     for column, value in ((Study.state, state), (Study.verdict, verdict)):
         if value is not None:
             conditions.append(column == value)
-    for word in text.lower().split():
+    for word in text.replace("\0", " ").lower().split():  # PostgreSQL takes no NUL
         named = (Study.patient_name, Study.patient_id, Study.study_date, Study.id)
         conditions.append(or_(*(func.lower(column).contains(word, autoescape=True) for column in named)))
     if since is not None:
