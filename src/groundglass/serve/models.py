@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from groundglass.store.history import Entry
 from groundglass.store.tables import Event, Study
@@ -127,6 +127,8 @@ class StudyDetails(StudySummary):
 
 class Search(BaseModel):
     """What to look for; each word of ``text`` must be in the patient's name or id, the date, or the study's id."""
+
+    model_config = ConfigDict(strict=True)  # so that false is not taken for 0
 
     text: Annotated[str, Field(max_length=200)] = ""
     state: State | None = None
