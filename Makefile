@@ -38,16 +38,20 @@ segmenter: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/lungs-lite0-first.yaml --overwrite
 	$(BIN)/groundglass train recipes/lungs-lite0.yaml --overwrite
 	$(BIN)/groundglass bundle runs/lungs-lite0 -o $(SHIPPED)/lungs-lite0
+	$(BIN)/python benchmarks/refusals.py --fit $(SHIPPED)/lungs-lite0
 	$(BIN)/groundglass evaluate -b lungs-lite0 --data covid19-ct-seg --record -o evaluations/covid19-ct-seg
 
 detector: $(VENV)/.installed-dev
 	$(BIN)/groundglass train recipes/detector-lesions.yaml --overwrite
 	$(BIN)/groundglass bundle runs/detector-lesions -o $(SHIPPED)/detector-lesions
-	$(BIN)/groundglass calibrate runs/detector-lesions/predictions.csv -b detector-lesions --refit
 	$(BIN)/groundglass evaluate --leave-one-source-out recipes/detector-lesions.yaml \
 		-o evaluations/leave-one-source-out --record-into detector-lesions
+	$(BIN)/groundglass calibrate evaluations/leave-one-source-out/predictions.csv -b detector-lesions \
+		--setting differential --source covid-ct --coverage 0.75
+	$(BIN)/groundglass calibrate evaluations/leave-one-source-out/predictions.csv -b detector-lesions \
+		--setting screening --source sarscov2-ct --coverage 0.85
 	$(BIN)/groundglass aggregate -b evaluations/leave-one-source-out/sarscov2-ct --data sarscov2-ct \
-		-o evaluations/aggregation --record-into detector-lesions
+		--setting screening -o evaluations/aggregation --record-into detector-lesions
 	$(BIN)/groundglass evaluate -b detector-lesions --data covid-ct --record -o evaluations/covid-ct
 
 # The usual transfer learning, which does not generalise, for comparison with the default detector.

@@ -10,6 +10,9 @@ from groundglass.segment.chest import FARTHEST, ChestModel
 
 REFUSED = 0.003
 """Share of each dataset's chest slices that the model may refuse."""
+LEAST = 1.2
+"""The threshold is no lower than this, so that shoulders and pelves in soft-tissue windows are refused, whose fat
+scored up to 1.15."""
 STRENGTH = 0.1
 """Inverse strength of the L2 regularisation."""
 NOT_FEATURES = ("kind", "name", "group", "wrong")
@@ -19,7 +22,7 @@ def fit(chests: pd.DataFrame, strangers: pd.DataFrame) -> ChestModel:
     """A logistic model with a linear and a quadratic term of each feature.
 
     Every kind of picture and every dataset has the same weight. The threshold is the highest at which at most
-    ``REFUSED`` of the slices of each dataset are refused.
+    ``REFUSED`` of the slices of each dataset are refused, but no lower than ``LEAST``.
 
     Parameters
     ----------
@@ -52,5 +55,5 @@ def fit(chests: pd.DataFrame, strangers: pd.DataFrame) -> ChestModel:
             name: tuple(float(f"{one:.5g}") for one in row) for name, row in zip(names, columns, strict=True)
         },
         intercept=round(float(model.intercept_[0]), 4),
-        least=round(float(least) - 0.005, 2),
+        least=max(LEAST, round(float(least) - 0.005, 2)),
     )

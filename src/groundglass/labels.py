@@ -18,6 +18,8 @@ CLASS_PREFIX = "probability_"
 """Prefix of columns of predictions, followed by a class's name: the probability of each of several classes."""
 LUNG_AREAS = ("right_lung_px", "left_lung_px", "right_lesions_px", "left_lesions_px")
 """Columns of predictions: areas in pixels; blank if lungs were not looked for, 0 if none were found."""
+LESION_PROBABILITY = "lesion_probability"
+"""Column of predictions: the mean probability of lesion over the lungs; blank if lungs were not looked for."""
 UNLIKE = "unlike"
 """Column of predictions: 1 if the slice is unlike what the detector was trained on, else 0; blank if not known."""
 

@@ -10,7 +10,7 @@ import pandas as pd
 from groundglass.audit.material import SIDE, Material, SmallPictures
 from groundglass.audit.trial import Trial
 from groundglass.bundle.evaluation import Evaluation
-from groundglass.detect.patient_rule import default_rule
+from groundglass.detect.patient_rule import slices_rule
 from groundglass.labels import NEGATIVE, POSITIVE
 
 PNG = {"width": 512.0, "height": 512.0, "format": "PNG"}
@@ -44,6 +44,6 @@ def answered(
     material.headers = pd.DataFrame(PNG | (headers or {}), index=range(rows))
     given = np.where(probability >= threshold, POSITIVE, NEGATIVE) if verdict is None else verdict
     predictions = manifest.assign(group="", score=probability, probability=probability, verdict=given)
-    facts = SimpleNamespace(threshold=threshold, validation=validation, patient_rule=default_rule(threshold))
+    facts = SimpleNamespace(threshold=threshold, validation=validation, patient_rule=slices_rule(threshold))
     detector: Any = SimpleNamespace(bundle=SimpleNamespace(facts=facts, fingerprints=None))
     return Trial(detector, material, predictions, None, external=True, part="test")

@@ -16,7 +16,7 @@ from groundglass.commands.aggregate import aggregate
 from groundglass.commands.train import bundle_run
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.detect.patient_rule import default_rule, features
+from groundglass.detect.patient_rule import features, slices_rule
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.metrics import lung_slices
 from groundglass.evaluation.predictions import read_predictions, write_predictions
@@ -167,8 +167,8 @@ def test_exporting_a_run_again_keeps_what_was_entered(trained: Path, tmp_path: P
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     bundle = Bundle.load(folder)
-    bundle.enter(patient=default_rule(0.3))
-    assert Bundle.load(bundle_run(folder, tmp_path / "x.zip")).facts.patient == default_rule(0.3)
-    assert Bundle.load(folder).facts.patient == default_rule(0.3)
+    bundle.enter(patient=slices_rule(0.3))
+    assert Bundle.load(bundle_run(folder, tmp_path / "x.zip")).facts.patient == slices_rule(0.3)
+    assert Bundle.load(folder).facts.patient == slices_rule(0.3)
     (folder / "bundle" / "bundle.json").write_text("{")
     assert Bundle.load(bundle_run(folder, tmp_path / "y.zip")).facts.patient is None

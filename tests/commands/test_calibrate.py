@@ -15,7 +15,7 @@ from groundglass.bundle.store import shipped_bundles
 from groundglass.cli.app import app
 from groundglass.commands.calibrate import calibrate
 from groundglass.detect.bundle import Bundle
-from groundglass.detect.patient_rule import default_rule
+from groundglass.detect.patient_rule import slices_rule
 from groundglass.errors import BundleError, GroundglassError
 from groundglass.evaluation.predictions import write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
@@ -138,7 +138,7 @@ def test_refitting_removes_a_rule_that_uses_probabilities(bundle: Bundle, csv: P
     lesions = bundle.facts.patient
     calibrate(bundle, csv, refit=True)
     assert bundle.facts.patient == lesions
-    bundle.enter(patient=default_rule(0.5))
+    bundle.enter(patient=slices_rule(0.5))
     calibrate(bundle, csv)
     assert bundle.facts.patient is not None
     assert any("groundglass aggregate" in note for note in calibrate(bundle, csv, refit=True).notes)
@@ -192,3 +192,36 @@ def test_the_command(bundle: Bundle, csv: Path) -> None:
     for words in ("Temperature", "elsewhere", "all", "uncertain between the two", "Coverage 95%"):
         assert words in done.stdout
     assert Bundle.load(bundle.source).facts.abstention.coverage == 0.95
+
+
+def test_settings_are_chosen_one_after_the_other(bundle: Bundle, tmp_path: Path) -> None:
+    frame = predictions()
+    lesions = np.where(frame["label"] == POSITIVE, 0.1, 0.002)
+    frame["lesion_probability"] = lesions * np.random.default_rng(2).uniform(0.2, 1, len(frame))
+    write_predictions(frame, tmp_path / "pooled.csv")
+    calibrate(bundle, tmp_path / "pooled.csv", setting="screening", sources=["here"])
+    assert (bundle.facts.setting, list(bundle.facts.settings)) == ("screening", ["screening"])
+    result = CliRunner().invoke(
+        app,
+        ["calibrate", str(tmp_path / "pooled.csv"), "-b", str(bundle.source), "--setting", "differential"],
+    )
+    assert result.exit_code == 0, result.output
+    facts = Bundle.load(bundle.source).facts
+    assert (facts.setting, list(facts.settings)) == ("differential", ["differential", "screening"])
+    screening = facts.settings["screening"]
+    assert screening.sources == ("here",)
+    assert min(screening.weights[1:]) > 0
+    assert len(screening.draws) == 200
+    assert facts.answer(4.0, None, 0.1).likelihood_ratios[1].ratio > 10
+    assert facts.answer(-4.0, None, 0.001).likelihood_ratios[1].ratio < 0.1
+    card = (bundle.source / "MODEL_CARD.md").read_text()
+    assert (
+        "Setting differential (the default; controls have another disease of the lungs; validated on" in card
+    )
+
+
+def test_what_a_setting_needs_is_named(bundle: Bundle, csv: Path) -> None:
+    with pytest.raises(GroundglassError, match="lack the column lesion_probability"):
+        calibrate(bundle, csv, setting="screening")
+    with pytest.raises(GroundglassError, match="no slices of the source mars; it has elsewhere, here, there"):
+        calibrate(bundle, csv, sources=["mars"])

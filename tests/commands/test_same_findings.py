@@ -113,7 +113,8 @@ def test_the_findings_are_the_same(
     form: str, tmp_path: Path, shipped_detector: Detector, covid_phantom: Phantom, expected: dict[str, Any]
 ) -> None:
     row = found(shipped_detector, FORMS[form](covid_phantom, tmp_path))
-    for name in SAME:
+    known = [name for name in SAME if form != "minimal-header" or name.startswith(("both_", "verdict"))]
+    for name in known:  # without an orientation, neither side is named
         assert row[name] == (
             pytest.approx(expected[name], rel=1e-5) if isinstance(expected[name], float) else expected[name]
         )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from groundglass.detect.abstention import Abstention
+from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import SliceFinding
 from groundglass.detect.patient import conclude, enough_lung, severity
@@ -30,9 +31,15 @@ def lung_slices(count: int, lungs: int = 20000, lesions: int = 0) -> list[SliceF
     ]
 
 
-def test_volumes_in_ml(shipped_detector: Detector) -> None:
+@pytest.fixture
+def screening(shipped_detector: Detector) -> BundleFacts:
+    """The shipped detector's facts in the setting that has a rule for patients."""
+    return shipped_detector.bundle.facts.in_setting("screening")
+
+
+def test_volumes_in_ml(screening: BundleFacts) -> None:
     slices = lung_slices(12, lesions=2000)
-    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    finding = conclude(screening, slices, np.full(12, 5.0), 0.5)
     assert finding.extent["right"].lung_ml == pytest.approx(10 * 20000 * 0.5 * 5 / 1000)
     assert finding.extent["right"].lesion_share == pytest.approx(0.1)
     assert finding.extent["left"].lesion_ml == 0
@@ -40,27 +47,27 @@ def test_volumes_in_ml(shipped_detector: Detector) -> None:
     assert (finding.verdict, finding.severity) == (POSITIVE, "CT-1, mild")
 
 
-def test_healthy_lungs(shipped_detector: Detector) -> None:
-    finding = conclude(shipped_detector.bundle.facts, lung_slices(12), np.full(12, 5.0), 0.5)
+def test_healthy_lungs(screening: BundleFacts) -> None:
+    finding = conclude(screening, lung_slices(12), np.full(12, 5.0), 0.5)
     assert (finding.verdict, finding.severity) == (NEGATIVE, "CT-0, none or minimal")
     assert finding.warnings == ()
 
 
-def test_without_spacing_shares_are_known_and_volumes_are_not(shipped_detector: Detector) -> None:
-    finding = conclude(shipped_detector.bundle.facts, lung_slices(12, lesions=2000), None, None)
+def test_without_spacing_shares_are_known_and_volumes_are_not(screening: BundleFacts) -> None:
+    finding = conclude(screening, lung_slices(12, lesions=2000), None, None)
     assert finding.extent["both"].lung_ml is None
     assert finding.extent["both"].lesion_share == pytest.approx(0.05)
 
 
-def test_without_lungs_it_is_not_a_chest(shipped_detector: Detector) -> None:
+def test_without_lungs_it_is_not_a_chest(screening: BundleFacts) -> None:
     slices = [SliceFinding(number=n + 1, reason="no lungs found") for n in range(9)]
-    finding = conclude(shipped_detector.bundle.facts, slices, np.ones(9), 1.0)
+    finding = conclude(screening, slices, np.ones(9), 1.0)
     assert (finding.verdict, finding.probability) == (NOT_A_CHEST_CT, None)
     assert finding.reason == "lungs were found on 0 of 9 slices"
 
 
-def test_too_little_lung_is_not_a_chest(shipped_detector: Detector) -> None:
-    finding = conclude(shipped_detector.bundle.facts, lung_slices(12, lungs=200), np.full(12, 5.0), 0.5)
+def test_too_little_lung_is_not_a_chest(screening: BundleFacts) -> None:
+    finding = conclude(screening, lung_slices(12, lungs=200), np.full(12, 5.0), 0.5)
     assert finding.verdict == NOT_A_CHEST_CT
     assert "10 ml (at least 300 ml are needed)" in finding.reason
 
@@ -73,26 +80,26 @@ def infant(count: int = 12) -> list[SliceFinding]:
 @pytest.mark.parametrize(
     ("age", "refused"), [(0.25, False), (2.0, False), (2.5, True), (18.0, True), (None, False)]
 )
-def test_a_child_may_have_small_lungs(shipped_detector: Detector, age: float | None, refused: bool) -> None:
-    finding = conclude(shipped_detector.bundle.facts, infant(), np.full(12, 5.0), 0.5, age_years=age)
+def test_a_child_may_have_small_lungs(screening: BundleFacts, age: float | None, refused: bool) -> None:
+    finding = conclude(screening, infant(), np.full(12, 5.0), 0.5, age_years=age)
     assert (finding.verdict == NOT_A_CHEST_CT) == refused
     assert any("was made for adults" in warning for warning in finding.warnings) != refused
 
 
-def test_small_lungs_of_unknown_age_must_be_on_most_slices(shipped_detector: Detector) -> None:
+def test_small_lungs_of_unknown_age_must_be_on_most_slices(screening: BundleFacts) -> None:
     slices = [
         *lung_slices(12, lungs=5140),
         *(SliceFinding(number=n, reason="no lungs") for n in range(13, 26)),
     ]
-    finding = conclude(shipped_detector.bundle.facts, slices, np.full(25, 5.0), 0.5)
+    finding = conclude(screening, slices, np.full(25, 5.0), 0.5)
     assert finding.verdict == NOT_A_CHEST_CT
-    tiny = conclude(shipped_detector.bundle.facts, lung_slices(12, lungs=900), np.full(12, 5.0), 0.5)
+    tiny = conclude(screening, lung_slices(12, lungs=900), np.full(12, 5.0), 0.5)
     assert "45 ml (at least 300 ml" in tiny.reason
 
 
-def test_what_is_refused_has_neither_probability_nor_lesions(shipped_detector: Detector) -> None:
+def test_what_is_refused_has_neither_probability_nor_lesions(screening: BundleFacts) -> None:
     slices = lung_slices(12, lungs=200, lesions=100)
-    document = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5).to_dict()
+    document = conclude(screening, slices, np.full(12, 5.0), 0.5).to_dict()
     assert document["verdict"] == NOT_A_CHEST_CT
     assert document["both"]["lung_ml"] > 0
     for one in (document["right"], document["left"], document["both"], *document["slices"]):
@@ -103,12 +110,12 @@ def test_what_is_refused_has_neither_probability_nor_lesions(shipped_detector: D
     ("left", "said"),
     [(0, "the left lung was not found"), (6000, "the left lung holds only 30% of the right one"), (9000, "")],
 )
-def test_a_missing_or_small_lung_is_reported(shipped_detector: Detector, left: int, said: str) -> None:
+def test_a_missing_or_small_lung_is_reported(screening: BundleFacts, left: int, said: str) -> None:
     slices = [
         replace(one, lungs_px=(one.lungs_px[0], left if sum(one.lungs_px) else 0))
         for one in lung_slices(12, lesions=1000)
     ]
-    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    finding = conclude(screening, slices, np.full(12, 5.0), 0.5)
     assert any(said and said in warning for warning in finding.warnings) == bool(said)
     assert (finding.severity == "") == bool(said)
     assert finding.probability is not None
@@ -125,8 +132,10 @@ def documented() -> dict[str, str]:
     return {kind.strip(): message.strip(" “”") for kind, _, message, _ in rows}
 
 
-def test_the_documented_messages_are_the_ones_given(shipped_detector: Detector) -> None:
-    facts, five, half = shipped_detector.bundle.facts, np.full(12, 5.0), 0.5
+def test_the_documented_messages_are_the_ones_given(
+    shipped_detector: Detector, screening: BundleFacts
+) -> None:
+    facts, five, half = screening, np.full(12, 5.0), 0.5
     one_sided = [replace(one, lungs_px=(one.lungs_px[0], 0)) for one in lung_slices(12, lesions=1000)]
     ramp = Scan(np.tile(np.linspace(0, 1, 200, dtype=np.float32), (200, 1)), is_hu=False, scan_id="ramp")
     given = {
@@ -143,18 +152,18 @@ def test_the_documented_messages_are_the_ones_given(shipped_detector: Detector) 
         assert any(message in one for one in given[kind]), kind
 
 
-def test_lungs_cut_off_by_the_volume_are_reported(shipped_detector: Detector) -> None:
-    finding = conclude(shipped_detector.bundle.facts, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
+def test_lungs_cut_off_by_the_volume_are_reported(screening: BundleFacts) -> None:
+    finding = conclude(screening, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
     assert any("go on below the volume" in warning for warning in finding.warnings)
     assert finding.to_dict()["zones"] == {}
 
 
-def test_types_and_zones_in_the_document(shipped_detector: Detector) -> None:
+def test_types_and_zones_in_the_document(screening: BundleFacts) -> None:
     slices = [
         replace(one, consolidation_px=(500, 0)) if one.counted else one
         for one in lung_slices(12, lesions=2000)
     ]
-    finding = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5)
+    finding = conclude(screening, slices, np.full(12, 5.0), 0.5)
     document = finding.to_dict()
     assert list(document["zones"]) == list(ZONES)
     assert document["zones"]["right_upper"] == {
@@ -168,7 +177,7 @@ def test_types_and_zones_in_the_document(shipped_detector: Detector) -> None:
     }
     assert document["both"]["consolidation_ml"] == 12.5
     assert "lesions in 5.0% of the lungs (ground glass 3.8%, consolidation 1.2%)" in finding.headline()
-    unsure = conclude(shipped_detector.bundle.facts, slices, np.full(12, 5.0), 0.5, oriented=False)
+    unsure = conclude(screening, slices, np.full(12, 5.0), 0.5, oriented=False)
     without_sides = unsure.to_dict()
     assert without_sides["zones"] == {}
     assert without_sides["right"] is without_sides["left"] is None
@@ -176,8 +185,8 @@ def test_types_and_zones_in_the_document(shipped_detector: Detector) -> None:
     assert without_sides["both"] == document["both"]
 
 
-def test_a_bundle_without_a_rule_says_so(shipped_detector: Detector) -> None:
-    facts = shipped_detector.bundle.facts.model_copy(update={"patient": None})
+def test_a_bundle_without_a_rule_says_so(screening: BundleFacts) -> None:
+    facts = screening.model_copy(update={"patient": None, "settings": {}, "setting": "", "abstention": None})
     finding = conclude(facts, lung_slices(12), np.full(12, 5.0), 0.5)
     assert finding.probability == pytest.approx(0.3)
     assert any("no rule for patients" in warning for warning in finding.warnings)
@@ -201,9 +210,8 @@ def test_no_share_no_band() -> None:
     assert severity(None) == ""
 
 
-def test_a_rule_may_be_uncertain(shipped_detector: Detector) -> None:
-    facts = shipped_detector.bundle.facts
-    slices = lung_slices(12, lesions=2000)
+def test_a_rule_may_be_uncertain(screening: BundleFacts) -> None:
+    facts, slices = screening, lung_slices(12, lesions=2000)
     probability = conclude(facts, slices, None, None).probability
     around = Abstention(
         covid_from=probability - 0.01, other_to=probability + 0.01, coverage=0.9, cases=60, groups=60
@@ -217,12 +225,10 @@ def test_a_rule_may_be_uncertain(shipped_detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(("unlike", "verdict"), [(5, POSITIVE), (6, UNCERTAIN)])
-def test_a_volume_of_unlike_slices_is_uncertain(
-    shipped_detector: Detector, unlike: int, verdict: str
-) -> None:
+def test_a_volume_of_unlike_slices_is_uncertain(screening: BundleFacts, unlike: int, verdict: str) -> None:
     slices = lung_slices(12, lesions=2000)
     slices[1 : unlike + 1] = [replace(one, reason="unlike", unlike=True) for one in slices[1 : unlike + 1]]
-    finding = conclude(shipped_detector.bundle.facts, slices, None, None)
+    finding = conclude(screening, slices, None, None)
     assert finding.verdict == verdict
     said = "6 of the 10 slices that count are unlike what the detector was trained on"
     assert finding.reason == (said if verdict == UNCERTAIN else "")

@@ -9,8 +9,8 @@ from groundglass.detect.patient_rule import (
     LEAST_SHARE,
     LungSlices,
     PatientRule,
-    default_rule,
     features,
+    slices_rule,
 )
 
 
@@ -79,6 +79,6 @@ def test_probability_does_not_overflow() -> None:
 
 
 def test_without_a_rule_equal_slices_keep_their_probability() -> None:
-    rule = default_rule(0.4)
+    rule = slices_rule(0.4)
     assert rule.threshold == 0.4
     assert rule.probability(slices([0.3] * 4)) == pytest.approx(0.3)

@@ -227,7 +227,7 @@ def test_one_class_alone_has_a_sensitivity_and_no_auc():
     result = evaluate_classes(answered(["covid"] * 3, ["covid", "covid", "viral"]), resamples=20)
     assert result.metrics["macro_sensitivity"].value == pytest.approx(2 / 3)
     assert result.metrics["macro_auc"].value is None
-    assert "One-vs-rest AUC of covid is undefined: all slices or none are of the class." in result.notes
+    assert "One-vs-rest AUC of covid is undefined: all slices are of the class, or none are." in result.notes
     assert "NaN" not in json.dumps(result.to_dict())
 
 

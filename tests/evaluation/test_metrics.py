@@ -238,7 +238,9 @@ def test_patients_are_answered_by_the_rule_that_answers_volumes(table):
         SliceFinding(0.1, 0.1, number=number, lungs_px=(lungs, lungs), lesions_px=(lesions, lesions))
         for number, lungs, lesions in ((1, 1000, 200), (2, 1000, 100), (3, 1000, 0), (4, 50, 50))
     ]
-    predicted = conclude(SimpleNamespace(name="stub", patient_rule=RULE, patient=RULE), slices, None, None)
+    predicted = conclude(
+        SimpleNamespace(name="stub", patient_rule=RULE, patient=RULE, settings={}), slices, None, None
+    )
     assert patients.loc["a", "probability"] == predicted.probability == pytest.approx(0.846, abs=1e-3)
     assert patients["verdict"].tolist() == [predicted.verdict, NEGATIVE, NOT_A_CHEST_CT]
     assert predicted.verdict == POSITIVE

@@ -15,7 +15,7 @@ preprocessing: {size: [64, 96], lungs: only}
 def test_it_is_read_by_its_task() -> None:
     recipe = parse_recipe(TEXT)
     assert isinstance(recipe, GroundedRecipe)
-    assert recipe.masks.dataset == "covid19-ct-seg"
+    assert recipe.model.segmenter == "lungs-lite0"
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,7 @@ def test_it_is_read_by_its_task() -> None:
         ("preprocessing.size=[60, 96]", "multiples of 32"),
         ("preprocessing.lungs=none", "within the lungs"),
         ("data.classes=[covid, normal, viral pneumonia]", "yes or no"),
-        ("model.presense=2", "did you mean presence"),
-        ("augmentation.painted=1.5", "less than or equal to 1"),
-        ("augmentation.painted=0.5", "greys of landmarks"),
-        ("augmentation.mixup=0.4", "mixup and erase"),
-        ("loss.class_weights=balanced", "equally many of each class"),
+        ("model.strenght=2", "did you mean strength"),
     ],
 )
 def test_what_does_not_fit_is_named(override: str, message: str) -> None:

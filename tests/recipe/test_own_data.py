@@ -137,7 +137,7 @@ def test_every_recipe_fits_a_small_folder_or_says_what_it_needs(file: Path, tmp_
         assert changed.data.classes == ("covid", "no", "pneumonia")
     if recipe.task == "features":
         assert changed.folds <= 5
-    else:
+    elif recipe.task != "grounded":
         assert changed.training.batch_size <= 6
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from pypdfium2 import PdfDocument, raw
 
 from groundglass.bundle.facts import RESEARCH_USE
@@ -93,3 +93,8 @@ def test_without_pango_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
     with pytest.raises(GroundglassError, match="apt install libpango"):
         need_pdf()
+
+
+def test_writing_a_pdf_does_not_let_truncated_pictures_pass() -> None:
+    need_pdf()
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES

@@ -176,14 +176,16 @@ def test_overlays_are_drawn_over_what_they_mark(seen: Visit) -> None:
     def changed() -> NDArray[np.bool_]:
         return np.abs(seen.stage().astype(int) - plain).max(axis=2) > 8
 
-    page.locator("[data-overlay=ground_glass]").check()
+    for kind in ("ground_glass", "consolidation"):
+        page.locator(f"[data-overlay={kind}]").check()
     lesions = changed()
     assert lesions[:, :half].sum() > 20 * lesions[:, half:].sum()  # they are in the right lung
     strong = np.abs(seen.stage().astype(int) - plain).mean()
     page.get_by_label("Opacity").fill("10")
     assert 0 < np.abs(seen.stage().astype(int) - plain).mean() < strong
     page.get_by_label("Opacity").fill("45")
-    page.locator("[data-overlay=ground_glass]").uncheck()
+    for kind in ("ground_glass", "consolidation"):
+        page.locator(f"[data-overlay={kind}]").uncheck()
     page.locator("[data-overlay=lungs]").check()
     lungs = changed()
     assert lungs[:, :half].sum() > 100 < lungs[:, half:].sum()

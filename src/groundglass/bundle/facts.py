@@ -197,10 +197,13 @@ class EvaluationFacts(FactsPart):
         Whether the verdicts have been recalibrated since, so that figures of verdicts no longer hold.
     grade, grade_reasons
         How trustworthy the AUC is, and what lowers the grade; blank for segmenters.
+    setting
+        The setting in which the detector answered; blank if it knows none.
     """
 
     dataset: str
     part: str
+    setting: str = ""
     external: bool
     fingerprint: str
     date: str
@@ -240,6 +243,10 @@ class Facts(FactsPart):
     validation_superseded: bool = False
     evaluations: tuple[EvaluationFacts, ...] = ()
     left_out: tuple[EvaluationFacts, ...] = ()
+
+    def stored(self) -> Self:
+        """The facts as the bundle stores them, without a user's choices."""
+        return self
 
 
 RESEARCH_USE = "Research use only. This is not a medical device and must not guide the care of a patient."
@@ -348,7 +355,9 @@ def _part_row(name: str, part: Part) -> str:
 
 def _heading(evaluation: EvaluationFacts) -> str:
     kind = "external: another source than its training data" if evaluation.external else "held out"
-    return f"{evaluation.dataset}, {evaluation.part} ({kind}; {_count(evaluation)} slices, {evaluation.date})"
+    setting = evaluation.setting and f"setting {evaluation.setting}; "
+    counted = f"{_count(evaluation)} slices, {evaluation.date}"
+    return f"{evaluation.dataset}, {evaluation.part} ({setting}{kind}; {counted})"
 
 
 def _count(evaluation: EvaluationFacts) -> int:

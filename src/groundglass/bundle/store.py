@@ -147,10 +147,10 @@ class StoredBundle(Generic[F]):
     def content(self) -> dict[str, bytes]:
         """The bundle's files by their names."""
         return {
-            FACTS: (self.facts.model_dump_json(indent=2) + "\n").encode(),
+            FACTS: (self.facts.stored().model_dump_json(indent=2) + "\n").encode(),
             GRAPH: self.graph,
             RECIPE: self.recipe.encode(),
-            CARD: self.card_of(self.facts).encode(),
+            CARD: self.card_of(self.facts.stored()).encode(),
             **({} if self.fingerprints is None else {FINGERPRINTS: self.fingerprints.to_bytes()}),
         }
 
@@ -162,8 +162,8 @@ class StoredBundle(Generic[F]):
         BundleError
             If the bundle is a zip, which is not rewritten.
         """
-        key = (evaluation.dataset, evaluation.part)
-        others = [e for e in self.facts.evaluations if (e.dataset, e.part) != key]
+        key = (evaluation.dataset, evaluation.part, evaluation.setting)
+        others = [e for e in self.facts.evaluations if (e.dataset, e.part, e.setting) != key]
         self.enter(evaluations=(*others, evaluation))
 
     def check_enterable(self) -> None:

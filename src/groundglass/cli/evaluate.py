@@ -2,7 +2,7 @@
 labelled scans."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from groundglass.cli.options import (
     RequiredData,
     Seed,
     Set,
+    SettingOption,
     command,
     output,
 )
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
         app,
         "calibrate evaluations/elsewhere/predictions.csv -b runs/covid-ct-lite0",
         "calibrate pooled.csv -b my-bundle --coverage 0.95 --refit",
+        "calibrate pooled.csv -b my-bundle --setting screening --source north --source south",
     )(calibrate)
     command(app, "aggregate -b runs/covid-ct-lite0 --data sarscov2-ct --record")(aggregate)
 
@@ -67,6 +69,7 @@ def evaluate(
     output: Annotated[Path | None, output("Folder for the results [evaluations/...].")] = None,
     record: Record = False,
     lungs: Lungs = True,
+    setting: SettingOption = None,
     leave_one_source_out: Annotated[
         bool,
         typer.Option(
@@ -117,11 +120,11 @@ def evaluate(
     if leave_one_source_out and file is not None:
         _leave_one_source_out(file, tuple(change or ()), output, lungs=lungs, into=record_into)
     else:
-        _evaluate(file or bundle, data, part, output, record=record, lungs=lungs)
+        _evaluate(file or bundle, data, part, output, record=record, lungs=lungs, setting=setting)
 
 
 def _evaluate(
-    detector: "Path | str | None", data: str | None, part: Part | None, output: Path | None, **how: bool
+    detector: "Path | str | None", data: str | None, part: Part | None, output: Path | None, **how: Any
 ) -> None:
     from groundglass.commands.evaluate import MaskJudgement
     from groundglass.commands.evaluate import evaluate as run
@@ -187,6 +190,11 @@ def calibrate(
     refit: Annotated[
         bool, typer.Option("--refit", help="Also fit temperature, bias and threshold again.")
     ] = False,
+    setting: SettingOption = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", help="Use only slices of this source; may be repeated [all]."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Choose on labelled slices when a detector answers `uncertain`, and store that in its bundle.
@@ -199,12 +207,23 @@ def calibrate(
 
     wrong_usage((bundle is None, "name the bundle to calibrate with -b"))
     detector = Bundle.load(bundle)
-    result = run(detector, predictions, coverage=coverage, refit=refit, seed=seed)
+    result = run(
+        detector,
+        predictions,
+        coverage=coverage,
+        refit=refit,
+        setting=setting,
+        sources=source or (),
+        seed=seed,
+    )
     facts = detector.facts
     if refit:
         typer.echo(
             f"Temperature {facts.temperature:.3f}, bias {facts.bias:.3f}, threshold {facts.threshold:.3f}"
         )
+    if setting is not None:
+        facts = facts.in_setting(setting)
+        typer.echo("\n".join(str(choice) for choice in facts.settings[setting].chosen))
     if result.held_out:
         rows = [_held_out(one) for one in result.held_out]
         table("On slices that were not used for choosing", HELD_OUT, rows)
@@ -239,6 +258,7 @@ def aggregate(
     coverage: Coverage = 0.9,
     record: Record = False,
     record_into: RecordInto = None,
+    setting: SettingOption = None,
 ) -> None:
     """Choose on labelled patients how the slices' results become a patient's probability.
 
@@ -265,6 +285,7 @@ def aggregate(
         seed=seed,
         coverage=coverage,
         record=Bundle.load(record_into) if record_into is not None else own,
+        setting=setting,
     )
     counts = result.counts
     title = f"Aggregations on {counts['patients']} patients, {counts['positive']} positive"

@@ -93,6 +93,23 @@ Lungs = Annotated[
         "that sees only the lungs, such as the default, always does this.",
     ),
 ]
+
+
+class Setting(StrEnum):
+    """The settings of groundglass.detect.setting.CONTROLS."""
+
+    differential = "differential"
+    screening = "screening"
+
+
+SettingOption = Annotated[
+    Setting | None,
+    typer.Option(
+        "--setting",
+        help="Who else was scanned: patients with other lung diseases (differential), or mostly healthy people "
+        "(screening) [the detector's default, differential].",
+    ),
+]
 Json = Annotated[
     Path | None,
     typer.Option(

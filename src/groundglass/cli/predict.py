@@ -1,6 +1,6 @@
 """The commands ``groundglass predict``, ``scan`` and ``demo``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import SCANS, Detector, Json, Lungs, command, output
-from groundglass.cli.output import PRINTED, STDOUT, WrongUsageError, end, give_json, say, table
+from groundglass.cli.options import SCANS, Detector, Json, Lungs, SettingOption, command, output
+from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table, wrong_usage
 from groundglass.errors import count_of
 from groundglass.labels import NEGATIVE
 
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         "predict dicom-folder/ -o out",
         "predict patients/ -o out --no-nifti --pdf",
         "predict ct.nii.gz 'more/*.jpg' --json answers.json",
+        "predict patients/ -o out --setting screening --pretest 0.1",
     )(predict)
     command(app, "scan dicom-folder/", "scan study.zip --json")(scan)
     command(app, "demo -o demo-report")(demo)
@@ -39,6 +40,14 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help=SCANS)],
     output: Annotated[Path | None, output("Folder for tables, findings, masks and reports.")] = None,
     bundle: Detector = None,
+    setting: SettingOption = None,
+    pretest: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability of COVID-19 before the scan, between 0 and 1, to add the probability after it. No "
+            "verdict depends on it."
+        ),
+    ] = None,
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
     lungs: Lungs = True,
     dicom: Annotated[
@@ -70,15 +79,17 @@ def predict(
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
 
+    wrong_usage(
+        (pretest is not None and not 0 < pretest < 1, "--pretest: give a probability between 0 and 1"),
+        (pdf and output is None, "--pdf needs a folder to write to: add -o FOLDER"),
+    )
     if pdf:
         from groundglass.report.pdf import need_pdf
 
-        if output is None:
-            raise WrongUsageError("--pdf needs a folder to write to: add -o FOLDER")
         need_pdf()
     with ThreadPoolExecutor(1) as pool:
         # The networks load while the files are searched.
-        loading = pool.submit(_load_detector, bundle, lungs)
+        loading = pool.submit(_load_detector, bundle, lungs, setting, pretest)
         with _looking() as progress:
             listing = find_series(paths, progress)
         failures = [Failure.of(error) for error in listing.failures]
@@ -156,10 +167,12 @@ def demo(
     typer.echo(f"Report: {run(output, say)}")
 
 
-def _load_detector(bundle: str | None, lungs: bool) -> "LoadedDetector":
+def _load_detector(
+    bundle: str | None, lungs: bool, setting: str | None, pretest: float | None
+) -> "LoadedDetector":
     from groundglass.detect.detector import Detector
 
-    return Detector.load(bundle, lungs=lungs)
+    return Detector.load(bundle, lungs=lungs, setting=setting, pretest=pretest)
 
 
 @contextmanager
@@ -201,8 +214,10 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
 def _volume_line(row: dict[str, Any]) -> str:
     if row["probability"] is None:
         return f"{row['verdict']:14} {row['source']}: {row['reason']}"
+    from groundglass.detect.findings import RATIO_PREFIX
     from groundglass.segment.shares import TYPE_COLUMNS, types_in_words
 
+    ratios = [(name.removeprefix(RATIO_PREFIX), row[name]) for name in row if name.startswith(RATIO_PREFIX)]
     share, lungs, lesions = (row[f"both_{name}"] for name in ("lesion_share", "lung_ml", "lesion_ml"))
     types = types_in_words({name: row[f"both_{name}"] for name in TYPE_COLUMNS if f"both_{name}" in row})
     types = types and f", {types}"
@@ -210,9 +225,17 @@ def _volume_line(row: dict[str, Any]) -> str:
     reason = f": {row['reason']}" if row["reason"] else ""
     band = f", {row['severity']}" if row["severity"] else ""
     return (
-        f"{row['verdict']:14} {row['probability']:6.3f}  lesions {share:6.1%}{volume}{types}{band}  "
+        f"{row['verdict']:14} {_answer(row['probability'], ratios)}  lesions {share:6.1%}{volume}{types}{band}  "
         f"{row['source']}{reason}"
     )
+
+
+def _answer(probability: float | None, ratios: "Iterable[tuple[str, float]]") -> str:
+    """The likelihood ratios by setting, or the probability of a detector that knows no setting."""
+    from groundglass.detect.setting import short
+
+    words = ", ".join(f"{name} {short(ratio)}" for name, ratio in ratios)
+    return f"LR {words}" if words else " " * 6 if probability is None else f"{probability:6.3f}"
 
 
 def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
@@ -226,8 +249,8 @@ def _print_slices(slices: "Prediction | None", output: Path | None) -> None:
             share += f" ({types})"
         reason = f": {row.reason}" if row.reason else ""
         answered = f" ({row.predicted_class})" if row.predicted_class and row.verdict == NEGATIVE else ""
-        probability = " " * 6 if row.probability is None else f"{row.probability:6.3f}"
-        typer.echo(f"{row.verdict:14} {probability}  {share:15} {row.path}{answered}{reason}")
+        answer = _answer(row.probability, [(one.setting, one.ratio) for one in row.likelihood_ratios])
+        typer.echo(f"{row.verdict:14} {answer}  {share:15} {row.path}{answered}{reason}")
         if row.warnings:
             say(f"{row.path}: {row.warnings}")
     if output and len(slices.rows) > PRINTED:

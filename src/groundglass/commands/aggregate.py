@@ -25,6 +25,7 @@ def aggregate(
     seed: int = 0,
     coverage: float | None = COVERAGE,
     record: Bundle | None = None,
+    setting: str | None = None,
 ) -> Aggregation:
     """Choose an aggregation and fit it.
 
@@ -53,15 +54,23 @@ def aggregate(
         A bundle to record the rule in, with its card: the detector's own, or that of a detector trained in
         the same way on more sources including this one. Another network's logits have a different scale, so
         only aggregations of lesions are then candidates.
+    setting
+        The setting of ``record`` that the rule is for; needed if it knows any.
 
     Raises
     ------
     GroundglassError
-        If the detector has no segmenter, the part is the detector's own test part, or there are too few patients.
+        If the setting is missing or unknown, the detector has no segmenter, the part is the detector's own test
+        part, or there are too few patients.
     """
     if record is not None:
         record.check_enterable()
         _check_same_lesions(record, detector.bundle)
+        if (setting or "") not in (list(record.facts.settings) or [""]):
+            known = ", ".join(record.facts.settings) or "none"
+            raise GroundglassError(
+                f"{record.source}: name the setting of the rule with --setting; it knows {known}"
+            )
     labelled = _rows(detector, dataset, part)
     predict_rows(detector, labelled.rows, folder / "predictions.csv", labelled.name)
     slices = read_predictions(folder / "predictions.csv")
@@ -84,8 +93,11 @@ def aggregate(
     }
     write_json(folder / "aggregation.json", document)
     write_report(_report(detector, labelled, result), folder / "report.html")
-    if record is not None:
+    if record is not None and setting is None:
         record.enter(patient=result.rule)
+    elif record is not None and setting is not None:
+        changed = record.facts.settings[setting].model_copy(update={"patient": result.rule})
+        record.enter(settings=record.facts.settings | {setting: changed})
     return result
 
 

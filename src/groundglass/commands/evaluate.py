@@ -67,10 +67,15 @@ class Labelled:
     divided: pd.DataFrame
     fingerprint: str
     warnings: tuple[str, ...]
+    setting: str = ""
 
     @property
     def kind(self) -> str:
         """The kind of test, in words."""
+        return self._kind + (f" Setting: {self.setting}." if self.setting else "")
+
+    @property
+    def _kind(self) -> str:
         if self.external is None:
             return "Nothing states what the model was trained on: it may have seen these slices."
         if self.external:
@@ -79,7 +84,7 @@ class Labelled:
 
     def facts(self, slices: Evaluation | OverlapEvaluation, **further: Any) -> EvaluationFacts:
         """What a bundle records about an evaluation on these rows."""
-        shared = {name: getattr(self, name) for name in ("part", "external", "fingerprint")}
+        shared = {name: getattr(self, name) for name in ("part", "external", "fingerprint", "setting")}
         today = date.today().isoformat()
         return EvaluationFacts(dataset=self.name, date=today, slices=slices, **shared, **further)
 
@@ -91,6 +96,7 @@ class Labelled:
             "part": self.part,
             "external": self.external,
             "fingerprint": self.fingerprint,
+            **({"setting": self.setting} if self.setting else {}),
             "warnings": list(self.warnings),
         }
 
@@ -154,6 +160,7 @@ def evaluate(
     part: str | None = None,
     record: bool = False,
     lungs: bool = True,
+    setting: str | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> "DetectorEvaluation | MaskJudgement":
     """Evaluate a detector on labelled slices, a segmenter on slices with masks, or a table of predictions.
@@ -173,8 +180,8 @@ def evaluate(
         any other, which is external validation.
     record
         Record the figures in the bundle and its model card.
-    lungs
-        See Detector.load.
+    lungs, setting
+        See Detector.load; not used if a detector or segmenter is given.
     tell
         Called with a line about the kind of evaluation, and one for each warning, before the work starts.
 
@@ -190,10 +197,14 @@ def evaluate(
         return DetectorEvaluation(None, *evaluate_file(Path(detector), chosen), [], chosen)
     if not isinstance(detector, (Detector, Segmenter)):
         segments = kind_of_bundle(detector) == "segmenter"
-        detector = Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs)
+        detector = (
+            Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs, setting=setting)
+        )
     if record:
         detector.bundle.check_enterable()
     labelled = choose_rows(detector.bundle, data, part)
+    if isinstance(detector, Detector):
+        labelled = replace(labelled, setting=detector.bundle.facts.setting)
     name = f"{detector.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
     chosen = Path(folder or Path("evaluations", name))
     if tell is not None:

@@ -128,7 +128,9 @@ def _judged(training: Training, *, lungs: bool, tell: Callable[[str], None]) -> 
     rows = manifest[manifest["source"] == source].reset_index(drop=True)
     tell(f"{source}: answering its {len(rows)} slices")
     detector = Detector.load(run.bundle_folder.absolute(), lungs=lungs)
-    labelled = Labelled(rows, source, "all", True, "", manifest, fingerprint(manifest), ())
+    seen = source in detector.bundle.facts.training.masks
+    told = (f"Its segmenter was trained on other slices of {source}.",) if seen else ()
+    labelled = Labelled(rows, source, "all", not seen, "", manifest, fingerprint(manifest), told)
     outcome = evaluate_detector(detector, labelled, run.folder / JUDGED)
     predictions, threshold = outcome.evaluated.predictions, outcome.evaluated.threshold
     return SourceResult(

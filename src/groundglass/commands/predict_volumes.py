@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,7 +28,7 @@ from groundglass.commands.study import (
 )
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
-from groundglass.detect.findings import Failure
+from groundglass.detect.findings import RATIO_PREFIX, Failure
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError, place_of
 from groundglass.files import write_json, write_text
@@ -44,7 +44,7 @@ from groundglass.segment.segmenter import SegmenterBundle
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
 NUMBERS = ("slices", "slices_counted", "probability")
-RESULTS_FORMAT = 5
+RESULTS_FORMAT = 6
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
@@ -52,9 +52,23 @@ SAVE_EVERY = 5.0
 """Seconds between updates of the table during a long job."""
 
 
-def columns(types: bool) -> tuple[str, ...]:
-    """The columns of ``patients.csv``, with lesion types if the segmenter distinguishes them."""
-    answer = ("probability", "verdict", "severity", *extent_columns(types), "reason", "warnings", "problem")
+def columns(types: bool, settings: Iterable[str] = ()) -> tuple[str, ...]:
+    """The columns of ``patients.csv``.
+
+    With lesion types if the segmenter distinguishes them, and with the likelihood ratio in each of the ``settings``
+    that the detector knows.
+    """
+    ratios = tuple(RATIO_PREFIX + name for name in settings)
+    answer = (
+        "probability",
+        "verdict",
+        *ratios,
+        "severity",
+        *extent_columns(types),
+        "reason",
+        "warnings",
+        "problem",
+    )
     return ("study", "patient", "source", "series", "slices", "slices_counted", *answer)
 
 
@@ -176,7 +190,7 @@ class _Job:
         listing: Listing,
     ) -> None:
         self.detector, self.folder, self.outputs = detector, folder, outputs
-        self.columns = columns(segmenter_of(detector).bundle.facts.typed)
+        self.columns = columns(segmenter_of(detector).bundle.facts.typed, detector.bundle.facts.settings)
         self.key = key_of(folder)
         self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
         self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
@@ -264,6 +278,7 @@ class _Job:
             "slices": document["volume"]["shape"][0],
             "slices_counted": document["slices_counted"],
             **{name: document[name] for name in ("probability", "verdict", "severity", "reason")},
+            **{RATIO_PREFIX + one["setting"]: one["ratio"] for one in document["likelihood_ratios"]},
             **extent_cells(regions),
             "warnings": "; ".join(document["warnings"]),
         }

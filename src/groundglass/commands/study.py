@@ -255,6 +255,7 @@ def document_of(answered: AnsweredStudy, detector: Detector, made_from: str) -> 
         "bundle": {
             "name": facts.name,
             "graph_sha256": facts.graph_sha256,
+            **({"setting": facts.setting} if facts.setting else {}),
             "patient_rule": None if facts.patient is None else facts.patient.model_dump(),
         },
         "segmenter": {"name": segmenter.name, "graph_sha256": segmenter.graph_sha256},

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from groundglass.bundle.store import kind_of_bundle
 from groundglass.data.dataset import Scheme
 from groundglass.data.manifest import fingerprint, write_manifest
@@ -118,14 +116,10 @@ def train_recipe(
     recipe, backbone = _task(recipe).for_this_machine(tell)
     task = _task(recipe)
     manifest = divided_scans(recipe.data, recipe.seed)
-    masks = task.masks()
     log.info("training %s in %s, on %d slices", recipe.name, run.folder, len(manifest))
     run.start(recipe, fingerprint(manifest), overwrite=overwrite)
     run.update(**backbone)
     write_manifest(manifest, run.manifest_file)
-    if masks is not None:
-        write_manifest(masks, run.masks_file)
-        run.update(masks_fingerprint=fingerprint(masks))
     task.train(run, tell=tell)
     _finish(task, run)
 
@@ -159,17 +153,7 @@ def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
     """
     own: AnyRecipe = _task(recipe).as_run(run.recipe())
     run.check_resumable(own, fingerprint(divided_scans(own.data, own.seed)))
-    masks = masks_of(own)
-    if masks is not None and run.facts().get("masks_fingerprint", fingerprint(masks)) != fingerprint(masks):
-        raise GroundglassError(
-            f"{run.folder}: its dataset with masks has changed since it was started; --overwrite starts again"
-        )
     return own
-
-
-def masks_of(recipe: AnyRecipe) -> pd.DataFrame | None:
-    """The divided slices with masks of a lesion detector's recipe; see groundglass.train.task.Task.masks."""
-    return _task(recipe).masks()
 
 
 def check_ready(recipe: AnyRecipe) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from groundglass.commands.train import check_ready, finish_training, masks_of, same_run
+from groundglass.commands.train import check_ready, finish_training, same_run
 from groundglass.data.splits import LeakageWarning
 from groundglass.errors import GroundglassError
 from groundglass.recipe.recipe import AnyRecipe
@@ -39,13 +39,12 @@ def check_trainings(trainings: Sequence[Training]) -> None:
     Raises
     ------
     GroundglassError
-        If weights, a segmenter or masks are not available, or a folder holds a run by another recipe or on
+        If weights or a segmenter are not available, or a folder holds a run by another recipe or on
         other data.
     """
     check_ready(trainings[0].recipe)
     with without_leakage_warning():
         for training in trainings:
-            masks_of(training.recipe)
             if not Run.is_run(training.run.folder):
                 continue
             try:

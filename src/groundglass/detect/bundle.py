@@ -15,7 +15,8 @@ from groundglass.bundle.facts import Facts, card, describe_input
 from groundglass.bundle.store import Reader, StoredBundle
 from groundglass.detect.abstention import Abstention, decide
 from groundglass.detect.findings import SliceFinding
-from groundglass.detect.patient_rule import PatientRule, default_rule
+from groundglass.detect.patient_rule import LEAST_SHARE, PatientRule, slices_rule
+from groundglass.detect.setting import CONTROLS, Setting
 from groundglass.errors import BundleError
 from groundglass.labels import POSITIVE, UNCERTAIN
 from groundglass.segment.segmenter import SegmenterBundle
@@ -48,6 +49,13 @@ class BundleFacts(Facts):
         That of the graph of the segmenter that it was trained with, "" for none.
     patient
         How a patient's slices become one answer; None where no such rule was chosen.
+    setting, settings
+        The name of the setting in which it answers, and all that it knows; blank and none where its probability is
+        of no setting. Threshold, abstention and patient rule are those of the former, and the probability is by its
+        weights instead of temperature and bias.
+    pretest
+        The probability of COVID-19 before the scan that the user named. It adds a post-test probability, and
+        changes no verdict.
     """
 
     kind: Literal["detector"] = "detector"
@@ -61,13 +69,32 @@ class BundleFacts(Facts):
     segmenter_sha256: str = ""
     validation: Evaluation | None = None
     patient: PatientRule | None = None
+    setting: str = ""
+    settings: dict[str, Setting] = Field(default_factory=dict)
+    pretest: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    def stored(self) -> Self:
+        """The facts in the default setting, without a pre-test probability."""
+        return self.in_setting(next(iter(self.settings))) if self.settings else self
 
     @property
     def patient_rule(self) -> PatientRule:
-        """The rule that answers for patients: the one that was chosen, else a default that is not calibrated."""
-        return self.patient or default_rule(self.threshold)
+        """The rule that answers for patients: the one that was chosen, else that of slices."""
+        return self.patient or slices_rule(self.threshold, self.abstention)
 
-    def answer(self, logits: ArrayLike, distance: float | None = None) -> SliceFinding:
+    def in_setting(self, name: str, pretest: float | None = None) -> Self:
+        """The facts with the answers of another setting; raises BundleError if it is not known."""
+        if name not in self.settings:
+            known = ", ".join(self.settings) or "none, so leave out --setting"
+            raise BundleError(f"{self.name}: does not know the setting {name!r}; it knows {known}")
+        chosen = self.settings[name]
+        names = ("threshold", "abstention", "patient")
+        updates = {one: getattr(chosen, one) for one in names}
+        return self.model_copy(update={"setting": name, "pretest": pretest, **updates})
+
+    def answer(
+        self, logits: ArrayLike, distance: float | None = None, lesion_probability: float | None = None
+    ) -> SliceFinding:
         """Score, calibrated probability and verdict of one slice.
 
         Parameters
@@ -76,12 +103,26 @@ class BundleFacts(Facts):
             The network's logit, or its logits, shape (classes,).
         distance
             How far the slice's features are from those of the training slices, if the graph says so.
+        lesion_probability
+            The mean probability of lesion over the lungs, in [0, 1], which settings weigh beside the logit.
         """
         values = np.asarray(logits, dtype=float)
         if not self.classes:
             logit = float(values)
-            score, probability = _sigmoid(logit), _sigmoid(logit / self.temperature + self.bias)
-            return self._decided(SliceFinding(score, probability, distance=distance))
+            ratios = {
+                name: setting.ratio(name, setting.logits(logit, lesion_probability), self.pretest)
+                for name, setting in self.settings.items()
+            }
+            calibrated = logit / self.temperature + self.bias
+            if self.setting:
+                calibrated = self.settings[self.setting].logits(logit, lesion_probability)[0]
+            finding = SliceFinding(
+                _sigmoid(logit),
+                _sigmoid(calibrated),
+                distance=distance,
+                lesion_probability=lesion_probability,
+            )
+            return self._decided(replace(finding, likelihood_ratios=tuple(ratios.values())))
         covid = self.classes.index(POSITIVE)
         probabilities = _softmax(values / self.temperature)
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
@@ -126,14 +167,32 @@ def model_card(facts: BundleFacts) -> str:
         " grade a disease in a patient, nor for children, for radiographs or for slices without lungs.",
         "",
         f"- Input: {describe_input(facts)}",
-        f"- Calibration: temperature {facts.temperature:.3f}"
-        + (f", bias {facts.bias:.3f}" if facts.bias else ""),
+        *_calibration(facts),
         *([f"- Classes: {', '.join(facts.classes)}; each gets a probability"] if facts.classes else []),
         *_verdicts(facts),
         *_patients(facts.patient),
     ]
     note = "95% intervals by bootstrap over patients. The positive class is COVID-19."
     return card(facts, what_it_does, positive="COVID-19", validation_note=note)
+
+
+def _calibration(facts: BundleFacts) -> list[str]:
+    if not facts.settings:
+        bias = f", bias {facts.bias:.3f}" if facts.bias else ""
+        return [f"- Calibration: temperature {facts.temperature:.3f}{bias}"]
+    lines = []
+    for name, setting in facts.settings.items():
+        known = f"validated on {', '.join(setting.sources)}" if setting.sources else "not validated"
+        default = "the default; " if name == facts.setting else ""
+        constant, logit, share = setting.weights
+        lines += [
+            f"- Setting {name} ({default}{CONTROLS[name]}; {known}): logarithm of the likelihood ratio = "
+            f"{constant:.2f} + {logit:.2f} x logit + {share:.2f} x log(mean lesion probability + {LEAST_SHARE:g})",
+            *(f"    - {choice}" for choice in setting.chosen),
+        ]
+        if setting.abstention and name != facts.setting:
+            lines += _abstention(f"Verdict for {name}", setting.abstention, "slices")
+    return lines
 
 
 def _verdicts(facts: BundleFacts) -> list[str]:

@@ -52,7 +52,14 @@ class Detector:
         self._engine = bundle.engine()
 
     @classmethod
-    def load(cls, name_or_path: str | Path | None = None, *, lungs: bool = True) -> "Detector":
+    def load(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        lungs: bool = True,
+        setting: str | None = None,
+        pretest: float | None = None,
+    ) -> "Detector":
         """Load a bundle by name or path, by default the shipped one.
 
         Parameters
@@ -61,13 +68,20 @@ class Detector:
             A shipped bundle's name, a folder, a zip, or an ONNX file with a description beside it.
         lungs
             Look for lungs and lesions with the shipped segmenter, if the bundle does not bring one.
+        setting
+            The setting in which it answers (groundglass.detect.setting.CONTROLS); None for the bundle's default.
+        pretest
+            A probability of COVID-19 before the scan, in (0, 1), to add a post-test probability to findings. The
+            verdict does not depend on it.
 
         Raises
         ------
         BundleError
-            As Bundle.load does.
+            As Bundle.load does, and if the bundle does not know the setting.
         """
         bundle = Bundle.load(name_or_path)
+        if setting is not None or pretest is not None:
+            bundle.facts = bundle.facts.in_setting(setting or bundle.facts.setting, pretest)
         if not lungs or bundle.segmenter is not None:
             return cls(bundle)
         with ThreadPoolExecutor(1) as pool:  # the two networks are compiled side by side
@@ -200,8 +214,9 @@ class Detector:
                 f"{self.bundle.source}: answers {scan.source or scan.scan_id} with NaN (not a number); check "
                 "its weights and preprocessing"
             )
+        lesions = None if segmentation is None else segmentation.lesion_probability
         finding = replace(
-            self.bundle.facts.answer(logits, float(more[0]) if more else None),
+            self.bundle.facts.answer(logits, float(more[0]) if more else None, lesions),
             path=str(scan.source or ""),
             patient=scan.patient or "",
             warnings="; ".join(scan.warnings),
@@ -212,6 +227,6 @@ class Detector:
         if not segmentation.found:
             return finding.refused(segmentation.problem)
         plane = label_plane(segmentation)
-        lungs, lesions = counts(plane)
+        lungs_px, lesions_px = counts(plane)
         solid = None if segmentation.consolidation is None else consolidation_counts(plane)
-        return replace(finding, lungs_px=lungs, lesions_px=lesions, consolidation_px=solid)
+        return replace(finding, lungs_px=lungs_px, lesions_px=lesions_px, consolidation_px=solid)

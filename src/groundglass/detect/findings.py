@@ -19,6 +19,7 @@ from groundglass.files import write_text
 from groundglass.labels import (
     CLASS,
     CLASS_PREFIX,
+    LESION_PROBABILITY,
     LUNG_AREAS,
     NOT_A_CHEST_CT,
     POSITIVE,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from groundglass.detect.bundle import BundleFacts
+    from groundglass.detect.setting import LikelihoodRatio
 
 COLUMNS = (
     "path",
@@ -49,6 +51,8 @@ COLUMNS = (
 )
 NUMBERS = ("score", "probability", "lesion_share")
 DIGITS = 6
+RATIO_PREFIX = "likelihood_ratio_"
+"""Of the columns of likelihood ratios, before the setting's name."""
 
 
 class Findings(ABC):
@@ -62,11 +66,14 @@ class Findings(ABC):
         ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
     reason
         Why the verdict is ``uncertain`` or ``not a chest CT``; else "".
+    likelihood_ratios
+        How much the finding speaks for COVID-19 in each setting; empty if the bundle knows none.
     """
 
     probability: float | None
     verdict: str
     reason: str
+    likelihood_ratios: "tuple[LikelihoodRatio, ...]"
 
     @property
     @abstractmethod
@@ -93,10 +100,18 @@ class Findings(ABC):
         reason = f" ({self.reason})" if self.reason else ""
         found = self.lesion_share
         share = "" if found is None else f"; {lesions_in_words(found, self.type_shares)}"
-        return f"{self.verdict}{reason}: probability of COVID-19 {self.probability:.2f}{share}"
+        return f"{self.verdict}{reason}: {self.strength()}{share}"
+
+    def strength(self) -> str:
+        """How strongly it speaks for COVID-19: the likelihood ratios, or else the probability, in words."""
+        if not self.likelihood_ratios:
+            return f"probability of COVID-19 {self.probability or 0:.2f}"
+        return f"likelihood ratio of COVID-19 {'; '.join(str(ratio) for ratio in self.likelihood_ratios)}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.headline()})"
+        answered = self.probability is not None and self.verdict != NOT_A_CHEST_CT
+        shown = f"{self.verdict}: {self.strength()}" if answered else self.headline()
+        return f"{type(self).__name__}({shown})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +177,10 @@ class SliceFinding(Findings):
         In a volume: whether the slice shows enough lung to count for the patient.
     view
         The slice and the evidence, for drawing; None once dropped.
+    lesion_probability
+        The mean probability of lesion over the lungs, in [0, 1]; None if it is not known.
+    likelihood_ratios
+        See :class:`Findings`.
     withheld
         What the network said of a picture that is not a chest CT: it is never shown, and only evaluations and
         audits, which judge the network, look at it.
@@ -186,6 +205,8 @@ class SliceFinding(Findings):
     height_mm: float | None = None
     counted: bool = False
     view: SliceView | None = field(default=None, compare=False, repr=False)
+    lesion_probability: float | None = None
+    likelihood_ratios: "tuple[LikelihoodRatio, ...]" = ()
     withheld: "SliceFinding | None" = field(default=None, compare=False, repr=False)
 
     def refused(self, reason: str) -> "SliceFinding":
@@ -289,7 +310,8 @@ class SliceFinding(Findings):
     def numbers(self) -> dict[str, float | None]:
         """Everything that is written with six digits, by column."""
         by_class = {CLASS_PREFIX + name: value for name, value in self.probabilities.items()}
-        return {name: getattr(self, name) for name in NUMBERS} | by_class | self.type_shares
+        ratios = {RATIO_PREFIX + one.setting: one.ratio for one in self.likelihood_ratios}
+        return {name: getattr(self, name) for name in NUMBERS} | by_class | ratios | self.type_shares
 
 
 @dataclass(frozen=True)
@@ -336,6 +358,7 @@ def findings_document(
         "bundle": {
             "name": facts.name,
             "graph_sha256": facts.graph_sha256,
+            **({"setting": facts.setting} if facts.setting else {}),
             "temperature": facts.temperature,
             "threshold": facts.threshold,
             "trained_on": facts.training.dataset,
@@ -371,6 +394,8 @@ def _slice(finding: SliceFinding) -> dict[str, Any]:
     if finding.probabilities:
         rounded = {name: _rounded(value) for name, value in finding.probabilities.items()}
         content |= {CLASS: finding.predicted_class, "probabilities": rounded}
+    if finding.likelihood_ratios:
+        content["likelihood_ratios"] = [ratio.to_dict() for ratio in finding.likelihood_ratios]
     return content | {name: _rounded(share) for name, share in finding.type_shares.items()}
 
 
@@ -404,8 +429,9 @@ def labelled_predictions(
     Returns
     -------
     Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``lungs`` also
-    ``lesion_share`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found, and with ``unlike`` that column: what
-    the patient rule needs; with several classes also ``class`` and ``probability_NAME``.
+    ``lesion_share``, ``lesion_probability`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found, and with
+    ``unlike`` that column: what the patient rule needs; with several classes also ``class`` and
+    ``probability_NAME``.
     """
     from groundglass.data.splits import groups
 
@@ -419,6 +445,7 @@ def labelled_predictions(
     if lungs:
         frame["lesion_share"] = [_digits(one.lesion_share) for one in findings]
         areas = [(*one.lungs_px, *one.lesions_px) for one in findings]
+        frame[LESION_PROBABILITY] = [_digits(one.lesion_probability) for one in findings]
         frame[list(LUNG_AREAS)] = np.array(areas, dtype=np.int64).reshape(-1, len(LUNG_AREAS))
     if unlike:
         frame[UNLIKE] = np.array([one.network.unlike for one in findings], dtype=np.int64)

@@ -12,7 +12,8 @@ from groundglass import __version__
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.findings import Findings, SliceFinding
 from groundglass.detect.patient_rule import LEAST_LUNG_SLICES, LEAST_OF_LARGEST, LungSlices, shows_chest
-from groundglass.labels import NOT_A_CHEST_CT
+from groundglass.detect.setting import DIFFERENTIAL, LikelihoodRatio, Setting
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, UNCERTAIN
 from groundglass.segment.extent import SIDES, ZONES, DiseaseExtent, cut_off, disease_extent
 from groundglass.segment.notebook import as_html
 from groundglass.segment.volume import VolumeMasks
@@ -67,6 +68,8 @@ class PatientFinding(Findings):
         What has to be known of the volume before the answer is believed.
     bundle
         The bundle's name.
+    likelihood_ratios
+        How much the volume speaks for COVID-19 in each setting; empty if the bundle knows none.
     view
         The volume and its masks; None once dropped.
     """
@@ -79,6 +82,7 @@ class PatientFinding(Findings):
     slices: tuple[SliceFinding, ...]
     warnings: tuple[str, ...] = ()
     bundle: str = ""
+    likelihood_ratios: tuple[LikelihoodRatio, ...] = ()
     view: VolumeMasks | None = field(default=None, compare=False)
 
     @property
@@ -133,6 +137,7 @@ class PatientFinding(Findings):
             "probability": _rounded(self.probability, 6),
             "verdict": self.verdict,
             "reason": self.reason,
+            "likelihood_ratios": [ratio.to_dict() for ratio in self.likelihood_ratios],
             "severity": self.severity,
             "severity_source": BAND_SOURCE,
             **{side: figures.get(side) for side in SIDES},
@@ -224,6 +229,8 @@ def conclude(
     if reason:
         return _refused(facts, reason, extent, slices, warnings)
     probability, verdict, reason = facts.patient_rule.answer(_lung_slices(bearing))
+    if facts.settings:
+        verdict, reason = _by_lesions(facts.setting, verdict, reason, extent["both"].lesion_share)
     one_sided = _one_sided(weights @ lungs, named=oriented)
     return PatientFinding(
         probability=probability,
@@ -234,7 +241,22 @@ def conclude(
         slices=tuple(slices),
         warnings=(*warnings, *one_sided, *_small(slices, lung_ml, age_years), *_doubts(facts, lungs)),
         bundle=facts.name,
+        likelihood_ratios=tuple(
+            _patient_ratio(name, setting, bearing, facts.pretest) for name, setting in facts.settings.items()
+        ),
     )
+
+
+def _by_lesions(setting: str, verdict: str, reason: str, share: float | None) -> tuple[str, str]:
+    """The verdict and its reason, given the share of the lungs that is lesion.
+
+    Without lesions, nothing speaks for COVID-19. Where controls have other diseases, lesions alone do not either.
+    """
+    if share is None or share <= NO_LESIONS:
+        return NEGATIVE, ""
+    if verdict == UNCERTAIN and setting == DIFFERENTIAL:
+        return verdict, f"lesions present, cause open: {reason}"
+    return verdict, reason
 
 
 def _refused(
@@ -276,6 +298,29 @@ def enough_lung(slices: Sequence[SliceFinding]) -> list[bool]:
     areas = [sum(answer.lungs_px) for answer in slices]
     least = LEAST_OF_LARGEST * max(areas, default=0)
     return [area > 0 and area >= least for area in areas]
+
+
+def _patient_ratio(
+    name: str,
+    setting: Setting,
+    bearing: Sequence[tuple[SliceFinding, float]],
+    pretest: float | None,
+) -> LikelihoodRatio:
+    """The likelihood ratio of a patient, with the interval of the rule, or else that of the slices."""
+    rule = setting.patient_rule
+    own = np.array([found.probability for found, _ in bearing], dtype=float)
+
+    def logits(end: str) -> list[float]:
+        known = [{one.setting: getattr(one, end) for one in found.likelihood_ratios} for found, _ in bearing]
+        odds = np.array([ratios.get(name, np.nan) for ratios in known])
+        probability = np.where(np.isnan(odds), own, odds / (1 + odds))
+        return rule.logits(replace(_lung_slices(bearing), probability=probability))
+
+    found = logits("ratio")
+    if not rule.draws:
+        found += [logits(end)[0] for end in ("low", "high")]
+    ratio = setting.ratio(name, found, pretest)
+    return replace(ratio, validated=ratio.validated and setting.patient is not None)
 
 
 def _lung_slices(bearing: Sequence[tuple[SliceFinding, float]]) -> LungSlices:
@@ -344,6 +389,11 @@ def _doubts(facts: BundleFacts, lungs: NDArray[np.float64]) -> list[str]:
         doubts.append(
             f"the lungs go on {' and '.join(ends)} the volume: only what is in it was measured, and not by zones"
         )
-    if facts.patient is None:
+    if facts.patient is None and facts.settings:
+        doubts.append(
+            f"no rule for {facts.setting} was chosen on patients: the answer is that of the slices, averaged by "
+            "their lesions"
+        )
+    elif facts.patient is None:
         doubts.append("this bundle has no rule for patients: its probability is not calibrated for them")
     return doubts

@@ -163,6 +163,8 @@ class PatientRule(FactsPart):
         The verdict is ``covid`` from this probability on, unless there is an ``abstention``.
     abstention
         Which probabilities of patients get which verdict, ``uncertain`` among them; None where all are answered.
+    draws
+        The intercept and the weights, in their order, of bootstrap resamples of the patients.
     chosen
         On what it was chosen, and how it did there.
     """
@@ -172,13 +174,18 @@ class PatientRule(FactsPart):
     intercept: float
     threshold: Annotated[float, Field(ge=0, le=1)]
     abstention: Abstention | None = None
+    draws: tuple[tuple[float, ...], ...] = ()
     chosen: tuple[Choice, ...] = ()
+
+    def logits(self, slices: LungSlices) -> list[float]:
+        """The logit of the patient's probability, and that by each of the draws."""
+        values = [1.0, *features(slices, tuple(self.weights)).values()]
+        weights = np.array([(self.intercept, *self.weights.values()), *self.draws])
+        return [float(logit) for logit in weights @ values]
 
     def probability(self, slices: LungSlices) -> float:
         """The patient's calibrated probability of COVID-19."""
-        values = features(slices, tuple(self.weights))
-        logit = self.intercept + sum(self.weights[name] * value for name, value in values.items())
-        return 1 / (1 + math.exp(-max(-700.0, min(700.0, logit))))
+        return 1 / (1 + math.exp(-max(-700.0, min(700.0, self.logits(slices)[0]))))
 
     def answer(self, slices: LungSlices) -> tuple[float, str, str]:
         """The patient's probability of COVID-19, the verdict, and why it is ``uncertain`` ("" if it is not).
@@ -198,16 +205,19 @@ def shows_chest(bearing: int, slices: int) -> bool:
     return 0 < bearing >= min(LEAST_LUNG_SLICES, slices)
 
 
-def default_rule(threshold: float) -> PatientRule:
-    """The rule of a bundle for which none was chosen: the mean logit of its highest slices, as it stands."""
+def slices_rule(
+    threshold: float, abstention: Abstention | None = None, draws: tuple[tuple[float, ...], ...] = ()
+) -> PatientRule:
+    """The rule where none was chosen on patients: the mean logit of the slices, each weighted by its lesion share.
+
+    It claims no more for a patient than for one slice, since it adds nothing up over slices.
+    """
     return PatientRule(
-        aggregation="top-k mean",
-        weights={"top_logit": 1.0},
+        aggregation="attention by lesions",
+        weights={"attention_logit": 1.0},
         intercept=0.0,
         threshold=threshold,
-        chosen=(
-            Choice(
-                what="none", criterion="no rule was chosen for this bundle; it is not calibrated for patients"
-            ),
-        ),
+        abstention=abstention,
+        draws=draws,
+        chosen=(Choice(what="none", criterion="no rule was chosen on patients; it is that of slices"),),
     )

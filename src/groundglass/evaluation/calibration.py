@@ -1,5 +1,6 @@
 """Calibration: measures of how well probabilities match observed frequencies, and temperature scaling."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,21 +77,40 @@ def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tupl
     classes completely, so that any sharpening would lower the loss.
     """
     logits, truth = np.asarray(logits, dtype=float), np.asarray(truth, dtype=bool)
-    shares = np.asarray(weights, dtype=float) / np.sum(weights)
-    sign = np.where(truth, -1.0, 1.0)
-
-    def loss(found: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        wrong = sign * (found[0] * logits + found[1])
-        pull = shares * sign * expit(wrong)
-        return float(shares @ np.logaddexp(0, wrong)), np.array([pull @ logits, pull.sum()])
-
     parted = logits[truth].min() > logits[~truth].max()
     slopes = (1.0, 1.0) if parted else (1 / TEMPERATURES[1], 1 / TEMPERATURES[0])
+    bias, slope = fit_weights(logits[:, None], truth, weights, [slopes])
+    return 1 / slope, bias
+
+
+def fit_weights(
+    inputs: ArrayLike, truth: ArrayLike, weights: ArrayLike, bounds: Sequence[tuple[float, float | None]]
+) -> list[float]:
+    """Fit a logistic function of several inputs: its bias and their weights, with the least log-loss.
+
+    Parameters
+    ----------
+    inputs
+        Shape (slices, inputs).
+    truth, weights
+        As in :func:`fit_scaling`.
+    bounds
+        The lowest and the highest weight of each input.
+    """
+    ones = np.column_stack([np.ones(len(np.asarray(inputs))), np.asarray(inputs, dtype=float)])
+    sign = np.where(np.asarray(truth, dtype=bool), -1.0, 1.0)
+    shares = np.asarray(weights, dtype=float) / np.sum(weights)
+
+    def loss(found: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        wrong = sign * (ones @ found)
+        return float(shares @ np.logaddexp(0, wrong)), (shares * sign * expit(wrong)) @ ones
+
+    start = [0.0, *(min(1.0, high or 1.0) for _, high in bounds)]
     options = {"ftol": 1e-14, "gtol": 1e-9}
     fitted = minimize(
-        loss, (1.0, 0.0), jac=True, bounds=(slopes, (None, None)), method="L-BFGS-B", options=options
+        loss, start, jac=True, bounds=[(None, None), *bounds], method="L-BFGS-B", options=options
     )
-    return float(1 / fitted.x[0]), float(fitted.x[1])
+    return [float(one) for one in fitted.x]
 
 
 def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:

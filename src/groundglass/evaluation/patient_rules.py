@@ -21,7 +21,7 @@ from groundglass.evaluation.logistic_choice import (
 )
 from groundglass.evaluation.metrics import lung_slices
 from groundglass.evaluation.operating_point import choose_threshold
-from groundglass.evaluation.recalibration import LabelledAnswers, choose_and_validate
+from groundglass.evaluation.recalibration import DRAWS, LabelledAnswers, choose_and_validate
 from groundglass.labels import LUNG_AREAS, POSITIVE
 
 FEWEST = 20
@@ -157,6 +157,7 @@ def _fitted(chosen: CandidateModel, patients: LabelledPatients, origin: str, see
         weights={name: float(weight) for name, weight in zip(chosen.features, weights, strict=True)},
         intercept=intercept,
         threshold=threshold,
+        draws=_draws(patients.table[list(chosen.features)].to_numpy(), positive, seed),
         chosen=(
             Choice(
                 what="aggregation, its calibration and threshold",
@@ -181,6 +182,21 @@ def _fitted(chosen: CandidateModel, patients: LabelledPatients, origin: str, see
             ),
         ),
     )
+
+
+def _draws(
+    values: NDArray[np.float64], positive: NDArray[np.bool_], seed: int
+) -> tuple[tuple[float, ...], ...]:
+    """Intercept and weights by bootstrap resamples of the patients, within each class."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(DRAWS):
+        drawn = np.concatenate(
+            [random.choice(np.flatnonzero(positive == one), (positive == one).sum()) for one in (0, 1)]
+        )
+        weights, intercept = fit_logistic(values[drawn], positive[drawn])
+        found.append(tuple(round(float(one), 4) for one in (intercept, *weights)))
+    return tuple(found)
 
 
 def _abstention(chosen: CandidateModel, patients: LabelledPatients, coverage: float, seed: int) -> Abstention:

@@ -20,6 +20,7 @@ from groundglass.files import replacing
 from groundglass.labels import (
     CLASS,
     CLASS_PREFIX,
+    LESION_PROBABILITY,
     LUNG_AREAS,
     NEGATIVE,
     NOT_A_CHEST_CT,
@@ -258,6 +259,7 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
     """
     blank = {name: "" for name in COLUMNS if PREDICTIONS[name].may_be_blank and name not in frame}
     optional = dict.fromkeys((*LUNG_AREAS, UNLIKE), Column("whole number", may_be_blank=True))
+    optional[LESION_PROBABILITY] = Column("share", may_be_blank=True)
     classes = classes_of(frame)
     if classes:
         _check_classes_are_complete(frame, source)

@@ -13,13 +13,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 from groundglass.bundle.facts import Choice, replaced
 from groundglass.detect.abstention import Abstention, choose_abstention
 from groundglass.detect.bundle import BundleFacts
-from groundglass.detect.patient_rule import LESION_FEATURES
-from groundglass.evaluation.calibration import TEMPERATURES, fit_scaling
+from groundglass.detect.patient_rule import LEAST_SHARE, LESION_FEATURES
+from groundglass.detect.setting import CONTROLS, Setting
+from groundglass.errors import GroundglassError
+from groundglass.evaluation.calibration import TEMPERATURES, fit_scaling, fit_weights
 from groundglass.evaluation.metrics import resampling_groups
 from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.evaluation.predictions import truth_of, unit_codes
-from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
+from groundglass.labels import LESION_PROBABILITY, NEGATIVE, POSITIVE, UNCERTAIN
 
+DRAWS = 200
+"""Bootstrap resamples for the interval of a likelihood ratio."""
 FOLDS = 5
 """Folds of the groups if no source can be left out."""
 HALF_A_DIGIT = 5e-7
@@ -29,8 +33,8 @@ NO_SIGNAL = 0.99 * TEMPERATURES[1]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Scaling = tuple[float, float]
-"""Temperature and bias."""
+Scaling = tuple[float, ...]
+"""The bias, and the weights of the logit and of the logarithm of the lesion probability."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,8 @@ class LabelledAnswers:
         The source of each; "" if unknown.
     logits
         Of COVID-19, before calibration; None keeps the temperature and the bias.
+    shares
+        The logarithm of the mean lesion probability, as groundglass.detect.setting weighs it; None leaves it out.
     """
 
     truth: Bools
@@ -56,10 +62,14 @@ class LabelledAnswers:
     units: NDArray[np.intp]
     sources: NDArray[np.object_]
     logits: Floats | None = None
+    shares: Floats | None = None
 
     @classmethod
-    def of_predictions(cls, predictions: pd.DataFrame, *, with_logits: bool) -> Self:
-        """The answers in a table of labelled predictions, with the logits of their scores if asked for."""
+    def of_predictions(
+        cls, predictions: pd.DataFrame, *, with_logits: bool, with_shares: bool = False
+    ) -> Self:
+        """The answers in a table of labelled predictions, with the logits of their scores, and their lesion
+        probabilities, if asked for."""
         source = predictions["source"] if "source" in predictions else pd.Series("", index=predictions.index)
         groups = resampling_groups(predictions)
         # Two hospitals may use the same patient numbers.
@@ -71,6 +81,7 @@ class LabelledAnswers:
             unit_codes(names),
             source.to_numpy(dtype=object),
             np.asarray(logit(score)) if with_logits else None,
+            _log_shares(predictions) if with_shares else None,
         )
 
     @property
@@ -92,22 +103,70 @@ class LabelledAnswers:
         return LabelledAnswers(**known)
 
     def fit_scaling(self) -> Scaling | None:
-        """Temperature and bias, with equal weight for each source; None without logits."""
+        """Bias and weight of the logit, and of the logarithm of the lesion probability if it is known.
+
+        None without logits. Both classes have equal weight, and in these each source: the probability is that at
+        even odds, and its odds are a likelihood ratio.
+        """
+        return self._fit(np.ones(len(self.truth)))
+
+    def draws(self, seed: int) -> tuple[Scaling, ...]:
+        """The weights by bootstrap resamples of the patients or groups, within each source and class."""
+        random = np.random.default_rng(seed)
+        strata = pd.DataFrame({"unit": self.units, "source": self.sources, "truth": self.truth})
+        units = [np.unique(rows["unit"]) for _, rows in strata.groupby(["source", "truth"])]
+        found = []
+        for _ in range(DRAWS):
+            drawn = np.concatenate([random.choice(one, len(one)) for one in units])
+            times = np.bincount(drawn, minlength=self.units.max() + 1)[self.units]
+            if (scaling := self._fit(times.astype(float))) is not None:
+                found.append(tuple(round(weight, 4) for weight in scaling))
+        return tuple(found)
+
+    def _fit(self, times: Floats) -> Scaling | None:
+        """The weights, if each answer counts this many times, shape (answers,)."""
         if self.logits is None:
             return None
-        _, source, counts = np.unique(self.sources.astype(str), return_inverse=True, return_counts=True)
-        return fit_scaling(self.logits, self.truth, 1 / counts[source])
+        cells = pd.DataFrame({"source": self.sources, "truth": self.truth, "times": times})
+        slices = cells.groupby(["source", "truth"])["times"].transform("sum")
+        sources = cells["truth"].map(cells.groupby("truth")["source"].nunique())
+        weights = (times / slices / sources).to_numpy()
+        if self.shares is None:
+            temperature, bias = fit_scaling(self.logits, self.truth, weights)
+            return bias, 1 / temperature
+        # A larger lesion must not speak against COVID-19, whatever else the controls of a source have.
+        return tuple(fit_weights(self._inputs(), self.truth, weights, [(0.05, 20), (0, 20)]))
+
+    def _inputs(self) -> Floats:
+        known = [values for values in (self.logits, self.shares) if values is not None]
+        return np.column_stack(known)
 
     def scaled(self, scaling: Scaling | None) -> "LabelledAnswers":
-        """The answers with probabilities by a temperature and a bias; unchanged if None."""
+        """The answers with probabilities by these weights; unchanged if None."""
         if scaling is None or self.logits is None:
             return self
-        temperature, bias = scaling
-        return replace(self, probability=np.asarray(expit(self.logits / temperature + bias)))
+        return replace(self, probability=np.asarray(expit(scaling[0] + self._inputs() @ scaling[1:])))
 
     def choose_abstention(self, coverage: float) -> Abstention:
         """Choose when to answer ``uncertain``; see :func:`~groundglass.detect.abstention.choose_abstention`."""
         return choose_abstention(self.truth, self.probability, self.units, coverage=coverage)
+
+
+def _log_shares(predictions: pd.DataFrame) -> Floats:
+    """The logarithm of the mean lesion probability, as settings weigh it.
+
+    Raises
+    ------
+    GroundglassError
+        If lungs were not looked for.
+    """
+    found = predictions.get(LESION_PROBABILITY)
+    if found is None or found.isna().any():
+        raise GroundglassError(
+            f"the predictions lack the column {LESION_PROBABILITY}, which a setting needs; write them again with "
+            "groundglass evaluate"
+        )
+    return np.asarray(np.log(found.to_numpy(dtype=float) + LEAST_SHARE))
 
 
 @dataclass(frozen=True)
@@ -211,6 +270,46 @@ def recalibrate(
     return Recalibration(updates, held_out, notes)
 
 
+def choose_setting(
+    facts: BundleFacts, answers: LabelledAnswers, name: str, coverage: float, origin: str, seed: int = 0
+) -> Recalibration:
+    """Choose how a detector answers in one setting: the likelihood ratio, and from where on it is a verdict.
+
+    Parameters are those of :func:`recalibrate`; ``name`` is the setting's. The answers need lesion probabilities,
+    and logits of a network that was not trained on their source.
+    """
+    scaling = answers.fit_scaling()
+    if scaling is None or len(scaling) < 3:
+        raise ValueError("a setting is chosen on logits and lesion shares")
+    scaled = answers.scaled(scaling)
+    abstention, held_out = choose_and_validate(scaled, coverage, origin, seed)
+    both = [one for one in np.unique(answers.sources) if answers.subset(answers.sources == one).both_classes]
+    setting = Setting(
+        weights=(scaling[0], scaling[1], scaling[2]),
+        draws=answers.draws(seed),
+        abstention=abstention,
+        patient=facts.settings[name].patient if name in facts.settings else None,
+        sources=tuple(both),
+        chosen=(
+            Choice(
+                what="likelihood ratio",
+                values=dict(zip(("bias", "logit", "log lesion probability"), scaling, strict=True)),
+                criterion="least log loss, both classes weighted alike, and in these each source",
+                data=origin,
+            ),
+        ),
+    )
+    order = [one for one in CONTROLS if one in {*facts.settings, name}]
+    settings = {one: setting if one == name else facts.settings[one] for one in order}
+    updated = facts.model_copy(update={"settings": settings}).in_setting(order[0])
+    changed = ("settings", "setting", "threshold", "abstention", "patient")
+    updates = {one: getattr(updated, one) for one in changed}
+    notes = _silent_verdicts(abstention, answers)
+    if not both:
+        notes.append("no source has both classes: the setting is not validated")
+    return Recalibration(updates, held_out, notes)
+
+
 def choose_and_validate(
     answers: LabelledAnswers, coverage: float, origin: str, seed: int = 0
 ) -> tuple[Abstention, list[HeldOutPerformance]]:
@@ -301,7 +400,7 @@ def _refit(
     facts: BundleFacts, answers: LabelledAnswers, scaling: Scaling, origin: str, seed: int
 ) -> tuple[dict[str, Any], list[Choice], list[str]]:
     """Temperature, bias and threshold for scaled answers: updates of the facts, choices and notes."""
-    temperature, bias = scaling
+    bias, temperature = scaling[0], 1 / scaling[1]
     units = [str(unit) for unit in answers.units]
     threshold = choose_threshold(
         answers.truth, answers.probability, units, criterion="balanced_accuracy", seed=seed
@@ -311,7 +410,7 @@ def _refit(
         Choice(
             what="calibration",
             values={"temperature": temperature, "bias": bias},
-            criterion="least log loss, each source weighted alike",
+            criterion="least log loss, both classes weighted alike, and in these each source",
             data=origin,
         ),
         Choice(

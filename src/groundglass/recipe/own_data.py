@@ -15,7 +15,7 @@ from groundglass.labels import POSITIVE
 from groundglass.recipe.divide import divided_scans
 from groundglass.recipe.parts import Data
 from groundglass.recipe.recipe import AnyRecipe, parse_recipe
-from groundglass.recipe.tasks import FeaturesRecipe, SegmentationRecipe
+from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
 
 DEFAULT = "default.yaml"
 WITHOUT_WEIGHTS = ("model={name: small-cnn, hidden: 128, dropout: 0.5}", "preprocessing.size=[128, 128]")
@@ -94,6 +94,8 @@ def fit_sizes(recipe: AnyRecipe, divided: pd.DataFrame) -> tuple[AnyRecipe, list
             f"folds: {folds} instead of {recipe.folds}, because a class has only {least} patients or slices"
         )
         return (recipe, []) if folds == recipe.folds else (recipe.model_copy(update={"folds": folds}), [told])
+    if isinstance(recipe, GroundedRecipe):
+        return recipe, []
     length: Any = recipe.training
     size = min(length.batch_size, max(2, len(train) // BATCHES))
     if size == length.batch_size:

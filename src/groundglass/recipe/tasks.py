@@ -6,16 +6,13 @@ from pydantic import Field, model_validator
 
 from groundglass.bundle.engine import Precision
 from groundglass.recipe.parts import (
-    Augmentation,
     Count,
     DetectorRecipe,
     Length,
-    Loss,
     Positive,
     Recipe,
     RecipePart,
     Share,
-    Source,
 )
 from groundglass.segment.masks import PostProcessing
 
@@ -118,7 +115,9 @@ class SegmentationTraining(Length):
     """Length of the run, and how the epoch to keep is chosen on the validation part.
 
     ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last`` keeps
-    the last epoch. ``start_from`` names a run of the same network whose weights this one starts from.
+    the last epoch. ``start_from`` names a run of the same network whose weights this one starts from, and
+    ``keep_start`` is their share in the final weights, which are the mean of both: what is learned in addition then
+    costs less of what was known (Wortsman et al. 2022, arXiv 2109.01903). The last convolution is not averaged.
 
     ``lungs_from`` names the segmenter that finds the lungs of slices without lung masks; these are used for
     cropping only, not as targets. Each slice then contributes the lungs, lesions and types that its dataset
@@ -132,6 +131,7 @@ class SegmentationTraining(Length):
     best_by: Literal["val_dice", "val_lung_dice", "val_lesion_dice", "val_loss", "last"] = "val_dice"
     smaller_first: Smaller | None = None
     start_from: str | None = None
+    keep_start: Share = 0.0
     lungs_from: str | None = None
     repeat: dict[str, Count] = Field(default_factory=dict)
 
@@ -208,72 +208,23 @@ SIDE_STEP = 32
 
 
 class GroundedModel(RecipePart):
-    """The network: a segmenter's U-Net, which continues to learn masks, and a head on what it marks as lesion.
+    """The network: a segmenter's, which is not trained further, and a linear head on what it marks as lesion.
 
-    ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle, whose U-Net it
-    starts from. ``frozen`` is the number of encoder stages that are not trained.
-
-    The logit is ``presence * log(1 + share / faint)``, of the lesion share, plus a term for the lesions'
-    appearance: the mean over locations, weighted by lesion probability, of a score between ``-bound`` and
-    ``bound``, computed from the features at each location through ``hidden`` units with ``dropout``.
-    ``presence`` is fixed, not learned: on data whose controls have lesions too, training would unlearn that
-    COVID-19 needs a lesion. ``emphasis`` multiplies it after training, for hospitals where fewer controls
-    have lesions; an answer that is undecided by the lesion share alone stays undecided.
+    ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle. The head weighs the
+    features of the lesions, their mean weighted by lesion probability, and the logarithm of the lesion share. It is
+    fitted by logistic regression; both classes count the same, and in a class each source. ``strength`` is the
+    inverse of the penalty on the weights of the features, scikit-learn's ``C``.
     """
 
     segmenter: str = "lungs-lite0"
-    frozen: Annotated[int, Field(ge=0, le=7)] = 3
-    presence: Annotated[float, Field(ge=0)] = 1.0
-    emphasis: Positive = 1.0
-    faint: Positive = 0.001
-    bound: Positive = 4.0
-    hidden: Count = 64
-    dropout: Share = 0.1
-
-
-class GroundedAugmentation(Augmentation):
-    """As for other detectors, extended to slices with masks.
-
-    ``upside_down`` is the chance that a slice with masks is flipped top to bottom. ``painted`` is the chance
-    that a slice without COVID-19 and with hardly any lesion gets lesions of another kind painted in, such as
-    nodules, honeycombing or a consolidated lobe, so that a lesion alone does not mean COVID-19.
-    """
-
-    upside_down: Annotated[float, Field(ge=0, le=1)] = 0.0
-    painted: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-class GroundedLoss(Loss):
-    """The loss of the answer, multiplied by ``weight``, and that of the masks."""
-
-    weight: Positive = 0.5
-    masks: SegmentationLoss = SegmentationLoss()
-
-
-class GroundedTraining(Length):
-    """Length of the run, and which epoch is kept.
-
-    An epoch has ``steps`` batches. Each holds ``batch_size`` labelled slices, equally many of each source and
-    class, and ``masks_batch`` slices with masks.
-    """
-
-    steps: Count = 50
-    masks_batch: Count = 8
-    best_by: Literal["val_auc", "val_loss", "last"] = "last"
+    strength: Positive = 0.01
 
 
 class GroundedRecipe(DetectorRecipe):
-    """Everything that a detector whose evidence is lesions depends on.
-
-    ``masks`` is the dataset with masks of lungs and lesions; its labels are not used.
-    """
+    """Everything that a detector whose evidence is lesions depends on."""
 
     task: Literal["grounded"]
-    masks: Source = Source(dataset="covid19-ct-seg", split="grouped")
     model: GroundedModel = GroundedModel()
-    augmentation: GroundedAugmentation = GroundedAugmentation()
-    loss: GroundedLoss = GroundedLoss()
-    training: GroundedTraining = GroundedTraining()
     deploy_precision: Precision = "f32"
 
     @model_validator(mode="after")
@@ -282,16 +233,6 @@ class GroundedRecipe(DetectorRecipe):
             raise ValueError("a grounded detector answers yes or no: name two labels in data.classes")
         if any(side % SIDE_STEP for side in self.preprocessing.size):
             raise ValueError(f"preprocessing.size: the sides must be multiples of {SIDE_STEP}")
-        if self.augmentation.mixup or self.augmentation.erase:
-            raise ValueError("augmentation.mixup and erase do not change masks: leave them out")
-        if self.loss.class_weights != "none":
-            raise ValueError(
-                "loss.class_weights: batches already hold equally many of each class; leave it out"
-            )
-        if self.augmentation.painted and self.preprocessing.greys != "landmarks":
-            raise ValueError(
-                "augmentation.painted draws in greys of landmarks: set preprocessing.greys to that"
-            )
         if self.preprocessing.lungs == "none":
             raise ValueError("preprocessing.lungs: crop, mask or only; lesions are judged within the lungs")
         return self

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageFile
+
 from groundglass.errors import GroundglassError, need_extra
 from groundglass.files import write_bytes
 from groundglass.report.page import Report, render
@@ -38,6 +40,9 @@ def need_pdf() -> None:
     need_extra("pdf")
     try:
         import weasyprint  # noqa: F401
+
+        # WeasyPrint lets Pillow read truncated pictures everywhere, and a truncated slice must be refused.
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
     except OSError as error:
         raise GroundglassError(NO_PANGO) from error
     # It warns of what it leaves out of the shared style sheet, such as the colours for dark screens.

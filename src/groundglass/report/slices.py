@@ -64,7 +64,7 @@ def _images(finding: SliceFinding) -> tuple[Image.Image, ...]:
 def _answer(finding: SliceFinding) -> str:
     if finding.probability is None:
         return ""
-    answer = f"probability of COVID-19 {finding.probability:.2f}"
+    answer = finding.strength()
     if finding.predicted_class not in ("", POSITIVE):
         answer += f", of {finding.predicted_class} {finding.probabilities[finding.predicted_class]:.2f}"
     share = finding.lesion_share

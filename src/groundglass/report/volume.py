@@ -95,7 +95,7 @@ def _caption(finding: PatientFinding, number: int) -> str:
         parts.append(f"{found.height_mm:.1f} mm")
     if found.lesion_share is not None and found.probability is not None:
         parts.append(lesions_in_words(found.lesion_share, found.type_shares))
-        parts.append(f"slice probability {found.probability:.2f}")
+        parts.append(found.strength())
     else:
         parts.append(found.reason)
     return ", ".join(parts)
@@ -160,7 +160,7 @@ def answer(finding: PatientFinding) -> str:
     share = finding.lesion_share
     found = "" if share is None else f", and there are {lesions_in_words(share, finding.type_shares)}"
     band = f" ({finding.severity})" if finding.severity else ""
-    return f"{opening}: the probability is {finding.probability:.2f}{found}{band}."
+    return f"{opening}: {finding.strength()}{found}{band}."
 
 
 def caveats(facts: BundleFacts) -> list[str]:
@@ -217,7 +217,7 @@ def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
     return SliceCard(
         name=f"slice {one.number}",
         verdict=lesions_in_words(one.lesion_share or 0, one.type_shares),
-        answer=f"slice probability {finding.probability:.2f}",
+        answer=finding.strength(),
         images=(grey, heatmap(finding), drawn) if finding.has_evidence else (grey, drawn),
         drawn="heatmap or masks over the slice",
     )

@@ -105,6 +105,9 @@ class Segmentation:
     consolidation
         bool, shape (height, width): the part of the lesions that is consolidation, the rest is ground glass; None
         if the segmenter does not distinguish them.
+    lesion_probability
+        The mean probability of lesion over the lungs, in [0, 1]: unlike the share, it counts what is faint; None
+        if it is not known.
     """
 
     lungs: Mask
@@ -113,6 +116,7 @@ class Segmentation:
     problem: str = ""
     grey8: Mask | None = None
     consolidation: NDArray[np.bool_] | None = None
+    lesion_probability: float | None = None
 
     def __repr__(self) -> str:
         return f"Segmentation({self.headline()})"
@@ -216,7 +220,13 @@ def segmentation(
     lesions = _without_specks(likely_lesions & lungs, rules.smallest_lesion)
     probability = np.maximum(lung_probability, lesion_probability)
     quality = _expected_dice(probability, lungs)
-    found = Segmentation(sides, lesions.astype(np.bool_), quality, _problem(lungs, quality, grey, rules))
+    found = Segmentation(
+        sides,
+        lesions.astype(np.bool_),
+        quality,
+        _problem(lungs, quality, grey, rules),
+        lesion_probability=float(lesion_probability[lungs > 0].mean()) if lungs.any() else 0.0,
+    )
     if rules.chest is None or not found.found:
         return found
     score = rules.chest.score(features(sides, found.lesions, probability, grey if plain is None else plain))

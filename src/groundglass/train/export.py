@@ -32,7 +32,7 @@ from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.evaluation.predictions import write_predictions
 from groundglass.labels import POSITIVE
 from groundglass.preprocess import Preprocessing
-from groundglass.recipe.parts import Data, DetectorRecipe, OperatingPoint, Recipe, Source
+from groundglass.recipe.parts import Data, DetectorRecipe, OperatingPoint, Recipe
 from groundglass.recipe.recipe import dump_recipe
 from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import SegmenterBundle, segmenter_for
@@ -94,6 +94,7 @@ def onnx_graph(model: nn.Module, shape: tuple[int, int, int], outputs: list[str]
     with warnings.catch_warnings():
         # The TorchScript exporter is sufficient for convolutional networks and needs no further package.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # the number of outputs is a constant
         torch.onnx.export(
             model.eval(),
             (torch.zeros(1, *shape),),
@@ -288,28 +289,31 @@ def training_facts(recipe: Recipe, run: Run, manifest: pd.DataFrame) -> Training
             positive=int((rows["label"] == POSITIVE).sum()),
             patients=patients.nunique() if len(rows) and (patients != "").all() else None,
         )
+    masks: tuple[str, ...] = ()
+    if isinstance(recipe, GroundedRecipe):
+        masks = SegmenterBundle.load(recipe.model.segmenter).facts.training.sources
     return TrainingFacts(
-        **_of_datasets(data, *([recipe.masks] if isinstance(recipe, GroundedRecipe) else [])),
+        **_of_datasets(data, masks),
         sources=tuple(sorted(set(manifest["source"]) - {"", data.leave_out})),
         parts=parts,
         fingerprint=facts["fingerprint"],
         fingerprints=fingerprints_by_source(manifest) if data.by_source else {},
-        masks=(recipe.masks.name,) if isinstance(recipe, GroundedRecipe) else (),
+        masks=masks,
         seed=recipe.seed,
         best_epoch=facts.get("best_epoch"),
         versions=facts["versions"],
     )
 
 
-def _of_datasets(data: Data, *masks: Source) -> dict[str, Any]:
+def _of_datasets(data: Data, masks: Iterable[str]) -> dict[str, Any]:
     """Titles, licences and citations of the datasets that were trained on, without repetition, and their splits.
 
-    Datasets of which only masks were trained on add their licence and citation.
+    The sources of the segmenter's ``masks`` add their licence and citation.
     """
     # A known dataset is a single source; any other may hold more sources than the one left out.
     used = [part for part in data.datasets if part.dataset not in DATASETS or part.dataset != data.leave_out]
     known = [DATASETS.get(part.dataset) for part in used]
-    of_masks = [DATASETS.get(part.dataset) for part in masks]
+    of_masks = [DATASETS.get(name) for name in masks]
     without = f", without {data.leave_out}" if data.leave_out is not None else ""
     names = [part.name if about else Path(part.dataset).name for part, about in zip(used, known, strict=True)]
     return {

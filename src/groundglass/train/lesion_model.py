@@ -1,6 +1,4 @@
-"""The network of a grounded detector: it marks lesions, and scores what it marks."""
-
-import math
+"""The network of a grounded detector: a segmenter marks lesions, and a linear head scores what it marks."""
 
 import groundglass.train.torchvision_ops  # noqa: F401
 
@@ -17,110 +15,99 @@ from groundglass.errors import GroundglassError
 from groundglass.recipe.recipe import parse_recipe
 from groundglass.recipe.tasks import GroundedModel, SegmentationRecipe
 from groundglass.segment.segmenter import SegmenterBundle
-from groundglass.train.losses import lungs_and_lesions
+from groundglass.train.losses import mask_probabilities
 from groundglass.train.segmentation_models import build_segmentation_model
 
 STRIDE = 8
 """Input pixels per scored location."""
-JUDGED = 1
-"""The decoder block whose output has that stride."""
-OPEN = 0.017
-"""Lesion share at which the answer is undecided before training."""
+STRIDES = (4, 8, 16, 32)
+"""Input pixels per location of the encoder's stages that are scored."""
+FAINT = 0.001
+"""Lesion share, of the lungs, from which on its logarithm grows."""
 SPREAD = 0.003
 """Share of the lungs that is added to the weight of all lesions: smaller ones have less influence."""
+LEAST = 1e-3
+"""Keeps a picture without lungs or lesions from a division by zero; in locations."""
 
 
 class Grounded(nn.Module):
-    """A U-Net for lungs and lesions, and a head that scores only the lesions.
+    """A U-Net for lungs and lesions, which is not trained further, and a linear head that scores only the lesions.
 
     Parameters
     ----------
     unet
         Maps images to logits of lungs and lesions, or of lungs and lesion types, at the images' size.
-    spec
-        The recipe's model part.
 
-    The lesion probability weights the locations in :meth:`forward` but gets no gradient from the answer: only
-    masks define what a lesion is.
+    With the lesion probability p and the encoder's features f of each location, and the lungs' area A::
+
+        logit = bias + presence * log(1 + sum(p) / A / FAINT) + sum(p * (judge(f))) / (sum(p) + SPREAD * A)
+
+    That is linear in the figures of :meth:`summary`, so the head is fitted by logistic regression.
     """
 
-    def __init__(self, unet: nn.Module, spec: GroundedModel) -> None:
+    def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
-        self.spec = spec
-        encoder_width, decoder_width = _widths(unet)
-        self.judge = nn.Sequential(
-            nn.Conv2d(encoder_width + decoder_width, spec.hidden, 1),
-            nn.ReLU(),
-            nn.Dropout2d(spec.dropout),
-            nn.Conv2d(spec.hidden, 1, 1),
-        )
-        nn.init.zeros_(self.judge[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.judge[-1].bias)  # type: ignore[arg-type]
-        # Otherwise training would spend its first epochs moving the bias to where the answer is undecided.
-        self.bias = nn.Parameter(torch.tensor(-spec.presence * math.log1p(OPEN / spec.faint)))
+        self.judge = nn.Conv2d(sum(unet.encoder.out_channels[-len(STRIDES) :]), 1, 1)  # type: ignore[union-attr, index]
+        self.presence = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @torch.no_grad()
+    def set_head(self, weights: NDArray[np.float64], intercept: float) -> None:
+        """Set the weights of the figures of :meth:`summary`, shape (features + 2,), and the intercept."""
+        head = torch.from_numpy(weights).float()
+        self.judge.weight.copy_(head[:-2].view_as(self.judge.weight))
+        self.judge.bias.fill_(head[-2])  # type: ignore[union-attr]
+        self.presence.fill_(head[-1])
+        self.bias.fill_(intercept)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Score images.
 
         Returns
         -------
-        Logits of lungs and lesions, shape (batch, 2, height, width); the logit of COVID-19, (batch,); the evidence,
-        (batch, height / 8, width / 8), whose sum and the bias are that logit; and the mean features of the lungs,
-        (batch, features).
+        The logit of COVID-19, shape (batch,), and the evidence, (batch, height / 8, width / 8), whose sum and the
+        bias are that logit.
         """
-        masks, features = self._marked(images)
-        probability = torch.sigmoid(masks.float()).detach()
-        lungs, lesions = F.avg_pool2d(probability, STRIDE).unbind(1)
-        spec = self.spec
-        area = lungs.sum(dim=(1, 2)) + 1e-3
-        weight = lesions.sum(dim=(1, 2))
-        looks = spec.bound * torch.tanh(self.judge(features).float()[:, 0] / spec.bound)
-        presence = spec.presence * torch.log1p(weight / area / spec.faint)
-        judged = lesions / (weight + SPREAD * area)[:, None, None] * looks
-        present = lesions * (presence / (weight + 1e-6))[:, None, None]
-        evidence = judged + present
-        answer = self.bias + evidence.sum(dim=(1, 2))
-        pooled = (features.float() * (lungs / area[:, None, None])[:, None]).sum(dim=(2, 3))
-        return masks, answer, evidence, pooled
+        lungs, lesions, features = self.marked(images)
+        area, weight = lungs.sum(dim=(1, 2)) + LEAST, lesions.sum(dim=(1, 2))
+        presence = self.presence * torch.log1p(weight / area / FAINT)
+        looks = self.judge(features)[:, 0] / (weight + SPREAD * area)[:, None, None]
+        evidence = lesions * (looks + (presence / (weight + LEAST))[:, None, None])
+        return self.bias + evidence.sum(dim=(1, 2)), evidence
 
-    def emphasise(self) -> None:
-        """Multiply the weight of the lesion share by the recipe's factor, after training."""
-        spec = self.spec
-        more = spec.presence * (spec.emphasis - 1)
-        with torch.no_grad():
-            self.bias.sub_(more * math.log1p(OPEN / spec.faint))
-        self.spec = spec.model_copy(update={"presence": spec.presence + more, "emphasis": 1.0})
+    def summary(self, images: Tensor) -> Tensor:
+        """What the logit is linear in, shape (batch, features + 2).
 
-    def marked(self, images: Tensor) -> Tensor:
-        """Only the logits of lungs and lesions."""
-        return self._marked(images)[0]
+        The mean features of the lesions, with the share SPREAD of the lungs added to the lesions' area; their area
+        divided by that sum; and the logarithm of their share of the lungs.
+        """
+        lungs, lesions, features = self.marked(images)
+        area, weight = lungs.sum(dim=(1, 2)) + LEAST, lesions.sum(dim=(1, 2))
+        spread = (weight + SPREAD * area)[:, None]
+        looks = (features * lesions[:, None]).sum(dim=(2, 3)) / spread
+        share = torch.log1p(weight / area / FAINT) * weight / (weight + LEAST)
+        return torch.cat([looks, weight[:, None] / spread, share[:, None]], dim=1)
 
-    def _marked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the masks, and the features of encoder and decoder at stride 8."""
+    def marked(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities of lungs and of lesions, shape (batch, height / 8, width / 8), and the encoder's features
+        there, (batch, features, height / 8, width / 8)."""
         unet = self.unet
-        features = unet.encoder(images)  # type: ignore[operator]
-        deepest, *skips = features[1:][::-1]
-        decoded, judged = deepest, deepest
-        for number, block in enumerate(unet.decoder.blocks):  # type: ignore[union-attr, arg-type]
-            height, width = (side // 2 ** (len(skips) - number) for side in images.shape[2:])
-            decoded = block(decoded, height, width, skips[number] if number < len(skips) else None)
-            if number == JUDGED:
-                judged = decoded
-        context = F.interpolate(features[-2], scale_factor=2.0, mode="bilinear")
-        masks = lungs_and_lesions(unet.segmentation_head(decoded))  # type: ignore[operator]
-        return masks, torch.cat([judged, context], dim=1)
+        stages = unet.encoder(images)  # type: ignore[operator]
+        masks = unet.segmentation_head(unet.decoder(stages))  # type: ignore[operator]
+        chance = F.avg_pool2d(mask_probabilities(masks.float()), STRIDE)
+        lungs, lesions = chance[:, 0], chance[:, 1:].sum(dim=1)
+        finer, *coarser = (stage.float() for stage in stages[-len(STRIDES) :])
+        place = [
+            F.interpolate(one, scale_factor=stride / STRIDE)
+            for one, stride in zip(coarser, STRIDES[1:], strict=True)
+        ]
+        return lungs, lesions * lungs, torch.cat([F.avg_pool2d(finer, STRIDE // STRIDES[0]), *place], dim=1)
 
 
-def _widths(unet: nn.Module) -> tuple[int, int]:
-    """Number of features of the encoder's penultimate stage, and of the decoder block that is scored."""
-    decoder = unet.decoder
-    convolution = decoder.blocks[JUDGED].conv2[0]  # type: ignore[union-attr, index]
-    return int(unet.encoder.out_channels[-2]), int(convolution.out_channels)  # type: ignore[union-attr, index]
-
-
-def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) -> Grounded:
-    """The network of a recipe.
+def grounded_network(spec: GroundedModel, channels: int) -> Grounded:
+    """The network of a recipe, with the segmenter's weights and a head of zeros.
 
     Parameters
     ----------
@@ -128,8 +115,6 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
         The recipe's model part.
     channels
         Of the input.
-    start
-        Start from the segmenter's weights; otherwise a checkpoint provides them.
 
     Raises
     ------
@@ -155,10 +140,9 @@ def grounded_network(spec: GroundedModel, channels: int, *, start: bool = True) 
     for convolution, (kernel, bias) in zip(convolutions, weights, strict=True):
         if convolution.bias is None:
             convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
-        if start:
-            convolution.weight.data.copy_(torch.from_numpy(kernel))
-            convolution.bias.data.copy_(torch.from_numpy(bias))
-    return Grounded(unet, spec).train()
+        convolution.weight.data.copy_(torch.from_numpy(kernel))
+        convolution.bias.data.copy_(torch.from_numpy(bias))
+    return Grounded(unet).eval()
 
 
 def _convolutions(unet: nn.Module, channels: int) -> list[nn.Conv2d]:
@@ -199,11 +183,3 @@ def _folded_weights(graph: bytes) -> list[tuple[NDArray[np.float32], NDArray[np.
             bias = constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
             found.append((kernel, bias))
     return found
-
-
-def frozen_parameters(network: Grounded) -> list[nn.Parameter]:
-    """The parameters of the encoder's stem and first stages, which keep the segmenter's values."""
-    names = ["conv_stem.", *(f"blocks.{stage}." for stage in range(network.spec.frozen))]
-    encoder = network.unet.encoder.model  # type: ignore[union-attr]
-    parameters = encoder.named_parameters()  # type: ignore[union-attr]
-    return [one for name, one in parameters if network.spec.frozen and name.startswith(tuple(names))]

@@ -102,6 +102,14 @@ def lungs_and_lesions(logits: Tensor) -> Tensor:
     return torch.cat([logits[:, :1], torch.logsumexp(logits[:, 1:], dim=1, keepdim=True)], dim=1)
 
 
+def mask_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities of lungs and lesions, or of lungs and each lesion type, of a segmenter's logits."""
+    if logits.shape[1] == 2:
+        return torch.sigmoid(logits)
+    neither_first = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], dim=1)
+    return torch.cat([torch.sigmoid(logits[:, :1]), torch.softmax(neither_first, dim=1)[:, 1:]], dim=1)
+
+
 class MaskLoss(nn.Module):
     """Binary cross-entropy by pixel, and one minus soft Dice (Milletari et al. 2016, arXiv 1606.04797).
 

@@ -15,7 +15,7 @@ from groundglass.labels import NO_LESIONS
 from groundglass.preprocess import Preprocessing
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.losses import UNKNOWN
-from groundglass.train.slices import decode, read_slices
+from groundglass.train.slices import decode
 
 PLANES = (*STRUCTURES, "consolidation")
 """The planes of training masks: lungs with their lesions, lesions of either type, and consolidation."""
@@ -55,7 +55,6 @@ def load_masked_part(
     manifest: pd.DataFrame,
     part: str,
     preprocessing: Preprocessing,
-    segmenter: Segmenter | None = None,
     *,
     lungs_from: Segmenter | None = None,
     planes: int = len(STRUCTURES),
@@ -72,9 +71,6 @@ def load_masked_part(
         Which rows.
     preprocessing
         The network's preprocessing; without equalisation for slices that are augmented before it.
-    segmenter
-        Finds the lungs if the preprocessing crops to them: the true masks must not decide the crop, because
-        users have none.
     lungs_from
         Finds the lungs of slices without lung masks; these are not targets. Slices with no marks are left
         out. None refuses slices without masks of lungs and lesions.
@@ -90,21 +86,12 @@ def load_masked_part(
     """
     rows = masked_rows(manifest, part, every=lungs_from is None)
     paths = [Path(path) for path in rows["path"]]
-    regions = None
-    if segmenter is None:
-        grey = decode(paths, preprocessing, show_progress=show_progress)
-    else:
-        grey, regions = read_slices(paths, preprocessing, segmenter, show_progress=show_progress)
+    grey = decode(paths, preprocessing, show_progress=show_progress)
     masks = np.zeros((*grey.shape, planes), dtype=np.uint8)
     found = {} if lungs_from is None else _found_lungs(lungs_from, rows)
     for number, (_, row) in enumerate(rows.iterrows()):
         truth = read_truth(row)
         stack = stacked(truth, found.get(row["path"]), planes)
-        if regions is not None:
-            size, region = regions[number]
-            if stack.shape[:2] != size:
-                raise GroundglassError(f"{row['path']}: its masks differ in size from the slice")
-            stack = stack[region.slices]
         placed = place_masks(stack, preprocessing).transpose(1, 2, 0)
         masks[number] = placed + np.array(
             [0 if name in truth else UNKNOWN for name in PLANES[:planes]], np.uint8

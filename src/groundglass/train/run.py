@@ -57,11 +57,6 @@ class Run:
         return self.folder / "manifest.csv"
 
     @property
-    def masks_file(self) -> Path:
-        """The slices with masks of a grounded detector, with the split that was used."""
-        return self.folder / "masks_manifest.csv"
-
-    @property
     def log_file(self) -> Path:
         """One row per epoch."""
         return self.folder / "log.csv"

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import replacing
 from groundglass.labels import NEGATIVE, POSITIVE
-from groundglass.preprocess import Box, Preprocessing
+from groundglass.preprocess import Preprocessing
 from groundglass.recipe.parts import Recipe
 from groundglass.scan.scan import Scan
 from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
@@ -80,9 +80,12 @@ def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progres
         listed = ", ".join(f"{number} '{name}'" for name, number in counts.items())
         raise GroundglassError(f"the {part} part holds {listed}; slices of each are needed")
     target = pd.Categorical(labels, categories=classes).codes.astype(np.int64)
-    paths = [Path(path) for path in rows["path"]]
     segmenter = segmenter_for(recipe.preprocessing)
-    grey = decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress)
+    grey = np.zeros((len(rows), *recipe.preprocessing.size), dtype=np.uint8)
+    # Each source on its own, so that leaving one out finds the others in the cache.
+    for numbers in rows.groupby("source").indices.values():
+        paths = [Path(path) for path in rows["path"].iloc[numbers]]
+        grey[numbers] = decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress)
     return PartData(rows, grey, target, classes)
 
 
@@ -124,41 +127,25 @@ def decode(
             return np.load(entry)
         except (ValueError, OSError):
             entry.unlink(missing_ok=True)
-    grey, _ = read_slices(paths, preprocessing, segmenter, show_progress=show_progress)
+    grey = _read_slices(paths, preprocessing, segmenter, show_progress)
     with replacing(entry, "wb") as handle:
         np.save(handle, grey)
     return grey
 
 
-def read_slices(
-    paths: Sequence[Path],
-    preprocessing: Preprocessing,
-    segmenter: Segmenter | None = None,
-    *,
-    show_progress: bool = False,
-) -> tuple[NDArray[np.uint8], list[tuple[tuple[int, int], Box]]]:
-    """Decode slices as :func:`decode` does, without the cache.
+def _read_slices(
+    paths: Sequence[Path], preprocessing: Preprocessing, segmenter: Segmenter | None, show_progress: bool
+) -> NDArray[np.uint8]:
+    """Decode slices as :func:`decode` does, without the cache."""
 
-    Returns
-    -------
-    The greys; and for each slice its height and width in pixels, and the region that preprocessing cuts out.
-    """
-
-    def prepare(scans: Iterable[Scan]) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int], Box]]:
+    def prepare(scans: Iterable[Scan]) -> Iterator[NDArray[np.uint8]]:
         if segmenter is None:
-            found: Iterator[tuple[Scan, NDArray[np.bool_] | None]] = ((scan, None) for scan in scans)
+            yield from (preprocessing.grey8(scan, None) for scan in scans)
         else:
-            found = ((scan, one.trusted_lungs) for scan, one in segmenter.segment_scans(scans))
-        for scan, lungs in found:
-            height, width = scan.pixels.shape
-            yield (
-                preprocessing.grey8(scan, lungs),
-                (height, width),
-                preprocessing.region(height, width, lungs),
-            )
+            for scan, found in segmenter.segment_scans(scans):
+                yield preprocessing.grey8(scan, found.trusted_lungs)
 
     grey = np.zeros((len(paths), *preprocessing.size), dtype=np.uint8)
-    regions = []
     failures: list[ScanError] = []
     results = track(
         answer_files(paths, prepare),
@@ -171,13 +158,12 @@ def read_slices(
         if isinstance(result, ScanError):
             failures.append(result)
         else:
-            grey[row] = result[0]
-            regions.append(result[1:])
+            grey[row] = result
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures[:5])
         more = f"\n  and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise GroundglassError(f"{len(failures)} of {len(paths)} slices cannot be read:\n{listed}{more}")
-    return grey, regions
+    return grey
 
 
 def _cache_folder() -> Path:
@@ -281,41 +267,3 @@ def make_loader(
     """A loader over slices in memory: in order, or shuffled if a seed is given; see :class:`Batches`."""
     sampler = Batches(len(slices), batch_size, seed=seed, steps=steps)
     return DataLoader(slices, batch_size=None, sampler=sampler)
-
-
-class BalancedBatches(EpochSampler):
-    """Batches of row numbers in which each stratum has the same share, regardless of its size.
-
-    Within an epoch, the rows of a stratum come in random order, each once before any is repeated. An epoch is
-    the same whether or not the run was resumed before it.
-
-    Parameters
-    ----------
-    strata
-        The stratum of each row, numbered from 0, shape (rows,).
-    size, steps
-        Number of rows in a batch and of batches in an epoch.
-    seed
-        Seed of the order.
-    """
-
-    def __init__(self, strata: NDArray[np.intp], size: int, steps: int, seed: int) -> None:
-        self.members = [np.flatnonzero(strata == one) for one in np.unique(strata)]
-        self.size = size
-        self.steps = steps
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng((self.seed, self.epoch))
-        endless = [_endless(rows, random) for rows in self.members]
-        for step in range(self.steps):
-            # If the strata do not divide the size evenly, they take turns for the remaining rows.
-            yield [next(endless[(step + number) % len(endless)]) for number in range(self.size)]
-
-
-def _endless(rows: NDArray[np.intp], random: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from random.permutation(rows).tolist()

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import pandas as pd
-
 from groundglass.data.manifest import read_manifest
 from groundglass.detect.bundle import Bundle
 from groundglass.recipe.parts import DetectorRecipe, Recipe
@@ -57,17 +55,6 @@ class Task(ABC, Generic[AnyTaskRecipe]):
     def as_run(self, own: Recipe) -> AnyTaskRecipe:
         """The recipe with the backbone that the run with the recipe ``own`` was trained with."""
         return self.recipe
-
-    def masks(self) -> pd.DataFrame | None:
-        """The divided slices with masks that are used in addition to the labelled ones; None if there are none.
-
-        Raises
-        ------
-        GroundglassError
-            If they are not available, cannot be divided, have no masks, or come from the source that is left
-            out.
-        """
-        return None
 
     def train(
         self, run: Run, *, resume_from: Path | None = None, tell: Callable[[str], None] = print

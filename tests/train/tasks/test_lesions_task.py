@@ -1,17 +1,19 @@
-"""The slices with masks of a grounded detector, before anything is trained."""
+"""A lesion detector from phantoms, from recipe to bundle."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from groundglass.commands.evaluate import choose_rows
-from groundglass.commands.train import masks_of, train
-from groundglass.data.manifest import write_manifest
+from groundglass.commands.train import train
+from groundglass.data.manifest import read_manifest, write_manifest
 from groundglass.detect.bundle import Bundle
-from groundglass.errors import GroundglassError
+from groundglass.detect.detector import Detector
 from groundglass.phantom import write_phantom_set
-from groundglass.recipe.recipe import AnyRecipe, parse_recipe
+from groundglass.train.slices import PartData
+from groundglass.train.tasks.lesions import balanced
 
 LESIONS = Path(__file__).parents[3] / "recipes" / "detector-lesions.yaml"
 
@@ -19,38 +21,39 @@ LESIONS = Path(__file__).parents[3] / "recipes" / "detector-lesions.yaml"
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
-    rows = write_phantom_set(folder, count=2, disease="covid", seed=0, shape=(8, 96, 96))
+    rows = [
+        row
+        for seed, disease in enumerate(("covid", "none"))
+        for row in write_phantom_set(
+            folder / disease, count=6, disease=disease, seed=100 * seed, shape=(8, 128, 128)
+        )
+    ]
     write_manifest(pd.DataFrame(rows).assign(source="north"), folder / "manifest.csv")
     return folder / "manifest.csv"
 
 
-def recipe(masks: Path | str, *more: str) -> AnyRecipe:
-    overrides = (f"data.dataset={masks}", "data.further=[]", f"masks={{dataset: {masks}, split: random}}")
-    return parse_recipe(LESIONS.read_text(), (*overrides, *more))
-
-
 @pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
-def test_they_are_divided_by_their_own_split(manifest: Path) -> None:
-    divided = masks_of(recipe(manifest))
-    assert divided is not None
-    assert set(divided["split"]) == {"train", "val", "test"}
+def test_it_separates_phantoms_and_its_evidence_adds_up(manifest: Path, tmp_path: Path) -> None:
+    small = ("preprocessing.size=[64, 96]", "deploy_precision=f32")
+    changes = (f"data.dataset={manifest}", "data.further=[]", "data.split=random", *small)
+    run = train(LESIONS, changes, tmp_path / "run")
+    rows = read_manifest(manifest)
+    detector = Detector.load(tmp_path / "run")
+    findings = [detector(path) for path in rows["path"]]
+    scores = np.array([finding.network.score for finding in findings])
+    covid = (rows["label"] == "covid").to_numpy()
+    assert scores[covid].mean() > scores[~covid].mean() + 0.2
+    assert set(detector.bundle.facts.training.masks) >= {"covid19-ct-seg"}
+    assert run.facts()["state"] == "finished"
 
 
-def test_masks_of_the_source_that_is_left_out_are_refused(manifest: Path) -> None:
-    with pytest.raises(GroundglassError, match="comes from north, which is left out"):
-        masks_of(recipe(manifest, "data.leave_out=north"))
-
-
-def test_other_recipes_have_none() -> None:
-    assert masks_of(parse_recipe("name: x\ndata: {dataset: covid-ct}")) is None
-
-
-@pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
-def test_unavailable_masks_leave_no_run_behind(manifest: Path, tmp_path: Path) -> None:
-    changes = (f"data.dataset={manifest}", "data.further=[]", "data.split=random", "masks.dataset=no.csv")
-    with pytest.raises(GroundglassError, match=r"no\.csv"):
-        train(LESIONS, changes, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_classes_and_their_sources_count_alike() -> None:
+    source, target = np.repeat(["a", "b", "c"], [6, 2, 4]), np.array([0] * 4 + [1] * 2 + [0] * 2 + [1] * 4)
+    part = PartData(
+        pd.DataFrame({"source": source}), np.zeros((12, 1, 1), np.uint8), target, ("not covid", "covid")
+    )
+    cells = pd.Series(balanced(part)).groupby([source, target]).sum()
+    assert np.allclose(cells, 3)
 
 
 def test_slices_whose_masks_were_trained_on_are_not_an_external_test(manifest: Path) -> None:

@@ -335,7 +335,10 @@ def test_a_run_starts_from_the_weights_of_another(trained: Run, recipe_file: Pat
     kept = first["val_dice"].max()
     assert second["val_dice"].iloc[0] == pytest.approx(kept, abs=0.15)
     assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
-    assert SegmenterBundle.load(run.folder).facts.chosen[0].values == {"weights of": "tiny"}
+    assert SegmenterBundle.load(run.folder).facts.chosen[0].values == {
+        "weights of": "tiny",
+        "share kept": 0.0,
+    }
     with pytest.raises(GroundglassError, match="its network differs"):
         quiet_train(recipe_file, tmp_path / "third", start, *still, "model.decoder=[8, 8, 8, 8, 8]")
 

@@ -148,7 +148,12 @@ export const T = {
     if (found.verdict === "not a chest CT" || found.probability == null)
       return `No answer: ${found.reason || verdicts["not a chest CT"]}.`;
     const share = found.both?.lesion_share ?? found.lesion_share;
-    const parts = [`the probability is ${two(found.probability)}`];
+    const ratio = found.likelihood_ratios?.find(one => one.setting === (found.bundle?.setting ?? "differential"));
+    const parts = [
+      ratio
+        ? `the likelihood ratio is ${(+ratio.ratio).toPrecision(2)} (${ratio.setting})`
+        : `the probability is ${two(found.probability)}`,
+    ];
     if (share != null) parts.push(`lesions fill ${percent(share)} of the lungs`);
     const band = found.severity ? ` (${found.severity})` : "";
     return `${openings[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;

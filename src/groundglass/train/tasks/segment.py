@@ -1,6 +1,7 @@
 """Segmentation: a network that marks lungs and lesions."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +40,7 @@ from groundglass.train.export import (
     training_facts,
 )
 from groundglass.train.fit import Fit, kept_weights
-from groundglass.train.losses import UNKNOWN, MaskLoss, lungs_and_lesions
+from groundglass.train.losses import UNKNOWN, MaskLoss, lungs_and_lesions, mask_probabilities
 from groundglass.train.masks import PLANES, MaskedPart, case_codes, load_masked_part
 from groundglass.train.module import Batch, TaskModule
 from groundglass.train.overlaps import overlaps
@@ -56,6 +57,8 @@ TOLERANCE = {"f32": 0.005, "bf16": 0.03}
 """Largest mean difference of a probability between torch and the exported graph, by the graph's precision."""
 DOUBTFUL = 0.02
 """Pixels with a lower probability are not compared: they are the majority and would hide differences elsewhere."""
+HEAD = "segmentation_head."
+"""The last convolution, in the names of weights."""
 THRESHOLDS = np.arange(0.2, 0.71, 0.05)
 """Candidates for the lesion threshold; the best on the validation part is chosen."""
 
@@ -77,7 +80,6 @@ class SegmenterModule(TaskModule):
         self.smaller = recipe.training.smaller_first
         self.augment = PictureAugment(recipe.augmentation)
         self.loss = MaskLoss(recipe.loss)
-        self.lesion_types = recipe.model.lesion_types
         self._cases = cases
         self._counts: list[NDArray[np.float64]] = []
         self._losses: list[float] = []
@@ -155,7 +157,7 @@ class SegmenterModule(TaskModule):
 
     def answering(self) -> nn.Module:
         """The network in the form of the bundle's graph, from images to probabilities."""
-        return _Probabilities(self.model, lesion_types=self.lesion_types)
+        return _Probabilities(self.model)
 
     @torch.no_grad()
     def probabilities(self, grey8: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -220,17 +222,16 @@ class SegmentTask(Task[SegmentationRecipe]):
         cases, start = case_codes(validation.rows), self.recipe.training.start_from
         if start is None:
             return SegmenterModule(self.recipe, cases)
-        earlier = Run(Path(start))
-        first = earlier.recipe()
-        if not isinstance(first, SegmentationRecipe):
-            raise GroundglassError(f"{earlier.folder}: is not the run of a segmenter")
+        earlier, best_by = _start(start)
         module = self._bare_module(cases)
         try:
-            module.load_state_dict(kept_weights(earlier, first.training.best_by))
+            module.load_state_dict(kept_weights(earlier, best_by))
         except RuntimeError as error:
             raise GroundglassError(
                 f"training.start_from {earlier.folder}: its network differs: {error}"
             ) from error
+        if self.recipe.model.lesion_types and not _knows_types(earlier):
+            _equal_types(module, validation.grey)
         return module
 
     def _bare_module(self, cases: NDArray[np.intp]) -> SegmenterModule:
@@ -240,8 +241,14 @@ class SegmentTask(Task[SegmentationRecipe]):
 
     def kept(self, run: Run) -> SegmenterModule:
         """The module with the weights of the epoch that the run keeps; GroundglassError without a checkpoint."""
-        module = self._bare_module(np.zeros(0, dtype=np.intp))
-        module.load_state_dict(kept_weights(run, self.best_by))
+        module, spec = self._bare_module(np.zeros(0, dtype=np.intp)), self.recipe.training
+        weights = kept_weights(run, self.best_by)
+        if spec.start_from is not None and spec.keep_start:
+            earlier = _start(spec.start_from)
+            first = kept_weights(*earlier)
+            averaged = [name for name in weights if weights[name].is_floating_point() and HEAD not in name]
+            weights |= {name: torch.lerp(weights[name], first[name], spec.keep_start) for name in averaged}
+        module.load_state_dict(weights)
         return module.eval()
 
     def export(self, run: Run) -> SegmenterBundle:
@@ -299,9 +306,13 @@ class SegmentTask(Task[SegmentationRecipe]):
         return bundle
 
     def _chosen(self, run: Run, rules: PostProcessing) -> tuple[Choice, ...]:
-        start = self.recipe.training.start_from
+        start, kept = self.recipe.training.start_from, self.recipe.training.keep_start
         return (
-            *([Choice(what="start", values={"weights of": Path(start).name})] if start else []),
+            *(
+                [Choice(what="start", values={"weights of": Path(start).name, "share kept": kept})]
+                if start
+                else []
+            ),
             kept_epoch(run, self.best_by),
             Choice(
                 what="threshold",
@@ -315,17 +326,40 @@ class SegmentTask(Task[SegmentationRecipe]):
 class _Probabilities(nn.Module):
     """The segmenter in the form of the bundle's graph."""
 
-    def __init__(self, model: nn.Module, *, lesion_types: bool = False) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.lesion_types = lesion_types
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        if not self.lesion_types:
-            return torch.sigmoid(logits)
-        neither_first = torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:]], dim=1)
-        return torch.cat([torch.sigmoid(logits[:, :1]), torch.softmax(neither_first, dim=1)[:, 1:]], dim=1)
+        return mask_probabilities(self.model(images))
+
+
+def _start(folder: str) -> tuple[Run, str]:
+    """The run that a training starts from, and by what its epoch is kept; GroundglassError if there is none."""
+    earlier = Run(Path(folder))
+    recipe = earlier.recipe()
+    if not isinstance(recipe, SegmentationRecipe):
+        raise GroundglassError(f"{folder}: is not the run of a segmenter")
+    return earlier, recipe.training.best_by
+
+
+def _knows_types(run: Run) -> bool:
+    """Whether any slice of a run has a mask of lesion types."""
+    manifest = read_manifest(run.manifest_file)
+    return "lesion_types" in manifest and bool((manifest["lesion_types"] != "").any())
+
+
+@torch.no_grad()
+def _equal_types(module: SegmenterModule, grey8: NDArray[np.uint8]) -> None:
+    """Make ground glass and consolidation equally likely, each half as likely as the type that prevails in slices.
+
+    Where no type is known, only the sum of both is trained, so one type takes all of it by chance.
+    """
+    prevailing = 1 + int(np.argmax(module.probabilities(grey8)[:, 1:].sum(axis=(0, 2, 3))))
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
+    if last.bias is not None:
+        last.weight[1:] = last.weight[prevailing].clone()
+        last.bias[1:] = last.bias[prevailing] - math.log(2)
 
 
 def taught_slices(part: MaskedPart) -> dict[str, int]:
