@@ -62,8 +62,10 @@ class LikelihoodRatio:
 
     def __str__(self) -> str:
         remark = "" if self.validated else ", not validated"
-        post = "" if self.post_test is None else f"; post-test probability {self.post_test:.2f}"
-        return f"{short(self.ratio)} ({short(self.low)} to {short(self.high)}{remark}{post}), {self.setting}"
+        post = "" if self.post_test is None else f", post-test probability {self.post_test:.2f}"
+        return (
+            f"{short(self.ratio)} ({short(self.low)} to {short(self.high)}) for {self.setting}{remark}{post}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the post-test probability is there if there is one before it."""

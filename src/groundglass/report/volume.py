@@ -156,6 +156,11 @@ def answer(finding: PatientFinding) -> str:
     if finding.probability is None:
         return f"No answer: {finding.reason}."
     openings = {POSITIVE: "COVID-19 is likely", NEGATIVE: "COVID-19 is unlikely"}
+    if finding.likelihood_ratios:  # how likely it is also depends on what was known before the scan
+        openings = {
+            POSITIVE: "The findings speak for COVID-19",
+            NEGATIVE: "The findings speak against COVID-19",
+        }
     opening = openings.get(finding.verdict, f"It is uncertain whether this is COVID-19 ({finding.reason})")
     share = finding.lesion_share
     found = "" if share is None else f", and there are {lesions_in_words(share, finding.type_shares)}"

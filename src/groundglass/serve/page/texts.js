@@ -18,6 +18,12 @@ const openings = {
   "not covid": () => "COVID-19 is unlikely",
   uncertain: reason => `It is uncertain whether this is COVID-19${reason ? ` (${reason})` : ""}`,
 };
+// A likelihood ratio does not say how likely it is: that also depends on what was known before the scan.
+const spoken = {
+  ...openings,
+  covid: () => "The findings speak for COVID-19",
+  "not covid": () => "The findings speak against COVID-19",
+};
 
 export const T = {
   language: "en-GB",
@@ -156,7 +162,7 @@ export const T = {
     ];
     if (share != null) parts.push(`lesions fill ${percent(share)} of the lungs`);
     const band = found.severity ? ` (${found.severity})` : "";
-    return `${openings[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;
+    return `${(ratio ? spoken : openings)[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;
   },
   pictures: summary =>
     `${summary.covid} of ${plural(summary.slices, "picture", "pictures")}: COVID-19 is likely.` +
