@@ -41,7 +41,7 @@ def send(visit: Visit, path: Path | list[Path], picker: str = "files") -> str:
     visit.page.locator(f"[data-picker={picker}]").set_input_files(path)
     visit.page.wait_for_url(re.compile("#/study/"))
     study = visit.page.url.rpartition("/")[2]
-    visit.page.get_by_role("heading", name="Study").wait_for()
+    visit.page.get_by_role("heading", name="Study").first.wait_for()
     visit.served.answered(study)
     return study
 
