@@ -109,20 +109,19 @@ class BundleFacts(Facts):
         values = np.asarray(logits, dtype=float)
         if not self.classes:
             logit = float(values)
-            ratios = {
-                name: setting.ratio(name, setting.logits(logit, lesion_probability), self.pretest)
-                for name, setting in self.settings.items()
-            }
-            calibrated = logit / self.temperature + self.bias
-            if self.setting:
-                calibrated = self.settings[self.setting].logits(logit, lesion_probability)[0]
+            by_setting = {name: one.logits(logit, lesion_probability) for name, one in self.settings.items()}
+            plain = logit / self.temperature + self.bias
             finding = SliceFinding(
                 _sigmoid(logit),
-                _sigmoid(calibrated),
+                _sigmoid(by_setting[self.setting][0] if self.setting else plain),
                 distance=distance,
                 lesion_probability=lesion_probability,
+                likelihood_ratios=tuple(
+                    self.settings[name].ratio(name, logits, self.pretest)
+                    for name, logits in by_setting.items()
+                ),
             )
-            return self._decided(replace(finding, likelihood_ratios=tuple(ratios.values())))
+            return self._decided(finding)
         covid = self.classes.index(POSITIVE)
         probabilities = _softmax(values / self.temperature)
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))

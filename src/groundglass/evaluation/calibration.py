@@ -83,6 +83,26 @@ def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tupl
     return 1 / slope, bias
 
 
+def balanced_weights(
+    sources: ArrayLike, truth: ArrayLike, times: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Weights with which both classes count the same, and in a class each source; each class sums to 1.
+
+    Parameters
+    ----------
+    sources, truth
+        The source of each slice, and whether it is positive, shape (slices,).
+    times
+        How many times each slice counts, shape (slices,); once by default.
+    """
+    cells = pd.DataFrame({"source": np.asarray(sources), "truth": np.asarray(truth)}).assign(
+        times=1.0 if times is None else np.asarray(times)
+    )
+    slices = cells.groupby(["source", "truth"])["times"].transform("sum")
+    counted = cells["truth"].map(cells.groupby("truth")["source"].nunique())
+    return (cells["times"] / slices / counted).to_numpy(dtype=float)
+
+
 def fit_weights(
     inputs: ArrayLike, truth: ArrayLike, weights: ArrayLike, bounds: Sequence[tuple[float, float | None]]
 ) -> list[float]:

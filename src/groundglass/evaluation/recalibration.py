@@ -16,7 +16,7 @@ from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.patient_rule import LEAST_SHARE, LESION_FEATURES
 from groundglass.detect.setting import CONTROLS, Setting
 from groundglass.errors import GroundglassError
-from groundglass.evaluation.calibration import TEMPERATURES, fit_scaling, fit_weights
+from groundglass.evaluation.calibration import TEMPERATURES, balanced_weights, fit_scaling, fit_weights
 from groundglass.evaluation.metrics import resampling_groups
 from groundglass.evaluation.operating_point import choose_threshold
 from groundglass.evaluation.predictions import truth_of, unit_codes
@@ -127,10 +127,7 @@ class LabelledAnswers:
         """The weights, if each answer counts this many times, shape (answers,)."""
         if self.logits is None:
             return None
-        cells = pd.DataFrame({"source": self.sources, "truth": self.truth, "times": times})
-        slices = cells.groupby(["source", "truth"])["times"].transform("sum")
-        sources = cells["truth"].map(cells.groupby("truth")["source"].nunique())
-        weights = (times / slices / sources).to_numpy()
+        weights = balanced_weights(self.sources, self.truth, times)
         if self.shares is None:
             temperature, bias = fit_scaling(self.logits, self.truth, weights)
             return bias, 1 / temperature
@@ -280,7 +277,7 @@ def choose_setting(
     """
     scaling = answers.fit_scaling()
     if scaling is None or len(scaling) < 3:
-        raise ValueError("a setting is chosen on logits and lesion shares")
+        raise ValueError("a setting is chosen on logits and lesion probabilities")
     scaled = answers.scaled(scaling)
     abstention, held_out = choose_and_validate(scaled, coverage, origin, seed)
     both = [one for one in np.unique(answers.sources) if answers.subset(answers.sources == one).both_classes]

@@ -32,7 +32,7 @@ MEAN = "mean over sources"
 
 @dataclass(frozen=True)
 class SourceResult:
-    """The evaluation on one source of the detector that was trained on the others.
+    """The evaluation on one source of the detector that was trained on the remaining sources.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class LeaveOneOutResult:
         ]
         notes = [f"{one.source}: {note}" for one in self.each for note in one.slices.notes]
         return Table(
-            "Each source, by a detector trained on the others",
+            "Each source, by a detector trained on the remaining sources",
             ("source", f"slices ({POSITIVE})", "groups", *(TITLES[figure] for figure in self.figures)),
             [*rows, (MEAN, "", "", *map(self._mean_text, self.figures))],
             "The 95% interval of the AUC, by a bootstrap over the groups, is in brackets. The mean is the plain "
@@ -183,7 +183,7 @@ class LeaveOneOutResult:
             )
             for one in self.each
         ]
-        header = ("left out", "trained on the others", "evaluated on the one left out")
+        header = ("left out", "trained on the remaining sources", "evaluated on the source left out")
         about = [dataset_table(part.dataset) for part in self.recipe.data.datasets]
         return Report(
             title=f"{self.recipe.name}, leaving one source out",

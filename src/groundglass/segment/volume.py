@@ -38,10 +38,10 @@ STRAY = 0.05
 """A connected piece that is smaller than this share of the largest one is not lung but a bowel loop, or air in the
 throat. Each lung on its own is far larger."""
 WITHIN = 0.75
-"""Share of a piece of lung that must lie within the lungs of the next slice, if the piece's own slice was refused:
-lungs taper towards their tips."""
+"""How much of a piece of lung on a refused slice must overlap with the lungs of the next slice to be kept: lungs
+taper towards their tips."""
 BLOCK = 4
-"""Side in pixels of the blocks in which pieces are told apart: exact borders do not matter for that."""
+"""Side in pixels of the blocks in which pieces are separated: exact borders do not matter for that."""
 
 
 @dataclass(eq=False)
@@ -198,7 +198,7 @@ class VolumeMasks:
     def _vouched_for(
         self, doubtful: set[int], segmenter: Segmenter
     ) -> Iterator[tuple[int, Scan, Segmentation]]:
-        """Those refused slices whose lungs lie within the lungs of the next slice, each with what lies there.
+        """The refused slices whose lungs overlap with those of the next slice, each with the overlapping pieces.
 
         They are read again, so that no refused slice is kept in memory.
         """
@@ -300,7 +300,7 @@ def drop_strays(labels: Labels) -> None:
 
 
 def pieces_within(lungs: Labels, neighbour: Labels) -> NDArray[np.bool_]:
-    """The connected pieces of a slice's lungs of which :data:`WITHIN` lies within the lungs of the next slice.
+    """The connected pieces of a slice's lungs that overlap with the lungs of the next slice by :data:`WITHIN`.
 
     Parameters
     ----------

@@ -59,13 +59,11 @@ class DetectorGraph:
     Attributes
     ----------
     graph
-        Maps ``images`` to ``logits``, ``evidence`` and perhaps ``distance``.
+        Maps ``images`` to ``logits`` and ``evidence``.
     expected
         Logits of the validation slices by the library that trained it, shape (slices,) or (slices, classes).
     chosen
         Earlier choices, and the part of the data they were made on.
-    furthest
-        The distance from the training slices up to which a slice counts as typical, if the graph gives one.
     precision
         The precision in which users' processors compute the network, and in which temperature and threshold
         are chosen; the graph is compared with ``expected`` in 32 bits.
@@ -74,7 +72,6 @@ class DetectorGraph:
     graph: bytes
     expected: NDArray[np.floating[Any]]
     chosen: tuple[Choice, ...]
-    furthest: float | None = None
     precision: Precision = "f32"
 
 
@@ -190,7 +187,6 @@ def finish_bundle(
         classes=several,
         temperature=temperature,
         threshold=threshold,
-        furthest=exported.furthest,
         precision=precision,
         segmenter_sha256=inner.facts.graph_sha256 if inner is not None else "",
         chosen=(*_stand_in(run), *exported.chosen, *_chosen(recipe.operating_point, temperature, threshold)),

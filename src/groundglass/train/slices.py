@@ -82,7 +82,7 @@ def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progres
     target = pd.Categorical(labels, categories=classes).codes.astype(np.int64)
     segmenter = segmenter_for(recipe.preprocessing)
     grey = np.zeros((len(rows), *recipe.preprocessing.size), dtype=np.uint8)
-    # Each source on its own, so that leaving one out finds the others in the cache.
+    # Sources are cached separately, so that a run that leaves one out reuses the rest.
     for numbers in rows.groupby("source").indices.values():
         paths = [Path(path) for path in rows["path"].iloc[numbers]]
         grey[numbers] = decode(paths, recipe.preprocessing, segmenter, show_progress=show_progress)
@@ -204,17 +204,7 @@ class Slices(Dataset[tuple[Tensor, ...]]):
         return tuple(tensor[rows] for tensor in self.tensors)
 
 
-class EpochSampler(Sampler[list[int]]):
-    """Batches of row numbers whose order depends on the epoch's number."""
-
-    epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that determines the next order; Lightning calls this."""
-        self.epoch = epoch
-
-
-class Batches(EpochSampler):
+class Batches(Sampler[list[int]]):
     """Batches of row numbers; each epoch's order depends only on the seed and the epoch's number.
 
     So an epoch is the same whether or not the run was resumed before it. A last batch of one slice is joined
@@ -230,11 +220,17 @@ class Batches(EpochSampler):
         Number of batches in an epoch, which repeats the slices as needed; by default one pass.
     """
 
+    epoch = 0
+
     def __init__(self, count: int, size: int, *, seed: int | None = None, steps: int | None = None) -> None:
         self.count = count
         self.steps = steps
         self.size = size
         self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that determines the next order; Lightning calls this."""
+        self.epoch = epoch
 
     def _starts(self) -> list[int]:
         starts = list(range(0, self.count, self.size))

@@ -9,7 +9,6 @@ import groundglass.train.torchvision_ops  # noqa: F401
 # isort: split
 import joblib  # type: ignore[import-untyped]
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from groundglass.bundle.engine import Precision
 from groundglass.bundle.facts import Choice
 from groundglass.errors import GroundglassError
+from groundglass.evaluation.calibration import balanced_weights
 from groundglass.files import replacing
 from groundglass.recipe.tasks import GroundedRecipe
 from groundglass.segment.segmenter import SegmenterBundle
@@ -131,11 +131,8 @@ class _Summary(nn.Module):
 
 
 def balanced(part: PartData) -> NDArray[np.float64]:
-    """The weight of each slice, so that both classes count the same, and in a class each source."""
-    cells = pd.DataFrame({"source": part.rows["source"], "truth": part.truth})
-    slices = cells.groupby(["source", "truth"])["truth"].transform("size")
-    sources = cells["truth"].map(cells.groupby("truth")["source"].nunique())
-    weights = 1 / (slices * sources).to_numpy(dtype=float)
+    """The weight of each slice, so that both classes count the same, and in a class each source; 1 on average."""
+    weights = balanced_weights(part.rows["source"], part.truth)
     return np.asarray(weights * len(weights) / weights.sum())
 
 
