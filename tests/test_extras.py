@@ -14,6 +14,7 @@ from groundglass.phantom.volumes import write_phantom_volumes
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {
+    "dicomweb_client": "dicomweb-client",
     "faiss": "faiss-cpu",
     "prometheus_client": "prometheus-client",
     "psycopg": "psycopg[binary]",

@@ -74,6 +74,7 @@ EXTRAS = {
         "sqlalchemy",
         "uvicorn",
     ),
+    "pacs": ("dicomweb_client", "pynetdicom", "requests"),
 }
 """The modules that each extra in pyproject.toml installs, by the names they are imported by."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text, update
+from sqlalchemy import MetaData, text, update
 from test_intake import LUNGS, send
 
 from groundglass.errors import GroundglassError
@@ -169,8 +169,36 @@ def test_a_database_of_the_first_form_is_upgraded_with_its_studies(
             Base.metadata.drop_all(connection)
             connection.execute(text("drop table alembic_version"))
     database.migrate("0001")
-    study, _ = send(database, data, {"1": b"one"})
+    tables = MetaData()
+    with database.engine.begin() as connection:
+        tables.reflect(connection)
+        study = {
+            "id": "1" * 20,
+            "key": "k",
+            "content": "c",
+            "bundle": "lungs",
+            "bundle_key": "b",
+            "options": {},
+            "state": "queued",
+        }
+        connection.execute(
+            tables.tables["studies"].insert(), {**study, "received": 1.0, "files": 1, "size": 3}
+        )
+        job = {
+            "study_id": "1" * 20,
+            "kind": "answer",
+            "state": "queued",
+            "attempts": 0,
+            "run_after": 0.0,
+            "progress": 0,
+            "total": 0,
+        }
+        connection.execute(tables.tables["jobs"].insert(), job)
     database.migrate()
-    assert list(ids(database)) == [study]
+    assert list(ids(database)) == ["1" * 20]
+    lease = claim(database, "me")
+    assert lease is not None
+    assert lease.study == "1" * 20
+    assert send(database, data, {"1": b"one"})[1]
     assert add_token(database, "after the upgrade", ["read"])
     database.close()

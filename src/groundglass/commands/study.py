@@ -89,11 +89,18 @@ class Making:
         A hash of everything that the results depend on; recorded in ``findings.json``.
     key
         The results folder's secret: UIDs and pseudonyms in DICOM results are derived from it.
+    when
+        The time that DICOM results state. With it, their UIDs follow from ``made_from`` and the key alone, so that
+        a repetition makes no second report; None for now, and new UIDs.
+    replaces
+        The file of a report that the new one supersedes; None for none.
     """
 
     outputs: Outputs
     made_from: str
     key: bytes = field(repr=False)
+    when: datetime | None = None
+    replaces: Path | None = None
 
 
 def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:
@@ -190,7 +197,7 @@ def _write_dicom(
     origin = finding.masks.volume.origin
     if not making.outputs.dicom or origin is None:
         return ()
-    from groundglass.dicom_out import Measured, ResultsError, write_results
+    from groundglass.dicom_out import Measured, ResultsError, read_report, write_results
 
     facts, segmenter = detector.bundle.facts, segmenter_of(detector).bundle.facts
     measured = Measured(
@@ -205,9 +212,10 @@ def _write_dicom(
         segmenter_sha256=segmenter.graph_sha256,
         slices_used=len(finding.counted),
     )
-    when = datetime.now()
-    # It includes the time: content from another time is different and must not have the same UID.
-    seed = hmac.new(making.key, f"{making.made_from} {when.isoformat()}".encode(), hashlib.sha256).hexdigest()
+    when = making.when or datetime.now()
+    # Content from another time is different and must not have the same UID.
+    made_from = making.made_from if making.when else f"{making.made_from} {when.isoformat()}"
+    seed = hmac.new(making.key, made_from.encode(), hashlib.sha256).hexdigest()
     try:
         written = write_results(
             folder,
@@ -218,6 +226,7 @@ def _write_dicom(
             anonymise_key=making.key if making.outputs.anonymise else None,
             seed=seed,
             when=when,
+            replaces=None if making.replaces is None else read_report(making.replaces),
         )
     except (ResultsError, ScanError) as error:
         return (f"no DICOM results were written: {error}",)

@@ -6,6 +6,14 @@ DICOM.
 
 from groundglass.dicom_out.deidentify import deidentify
 from groundglass.dicom_out.stamp import Measured, ResultsError, Written
-from groundglass.dicom_out.write import write_results
+from groundglass.dicom_out.write import anonymised, read_report, write_results
 
-__all__ = ["Measured", "ResultsError", "Written", "deidentify", "write_results"]
+__all__ = [
+    "Measured",
+    "ResultsError",
+    "Written",
+    "anonymised",
+    "deidentify",
+    "read_report",
+    "write_results",
+]

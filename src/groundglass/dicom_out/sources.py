@@ -320,12 +320,22 @@ def without_free_text(sources: Sources) -> Sources:
 
     These are PositionReferenceIndicator and LossyImageCompressionMethod.
     """
-    landmark = re.sub(r"[\W_]+", " ", sources.indicator).upper() in _LANDMARKS
-    lossy = Dataset()
-    lossy.update(sources.lossy)
-    if not set(values.texts(lossy, LOSSY[-1])) <= set(_METHODS):
-        del lossy[LOSSY[-1]]
-    return replace(sources, indicator=sources.indicator if landmark else "", lossy=lossy)
+    texts = Dataset()
+    texts.update(sources.lossy)
+    texts.PositionReferenceIndicator = sources.indicator
+    remove_free_text(texts)
+    indicator = str(texts.PositionReferenceIndicator or "")
+    del texts.PositionReferenceIndicator
+    return replace(sources, indicator=indicator, lossy=texts)
+
+
+def remove_free_text(dataset: Dataset) -> None:
+    """Do the same to a dataset, in place."""
+    indicator = values.text(dataset, "PositionReferenceIndicator")
+    if indicator and re.sub(r"[\W_]+", " ", indicator).upper() not in _LANDMARKS:
+        dataset.PositionReferenceIndicator = ""
+    if not set(values.texts(dataset, LOSSY[-1])) <= set(_METHODS):
+        del dataset[LOSSY[-1]]
 
 
 def usual_orientation(planes: Sequence[Plane]) -> NDArray[np.float64]:

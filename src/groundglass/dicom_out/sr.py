@@ -26,14 +26,18 @@ Group = hd.MeasurementsAndQualitativeEvaluations | hd.VolumetricROIMeasurementsA
 
 
 def make_report(
-    sources: Sources, segmentation: Segmentation | None, measured: Measured, stamp: Stamp
+    sources: Sources,
+    segmentation: Segmentation | None,
+    measured: Measured,
+    stamp: Stamp,
+    replaces: Dataset | None = None,
 ) -> hd.Comprehensive3DSR:
     """Make the report, without the patient.
 
     It contains a TID 1501 group with the answer for the patient, and one group for each segment: TID 1411 if there
     is a segmentation to refer to, else TID 1501. More TID 1501 groups have the lung of each zone, and, if the
     segmenter distinguishes them, the lesions of each type in each lung and zone. Its evidence lists every source
-    image.
+    image. A report that it ``replaces`` is its predecessor.
     """
     report = hd.MeasurementReport(
         observation_context=_observer(),
@@ -58,6 +62,7 @@ def make_report(
         report,
         is_complete=True,
         coding_schemes=[codes.scheme()],
+        previous_versions=None if replaces is None else [replaces],
         **stamp.series("SR", SERIES_NUMBER, "report"),
     )
 

@@ -193,10 +193,13 @@ class Stamp:
         All new UIDs are derived from it.
     when
         The date and time of their content.
+    later
+        Whether they replace objects of earlier images of the study; their descriptions then say so.
     """
 
     seed: str
     when: datetime
+    later: bool = False
 
     def uid(self, name: str) -> str:
         """The UID of this name in this run."""
@@ -217,7 +220,7 @@ class Stamp:
         return {
             "series_instance_uid": self.uid(f"{kind} series"),
             "series_number": number,
-            "series_description": f"{NAME} {description} (research use)",
+            "series_description": f"{NAME} {description}{', updated' if self.later else ''} (research use)",
             "sop_instance_uid": self.uid(kind),
             "instance_number": 1,
             "manufacturer": NAME,

@@ -13,12 +13,13 @@ import numpy as np
 from highdicom.base import SOPClass
 from highdicom.sc import SCImage
 from numpy.typing import NDArray
-from pydicom import config
+from pydicom import Dataset, config, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import DA, TM
 
 from groundglass.dicom_out.deidentify import deidentify
 from groundglass.dicom_out.seg import make_segmentation
-from groundglass.dicom_out.sources import Sources, read_sources, without_free_text
+from groundglass.dicom_out.sources import Sources, read_sources, remove_free_text, without_free_text
 from groundglass.dicom_out.sr import make_report
 from groundglass.dicom_out.stamp import Measured, ResultsError, Stamp, Written
 from groundglass.files import write_bytes
@@ -74,6 +75,7 @@ def write_results(
     anonymise_key: bytes | None = None,
     seed: str | None = None,
     when: datetime | None = None,
+    replaces: Dataset | None = None,
 ) -> Written:
     """Write ``sr.dcm``, ``seg.dcm`` and ``sc.dcm``, each a new series of the source's study.
 
@@ -103,6 +105,9 @@ def write_results(
     when
         The date and time of the content; None for now. With ``seed`` and ``when``, a repeated call
         writes the same bytes.
+    replaces
+        The report of an earlier version of these images that this one supersedes, if there is one: the new report
+        names it as its predecessor.
 
     Returns
     -------
@@ -118,7 +123,7 @@ def write_results(
     GroundglassError
         If a file cannot be written.
     """
-    stamp = Stamp(seed or secrets.token_hex(16), when or datetime.now())
+    stamp = Stamp(seed or secrets.token_hex(16), when or datetime.now(), later=replaces is not None)
     with _silence():
         sources = read_sources(origin, stamp)
         if anonymise_key is not None:
@@ -127,7 +132,8 @@ def write_results(
         segmentation = None
         if masks is not None and not reason:
             segmentation = make_segmentation(sources, origin, masks, measured, stamp)
-        objects: dict[str, SOPClass] = {"sr": make_report(sources, segmentation, measured, stamp)}
+        report = make_report(sources, segmentation, measured, stamp, replaces)
+        objects: dict[str, SOPClass] = {"sr": report}
         if segmentation is not None:
             objects["seg"] = segmentation
         if montage is not None:
@@ -140,6 +146,21 @@ def write_results(
         write_bytes(paths[name], content)
     missing = (f"no DICOM segmentation was written: {reason}",) if reason else ()
     return Written(paths["sr"], paths.get("seg"), paths.get("sc"), (*sources.warnings, *missing))
+
+
+def read_report(path: Path) -> Dataset | None:
+    """What identifies a report of :func:`write_results`; None where it is no longer there."""
+    try:
+        return dcmread(path)
+    except (OSError, InvalidDicomError):
+        return None
+
+
+def anonymised(written: Dataset, key: bytes) -> None:
+    """De-identify an object of :func:`write_results` in place, as that function itself does with this key."""
+    with _silence():
+        remove_free_text(written)
+        deidentify(written, key, clean=OWN_WORDS)
 
 
 def _encoded(written: SOPClass, sources: Sources, stamp: Stamp, key: bytes | None) -> bytes:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class Answering:
         De-identify DICOM results.
     pdf
         Also write each report as ``report.pdf``.
+    when
+        The time that DICOM results state: when the study was received.
+    replaces
+        The DICOM report of an earlier version that was sent; None for none.
     progress
         Called with the number of slices that are read, and of all.
     identify
@@ -57,6 +62,8 @@ class Answering:
     key: bytes = field(repr=False)
     anonymise: bool = False
     pdf: bool = False
+    when: datetime | None = None
+    replaces: Path | None = None
     progress: Progress = lambda done, total: None
     identify: Callable[[Mapping[str, str]], None] = lambda person: None
 
@@ -125,7 +132,8 @@ def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> di
         study = replace(study, series=recorded(study.series, view))
     answered = answer_study(how.detector, study, seen)
     write_volume_view(view, answered.finding)
-    making = Making(Outputs(pdf=how.pdf, anonymise=how.anonymise), how.made_from, how.key)
+    outputs = Outputs(pdf=how.pdf, anonymise=how.anonymise)
+    making = Making(outputs, how.made_from, how.key, how.when, how.replaces)
     document = write_study(results, answered, how.detector, making)
     if listing.failures:
         failures = [asdict(Failure.of(error)) for error in listing.failures]

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, Gauge
 
 from groundglass import __version__
+from groundglass.errors import GroundglassError, need_extra
 from groundglass.scan.studies import key_of
 from groundglass.serve import api
 from groundglass.serve.auth import Access
@@ -27,6 +28,9 @@ from groundglass.store.database import Database
 from groundglass.store.history import counts
 from groundglass.store.retention import clean, sweep
 from groundglass.store.tables import STATES
+
+if TYPE_CHECKING:
+    from groundglass.node.node import Node
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
     registry = CollectorRegistry()
     workers = Workers(database, config.data, config.database, sources, config.worker)
     server = Server(config, database, bundles, registry, workers)
+    server.node = _node(server)
     _gauges(server)
 
     @asynccontextmanager
@@ -68,9 +73,13 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
         sweep(database, config.data)
         if work:
             workers.start()
+        if server.node is not None:
+            await asyncio.to_thread(server.node.start)
         cleaning = asyncio.create_task(_clean(server))
         yield
         cleaning.cancel()
+        if server.node is not None:
+            await asyncio.to_thread(server.node.stop)
         if work:
             workers.stop()
         database.close()
@@ -91,6 +100,20 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, config=config, measured=Measured.of(registry))
     return app
+
+
+def _node(server: Server) -> "Node | None":
+    """The DICOM node, where one is configured."""
+    config = server.config.dicom
+    if config is None:
+        return None
+    need_extra("pacs")
+    from groundglass.node.node import Node
+
+    wanted = server.wanted(config.bundle, anonymise=False)
+    if wanted is None:
+        raise GroundglassError(f"dicom.bundle: {config.bundle} is not among the server's bundles")
+    return Node(config, server.database, server.data, wanted, server.config.upload.limits)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -5,23 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from groundglass.errors import GroundglassError
 from groundglass.files import reason_of
+from groundglass.node.config import MB, Count, DicomConfig, Port, Positive, Section
 from groundglass.store.retention import Retention
 from groundglass.store.upload import Limits
 
-MB, GB = 1 << 20, 1 << 30
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+GB = 1 << 30
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WorkerConfig(_Section):
+class WorkerConfig(Section):
     """How studies are answered.
 
     Attributes
@@ -39,7 +34,7 @@ class WorkerConfig(_Section):
     memory_limit_mb: Positive = 6000
 
 
-class UploadConfig(_Section):
+class UploadConfig(Section):
     """What one upload may hold; see groundglass.store.upload.Limits.
 
     Attributes
@@ -69,7 +64,7 @@ class UploadConfig(_Section):
         )
 
 
-class RetentionConfig(_Section):
+class RetentionConfig(Section):
     """What is kept for how long; without a value, everything is kept.
 
     Attributes
@@ -89,7 +84,7 @@ class RetentionConfig(_Section):
         return Retention(self.days, None if self.gb is None else int(self.gb * GB))
 
 
-class AccessConfig(_Section):
+class AccessConfig(Section):
     """Who may use the server.
 
     Attributes
@@ -120,7 +115,7 @@ class AccessConfig(_Section):
     user_scopes: tuple[str, ...] = ("read", "write")
 
 
-class ServeConfig(_Section):
+class ServeConfig(Section):
     """All settings of ``groundglass serve``.
 
     Attributes
@@ -135,18 +130,21 @@ class ServeConfig(_Section):
         Names under which the server may be called, beside ``host`` and those of the loopback address.
     bundles
         Detectors that a request may name: names of shipped bundles, folders or ZIPs. The first one is the default.
+    dicom
+        The DICOM node (docs/pacs.md); None for none.
     """
 
     data: Path = Path("groundglass-data")
     database: str | None = None
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    port: Port = 8080
     hosts: tuple[str, ...] = ()
     bundles: Annotated[tuple[str, ...], Field(min_length=1)] = ("detector-lesions",)
     worker: WorkerConfig = WorkerConfig()
     upload: UploadConfig = UploadConfig()
     retention: RetentionConfig = RetentionConfig()
     access: AccessConfig = AccessConfig()
+    dicom: DicomConfig | None = None
 
     @property
     def loopback(self) -> bool:

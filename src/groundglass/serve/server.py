@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -18,6 +19,9 @@ from groundglass.serve.workers import Workers
 from groundglass.store.database import Database
 from groundglass.store.intake import Wanted
 from groundglass.store.upload import RefusedError, check_room
+
+if TYPE_CHECKING:
+    from groundglass.node.node import Node
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Server:
     ----------
     bundles
         By name; the first one is the default.
+    node
+        The DICOM node, where one is configured.
     """
 
     config: ServeConfig
@@ -69,6 +75,7 @@ class Server:
     bundles: dict[str, OfferedBundle]
     registry: CollectorRegistry
     workers: Workers
+    node: "Node | None" = None
     uploads: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from groundglass.scan.studies import key_of
 from groundglass.serve.answer import Answering, Several, answer
 from groundglass.store import queue
 from groundglass.store.database import Database
-from groundglass.store.history import find
+from groundglass.store.history import find, sent_before
 from groundglass.store.intake import Wanted, divide
 from groundglass.store.queue import Claim
 from groundglass.store.tables import Study
@@ -102,6 +103,7 @@ class Worker:
             return
         study, folder = entry.study, self.data / STUDIES / lease.study
         sweep(folder)
+        before = sent_before(self.database, study.id)
         with _renewing(self.database, lease) as progress:
             how = Answering(
                 self._detector(study.bundle),
@@ -109,13 +111,18 @@ class Worker:
                 self.key,
                 anonymise=bool(study.options.get("anonymise")),
                 pdf=self.pdf,
+                when=datetime.fromtimestamp(study.received),
+                replaces=None if before is None else self._results(before).absolute() / "sr.dcm",
                 progress=progress,
                 identify=lambda person: queue.identify(self.database, lease, **person),
             )
-            found = answer(folder / FILES, folder / RESULTS, how)
+            found = answer(folder / FILES, self._results(study.id), how)
             columns = self._divided(study, found) if isinstance(found, Several) else found
         if not queue.finish(self.database, lease, columns) and find(self.database, lease.study) is None:
             shutil.rmtree(folder, ignore_errors=True)  # the study was deleted meanwhile
+
+    def _results(self, study: str) -> Path:
+        return self.data / STUDIES / study / RESULTS
 
     def _divided(self, study: Study, found: Several) -> dict[str, Any]:
         wanted = Wanted(study.bundle, study.bundle_key, study.options)

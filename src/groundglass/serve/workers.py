@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from groundglass.serve.config import MB, WorkerConfig
+from groundglass.node.config import MB
+from groundglass.serve.config import WorkerConfig
 from groundglass.store import queue
 from groundglass.store.database import Database
 

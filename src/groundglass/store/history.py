@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, undefer
 from sqlalchemy.sql.functions import FunctionElement
 
 from groundglass.store.database import Database
-from groundglass.store.tables import ANSWER, Job, StoredFile, Study
+from groundglass.store.tables import ANSWER, BY_DICOM, FAILED, SEND, Job, StoredFile, Study
 from groundglass.store.upload import RESULTS, STUDIES
 
 
@@ -130,6 +130,34 @@ def files_of(database: Database, study: str) -> list[StoredFile]:
     with database.read() as session:
         files = select(StoredFile).where(StoredFile.study_id == study).order_by(StoredFile.stored)
         return list(session.scalars(files))
+
+
+def superseded(database: Database, study: str) -> bool:
+    """Whether there is a later version of a study of the DICOM node that is answered, or will be."""
+    return any(one.state != FAILED for one in _of_the_node(database, study, later=True))
+
+
+def sent_before(database: Database, study: str) -> str | None:
+    """The id of the latest earlier version of which at least a part may have been sent to a destination."""
+    for one in reversed(_of_the_node(database, study, later=False)):
+        with database.read() as session:
+            sent = select(Job.id).where(Job.study_id == one.id, Job.kind == SEND, Job.progress > 0).limit(1)
+            if session.scalar(sent) is not None:
+                return one.id
+    return None
+
+
+def _of_the_node(database: Database, study: str, *, later: bool) -> list[Study]:
+    """The earlier or later versions of a study that the DICOM node received, in their order."""
+    with database.read() as session:
+        this = session.get(Study, study)
+        if this is None or not this.options.get(BY_DICOM):
+            return []
+        same = select(Study).where(Study.uid == this.uid, Study.bundle == this.bundle)
+        versions = session.scalars(same.order_by(Study.received, Study.id)).all()
+    place = [one.id for one in versions].index(study)
+    chosen = versions[place + 1 :] if later else versions[:place]
+    return [one for one in chosen if one.options.get(BY_DICOM)]
 
 
 def counts(database: Database) -> dict[str, int]:

@@ -13,7 +13,7 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from groundglass.store.database import Database
-from groundglass.store.tables import ANSWER, DONE, FAILED, QUEUED, RECEIVED, RUNNING, Job, Study
+from groundglass.store.tables import ANSWER, DONE, FAILED, QUEUED, RECEIVED, RUNNING, SEND, Job, Study
 
 LEASE = 30.0
 """Seconds."""
@@ -31,23 +31,45 @@ class Claim:
     attempts: int
 
 
-def new_job(study: str, kind: str = ANSWER) -> Job:
-    """The row of a job that may start now."""
+def new_job(study: str, destination: str | None = None) -> Job:
+    """The row of a job that may start now: to answer a study, or to send its results to a destination."""
+    kind = ANSWER if destination is None else SEND
     return Job(
-        study_id=study, kind=kind, state=QUEUED, attempts=0, run_after=time.time(), progress=0, total=0
+        study_id=study,
+        kind=kind,
+        destination=destination,
+        state=QUEUED,
+        attempts=0,
+        run_after=time.time(),
+        progress=0,
+        total=0,
     )
 
 
-def delay(attempts: int) -> float:
+def delay(attempts: int, longest: float = LONGEST_DELAY) -> float:
     """Seconds to wait after so many attempts."""
-    return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempts - 1)))
+    return float(min(longest, FIRST_DELAY * 2.0 ** min(attempts - 1, 30)))
 
 
-def claim(database: Database, owner: str, kind: str = ANSWER, lease: float = LEASE) -> Claim | None:
-    """Lease the job that has waited longest; None where none waits."""
+def claim(
+    database: Database, owner: str, destination: str | None = None, lease: float = LEASE
+) -> Claim | None:
+    """Lease the job that has waited longest; None where none waits.
+
+    Parameters
+    ----------
+    database
+        The server's database.
+    owner
+        Who does it.
+    destination
+        Where results are to be sent; None for a study to answer.
+    lease
+        Seconds.
+    """
     now = time.time()
     ready = and_(
-        Job.kind == kind,
+        Job.destination.is_(None) if destination is None else Job.destination == destination,
         or_(
             and_(Job.state == QUEUED, Job.run_after <= now), and_(Job.state == RUNNING, Job.lease_until < now)
         ),
@@ -64,7 +86,9 @@ def claim(database: Database, owner: str, kind: str = ANSWER, lease: float = LEA
             _end(session, job, FAILED, **_gave_up(job))
             return None
         job.state, job.owner, job.started, job.lease_until = RUNNING, owner, now, now + lease
-        job.attempts, job.progress, job.total = job.attempts + 1, 0, 0
+        job.attempts += 1
+        if job.kind == ANSWER:
+            job.progress, job.total = 0, 0
         _set(session, job, state=RUNNING)
         return Claim(job.id, job.study_id, owner, job.attempts)
 
@@ -96,11 +120,19 @@ def fail(database: Database, claim: Claim, problem: str, remedy: str = "") -> bo
     return _ended(database, claim, FAILED, {"problem": problem, "remedy": remedy})
 
 
-def postpone(database: Database, claim: Claim, problem: str, remedy: str = "") -> None:
-    """Do a job again later, or give it up after :data:`ATTEMPTS`."""
+def postpone(
+    database: Database,
+    claim: Claim,
+    problem: str,
+    remedy: str = "",
+    *,
+    attempts: float = ATTEMPTS,
+    longest: float = LONGEST_DELAY,
+) -> None:
+    """Do a job again after a delay of at most ``longest`` seconds, or give it up after so many attempts."""
     with database.write() as session:
         if (job := _mine(session, claim)) is not None:
-            _again(session, job, {"problem": problem, "remedy": remedy})
+            _again(session, job, {"problem": problem, "remedy": remedy}, attempts, longest)
 
 
 def running(database: Database, owner: str) -> tuple[Claim, float] | None:
@@ -155,6 +187,18 @@ def retry(database: Database, study: str) -> bool:
         return True
 
 
+def resend(database: Database, study: str, destination: str | None = None) -> int:
+    """Send a study's results again, to one destination or to all; returns to how many."""
+    again = Job.destination.is_not(None) if destination is None else Job.destination == destination
+    with database.write() as session:
+        jobs = session.scalars(
+            select(Job).where(Job.study_id == study, Job.state.in_((DONE, FAILED)), again)
+        ).all()
+        for job in jobs:
+            job.state, job.attempts, job.run_after, job.problem = QUEUED, 0, time.time(), None
+        return len(jobs)
+
+
 def _mine(session: Session, claim: Claim) -> Job | None:
     """The job, locked, if this worker still has its lease."""
     mine = select(Job).where(
@@ -166,13 +210,21 @@ def _mine(session: Session, claim: Claim) -> Job | None:
     return session.scalar(mine.with_for_update())
 
 
-def _again(session: Session, job: Job, failure: Mapping[str, str]) -> None:
-    if job.attempts >= ATTEMPTS:
+def _again(
+    session: Session,
+    job: Job,
+    failure: Mapping[str, str],
+    attempts: float = ATTEMPTS,
+    longest: float = LONGEST_DELAY,
+) -> None:
+    if job.attempts >= attempts:
         _end(session, job, FAILED, **failure)
         return
     job.state, job.owner, job.lease_until = QUEUED, None, None
-    job.run_after = time.time() + delay(job.attempts)
+    job.run_after = time.time() + delay(job.attempts, longest)
     _set(session, job, state=QUEUED)
+    if job.kind == SEND:
+        job.problem = failure["problem"]
 
 
 def _gave_up(job: Job) -> dict[str, str]:
@@ -192,9 +244,11 @@ def _ended(database: Database, claim: Claim, state: str, columns: Mapping[str, A
 
 
 def _end(session: Session, job: Job, state: str, **columns: Any) -> None:
-    if state == DONE:
+    if state == DONE and job.kind == ANSWER:
         job.progress = job.total
     job.state, job.owner, job.lease_until = state, None, None
+    if job.kind == SEND:
+        job.problem = columns.get("problem")
     _set(session, job, state=state, finished=time.time(), **columns)
 
 

@@ -10,8 +10,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
 
 RECEIVED, QUEUED, RUNNING, DONE, FAILED = STATES = ("received", "queued", "running", "done", "failed")
 """The states of a study. ``received``: its files are stored, and more may follow before it is queued."""
-ANSWER = "answer"
-"""The kind of job that predicts a study."""
+ANSWER, SEND = "answer", "send"
+"""The kinds of jobs: to predict a study, and to send its results to a destination."""
+RECEIVING, TAKEN, IGNORED = "receiving", "taken", "ignored"
+"""The states of an arrival: more may come; it is a study; nothing of it is to be answered."""
+
+
+BY_DICOM = "dicom"
+"""An option of studies that the DICOM node received."""
 
 
 class Base(DeclarativeBase):
@@ -84,6 +90,8 @@ class Job(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
+    destination: Mapped[str | None] = mapped_column(String(64))
+    """Where results are sent."""
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int]
     run_after: Mapped[float]
@@ -94,7 +102,36 @@ class Job(Base):
     """Another worker may take the job from then on, unless its owner renews the lease."""
     progress: Mapped[int]
     total: Mapped[int]
-    """Slices that are read, and all slices; 0 while that is not known."""
+    """Slices that are read, and all slices; 0 while that is not known. Of results, those of which sending began."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    """Why results were not sent, or not yet."""
+
+
+class Arrival(Base):
+    """What the DICOM node received of one examination."""
+
+    __tablename__ = "arrivals"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """Also the name of the folder with the instances that are not yet part of a study."""
+    uid: Mapped[str] = mapped_column(String(200), unique=True)
+    """StudyInstanceUID. It identifies a person: it belongs in no log, URL or message."""
+    caller: Mapped[str] = mapped_column(String(64))
+    """Who sent the latest instance: an AE title, or how it came."""
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    first: Mapped[float]
+    last: Mapped[float]
+    """When the first and the latest instance came."""
+    instances: Mapped[dict[str, Any]]
+    """The instances of each series, whether answered or left out, as hashes of their UIDs."""
+    left_out: Mapped[dict[str, Any]]
+    """Reasons why instances are not answered, with their number."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    """Why it waits, or what was missing when it was taken."""
+    study_id: Mapped[str | None] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    """The latest version of its study."""
+    answered: Mapped[bool]
+    """Whether this version has an answer, and its results were handed over to the destinations."""
 
 
 class Token(Base):

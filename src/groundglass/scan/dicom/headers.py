@@ -4,7 +4,7 @@ import io
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -109,6 +109,24 @@ def read_header(found: Found) -> list[DicomFrame]:
     return _frames(dataset, header)
 
 
+@quiet()
+def read_values(path: Path, keywords: Sequence[str]) -> dict[str, str]:
+    """Values of a file's header as text; "" for those that it lacks.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, or its header is damaged.
+    """
+    try:
+        stream, deflated = open_dicom(found(Member(path)))
+        with stream:
+            dataset = _dataset(stream, deflated, [Tag(keyword) for keyword in keywords])[0]
+        return {keyword: values.text(dataset, keyword) for keyword in keywords}
+    except Exception as error:  # as for read_header
+        raise ScanError(path, "its DICOM header cannot be read", "it is damaged: get a new copy") from error
+
+
 def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
     """Open a file so that the offsets in its dataset are valid.
 
@@ -178,7 +196,9 @@ def _uncut(dataset: Dataset) -> bool:
     return True
 
 
-def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool]:
+def _dataset(
+    stream: BinaryIO, deflated: bool, tags: list[BaseTag | int] = _TAGS
+) -> tuple[Dataset, str, bool, bool]:
     """The dataset up to its pixels, where ``stream`` is left; its syntax, whether implicit, little endian.
 
     The encoding is taken from the elements themselves, not from the file's meta information.
@@ -191,7 +211,7 @@ def _dataset(stream: BinaryIO, deflated: bool) -> tuple[Dataset, str, bool, bool
     stream.seek(-len(first), io.SEEK_CUR)
     little = first[1:2] == b"\0"
     implicit = little and not first[4:6].isupper()
-    dataset = read_dataset(stream, implicit, little, stop_when=_at_pixels, specific_tags=_TAGS)
+    dataset = read_dataset(stream, implicit, little, stop_when=_at_pixels, specific_tags=tags)
     if not syntax or (syntax in _NATIVE and not deflated):
         native = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
         syntax = str(uid.ImplicitVRLittleEndian if implicit else native)

@@ -69,6 +69,11 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
     return pixels
 
 
+def syntaxes() -> list[str]:
+    """The transfer syntaxes whose pixels can be read."""
+    return [*uid.UncompressedTransferSyntaxes, *_CODECS]
+
+
 def supported(syntax: str) -> bool:
     """Whether pixels of this transfer syntax can be read."""
     return syntax in NATIVE or syntax in _CODECS

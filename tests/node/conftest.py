@@ -1,0 +1,90 @@
+"""Nodes, chests to send to them, and one worker that answers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from noding import BUNDLE, Noded, config, node_of
+from pydicom import Dataset
+
+from groundglass.phantom import Phantom, make_phantom
+from groundglass.phantom.dicom import PhantomStack, classic_images
+from groundglass.phantom.dicom_syntax import file_meta
+from groundglass.serve.worker import Worker
+from groundglass.store.database import FILE, Database
+
+CANARIES = {
+    "PatientName": "Canaryname^Zebulon",
+    "PatientID": "CANARYID77",
+    "PatientBirthDate": "19010203",
+    "AccessionNumber": "CANARYACC",
+    "SeriesDescription": "Canaryseries",
+}
+Chest = Callable[..., list[Dataset]]
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An empty database of the newest form."""
+    folder = tmp_path_factory.mktemp("migrated")
+    database = Database.of(folder)
+    database.migrate()
+    database.close()
+    return (folder / FILE).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
+    """A worker whose detector is loaded; :func:`noded` gives it another data folder for each test."""
+    data = tmp_path_factory.mktemp("worker")
+    worker = Worker(data, None, "tests", {BUNDLE: BUNDLE})
+    worker.pdf = False
+    return worker
+
+
+@pytest.fixture
+def noded(
+    tmp_path: Path, migrated: bytes, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Noded]]:
+    """Start a node with some settings; ``again`` starts another in the data folder of one that was stopped."""
+    begun: list[Noded] = []
+
+    def start(*, again: Noded | None = None, works: bool = False, **settings: Any) -> Noded:
+        data = again.data if again else tmp_path / f"data-{len(begun)}"
+        if again is None:
+            data.mkdir()
+            (data / FILE).write_bytes(migrated)
+        database = Database.of(data)
+        worker = request.getfixturevalue("worker") if works else None
+        if worker is not None:
+            monkeypatch.setattr(worker, "data", data)
+            monkeypatch.setattr(worker, "database", database)
+        node = node_of(data, config(**settings), database)
+        begun.append(Noded(node, database, data, worker))
+        node.start()
+        return begun[-1]
+
+    yield start
+    for one in begun:
+        one.node.stop()
+        one.database.close()
+
+
+@pytest.fixture(scope="session")
+def chest() -> Chest:
+    """The images of a chest that nobody else has, from the head to the feet; ``slices`` or a phantom."""
+
+    def images(key: str, slices: int = 6, phantom: Phantom | None = None, **values: str) -> list[Dataset]:
+        found = phantom or make_phantom(3, shape=(slices, 48, 48))
+        stack = PhantomStack.of(found)
+        stack = PhantomStack(stack.hu, stack.geometry, stack.seed, key)
+        made = classic_images(stack)[::-1]
+        for image in made:
+            for name, value in {**CANARIES, **values}.items():
+                setattr(image, name, value)
+            image.file_meta = file_meta(image, pydicom.uid.ExplicitVRLittleEndian)
+        return made
+
+    return images
