@@ -72,7 +72,7 @@ $(VENV)/.installed-evaluate: $(VENV)/bin/python pyproject.toml constraints.txt
 # torch and torchvision by exact version first: a range would pull torch's CUDA build and gigabytes with it.
 $(VENV)/.installed-dev: $(VENV)/.installed-evaluate
 	$(PIP) $(shell grep -E '^torch(vision)?==' constraints.txt)
-	$(PIP) --editable '.[train,serve,pacs,dev]'
+	$(PIP) --editable '.[train,serve,pacs,scale,dev]'
 	touch $@
 
 clean:

@@ -61,6 +61,8 @@ def test_the_table_names_what_the_extra_installs(extra: str) -> None:
         ("data phantom -o phantoms", "evaluate"),
         ("demo", "evaluate"),
         ("predict slice.png --pdf -o out", "pdf"),
+        ("predict slice.png --workers 2", "scale"),
+        ("predict slice.png --cluster auto", "scale"),
         ("train recipe.yaml", "train"),
         ("evaluate --leave-one-source-out recipe.yaml", "train"),
     ],
@@ -69,7 +71,7 @@ def test_a_plain_install_names_the_extra_that_a_command_needs(
     command: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = groundglass(*command.split(), without=("evaluate", "train", "pdf"), code=1)
+    done = groundglass(*command.split(), without=("evaluate", "train", "pdf", "scale"), code=1)
     (line,) = done.stderr.splitlines()
     assert line.endswith(f"which is not installed: pip install 'groundglass[{extra}]'")
     assert not list(tmp_path.iterdir())

@@ -63,6 +63,7 @@ EXTRAS = {
         "safetensors",
     ),
     "pdf": ("weasyprint",),
+    "scale": ("fsspec", "psutil", "ray"),
     "serve": (
         "alembic",
         "fastapi",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -104,3 +105,15 @@ def refuse_overwriting(files: Iterable[Path], written: Iterable[Path]) -> None:
     for path in files:
         if path.resolve() in outputs:
             raise GroundglassError(f"{path}: would be overwritten; choose another folder with -o")
+
+
+def address_of(output: Path) -> str | None:
+    """The address, such as ``s3://bucket/results``, that a path stands for; None for a folder.
+
+    A path has lost one of the slashes after the colon.
+    """
+    found = re.fullmatch(r"([a-z][a-z0-9+.]+):/+(.*)", output.as_posix())
+    if found is None:
+        return None
+    protocol, rest = found.groups()
+    return f"{protocol}://{'/' if protocol in ('file', 'local') else ''}{rest}"

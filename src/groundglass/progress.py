@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 T = TypeVar("T")
 SHORT = 8
 """For up to this many items no bar is drawn: it would disappear too quickly."""
+LINE_EVERY = 60.0
+"""Seconds between two lines of :func:`rated`."""
 
 
 def quiet() -> bool:
@@ -54,3 +57,54 @@ def counting_to(text: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def rated(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of ``total`` are done, the rate and the remaining time; call what it yields as in counting.
+
+    On a terminal this is a bar; elsewhere, such as in the log of a cluster, it is a line every minute.
+    """
+    started = shown = time.monotonic()
+    done = 0
+
+    def words() -> str:
+        passed = time.monotonic() - started
+        left = f", {duration(passed / done * (total - done))} left" if done else ""
+        return f"{done} of {total} {what}, {60 * done / max(passed, 1e-9):.1f} a minute{left}"
+
+    if quiet():
+        yield lambda more: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        bar = Progress(
+            BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True
+        )
+        with bar:
+            task = bar.add_task(words(), total=total)
+
+            def draw(more: int) -> None:
+                nonlocal done
+                done += more
+                bar.update(task, completed=done, description=words())
+
+            yield draw
+    else:
+
+        def tell(more: int) -> None:
+            nonlocal done, shown
+            done += more
+            if done == total or time.monotonic() - shown > LINE_EVERY:
+                shown = time.monotonic()
+                print(words(), file=sys.stderr, flush=True)
+
+        yield tell
+
+
+def duration(seconds: float) -> str:
+    """A time in words, such as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

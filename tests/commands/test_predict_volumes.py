@@ -8,6 +8,7 @@ import pydicom
 import pytest
 
 import groundglass.commands.predict_volumes as job
+import groundglass.commands.study as one_study
 from dicom_faults import write_faulty_dicom
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands.predict_volumes import PatientAnswers, predict_volumes
@@ -139,7 +140,7 @@ def test_a_second_run_keeps_everything(
     def never(*_: object) -> None:
         raise AssertionError("was done before")
 
-    monkeypatch.setattr(job, "answer_study", never)
+    monkeypatch.setattr(one_study, "answer_study", never)
     listing = find_series([scans])
     usable = [one for one in listing.series if one.usable]
     again = predict_volumes(type(listing)(tuple(usable)), folder, detector=usual_detector)
@@ -199,7 +200,7 @@ def test_what_a_killed_run_left_is_done_again_and_swept(
     tmp_path: Path, scans: Path, usual_detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = find_series([scans / "a", scans / "b"])
-    real = job.answer_study
+    real = one_study.answer_study
 
     def killed(detector: Detector, study: object, seen: object) -> object:
         if asked:
@@ -208,7 +209,7 @@ def test_what_a_killed_run_left_is_done_again_and_swept(
         return real(detector, study, seen)  # type: ignore[arg-type]
 
     asked: list[object] = []
-    monkeypatch.setattr(job, "answer_study", killed)
+    monkeypatch.setattr(one_study, "answer_study", killed)
     outputs = Outputs(report=False, nifti=False, dicom=False)
     with pytest.raises(KeyboardInterrupt):
         predict_volumes(listing, tmp_path, detector=usual_detector, outputs=outputs)
@@ -223,7 +224,7 @@ def test_what_a_killed_run_left_is_done_again_and_swept(
 def test_an_error_of_our_own_ends_one_study_not_the_job(
     tmp_path: Path, scans: Path, usual_detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = job.answer_study
+    real = one_study.answer_study
 
     def broken(detector: Detector, study: object, seen: object) -> object:
         if not asked:
@@ -232,7 +233,7 @@ def test_an_error_of_our_own_ends_one_study_not_the_job(
         return real(detector, study, seen)  # type: ignore[arg-type]
 
     asked: list[object] = []
-    monkeypatch.setattr(job, "answer_study", broken)
+    monkeypatch.setattr(one_study, "answer_study", broken)
     result = predict_volumes(find_series([scans / "a", scans / "b"]), None, detector=usual_detector)
     assert "ZeroDivisionError" in result.rows[0]["problem"]
     assert "oh" not in result.rows[0]["problem"]
@@ -264,7 +265,7 @@ def test_an_error_while_writing_ends_one_study_not_the_job(
     def broken(*_: object) -> None:
         raise ValueError("odd header")
 
-    monkeypatch.setattr(job, "write_study", broken)
+    monkeypatch.setattr(one_study, "write_study", broken)
     result = predict_volumes(find_series([scans / "a"]), tmp_path, detector=usual_detector)
     assert "ValueError" in result.rows[0]["problem"]
     assert (tmp_path / "patients.csv").exists()

@@ -258,3 +258,24 @@ def test_pictures_need_no_dicom_library(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_manifest_names_files_and_folders(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "ct")
+    Image.linear_gradient("L").save(tmp_path / "slice.png")
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text(
+        f"label,path\n,ct\n,slice.png\n,slice.png\n,gone\n,cohort.csv\n,\n,{tmp_path / 'ct'}\n"
+    )
+    listing = find_series([manifest])
+    assert [series.slices for series in listing.series] == [SLICES]
+    assert [path.name for path in listing.pictures] == ["slice.png"]
+    problems = [failure.problem for failure in listing.failures]
+    assert problems == [
+        "does not exist, but cohort.csv lists it",
+        "is a table within the manifest cohort.csv",
+    ]
+    other = tmp_path / "other.csv"
+    other.write_text("file,label\nct,covid\n")
+    with pytest.raises(GroundglassError, match="has no column path"):
+        find_series([other])

@@ -18,6 +18,15 @@ this name in plain text among its operator sets. Searching for it is faster than
 graph, and OpenVINO's error would not distinguish such a graph from a damaged one. If weights contain the name
 by chance, only the runtime changes."""
 
+_threads = 0
+"""Threads of an engine; 0 for as many as there are cores."""
+
+
+def limit_threads(number: int) -> None:
+    """Let engines that are loaded from now on use at most this many threads, so that processes share the cores."""
+    global _threads
+    _threads = number
+
 
 class Engine:
     """Runs an ONNX graph on one slice at a time.
@@ -66,13 +75,15 @@ class Engine:
 
 
 class _OnnxRuntime:
-    """One slice after the other, each on all cores."""
+    """One slice after the other, each on all threads."""
 
     def __init__(self, graph: bytes) -> None:
         # Imported here, so that graphs run by OpenVINO do not pay for it.
         import onnxruntime
 
-        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _threads
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     def stream(
@@ -99,6 +110,8 @@ class _OpenVino:
         supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = precision if precision == "f32" or "BF16" in supported else "f32"
         options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        if _threads:
+            options["INFERENCE_NUM_THREADS"] = _threads
         self._compiled = core.compile_model(model, "CPU", options)
         streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))

@@ -44,7 +44,8 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only results and errors: no notes, warnings or progress.")
 ]
 SCANS = (
-    "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, or quoted patterns."
+    "Slices and volumes: files (PNG, JPEG, DICOM, NIfTI, NRRD, ZIP, DICOMDIR), folders, quoted patterns, or "
+    "manifests (CSV with a column path)."
 )
 _A_BUNDLE = "a shipped bundle's name, a bundle (folder or zip), a run's folder, or an ONNX file"
 Detector = Annotated[str | None, typer.Option("--bundle", "-b", help=f"The detector: {_A_BUNDLE}.")]
@@ -109,6 +110,10 @@ SettingOption = Annotated[
         help="Who else was scanned: patients with other lung diseases (differential), or mostly healthy people "
         "(screening) [the detector's default, differential].",
     ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Divide the work among this many processes [this process alone]."),
 ]
 Json = Annotated[
     Path | None,

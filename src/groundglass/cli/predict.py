@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import SCANS, Detector, Json, Lungs, SettingOption, command, output
+from groundglass.cli.options import SCANS, Detector, Json, Lungs, SettingOption, Workers, command, output
 from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table, wrong_usage
 from groundglass.errors import count_of
 from groundglass.labels import NEGATIVE
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
         "predict patients/ -o out --no-nifti --pdf",
         "predict ct.nii.gz 'more/*.jpg' --json answers.json",
         "predict patients/ -o out --setting screening --pretest 0.1",
+        "predict cohort/ -o out --workers 8",
     )(predict)
     command(app, "scan dicom-folder/", "scan study.zip --json")(scan)
     command(app, "demo -o demo-report")(demo)
@@ -67,6 +68,22 @@ def predict(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Process all volumes again, even those already done.")
     ] = False,
+    workers: Workers = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            help="Answer volumes on the Ray cluster at this address, HOST:PORT, or 'auto' for this machine's.",
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=1, help="With workers: seconds after which a study is stopped and listed [900]."),
+    ] = None,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(min=1, help="With workers: MB of memory at which a study is stopped and listed [3000]."),
+    ] = None,
     as_json: Json = None,
 ) -> None:
     """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
@@ -74,7 +91,7 @@ def predict(
     Prints one line for each. With -o it also writes, for each volume, a folder with findings.json,
     report.html, slices.csv, NIfTI masks and DICOM results, and one patients.csv, .json and .html for all of
     them; for pictures, predictions.csv, findings.json, heatmaps and report.html. A stopped run resumes where
-    it stopped.
+    it stopped. --workers and --cluster need the extra "scale".
     """
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
@@ -82,7 +99,12 @@ def predict(
     wrong_usage(
         (pretest is not None and not 0 < pretest < 1, "--pretest: give a probability between 0 and 1"),
         (pdf and output is None, "--pdf needs a folder to write to: add -o FOLDER"),
+        (
+            workers is None and cluster is None and not (time_limit is None and memory_limit is None),
+            "--time-limit and --memory-limit need workers: add --workers N or --cluster ADDRESS",
+        ),
     )
+    crew = _crew(workers, cluster, time_limit, memory_limit, output)
     if pdf:
         from groundglass.report.pdf import need_pdf
 
@@ -102,13 +124,17 @@ def predict(
         from groundglass.commands.predict_volumes import predict_volumes
         from groundglass.commands.study import Outputs
 
-        volumes = predict_volumes(
-            listing,
-            output,
-            detector=detector,
-            outputs=Outputs(pdf=pdf, nifti=nifti, dicom=dicom, anonymise=anonymise, identities=identities),
-            fresh=fresh,
-        )
+        with _folder(output) as folder:
+            volumes = predict_volumes(
+                listing,
+                folder,
+                detector=detector,
+                outputs=Outputs(
+                    pdf=pdf, nifti=nifti, dicom=dicom, anonymise=anonymise, identities=identities
+                ),
+                fresh=fresh,
+                **crew,
+            )
 
     def show(slices: "Prediction | None") -> None:
         if give_json(_document(slices, volumes), as_json):
@@ -118,6 +144,12 @@ def predict(
 
     if listing.pictures:
         from groundglass.commands.predict import predict as run
+        from groundglass.files import address_of
+
+        address = output and address_of(output)
+        wrong_usage(
+            (address is not None, f"-o {address}: pictures need a folder; only volumes go to an address")
+        )
 
         unread = () if listing.series else listing.failures
         slices = run(
@@ -165,6 +197,46 @@ def demo(
     from groundglass.commands.demo import demo as run
 
     typer.echo(f"Report: {run(output, say)}")
+
+
+def _crew(
+    workers: int | None,
+    cluster: str | None,
+    time_limit: float | None,
+    memory_limit: float | None,
+    output: Path | None,
+) -> dict[str, Any]:
+    """The parameter of predict_volumes about who answers; none for this process."""
+    from groundglass.files import address_of
+
+    address = None if output is None else address_of(output)
+    if workers is None and cluster is None:
+        wrong_usage(
+            (address is not None, f"-o {address}: needs workers: add --workers N or --cluster ADDRESS")
+        )
+        return {}
+    from groundglass.errors import need_extra
+
+    need_extra("scale")
+    from groundglass.scale.cohort import Limits, Workers
+
+    given = {"seconds": time_limit, "memory_mb": memory_limit}
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    return {"crew": Workers(workers, cluster, limits, address)}
+
+
+@contextmanager
+def _folder(output: Path | None) -> "Iterator[Path | None]":
+    """The folder to write volumes into: for an address, a temporary one."""
+    from groundglass.files import address_of
+
+    if output is None or (address := address_of(output)) is None:
+        yield output
+        return
+    from groundglass.scale.remote import Remote
+
+    with Remote(address).folder() as folder:
+        yield folder
 
 
 def _load_detector(

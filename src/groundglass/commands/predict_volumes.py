@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,24 +17,24 @@ from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.commands.study import (
     FINDINGS,
+    STAGES,
+    Crew,
     Making,
     Outputs,
-    document_of,
+    StudyAnswer,
+    answer_in_turn,
     refuse_foreign,
     sweep,
-    warm_up,
-    write_study,
 )
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.detect.findings import RATIO_PREFIX, Failure
 from groundglass.detect.volume import segmenter_of
-from groundglass.errors import GroundglassError, ScanError, place_of
+from groundglass.errors import GroundglassError, ScanError
 from groundglass.files import write_json, write_text
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
-from groundglass.progress import counting
+from groundglass.report.cohort import cohort_report, times_report
 from groundglass.report.page import write_report
-from groundglass.report.volume import answer_study, studies_report
 from groundglass.scan.studies import Study, find_studies, key_of
 from groundglass.scan.volume import Listing
 from groundglass.segment.extent import SIDES, extent_cells, extent_columns
@@ -43,13 +42,15 @@ from groundglass.segment.segmenter import SegmenterBundle
 
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
+TIMES = "times"
+"""Stem of the table and the page of how long the studies took, which differs from run to run."""
 NUMBERS = ("slices", "slices_counted", "probability")
 RESULTS_FORMAT = 6
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
 SAVE_EVERY = 5.0
-"""Seconds between updates of the table during a long job."""
+"""Seconds between updates of the tables during a long job; more if the tables are so long that it takes a while."""
 
 
 def columns(types: bool, settings: Iterable[str] = ()) -> tuple[str, ...]:
@@ -123,8 +124,9 @@ def predict_volumes(
     detector: Detector,
     outputs: Outputs | None = None,
     fresh: bool = False,
+    crew: Crew = answer_in_turn,
 ) -> PatientAnswers:
-    """Answer for each study of a listing in turn.
+    """Answer for each study of a listing.
 
     Results of an earlier run in ``folder`` are kept if nothing has changed: files, bundle or requested
     outputs. So a job that was killed resumes where it stopped. A study that fails is listed, and the remaining ones
@@ -135,14 +137,17 @@ def predict_volumes(
     listing
         From groundglass.scan.find.find_series.
     folder
-        Where to write a folder for each study, ``patients.csv``, ``patients.json`` and ``patients.html``; None
-        writes nothing.
+        Where to write a folder for each study, ``patients.csv``, ``patients.json``, ``patients.html`` (the cohort
+        report), ``times.csv`` and ``times.html``; None writes nothing. The tables are in the order of the listing
+        and the same whatever the ``crew``, except for the times.
     detector
         A detector with a segmenter.
     outputs
         What to write for each study; None for everything.
     fresh
         Keep no earlier results.
+    crew
+        Whatever answers the studies: by default this process, one study after the other.
 
     Raises
     ------
@@ -152,17 +157,19 @@ def predict_volumes(
     segmenter_of(detector)  # before any file is read
     job = _Job(detector, folder, outputs or Outputs(), listing)
     if folder is None:
-        return job.run(fresh)
+        return job.run(fresh, crew)
     with _alone(folder):
         sweep(folder)
         for study in job.studies:
             refuse_foreign(folder / study.name)
         try:
-            result = job.run(fresh)
+            result = job.run(fresh, crew)
         finally:
             job.save()
+            sweep(folder)  # what workers that were stopped have left
         write_json(folder / f"{PATIENTS}.json", result.document())
-        write_report(studies_report(result.rows, result.failures, detector), folder / f"{PATIENTS}.html")
+        write_report(cohort_report(result.rows, result.failures, detector), folder / f"{PATIENTS}.html")
+        write_report(times_report(job.seconds, detector), folder / f"{TIMES}.html")
     return result
 
 
@@ -180,7 +187,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Job:
-    """One run over many studies; the results of a study are written while the next one is read."""
+    """One run over many studies: what need not be repeated, and the rows of those that are answered."""
 
     def __init__(
         self,
@@ -194,42 +201,54 @@ class _Job:
         self.key = key_of(folder)
         self.studies = find_studies(listing, self.key, coded=self.outputs.anonymise)
         self.result = PatientAnswers(failures=[Failure.of(error) for error in listing.failures])
+        self.seconds = _earlier_seconds(folder)
         self._rows: dict[str, dict[str, Any]] = {}
-        self._saved = time.monotonic()
+        self._failures: dict[str, Failure] = {}
+        self._next_save = time.monotonic() + SAVE_EVERY
 
-    def run(self, fresh: bool) -> PatientAnswers:
+    def run(self, fresh: bool, crew: Crew) -> PatientAnswers:
         earlier = {} if fresh else dict(self._earlier())
-        todo = [study for study in self.studies if study.name not in earlier]
         for study in self.studies:
             if study.name in earlier:
                 self._answered(study, earlier[study.name])
         self.result.kept = len(earlier)
-        slices = sum(study.series.slices for study in todo if study.series is not None)
-        with counting("Reading volumes", slices) as advance, ThreadPoolExecutor(1) as pool:
-            if todo and self.folder is not None:
-                pool.submit(warm_up, self.outputs)
-            writing: tuple[Study, Future[dict[str, Any]]] | None = None
-            for study in todo:
-                written = self._start(study, pool, lambda: advance(1))
-                if writing is not None:
-                    self._finish(*writing)
-                writing = None if written is None else (study, written)
-            if writing is not None:
-                self._finish(*writing)
+        todo = [
+            (study, Making(self.outputs, self._made_from(study), self.key))
+            for study in self.studies
+            if study.name not in earlier
+        ]
+        for study, outcome in crew(self.detector, self.folder, todo):
+            if isinstance(outcome, StudyAnswer):
+                self._answered(study, outcome.document)
+                self.seconds[study.name] = outcome.seconds
+            elif isinstance(outcome, ScanError):
+                self._failed(study, outcome)
+            else:
+                raise outcome
+            if time.monotonic() > self._next_save:
+                self.save()
         self.result.rows = [self._rows[study.name] for study in self.studies]
+        failed = [self._failures[study.name] for study in self.studies if study.name in self._failures]
+        self.result.failures += failed
         return self.result
 
     def save(self) -> None:
-        """Write the table with the results so far."""
+        """Write the tables with the results so far."""
         if self.folder is None:
             return
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
-        writer.writeheader()
-        for row in (self._rows[study.name] for study in self.studies if study.name in self._rows):
-            writer.writerow({name: _cell(row[name]) for name in self.columns})
-        write_text(self.folder / f"{PATIENTS}.csv", buffer.getvalue())
-        self._saved = time.monotonic()
+        started = time.monotonic()
+        names = [study.name for study in self.studies if study.name in self._rows]
+        rows = [self._rows[name] for name in names]
+        self.seconds = {name: self.seconds[name] for name in names if name in self.seconds}
+        times = [{"study": name, **seconds} for name, seconds in self.seconds.items()]
+        for stem, columns, table in ((PATIENTS, self.columns, rows), (TIMES, ("study", *STAGES), times)):
+            buffer = io.StringIO()
+            writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _cell(row[name]) for name in columns} for row in table)
+            write_text(self.folder / f"{stem}.csv", buffer.getvalue())
+        took = time.monotonic() - started
+        self._next_save = time.monotonic() + max(SAVE_EVERY, 20 * took)
 
     def _earlier(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The documents of studies that need not be repeated."""
@@ -245,33 +264,6 @@ class _Job:
             if all((self.folder / study.name / name).is_file() for name in document["files"]):
                 yield study.name, document
 
-    def _start(self, study: Study, pool: ThreadPoolExecutor, seen: Any) -> Future[dict[str, Any]] | None:
-        """Answer for a study, and begin to write it; None if that fails."""
-        try:
-            answered = answer_study(self.detector, study, seen)
-        except ScanError as error:
-            self._failed(study, error)
-            return None
-        except Exception as error:
-            self._failed(study, _unexpected(study, error))
-            return None
-        made_from = self._made_from(study)
-        if self.folder is None:
-            return pool.submit(document_of, answered, self.detector, made_from)
-        target = self.folder / study.name
-        making = Making(self.outputs, made_from, self.key)
-        return pool.submit(write_study, target, answered, self.detector, making)
-
-    def _finish(self, study: Study, written: Future[dict[str, Any]]) -> None:
-        try:
-            self._answered(study, written.result())
-        except GroundglassError:
-            raise
-        except Exception as error:
-            self._failed(study, _unexpected(study, error))
-        if time.monotonic() - self._saved > SAVE_EVERY:
-            self.save()
-
     def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
         regions = {side: document[side] for side in SIDES if document[side]} | document["zones"]
         self._rows[study.name] = self._row(study) | {
@@ -286,13 +278,13 @@ class _Job:
         lost += ["a file that is cut short"] * (study.series.damaged if study.series else 0)
         if lost:
             problem = f"{len(lost)} of its slices could not be read; the first: {lost[0]}"
-            self.result.failures.append(Failure(str(study.source), problem, "get a new copy of the series"))
+            self._failures[study.name] = Failure(str(study.source), problem, "get a new copy of the series")
         if self.folder is not None:
             self.result.folders[study.name] = self.folder / study.name
 
     def _failed(self, study: Study, error: ScanError) -> None:
         self._rows[study.name] = self._row(study) | {"problem": error.problem}
-        self.result.failures.append(Failure.of(error))
+        self._failures[study.name] = Failure.of(error)
 
     def _row(self, study: Study) -> dict[str, Any]:
         series = study.series
@@ -324,9 +316,17 @@ def made_by(detector: Bundle, segmenter: SegmenterBundle) -> list[int | str]:
     return [RESULTS_FORMAT, *(bundle.facts.model_dump_json() for bundle in (detector, segmenter))]
 
 
-def _unexpected(study: Study, error: Exception) -> ScanError:
-    """An internal error, which must not end a job of a thousand studies; its text may quote a header."""
-    return ScanError(study.source, f"an error in Groundglass ({place_of(error)})", "report it")
+def _earlier_seconds(folder: Path | None) -> dict[str, dict[str, float]]:
+    """The times of an earlier run into a folder, by study; none if the table is missing or damaged."""
+    if folder is None:
+        return {}
+    try:
+        with (folder / f"{TIMES}.csv").open(encoding="utf-8", newline="") as handle:
+            return {
+                row["study"]: {name: float(row[name]) for name in STAGES} for row in csv.DictReader(handle)
+            }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _cell(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Write the results of one study."""
+"""Answer one study, and write its results."""
 
 import csv
 import hashlib
@@ -6,7 +6,9 @@ import hmac
 import io
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,13 +24,15 @@ from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.volume import segmenter_of
-from groundglass.errors import GroundglassError, ScanError
+from groundglass.errors import GroundglassError, ScanError, place_of
 from groundglass.files import reason_of, umask, write_json, write_text
 from groundglass.labels import POSITIVE
+from groundglass.progress import counting
 from groundglass.report.page import write_report
 from groundglass.report.pdf import PDF, write_pdf
-from groundglass.report.volume import AnsweredStudy, stack, volume_report
-from groundglass.scan.volume import RESULTS, mark_results
+from groundglass.report.volume import AnsweredStudy, answer_study, stack, volume_report
+from groundglass.scan.studies import Study
+from groundglass.scan.volume import RESULTS, Series, Volume, mark_results
 from groundglass.segment.shares import TYPE_COLUMNS
 
 FINDINGS = "findings.json"
@@ -101,6 +105,118 @@ class Making:
     key: bytes = field(repr=False)
     when: datetime | None = None
     replaces: Path | None = None
+
+
+@dataclass(frozen=True)
+class StudyAnswer:
+    """What came of a study that could be answered.
+
+    Attributes
+    ----------
+    document
+        The content of its ``findings.json``.
+    seconds
+        How long each of the :data:`STAGES` took.
+    """
+
+    document: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+STAGES = ("read", "answer", "write")
+"""The stages of a study whose times are recorded. Threads read slices while the networks answer, so the time to
+read is part of the time to answer; where it is about as long, reading is the bottleneck."""
+Outcome = StudyAnswer | GroundglassError
+"""A ScanError says why the study has no answer; any other error, why its results could not be written."""
+Todo = Sequence[tuple[Study, Making]]
+Crew = Callable[[Detector, Path | None, Todo], Iterator[tuple[Study, Outcome]]]
+"""Whatever answers studies and yields each outcome when it is known, in any order: :func:`answer_in_turn`, or
+groundglass.scale.cohort.Workers. The folder is that of all results; None if nothing is written."""
+
+
+def answer_in_turn(detector: Detector, folder: Path | None, todo: Todo) -> Iterator[tuple[Study, Outcome]]:
+    """Answer studies in this process; the results of each are written while the next one is read."""
+    slices = sum(study.series.slices for study, _ in todo if study.series is not None)
+    with counting("Reading volumes", slices) as advance, ThreadPoolExecutor(1) as pool:
+        if todo and folder is not None:
+            pool.submit(warm_up, todo[0][1].outputs)
+        writing: tuple[Study, Future[Outcome]] | None = None
+        for study, making in todo:
+            begun = begin_study(study, folder, detector, making, pool, lambda: advance(1))
+            if writing is not None:
+                yield writing[0], writing[1].result()
+            writing = study, begun
+        if writing is not None:
+            yield writing[0], writing[1].result()
+
+
+def begin_study(
+    study: Study,
+    folder: Path | None,
+    detector: Detector,
+    making: Making,
+    pool: ThreadPoolExecutor,
+    seen: Callable[[], object] = lambda: None,
+) -> Future[Outcome]:
+    """Answer for a study in this thread, then write its results into ``folder`` in a thread of the pool.
+
+    Nothing is raised: an error is the outcome. ``seen`` is called after each slice.
+    """
+    seconds = dict.fromkeys(STAGES, 0.0)
+    started = time.perf_counter()
+    try:
+        timed = study if study.series is None else replace(study, series=_timed(study.series, seconds))
+        answered = answer_study(detector, timed, seen)
+    except Exception as error:
+        failed: Future[Outcome] = Future()
+        failed.set_result(error if isinstance(error, ScanError) else _unexpected(study, error))
+        return failed
+    seconds["answer"] = time.perf_counter() - started
+    return pool.submit(_finish, folder, answered, detector, making, seconds)
+
+
+def _finish(
+    folder: Path | None,
+    answered: AnsweredStudy,
+    detector: Detector,
+    making: Making,
+    seconds: dict[str, float],
+) -> Outcome:
+    started = time.perf_counter()
+    try:
+        if folder is None:
+            document = document_of(answered, detector, making.made_from)
+        else:
+            document = write_study(folder / answered.study.name, answered, detector, making)
+    except Exception as error:
+        return error if isinstance(error, GroundglassError) else _unexpected(answered.study, error)
+    seconds["write"] = time.perf_counter() - started
+    return StudyAnswer(document, seconds)
+
+
+def _timed(series: Series, seconds: dict[str, float]) -> Series:
+    """The series; the time that opening it and reading its slices take is added up, also over several threads."""
+
+    def opened() -> Volume:
+        started = time.perf_counter()
+        volume = series.load()
+        seconds["read"] += time.perf_counter() - started
+
+        def read(number: int) -> NDArray[np.float32]:
+            begun = time.perf_counter()
+            try:
+                return volume.read(number)
+            finally:
+                seconds["read"] += time.perf_counter() - begun
+
+        return replace(volume, read=read)
+
+    return series if series.open is None else replace(series, open=opened)
+
+
+def _unexpected(study: Study, error: Exception) -> ScanError:
+    """An internal error, which must not end a job of a thousand studies; its text may quote a header."""
+    return ScanError(study.source, f"an error in Groundglass ({place_of(error)})", "report it")
 
 
 def write_study(folder: Path, answered: AnsweredStudy, detector: Detector, making: Making) -> dict[str, Any]:

@@ -124,6 +124,10 @@ class Detector:
         bundle = OwnModel.of_function(predict, Description.checked(stated, str(stated["name"])))
         return cls(bundle, Segmenter.load() if lungs and bundle.segmenter is None else None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Engines are not copied to another process; it loads the bundle's again."""
+        return type(self), (self.bundle, None if self.bundle.segmenter is not None else self.segmenter)
+
     def __repr__(self) -> str:
         return f"Detector({self.bundle.facts.name!r})"
 

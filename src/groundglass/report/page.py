@@ -33,7 +33,8 @@ class Link(str):
 class Table:
     """Rows of text under a heading, with a ``note`` below.
 
-    ``prose`` says that the cells are sentences: a phone then shows the cells of a row one below the other.
+    ``prose`` says that the cells are sentences: a phone then shows the cells of a row one below the other. A reader
+    can sort a ``sortable`` table by a click on a heading.
     """
 
     title: str
@@ -41,6 +42,20 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     prose: bool = False
+    sortable: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars of non-negative numbers under a caption, drawn as SVG within the page."""
+
+    caption: str
+    bars: Sequence[tuple[str, float]]
+
+    @property
+    def most(self) -> float:
+        """The longest bar, or 1 if all are 0."""
+        return max(value for _, value in self.bars) or 1.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,7 @@ class Report:
     headline: str
     card: Card | None = None
     warnings: list[str] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
     tables_title: str = "How well it does"
     figures_of_merit: list[Table] = field(default_factory=list)
     pictures_title: str = "Curves"

@@ -1,10 +1,8 @@
 """The report of a study's volume: the answer, the extent of disease, and the pictures."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,15 +11,14 @@ from PIL import Image
 
 from groundglass.detect.bundle import BundleFacts
 from groundglass.detect.detector import Detector
-from groundglass.detect.findings import Failure, SliceFinding
+from groundglass.detect.findings import SliceFinding
 from groundglass.detect.heatmap import grey_image, heatmap
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.patient_rule import LESION_FEATURES
 from groundglass.detect.volume import answer_volume, segmenter_of
 from groundglass.errors import ScanError
-from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
+from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.report.page import (
-    Link,
     Picture,
     Report,
     SliceCard,
@@ -274,53 +271,3 @@ def _png(sheet: Image.Image) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def studies_report(
-    rows: Sequence[Mapping[str, Any]], failures: Sequence[Failure], detector: Detector
-) -> Report:
-    """The page: every study with its answer, and what could not be read.
-
-    ``rows`` are those of groundglass.commands.predict_volumes.PatientAnswers.
-    """
-    answered = [row for row in rows if not row["problem"]]
-    positive = sum(row["verdict"] == POSITIVE for row in answered)
-    uncertain = sum(row["verdict"] == UNCERTAIN for row in answered)
-    failed = len(rows) - len(answered)
-    ranked = sorted(
-        answered, key=lambda row: -1 if row["probability"] is None else row["probability"], reverse=True
-    )
-    tables = [
-        Table(
-            "All studies, most probable first",
-            ("study", "patient", "probability", "verdict", "lesions", "severity"),
-            [_listed(row) for row in ranked],
-        )
-    ]
-    if failures:
-        reasons = [
-            (Path(one.path).name, "; ".join(filter(None, (one.problem, one.remedy)))) for one in failures
-        ]
-        tables.append(Table("Not read, or only in part", ("file or folder", "reason"), reasons))
-    return Report(
-        title="COVID-19 on chest CT volumes",
-        headline=f"{positive} of {len(answered)} studies: covid."
-        + (f" Uncertain: {uncertain}." if uncertain else "")
-        + (f" {failed} could not be answered." if failed else ""),
-        warnings=[LESIONS, *uncertainty(detector.bundle.facts)],
-        tables_title="Studies",
-        figures_of_merit=tables,
-        facts=[bundle_table(detector.bundle.facts)],
-    )
-
-
-def _listed(row: Mapping[str, Any]) -> tuple[str, ...]:
-    share, probability = row["both_lesion_share"], row["probability"]
-    return (
-        Link(row["study"], f"{row['study']}/report.html"),
-        row["patient"],
-        "" if probability is None else f"{probability:.3f}",
-        row["verdict"] + (f": {row['reason']}" if row["reason"] else ""),
-        "" if share is None else f"{share:.1%}",
-        row["severity"],
-    )

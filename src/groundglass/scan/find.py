@@ -5,6 +5,7 @@ Call :func:`find_series` for series and pictures, listed by their headers (``pre
 groundglass.scan.read.read_scan (``sheet``).
 """
 
+import csv
 import glob
 import logging
 import os
@@ -113,6 +114,8 @@ def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool
         if path.is_dir():
             for file in _files(path, passed, seen):
                 yield file, False
+        elif path.suffix.lower() == ".csv" and path.is_file():
+            yield from _expand(_listed(path, passed), passed)
         elif path.exists():
             yield path, True
         elif glob.has_magic(str(path)):
@@ -122,6 +125,29 @@ def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool
             yield from _expand(matches, passed)
         else:
             raise GroundglassError(f"{path}: there is no such file or folder")
+
+
+def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
+    """The files and folders in a manifest's column ``path``; one that does not exist is a failure."""
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as handle:
+            rows = csv.DictReader(handle)
+            if "path" not in (rows.fieldnames or ()):
+                raise GroundglassError(
+                    f"{manifest}: has no column path; write one scan or folder per row there"
+                )
+            names = [row["path"] or "" for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise GroundglassError(f"{manifest}: cannot be read as a manifest ({error})") from error
+    for path in (manifest.parent / name for name in dict.fromkeys(names) if name):
+        if path.suffix.lower() == ".csv":
+            passed.failures.append(
+                ScanError(path, f"is a table within the manifest {manifest.name}", "name it")
+            )
+        elif path.exists():
+            yield path
+        else:
+            passed.failures.append(ScanError(path, f"does not exist, but {manifest.name} lists it"))
 
 
 def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
@@ -161,8 +187,9 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     ----------
     paths
         Files; folders, which are searched regardless of how the files are named (hidden ones and earlier
-        results are skipped); patterns; ZIPs; DICOMDIRs, whose files are read. A named file that is not a scan
-        is listed among the pictures, so that reading it reports what is wrong.
+        results are skipped); patterns; ZIPs; DICOMDIRs, whose files are read; manifests (CSV), of which the files
+        and folders in the column ``path`` are read. A named file that is not a scan is listed among the pictures,
+        so that reading it reports what is wrong.
     progress
         Called with how many of how many files have been looked at.
 

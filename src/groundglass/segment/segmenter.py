@@ -117,6 +117,10 @@ class Segmenter:
         """Load a bundle by name or path, by default the shipped one; raises BundleError as its load does."""
         return cls(SegmenterBundle.load(name_or_path))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The engine is not copied to another process; it loads the bundle's again."""
+        return type(self), (self.bundle,)
+
     def __repr__(self) -> str:
         return f"Segmenter({self.bundle.facts.name!r})"
 

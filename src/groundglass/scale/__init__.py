@@ -1,0 +1,1 @@
+"""Cohorts on several processes and machines, by Ray (extra ``scale``)."""
