@@ -137,7 +137,8 @@ def test_everything_promised_is_written(done: Done) -> None:
         "all-wrong.csv", "answers", "comparison.csv", "comparison.html", "comparison.md", "figures", "runs",
     }  # fmt: skip
     assert {path.name for path in (done.folder / "figures").iterdir()} == {
-        "agreement.png", "curves.png", "intervals.png", "intervals-elsewhere.png", "roc.png", "roc-elsewhere.png",
+        "agreement.png", "curves.png", "home-and-elsewhere.png", "intervals.png", "intervals-elsewhere.png",
+        "roc.png", "roc-elsewhere.png",
     }  # fmt: skip
     for picture in (done.folder / "figures").iterdir():
         with Image.open(picture) as image:

@@ -23,6 +23,7 @@ from groundglass.evaluation.classes import CLASS_COLUMNS, MACRO_METRICS
 from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE
 from groundglass.recipe.recipe import ClassificationRecipe, RecipeError
+from groundglass.report.predictions import evaluate_predictions
 from groundglass.scan.find import find_scans
 from groundglass.segment.segmenter import Segmenter
 from groundglass.train.run import Run
@@ -208,6 +209,20 @@ def test_evaluate_covers_each_class(trained: Run, folder: Path, tmp_path: Path) 
     report = (tmp_path / "report.html").read_text()
     assert "All classes together" in report
     assert ", of normal 0." in report
+
+
+def test_a_wrong_class_is_shown_as_an_error(trained: Run, tmp_path: Path) -> None:
+    predictions = pd.read_csv(trained.predictions_file)
+    normal = predictions.index[(predictions["label"] == "normal") & (predictions["class"] == "normal")]
+    predictions.loc[normal[-1], "class"] = "viral pneumonia"  # not covid, as is its label
+    predictions.to_csv(tmp_path / "predictions.csv", index=False)
+    evaluated = evaluate_predictions(tmp_path / "predictions.csv")
+    wrong = predictions[predictions["class"] != predictions["label"]]
+    shown = list(map(str, evaluated.telling_slices()))
+    assert set(shown[: len(wrong)]) == set(wrong["path"])
+    assert f"Mean AUC of each class against the rest {by_scikit_learn(predictions)['macro_auc']:.2f} (" in (
+        evaluated.headline()
+    )
 
 
 def test_the_predictions_alone_give_the_same_figures(trained: Run, tmp_path: Path) -> None:

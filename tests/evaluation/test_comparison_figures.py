@@ -1,6 +1,7 @@
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -9,7 +10,13 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from groundglass.bundle.evaluation import format_estimate
 from groundglass.evaluation.comparison import ENSEMBLE, System, compare, ensemble_of
-from groundglass.evaluation.comparison_report import agreement_figure, intervals_figure, roc_compared
+from groundglass.evaluation.comparison_report import (
+    agreement_figure,
+    comparison_frame,
+    home_and_elsewhere,
+    intervals_figure,
+    roc_compared,
+)
 from groundglass.evaluation.figures import to_png
 from groundglass.labels import NEGATIVE, POSITIVE
 
@@ -135,10 +142,35 @@ def test_intervals_are_drawn_next_to_the_members(compared):
     check(figure)
 
 
+def test_every_system_is_drawn_at_home_and_elsewhere(compared):
+    home, away = (comparison_frame(compared).assign(dataset=name) for name in ("home", "away"))
+    away = away.assign(part="all", roc_auc=away["roc_auc"] - 0.2, roc_auc_low=away["roc_auc_low"] - 0.2)[::-1]
+    page = pd.concat([home.assign(part="test"), away])
+    figure = home_and_elsewhere({"home": page, "other": page.replace({"dataset": {"home": "other"}})})
+    assert len(figure.axes) == 2
+    for axes, name in zip(figure.axes, ("home", "other"), strict=True):
+        assert axes.get_title("left") == f"trained on {name}; elsewhere: away"
+        assert [text.get_text().replace("\n", " ") for text in axes.get_yticklabels()] == list(home["system"])
+        squares, circles = (container for container in axes.containers)
+        for drawn, rows in ((squares, home), (circles, away)):
+            line, _, (bars,) = drawn.lines
+            assert line.get_xdata().tolist() == rows["roc_auc"].tolist()
+            assert [home["system"].iloc[round(row)] for row in line.get_ydata()] == rows["system"].tolist()
+            ends = np.array([segment[:, 0] for segment in bars.get_segments()])
+            np.testing.assert_allclose(ends, rows[["roc_auc_low", "roc_auc_high"]])
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["test part of its own dataset", "elsewhere"]
+    check(figure)
+
+
 def test_a_lone_system_of_a_single_patient_can_be_drawn(table):
     frame = table([True, False, True], [0.9, 0.1, 0.4], patient=["p"] * 3)
     lone = [System("alone", (frame,), (0.5,))]
     comparison = compare(lone, resamples=20)
     assert len(roc_compared(lone, comparison).axes[0].lines) == 2
-    for figure in (agreement_figure(comparison), intervals_figure(comparison)):
+    page = comparison_frame(comparison).assign(dataset="home", part="test")
+    page = pd.concat([page, *(page.assign(dataset=name, part="all") for name in ("one", "two"))])
+    elsewhere = home_and_elsewhere({"home": page})
+    assert len(elsewhere.legends[0].get_texts()) == 3
+    for figure in (agreement_figure(comparison), intervals_figure(comparison), elsewhere):
         check(figure)

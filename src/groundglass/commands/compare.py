@@ -25,6 +25,7 @@ from groundglass.evaluation.comparison_report import (
     comparison_frame,
     comparison_table,
     headline,
+    home_and_elsewhere,
     intervals_figure,
     markdown_table,
     roc_compared,
@@ -143,15 +144,7 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
     for name, picture in pictures.items():
         write_bytes(folder / "figures" / f"{name}.png", picture.png)
     tables = [table for judged in outcome.judged for table in _tables(judged)]
-    costs = {name: asdict(cost) for name, cost in outcome.cost.items()}
-    frames = [
-        comparison_frame(comparison, costs).assign(
-            dataset=judged.name, part=judged.part, unit=comparison.unit
-        )
-        for judged in outcome.judged
-        for comparison in judged.comparisons
-    ]
-    _write_csv(pd.concat(frames), folder / "comparison.csv")
+    _write_csv(_frame(outcome), folder / "comparison.csv")
     test = outcome.judged[0].comparison
     _write_csv(test.all_wrong, folder / "all-wrong.csv")
     write_text(folder / "comparison.md", _markdown(outcome, pictures))
@@ -172,6 +165,19 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
         facts=[about for judged in outcome.judged if (about := dataset_table(judged.name)) is not None],
     )
     write_report(report, folder / "comparison.html")
+
+
+def _frame(outcome: ComparisonResult) -> pd.DataFrame:
+    """The content of ``comparison.csv``."""
+    costs = {name: asdict(cost) for name, cost in outcome.cost.items()}
+    frames = [
+        comparison_frame(comparison, costs).assign(
+            dataset=judged.name, part=judged.part, unit=comparison.unit
+        )
+        for judged in outcome.judged
+        for comparison in judged.comparisons
+    ]
+    return pd.concat(frames)
 
 
 def _best_run(outcome: ComparisonResult) -> Path:
@@ -239,6 +245,12 @@ def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
         pictures[f"roc{end}"] = Picture(f"ROC curves, {judged.title}", to_png(roc))
         intervals = intervals_figure(judged.comparison)
         pictures[f"intervals{end}"] = Picture(f"AUC with its interval, {judged.title}", to_png(intervals))
+    if len(outcome.judged) > 1:
+        frame = _frame(outcome)
+        page = home_and_elsewhere({outcome.judged[0].name: frame[frame["unit"] == "slice"]})
+        pictures["home-and-elsewhere"] = Picture(
+            "AUC on the own dataset and on others, with intervals", to_png(page)
+        )
     by_epochs = {
         system.name: (system.runs[0], recipe)
         for system in outcome.trained_systems

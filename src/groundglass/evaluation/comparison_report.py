@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from groundglass.bundle.evaluation import METRICS, format_estimate
@@ -299,6 +300,50 @@ def intervals_figure(comparison: Comparison) -> Figure:
     letters(axes)
     figure.legend(loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False)
     return figure
+
+
+def home_and_elsewhere(pages: Mapping[str, pd.DataFrame]) -> Figure:
+    """AUC of each system on the test part of its own dataset, and on datasets from elsewhere, with intervals.
+
+    Parameters
+    ----------
+    pages
+        By the name of the dataset that the systems were trained on: the rows of :func:`comparison_frame`, with
+        the columns ``dataset`` and ``part``, which is ``all`` on an external dataset, as in
+        ``comparison.csv``. Each gets a panel, its systems in their order on the own dataset.
+    """
+    own = {name: page[page["part"] != "all"] for name, page in pages.items()}
+    counts = [len(rows) for rows in own.values()]
+    figure = blank("AUC at home and elsewhere", height=2.0 + 0.7 * len(pages) + 0.36 * sum(counts))
+    panels = figure.subplots(len(pages), squeeze=False, sharex=True, height_ratios=counts)[:, 0]
+    for axes, (name, page) in zip(panels, pages.items(), strict=True):
+        others = page[page["part"] == "all"].groupby("dataset", sort=False)
+        elsewhere = {str(other): rows for other, rows in others}
+        _bars(axes, own[name], elsewhere)
+        axes.set_title(f"trained on {name}; elsewhere: {', '.join(elsewhere)}", fontsize=TEXT, loc="left")
+    panels[-1].set_xlabel("area under the ROC curve (AUC); dotted: chance")
+    legends = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
+    shown = {label: handle for legend in legends for handle, label in legend}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False)
+    return figure
+
+
+def _bars(axes: Axes, own: pd.DataFrame, elsewhere: Mapping[str, pd.DataFrame]) -> None:
+    """Draw the AUC of each system with its interval, of each dataset in its own colour."""
+    places = {system: row for row, system in enumerate(own["system"])}
+    labels = ["elsewhere"] if len(elsewhere) == 1 else list(elsewhere)
+    looks = zip(("test part of its own dataset", *labels), (own, *elsewhere.values()), strict=True)
+    for number, ((label, rows), colour) in enumerate(zip(looks, cycle(COLOURS), strict=False)):
+        value, low, high = rows[["roc_auc", "roc_auc_low", "roc_auc_high"]].to_numpy(dtype=float).T
+        height = rows["system"].map(places) + 0.13 * (2 * number - len(elsewhere))
+        ends = [value - low, high - value]
+        shape = "o" if number else "s"
+        axes.errorbar(value, height, xerr=ends, fmt=shape, color=colour, linewidth=1.8, label=label)
+    axes.axvline(0.5, color=GREY, linestyle=":")
+    axes.set_yticks(range(len(places)), [fill(system, WRAP + 4) for system in places])
+    axes.set_ylim(len(places) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.3)
+    letters(axes)
 
 
 def _counted(comparison: Comparison) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from groundglass.audit.trust import MEANINGS, TrustCard
 from groundglass.audit.trust_measurements import trust_of_predictions
-from groundglass.bundle.evaluation import METRICS, Evaluation
+from groundglass.bundle.evaluation import METRICS, Evaluation, format_estimate
 from groundglass.detect.patient_rule import PatientRule
 from groundglass.evaluation import figures
 from groundglass.evaluation.classes import (
@@ -23,7 +23,7 @@ from groundglass.evaluation.figures import class_confusion, class_roc, to_png
 from groundglass.evaluation.metrics import evaluate, evaluate_patients
 from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.files import write_bytes, write_json
-from groundglass.labels import NEGATIVE, POSITIVE, need_positive
+from groundglass.labels import CLASS, NEGATIVE, POSITIVE, need_positive
 from groundglass.report.page import Card, Picture, Report, Table, write_report
 
 WRONG_SHOWN = 18
@@ -58,7 +58,11 @@ class EvaluatedPredictions:
     def headline(self) -> str:
         """The result in one sentence."""
         auc = dict(self.slices.rows())[METRICS["roc_auc"].title]
-        return f"ROC AUC {auc} on {self.slices.count} slices."
+        told = f"ROC AUC {auc} on {self.slices.count} slices."
+        if self.classes is None:
+            return told
+        macro = format_estimate(self.classes.metrics["macro_auc"])
+        return f"{told} Mean AUC of each class against the rest {macro}."
 
     def table(self) -> Table:
         """Figures with their intervals, per slice and per patient side by side, and the meaning of each."""
@@ -88,9 +92,15 @@ class EvaluatedPredictions:
         return dict(zip(map(Path, self.predictions["path"]), self.predictions["label"], strict=True))
 
     def telling_slices(self) -> list[Path]:
-        """The surest errors first, then the surest right answers of each class."""
+        """The surest errors first, then the surest right answers of each class.
+
+        With several classes, an error is any other class than the label, and its sureness is that about COVID-19.
+        """
         answered = self.predictions[self.predictions["verdict"].isin((POSITIVE, NEGATIVE))]
-        wrong = (answered["verdict"] == POSITIVE) != (answered["label"] == POSITIVE)
+        if self.classes is None:
+            wrong = (answered["verdict"] == POSITIVE) != (answered["label"] == POSITIVE)
+        else:
+            wrong = answered[CLASS] != answered["label"]
         sureness = (answered["probability"] - self.threshold).abs()
         ranked = answered.assign(wrong=wrong, sureness=sureness).sort_values("sureness", ascending=False)
         errors = ranked[ranked["wrong"]].head(WRONG_SHOWN)

@@ -11,7 +11,7 @@ from scipy.stats.contingency import association
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from groundglass.audit.check import Check, Result
+from groundglass.audit.check import Check, NotApplicable, Result
 from groundglass.audit.headers import COLUMNS, FLAG, NUMBER, TEXT, header_features
 from groundglass.audit.label_prediction import (
     FOLDS,
@@ -173,34 +173,58 @@ class SourceAndLabel(Check[Material]):
     code = "GG112"
 
     def run(self, material: Material) -> Result:
-        """Predict the label from the source, and the source from the picture."""
-        truth = material.truth
+        """Predict the label from the source, and the source from the picture.
+
+        With several classes, each class against the rest is predicted, and the most predictable one is reported.
+        """
+        labels = material.manifest["label"]
         sources = material.manifest["source"].replace("", NO_NAME)
-        prediction = predict_label(
-            pd.get_dummies(sources, dtype=float).to_numpy(),
-            truth,
-            material.units,
-            seed=material.seed,
-            trees=SOURCE_TREES,
-        )
-        grouped = pd.Series(truth, index=sources.index).groupby(sources)
-        counts = pd.DataFrame({"slices": grouped.size(), "covid": grouped.sum()})
-        counts = counts.sort_values("slices", ascending=False, kind="stable")
-        cramer = association(counts.assign(rest=counts["slices"] - counts["covid"])[["covid", "rest"]])
+        several = sorted(set(labels)) if labels.nunique() > 2 else []
+        predictions = dict(_classes_from_sources(material, several or [POSITIVE], sources))
+        worst = max(predictions, key=lambda name: _lowest(predictions[name].cross_validated))
+        shown = labels if several else labels.where(labels == POSITIVE, NEGATIVE)
+        counts = pd.crosstab(sources, shown).reindex(columns=several or [POSITIVE, NEGATIVE])
+        counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+        covid = counts[POSITIVE]
         accuracy, known = _source_from_picture(material, sources.to_numpy(dtype=str))
         return self.result(
-            prediction.severity,
-            prediction.cross_validated,
+            predictions[worst].severity,
+            predictions[worst].cross_validated,
             rows=[
-                (source, slices, covid, f"{covid / slices:.0%}")
-                for source, slices, covid in counts.itertuples()
+                (source, sum(row), *(row if several else row[:1]), f"{covid[source] / sum(row):.0%}")
+                for source, *row in counts.itertuples()
             ],
-            prediction=prediction,
-            cramer=cramer,
+            prediction=predictions[worst],
+            worst=worst,
+            several=several,
+            predictions=predictions,
+            cramer=association(counts),
             accuracy=accuracy,
             chance=1 / max(known, 1),
-            one_sided=counts["covid"].isin([0]) | (counts["covid"] == counts["slices"]),
+            one_sided=covid.isin([0]) | (covid == counts.sum(axis=1)),
         )
+
+
+def _classes_from_sources(
+    material: Material, classes: list[str], sources: "pd.Series[str]"
+) -> Iterator[tuple[str, LabelPrediction]]:
+    """Each class, and how well the source predicts it against the rest.
+
+    Classes of a single group are left out; NotApplicable if COVID-19 is one.
+    """
+    features = pd.get_dummies(sources, dtype=float).to_numpy()
+    for name in classes:
+        truth = (material.manifest["label"] == name).to_numpy(dtype=bool)
+        try:
+            yield name, predict_label(features, truth, material.units, seed=material.seed, trees=SOURCE_TREES)
+        except NotApplicable:
+            if name == POSITIVE:
+                raise
+
+
+def _lowest(figure: Estimate) -> float:
+    """The lower end of a figure's interval, its value if there is none."""
+    return float((figure.low if figure.low is not None else figure.value) or 0)
 
 
 def _source_from_picture(material: Material, sources: NDArray[np.str_]) -> tuple[Estimate | None, int]:
