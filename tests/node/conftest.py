@@ -1,6 +1,7 @@
 """Nodes, chests to send to them, and one worker that answers."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from noding import BUNDLE, Noded, config, node_of
 from pydicom import Dataset
 
+from groundglass.node import node, send
 from groundglass.phantom import Phantom, make_phantom
-from groundglass.phantom.dicom import PhantomStack, classic_images
+from groundglass.phantom.dicom import PhantomStack, classic_images, write_phantom_dicom
 from groundglass.phantom.dicom_syntax import file_meta
+from groundglass.serve.answer import Answering, answer
 from groundglass.serve.worker import Worker
 from groundglass.store.database import FILE, Database
 
@@ -50,6 +53,8 @@ def noded(
 ) -> Iterator[Callable[..., Noded]]:
     """Start a node with some settings; ``again`` starts another in the data folder of one that was stopped."""
     begun: list[Noded] = []
+    monkeypatch.setattr(node, "LOOK", 0.05)
+    monkeypatch.setattr(send, "LOOK", 0.05)
 
     def start(*, again: Noded | None = None, works: bool = False, **settings: Any) -> Noded:
         data = again.data if again else tmp_path / f"data-{len(begun)}"
@@ -61,9 +66,8 @@ def noded(
         if worker is not None:
             monkeypatch.setattr(worker, "data", data)
             monkeypatch.setattr(worker, "database", database)
-        node = node_of(data, config(**settings), database)
-        begun.append(Noded(node, database, data, worker))
-        node.start()
+        begun.append(Noded(node_of(data, config(**settings), database), database, data, worker))
+        begun[-1].node.start()
         return begun[-1]
 
     yield start
@@ -88,3 +92,15 @@ def chest() -> Chest:
         return made
 
     return images
+
+
+@pytest.fixture(scope="session")
+def covid_results(
+    worker: Worker, covid_phantom: Phantom, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The DICOM results of a chest, by their files' names."""
+    folder = tmp_path_factory.mktemp("results")
+    write_phantom_dicom(covid_phantom, folder / "files")
+    how = Answering(worker._detector(BUNDLE), "key", b"key", when=datetime(2026, 11, 30))
+    answer(folder / "files", folder / "results", how)
+    return {path.name: path.read_bytes() for path in (folder / "results").glob("*.dcm")}

@@ -22,7 +22,7 @@ from groundglass.store.upload import Limits
 
 BUNDLE = "covid-ct-lite0"
 LONG = 60.0
-QUIET = 0.6
+QUIET = 0.4
 
 
 def config(**settings: Any) -> DicomConfig:

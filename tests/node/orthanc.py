@@ -129,10 +129,12 @@ class Orthanc:
 
     def find(self, level: str = "Instance", **query: str) -> list[str]:
         """The ids of what has these attributes."""
-        body = {"Level": level, "Query": query}
-        answer = requests.post(f"{self.url}/tools/find", json=body, auth=("gg", self.password), timeout=60)
+        return list(self.post("/tools/find", {"Level": level, "Query": query}))
+
+    def post(self, path: str, body: Any) -> Any:
+        answer = requests.post(self.url + path, json=body, auth=("gg", self.password), timeout=60)
         answer.raise_for_status()
-        return list(answer.json())
+        return answer.json()
 
     def clear(self) -> None:
         for one in self.get("/patients"):

@@ -3,7 +3,8 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pydicom
 import pytest
 from noding import Noded, wait
 from orthanc import DIMSE, NODE, Orthanc, running
+from typer.testing import CliRunner
 
+from groundglass.cli.app import app
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.store.upload import RESULTS, STUDIES
 
 SLICES = 124
+ADDRESS = f"ORTHANC@127.0.0.1:{DIMSE}"
 PEERS = [
     {"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": DIMSE},
     {"name": "moves", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": DIMSE, "by": "move"},
@@ -138,3 +142,82 @@ def test_results_that_are_sent_again_are_there_once(
     wait(lambda: all(job.state == "done" for job in noded.jobs()))
     assert [job.problem for job in noded.jobs()] == [None, None]
     assert len(orthanc.find(Modality="SR")) == len(orthanc.find(Modality="SEG")) == 1
+
+
+@pytest.fixture
+def archived(orthanc: Orthanc, chest: Any, tmp_path: Path) -> list[Path]:
+    """Files that ``groundglass pacs send`` has put into the archive."""
+    folder = tmp_path / "archived"
+    folder.mkdir()
+    for number, image in enumerate(chest("archived", StudyDate=f"{date.today():%Y%m%d}")):
+        image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    assert groundglass("pacs", "send", ADDRESS, folder) == f"6 files sent to {ADDRESS}\n"
+    return sorted(folder.iterdir())
+
+
+def groundglass(*arguments: object) -> str:
+    """What a command prints."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    return done.stdout
+
+
+def pixels(paths: Iterable[Path]) -> set[bytes]:
+    return {pydicom.dcmread(path).PixelData for path in paths}
+
+
+def test_the_commands_find_and_fetch_by_every_way(
+    orthanc: Orthanc, archived: list[Path], tmp_path: Path
+) -> None:
+    image = pydicom.dcmread(archived[0])
+    config = tmp_path / "serve.yaml"
+    settings = {"port": NODE, "peers": [*PEERS, web(orthanc)]}
+    config.write_text(json.dumps({"dicom": settings}))
+    for peer, patient in (
+        ("pacs", "CANARY*"),
+        ("web", "CANARYID77"),
+    ):  # whose plugin takes no * that is escaped
+        assert groundglass("pacs", "echo", peer, "--config", config) == f"{peer} answers\n"
+        find = ("pacs", "find", peer, "--config", config, "--json")
+        found = json.loads(groundglass(*find, "--patient", patient))
+        assert [one["StudyInstanceUID"] for one in found] == [image.StudyInstanceUID]
+        assert found[0]["PatientName"] == "Canaryname^Zebulon"
+        assert json.loads(groundglass(*find, "--patient", "nobody")) == []
+        (series,) = json.loads(groundglass(*find, "--study", image.StudyInstanceUID))
+        assert (series["SeriesInstanceUID"], series["NumberOfSeriesRelatedInstances"]) == (
+            image.SeriesInstanceUID,
+            "6",
+        )
+    for peer in ("pacs", "moves", "web"):
+        fetch = ("pacs", "fetch", peer, image.StudyInstanceUID, "--config", config)
+        groundglass(*fetch, "-o", tmp_path / peer)
+        assert pixels((tmp_path / peer).iterdir()) == pixels(archived)
+    nowhere = ["pacs", "fetch", "pacs", "1.2.3", "--config", str(config), "-o", str(tmp_path / "nowhere")]
+    wrong = CliRunner().invoke(app, nowhere)
+    assert "pacs: refuses the request" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("peer", ["pacs", "moves", "web"])
+def test_a_rule_fetches_what_is_new_and_counts_it(
+    orthanc: Orthanc, archived: list[Path], noded: Callable[..., Noded], peer: str
+) -> None:
+    noded = noded(
+        port=NODE, peers=[*PEERS, web(orthanc)], fetch=[{"from": peer, "days": 2}], counts_from="pacs"
+    )
+    wait(noded.arrivals)
+    noded.settled()
+    assert [entry.study.files for entry in noded.studies()] == [6]
+    assert noded.arrivals()[0].caller == (peer if peer != "moves" else "ORTHANC")
+    assert noded.node.fetch(noded.node.config.fetch[0]) == 0
+
+
+def test_orthanc_sends_and_a_study_waits_for_the_rest_of_it(
+    orthanc: Orthanc, archived: list[Path], noded: Callable[..., Noded]
+) -> None:
+    noded = noded(port=NODE, peers=PEERS, counts_from="pacs")
+    instances = sorted(orthanc.find(Modality="CT"))
+    orthanc.post("/modalities/gg/store", instances[:4])
+    wait(lambda: [one.problem for one in noded.arrivals()] == ["2 instances of the PACS did not come"])
+    orthanc.post("/modalities/gg/store", instances[4:])
+    noded.settled()
+    assert [entry.study.files for entry in noded.studies()] == [6]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from groundglass import __version__
-from groundglass.cli import audit, compare, data, evaluate, predict, report, segment, serve, train
+from groundglass.cli import audit, compare, data, evaluate, pacs, predict, report, segment, serve, train
 from groundglass.cli.options import Quiet, Verbose
 from groundglass.cli.output import (
     EXIT_CODES,
@@ -29,7 +29,7 @@ app = typer.Typer(
     epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
     pretty_exceptions_enable=False,
 )
-for module in (predict, train, evaluate, compare, audit, segment, serve):
+for module in (predict, train, evaluate, compare, audit, segment, serve, pacs):
     module.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from groundglass.errors import GroundglassError
 from groundglass.node.config import DicomConfig, Peer
 from groundglass.node.inbox import Inbox
-from groundglass.node.receive import context, entity, keep, silence
+from groundglass.node.receive import Instance, context, entity, keep, silence
 from groundglass.scan.dicom.headers import CT_CLASSES
 from groundglass.scan.dicom.pixels import syntaxes
 
@@ -254,8 +254,9 @@ class Web:
                 ):
                     content = io.BytesIO()
                     dataset.save_as(content)
-                    inbox.add([content.getvalue()])
-                    came += 1
+                    if (instance := Instance.of_file(content.getvalue())) is not None:
+                        inbox.add(instance.pieces)
+                        came += 1
         return came
 
     def store(self, objects: Sequence[Dataset], begun: Begun = lambda count: None) -> None:

@@ -3,6 +3,7 @@
 A handler writes what came as it came, without decoding it, and answers success once it is durable.
 """
 
+import io
 import ipaddress
 import logging
 import socket
@@ -11,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
@@ -89,23 +92,52 @@ def context(tls: TlsConfig, *, server: bool) -> ssl.SSLContext:
     return made
 
 
-def content_of(event: Any) -> tuple[bytes, bytes]:
-    """The file of a C-STORE request, in two pieces: it depends on the instance alone, not on who sent it."""
-    request = event.request
-    meta = create_file_meta(
-        sop_class_uid=request.AffectedSOPClassUID,
-        sop_instance_uid=request.AffectedSOPInstanceUID,
-        transfer_syntax=UID(event.context.transfer_syntax),
-        implementation_uid=IMPLEMENTATION,
-        implementation_version=VERSION,
-    )
-    return META + encode_file_meta(meta), request.DataSet.getbuffer()
+@dataclass(frozen=True)
+class Instance:
+    """An instance as it came: its file depends on nothing else, such as who sent it."""
+
+    sop_class: str
+    sop_instance: str
+    syntax: str
+    dataset: bytes
+
+    @classmethod
+    def of_request(cls, event: Any) -> "Instance":
+        """The instance of a C-STORE request."""
+        request, syntax = event.request, event.context.transfer_syntax
+        content = request.DataSet.getvalue()
+        return cls(request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, syntax, content)
+
+    @classmethod
+    def of_file(cls, content: bytes) -> "Instance | None":
+        """The instance of a file (PS3.10); None if it is not one."""
+        end = 144 + int.from_bytes(content[140:144], "little")
+        if content[128:138] != b"DICM\x02\0\0\0UL" or end >= len(content):
+            return None
+        try:
+            meta = read_dataset(io.BytesIO(content[132:end]), is_implicit_VR=False, is_little_endian=True)
+            sop_class, sop_instance = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+            return cls(str(sop_class), str(sop_instance), str(meta.TransferSyntaxUID), content[end:])
+        except Exception:  # pydicom raises almost anything on damaged bytes
+            return None
+
+    @property
+    def pieces(self) -> tuple[bytes, bytes]:
+        """The content of its file."""
+        meta = create_file_meta(
+            sop_class_uid=UID(self.sop_class),
+            sop_instance_uid=UID(self.sop_instance),
+            transfer_syntax=UID(self.syntax),
+            implementation_uid=IMPLEMENTATION,
+            implementation_version=VERSION,
+        )
+        return META + encode_file_meta(meta), self.dataset
 
 
 def keep(inbox: Inbox, event: Any) -> int:
     """Handle a C-STORE request: store its instance, and give the status to answer."""
     try:
-        inbox.add(content_of(event))
+        inbox.add(Instance.of_request(event).pieces)
     except RefusedError:
         log.warning("an instance was refused, since the disk is full")
         return OUT_OF_RESOURCES

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
-from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import AwareDatetime, BeforeValidator
@@ -362,12 +361,3 @@ def _media_type(name: str) -> str:
     if name.endswith(".gz"):
         return "application/gzip"
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-def allowed(path: str) -> str:
-    """The methods that an address takes, for the header ``Allow``."""
-    inside = path.removeprefix(PREFIX)
-    routes = [
-        route for route in router.routes if isinstance(route, APIRoute) and route.path_regex.match(inside)
-    ]
-    return ", ".join(sorted(method for route in routes for method in route.methods or ()))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry, Gauge
 
 from groundglass import __version__
 from groundglass.errors import GroundglassError, need_extra
 from groundglass.scan.studies import key_of
-from groundglass.serve import api
+from groundglass.serve import api, dicom
 from groundglass.serve.auth import Access
 from groundglass.serve.config import ServeConfig
 from groundglass.serve.limits import Guard, Measured
@@ -95,8 +96,10 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
     )
     app.state.server, app.state.access = server, Access(database, config.access, key)
     app.include_router(api.router, prefix=api.PREFIX)
+    app.include_router(dicom.router, prefix=api.PREFIX)
+    app.include_router(dicom.stow_router)
     app.include_router(page_router())
-    add_handlers(app, api.allowed)
+    add_handlers(app, partial(_allowed, app))
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, config=config, measured=Measured.of(registry))
     return app
@@ -114,6 +117,12 @@ def _node(server: Server) -> "Node | None":
     if wanted is None:
         raise GroundglassError(f"dicom.bundle: {config.bundle} is not among the server's bundles")
     return Node(config, server.database, server.data, wanted, server.config.upload.limits)
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods that an address takes, for the header ``Allow``."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    return ", ".join(sorted(method for route in routes for method in route.methods or ()))
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

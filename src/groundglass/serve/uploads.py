@@ -61,7 +61,7 @@ async def receive(request: Request, upload: Upload) -> None:
         body = _Form(upload, options[b"boundary"])
     else:
         raise HTTPException(415, f"send {FORM} with the field `{FIELD}`, or {ZIP}")
-    async for piece in _pieces(request):
+    async for piece in pieces(request):
         await run_in_threadpool(body.write, piece)
     await run_in_threadpool(body.end)
 
@@ -77,7 +77,8 @@ async def drain(request: Request) -> None:
                     break
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """A body as it arrives, in parts that are worth a thread's while."""
     waiting = bytearray()
     async for chunk in request.stream():
         waiting += chunk

@@ -1,0 +1,182 @@
+"""The commands ``groundglass pacs ...``; heavy imports are inside the functions."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from groundglass.cli.options import Json, command, output
+from groundglass.cli.output import give_json, table
+from groundglass.errors import GroundglassError, count_of
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from groundglass.node.config import DicomConfig, Peer
+
+app = typer.Typer(
+    help="Talk to a PACS: echo, find, fetch, send.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+BATCH = 50
+"""Files that are sent in one association."""
+PeerName = Annotated[
+    str, typer.Argument(help="A peer of serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service.")
+]
+Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
+Title = Annotated[
+    str | None, typer.Option("--ae-title", help="What this side is called (default: GROUNDGLASS).")
+]
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the program."""
+    command(app, "pacs echo ORTHANC@127.0.0.1:4242")(echo)
+    command(app, "pacs find pacs --config serve.yaml --date 20261130", "pacs find pacs --study 1.2.3")(find)
+    command(app, "pacs fetch ORTHANC@127.0.0.1:4242 1.2.3 -o ct")(fetch)
+    command(app, "pacs send https://pacs.example.org/dicom-web results/*/sr.dcm")(send)
+    command(app, "pacs conformance > conformance.md")(conformance)
+    main.add_typer(app, name="pacs")
+
+
+def echo(peer: PeerName, config: Config = None, ae_title: Title = None) -> None:
+    """Ask a PACS whether it answers (C-ECHO, or a search of one study)."""
+    settings, to = _peer(config, ae_title, peer)
+    from groundglass.node.peers import client_of
+
+    client_of(settings, to).echo()
+    typer.echo(f"{peer} answers")
+
+
+def find(
+    peer: PeerName,
+    patient: Annotated[str, typer.Option("--patient", help="PatientID; * stands for any text.")] = "",
+    name: Annotated[str, typer.Option("--name", help="PatientName; * stands for any text.")] = "",
+    date: Annotated[str, typer.Option("--date", help="20261130, or a range such as 20261101-20261130.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="Of any of its series.")] = "CT",
+    study: Annotated[str, typer.Option("--study", help="List the series of the study of this UID.")] = "",
+    config: Config = None,
+    ae_title: Title = None,
+    json: Json = None,
+) -> None:
+    """Search a PACS for studies, or for the series of a study. The list names patients."""
+    settings, to = _peer(config, ae_title, peer)
+    from groundglass.node.peers import SERIES_KEYS, STUDY_KEYS, client_of
+
+    keys = dict.fromkeys(SERIES_KEYS if study else STUDY_KEYS, "")
+    if study:
+        keys["StudyInstanceUID"] = study
+    else:
+        given = {"PatientID": patient, "PatientName": name, "StudyDate": date, "ModalitiesInStudy": modality}
+        keys |= given
+    found = client_of(settings, to).find("SERIES" if study else "STUDY", keys)
+    rows = [{key: _text(one, key) for key in keys} for one in found]
+    if give_json(rows, json):
+        shown = [key for key in keys if any(row[key] for row in rows)]
+        what = (
+            count_of(len(rows), "series" if study else "study")
+            .replace("studys", "studies")
+            .replace("seriess", "series")
+        )
+        table(what, tuple(shown), [tuple(row[key] for key in shown) for row in rows])
+
+
+def fetch(
+    peer: PeerName,
+    study: Annotated[str, typer.Argument(help="StudyInstanceUID.")],
+    series: Annotated[str | None, typer.Option("--series", help="SeriesInstanceUID, for one series.")] = None,
+    output: Annotated[Path, output("The folder to write, which must not exist yet.")] = Path("fetched"),
+    config: Config = None,
+    ae_title: Title = None,
+) -> None:
+    """Fetch the CT of a study, as the PACS stores it, by C-GET, C-MOVE or WADO-RS."""
+    settings, to = _peer(config, ae_title, peer)
+    from groundglass.node.inbox import Inbox
+    from groundglass.node.peers import client_of
+    from groundglass.node.receive import Receiver
+
+    if output.exists():
+        raise GroundglassError(f"{output}: exists already; name a new folder with -o")
+    receiver = Receiver(settings, output, lambda: None) if to.by == "move" else None
+    if receiver is not None:
+        receiver.start()
+    try:
+        client_of(settings, to).fetch(study, series, Inbox(output, to.name))
+    finally:
+        if receiver is not None:
+            receiver.stop()
+    came = sorted(output.glob("*/*.dcm"))
+    for number, path in enumerate(came, start=1):
+        path.rename(output / f"{number:05d}.dcm")
+    for folder in {path.parent for path in came}:
+        folder.rmdir()
+    if not came:
+        raise GroundglassError(f"{peer}: sent no CT of this study; `groundglass pacs find` lists what it has")
+    typer.echo(f"{count_of(len(came), 'file')} in {output}")
+
+
+def send(
+    peer: PeerName,
+    files: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them (*.dcm).")],
+    config: Config = None,
+    ae_title: Title = None,
+) -> None:
+    """Send DICOM files to a PACS; what is already there counts as sent."""
+    settings, to = _peer(config, ae_title, peer)
+    from groundglass.node.peers import client_of
+
+    client, sent = client_of(settings, to), 0
+    paths = list(_files(files))
+    for start in range(0, len(paths), BATCH):
+        client.store([_read(path) for path in paths[start : start + BATCH]])
+        sent += len(paths)
+    typer.echo(f"{count_of(sent, 'file')} sent to {peer}")
+
+
+def conformance() -> None:
+    """Print the DICOM conformance statement."""
+    _need()
+    from groundglass.node.conformance import statement
+
+    typer.echo(statement(), nl=False)
+
+
+def _need() -> None:
+    from groundglass.errors import need_extra
+
+    need_extra("pacs")
+
+
+def _peer(path: Path | None, title: str | None, name: str) -> "tuple[DicomConfig, Peer]":
+    _need()
+    from groundglass.node.config import DicomConfig
+    from groundglass.serve.config import load_config
+
+    settings = load_config(path).dicom or DicomConfig()
+    if title is not None:
+        settings = settings.model_copy(update={"ae_title": title})
+    return settings, settings.peer(name)
+
+
+def _text(one: "Dataset", key: str) -> str:
+    from pydicom.multival import MultiValue
+
+    value = one.get(key, "")
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        found = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
+        if not found or not found[0].is_file():
+            raise GroundglassError(f"{path}: there is no DICOM file")
+        yield from found
+
+
+def _read(path: Path) -> Any:
+    from pydicom import dcmread
+
+    try:
+        return dcmread(path)
+    except Exception as error:  # pydicom raises almost anything on damaged bytes
+        raise GroundglassError(f"{path}: is not a DICOM file; nothing more was sent") from error
