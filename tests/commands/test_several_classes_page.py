@@ -77,4 +77,9 @@ def test_every_command_of_the_page_runs(desk: Path, monkeypatch: pytest.MonkeyPa
     assert metrics["external"] is True
     predictions = pd.read_csv(desk / "out" / "predictions.csv")
     assert {f"probability_{name}" for name in classes} <= set(predictions)
-    assert (desk / "compared" / "comparison.html").exists()
+    compared = (desk / "compared" / "comparison.md").read_text()
+    together = compared.split("all classes together")[1]
+    assert re.findall(r"^\| (\S+) \| 1 \| ", together, re.MULTILINE) == [
+        "dropout-cnn-classes",
+        "classes-lite0",
+    ]

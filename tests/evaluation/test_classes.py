@@ -18,6 +18,8 @@ from groundglass.evaluation.classes import (
     evaluate_classes,
     macro_rows,
 )
+from groundglass.evaluation.comparison import System
+from groundglass.evaluation.comparison_report import CLASSES_HEADER, classes_table
 from groundglass.evaluation.metrics import evaluate
 from groundglass.evaluation.predictions import read_predictions, unit_codes, write_predictions
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
@@ -331,3 +333,21 @@ def test_tables_without_classes_and_senseless_settings_are_refused(table):
         evaluate_classes(random_classes(20, 8), confidence=95)
     with pytest.raises(GroundglassError, match="at least 1 resample"):
         evaluate_classes(random_classes(20, 8), resamples=0)
+
+
+def test_a_comparison_lists_every_training_that_knows_the_labels() -> None:
+    first, second = random_classes(60, 30, seed=1), random_classes(60, 30, seed=2)
+    binary = first.drop(
+        columns=[name for name in first if name == "class" or name.startswith("probability_")]
+    )
+    strange = first.assign(label="lung cancer")
+    systems = [
+        System("both", (first, second), (0.5, 0.5)),
+        System("binary", (binary,), (0.5,)),
+        System("strange", (strange,), (0.5,)),
+    ]
+    rows = classes_table(systems)
+    assert [row[:2] for row in rows] == [("both", "1"), ("both", "2")]
+    for row, member in zip(rows, (first, second), strict=True):
+        shown = dict(zip(CLASSES_HEADER, row, strict=True))
+        assert shown == {"System": "both", "Training": row[1], **dict(macro_rows(evaluate_classes(member)))}

@@ -51,7 +51,12 @@ def compare(
     """
     from groundglass.commands.compare import compare_systems
     from groundglass.commands.system_runs import make_protocol
-    from groundglass.evaluation.comparison_report import comparison_table, headline
+    from groundglass.evaluation.comparison_report import (
+        CLASSES_HEADER,
+        classes_table,
+        comparison_table,
+        headline,
+    )
 
     changes = tuple(change or ())
     protocol = make_protocol(
@@ -67,6 +72,8 @@ def compare(
             table(f"{judged.name} ({counted}), positive class covid", PRINTED_COLUMNS, cells)
             for note in comparison.notes:
                 say(f"note: {note}")
+        if of_classes := classes_table(judged.systems):
+            table(f"{judged.name}, all classes together", CLASSES_HEADER, of_classes)
         if isinstance(judged.patients, str):
             say(f"note: patients are not compared: {judged.patients}")
     typer.echo(headline(outcome.judged[0].comparison))

@@ -19,9 +19,11 @@ from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.comparison import Comparison, System, compare
 from groundglass.evaluation.comparison_report import (
+    CLASSES_HEADER,
     NOTHING_ELSE,
     Extra,
     agreement_figure,
+    classes_table,
     comparison_frame,
     comparison_table,
     headline,
@@ -229,6 +231,11 @@ def _tables(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> list[Table
         if isinstance(judged.patients, str):
             note += f" Patients are not compared: {judged.patients}."
         tables.append(Table(f"{judged.title} ({comparison.count} {comparison.unit}s)", header, rows, note))
+    if of_classes := classes_table(judged.systems):
+        note = (
+            "The means over the classes, each against the rest, of every training; in brackets 95% intervals."
+        )
+        tables.append(Table(f"{judged.title}: all classes together", CLASSES_HEADER, of_classes, note))
     return tables
 
 

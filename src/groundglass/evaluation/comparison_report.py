@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from groundglass.bundle.evaluation import METRICS, format_estimate
 from groundglass.errors import GroundglassError
 from groundglass.evaluation.bootstrap import Floats, Ranking
+from groundglass.evaluation.classes import MACRO_METRICS, evaluate_classes, macro_rows
 from groundglass.evaluation.comparison import (
     BEST,
     ENSEMBLE,
@@ -39,7 +40,7 @@ from groundglass.evaluation.figures import (
     unit_square,
 )
 from groundglass.evaluation.paired import PairedTest
-from groundglass.evaluation.predictions import truth_of
+from groundglass.evaluation.predictions import classes_of, truth_of
 from groundglass.labels import POSITIVE
 
 Extra = Mapping[str, Mapping[str, object]]
@@ -82,6 +83,22 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown that ends in a newline; pipes in cells are escaped, newlines become spaces."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(_escaped(cell) for cell in line)} |\n" for line in lines)
+
+
+CLASSES_HEADER = ("System", "Training", *(metric.title for metric in MACRO_METRICS.values()))
+
+
+def classes_table(systems: Iterable[System]) -> list[tuple[str, ...]]:
+    """Rows under ``CLASSES_HEADER``: the figures of all classes together, of systems that know several.
+
+    Each training has a row, with bootstrap intervals. Trainings that do not know every label are left out.
+    """
+    return [
+        (system.name, str(number), *(value for _, value in macro_rows(evaluate_classes(member))))
+        for system in systems
+        for number, member in enumerate(system.members, 1)
+        if (known := set(classes_of(member))) and set(member["label"]) <= known
+    ]
 
 
 def comparison_frame(comparison: Comparison, extra: Extra = NOTHING_ELSE) -> pd.DataFrame:
