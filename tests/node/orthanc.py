@@ -57,50 +57,52 @@ def namespace() -> Iterator[None]:
         os.close(before)
 
 
+def settings(folder: Path, password: str) -> dict[str, Any]:
+    """What most tests configure."""
+    node = {"AET": "GROUNDGLASS", "Host": "127.0.0.1", "Port": NODE}
+    allowed = dict.fromkeys(("AllowGet", "AllowMove", "AllowFind", "AllowStore"), True)
+    return {
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "HttpPort": HTTP,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": {"gg": password},
+        "DicomAet": "ORTHANC",
+        "DicomPort": DIMSE,
+        "DicomCheckCalledAet": True,
+        "DicomAlwaysAllowStore": False,
+        "DicomCheckModalityHost": True,
+        "DicomModalities": {"gg": {**node, **allowed}},
+        "OverwriteInstances": False,
+        "Plugins": [str(PLUGINS / name) for name in ("libOrthancDicomWeb.so", "libOrthancGdcm.so")],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+
+
 @dataclass
 class Orthanc:
-    """A running Orthanc."""
+    """An Orthanc that runs in a folder, in which it finds ``orthanc.json``."""
 
     folder: Path
     binary: str
     password: str
+    http: int = HTTP
     process: subprocess.Popen[bytes] | None = None
-    url: str = f"http://127.0.0.1:{HTTP}"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        config = {
-            "StorageDirectory": str(self.folder),
-            "IndexDirectory": str(self.folder),
-            "HttpPort": HTTP,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": True,
-            "RegisteredUsers": {"gg": self.password},
-            "DicomAet": "ORTHANC",
-            "DicomPort": DIMSE,
-            "DicomCheckCalledAet": True,
-            "DicomAlwaysAllowStore": False,
-            "DicomCheckModalityHost": True,
-            "DicomModalities": {
-                "gg": {
-                    "AET": "GROUNDGLASS",
-                    "Host": "127.0.0.1",
-                    "Port": NODE,
-                    "AllowGet": True,
-                    "AllowMove": True,
-                    "AllowFind": True,
-                    "AllowStore": True,
-                }
-            },
-            "OverwriteInstances": False,
-            "Plugins": [str(PLUGINS / name) for name in ("libOrthancDicomWeb.so", "libOrthancGdcm.so")],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        path = self.folder / "orthanc.json"
-        path.write_text(json.dumps(config))
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
-                [self.binary, str(path)], env={**os.environ, "TCP_NODELAY": "1"}, stdout=log, stderr=log
+                [self.binary, "orthanc.json"],
+                cwd=self.folder,
+                env={**os.environ, "TCP_NODELAY": "1"},
+                stdout=log,
+                stderr=log,
             )
         end = time.monotonic() + 60
         while True:
@@ -147,6 +149,7 @@ def running(folder: Path) -> Iterator[Orthanc]:
     binary = program()
     with namespace():
         orthanc = Orthanc(folder, binary, secrets.token_hex(8))
+        (folder / "orthanc.json").write_text(json.dumps(settings(folder, orthanc.password)))
         orthanc.start()
         try:
             yield orthanc

@@ -1,8 +1,11 @@
 """End to end with a real Orthanc: images in by C-STORE, results back, and what the archive then holds."""
 
 import json
+import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from io import BytesIO
@@ -13,15 +16,19 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from noding import Noded, wait
+from noding import BUNDLE, Noded, wait
 from orthanc import DIMSE, NODE, Orthanc, running
 from typer.testing import CliRunner
 
+from conftest import CANARIES
 from groundglass.cli.app import app
+from groundglass.node.config import DicomConfig
 from groundglass.phantom import make_phantom, random_lesions
+from groundglass.serve.config import load_config
 from groundglass.store.upload import RESULTS, STUDIES
 
 SLICES = 124
+DOC = (Path(__file__).parents[2] / "docs" / "pacs.md").read_text("utf-8")
 ADDRESS = f"ORTHANC@127.0.0.1:{DIMSE}"
 PEERS = [
     {"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": DIMSE},
@@ -63,38 +70,81 @@ def numbers_of(report: pydicom.Dataset) -> dict[str, float]:
     return {one.name.value: float(one.value) for one in answer.get_measurements()}
 
 
-def test_a_chest_comes_by_c_store_and_its_results_are_in_the_archive(
-    orthanc: Orthanc, noded: Callable[..., Noded], chest: Any, tmp_path: Path
+@pytest.fixture
+def documented(orthanc: Orthanc, tmp_path: Path) -> Iterator[tuple[Orthanc, Path]]:
+    """Another Orthanc, and a server, both as docs/pacs.md configures them."""
+    for name in ("orthanc.json", "forward.lua", "serve.yaml"):
+        (tmp_path / name).write_text(block(name))
+    (tmp_path / "orthanc-data").mkdir()
+    other = Orthanc(tmp_path, orthanc.binary, "choose-a-password", http=8042)
+    other.start()
+    command = [sys.executable, "-m", "groundglass", "serve", "--port", "0", "--bundle", BUNDLE]
+    with (tmp_path / "serve-log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--config", "serve.yaml"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=log
+        )
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline(), (tmp_path / "serve-log").read_text()
+        yield other, tmp_path
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) in (0, -signal.SIGTERM)
+        other.stop()
+
+
+def block(mark: str) -> str:
+    """The document's code after a mark."""
+    (found,) = re.findall(rf"<!-- test: {re.escape(mark)} -->\n```\w+\n(.*?)```", DOC, re.DOTALL)
+    return str(found)
+
+
+def test_the_steps_of_the_document_bring_results_into_the_archive(
+    documented: tuple[Orthanc, Path], chest: Any
 ) -> None:
+    other, folder = documented
     phantom = make_phantom(1, shape=(SLICES, 96, 96), lesions=random_lesions(1, "covid"))
-    images = chest("end to end", phantom=phantom)
-    noded = noded(port=NODE, peers=PEERS, destinations=[{"to": "pacs"}], works=True)
-    assert set(noded.send(images)) == {0}
-    (job,) = noded.sent()
-    assert (job.state, job.problem) == ("done", None)
+    images = {image.SOPInstanceUID: image for image in chest("end to end", phantom=phantom)}
+    (folder / "ct").mkdir()
+    for number, image in enumerate(images.values()):
+        image.save_as(folder / "ct" / f"{number}.dcm", enforce_file_format=True)
+    script = block("send").replace("groundglass", f"{sys.executable} -m groundglass")
+    subprocess.run(["bash", "-euc", script], cwd=folder, check=True)
 
-    (entry,) = noded.studies()
-    results = noded.data / STUDIES / entry.study.id / RESULTS
+    kinds = ("SR", "SEG", "OT")
+    wait(lambda: all(other.find(Modality=kind) for kind in kinds), 180)
+    objects = {kind: stored(other, Modality=kind) for kind in kinds}
+    assert [len(found) for found in objects.values()] == [1, 1, 1]
+    report, segmentation = objects["SR"][0], objects["SEG"][0]
+    image = next(iter(images.values()))
+    for (one,) in objects.values():
+        assert (one.StudyInstanceUID, one.PatientID) == (image.StudyInstanceUID, image.PatientID)
+
+    (results,) = (folder / "groundglass-data" / STUDIES).glob(f"*/{RESULTS}")
     found = json.loads((results / "findings.json").read_text())
-    uid = images[0].StudyInstanceUID
-    kinds = {one: stored(orthanc, StudyInstanceUID=uid, Modality=one) for one in ("SR", "SEG", "OT")}
-    assert {name: len(objects) for name, objects in kinds.items()} == {"SR": 1, "SEG": 1, "OT": 1}
-    report, segmentation = kinds["SR"][0], kinds["SEG"][0]
-    assert report.PatientID == images[0].PatientID
-
+    assert found["volume"]["shape"][0] == SLICES
     numbers = numbers_of(report)
     assert numbers["probability"] == pytest.approx(found["probability"], abs=1e-4)
     assert numbers["lesion-volume"] == pytest.approx(found["both"]["lesion_ml"], abs=0.05)
 
-    sources = {image.SOPInstanceUID: image for image in images}
     for item in segmentation.PerFrameFunctionalGroupsSequence:
-        source = sources[item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        source = images[item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
         position = item.PlanePositionSequence[0].ImagePositionPatient
         assert np.allclose(np.asarray(position, float), np.asarray(source.ImagePositionPatient, float))
-    assert segmentation.FrameOfReferenceUID == images[0].FrameOfReferenceUID
-
+    assert segmentation.FrameOfReferenceUID == image.FrameOfReferenceUID
     for name in ("sr", "seg", "sc"):
         valid(results / f"{name}.dcm")
+    for value in (*CANARIES.values(), image.StudyInstanceUID, image.SOPInstanceUID):
+        assert value not in (folder / "serve-log").read_text()
+
+
+def test_the_document_states_the_defaults_the_peers_and_the_conformance(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text(block("defaults"))
+    assert load_config(path).dicom == DicomConfig()
+    path.write_text(block("peers"))
+    assert load_config(path).dicom is not None
+    assert DOC.partition("<!-- conformance -->\n")[2] == groundglass("pacs", "conformance")
 
 
 def valid(path: Path) -> None:

@@ -39,10 +39,12 @@ REQUESTS = [
     ("POST", "/api/v1/search", "read", 422),  # without a body
     ("GET", "/api/v1/followup?before=00000000000000000000&after=00000000000000000001", "read", 404),
     ("GET", "/api/v1/bundles", "read", 200),
+    ("GET", "/api/v1/dicom", "read", 200),
     ("GET", "/api/v1/metrics", "read", 200),
     ("GET", "/api/v1/session", "read", 200),
     ("POST", "/api/v1/studies", "write", 415),
     ("POST", f"{STUDY}/retry", "write", 404),
+    ("POST", f"{STUDY}/send", "write", 404),
     ("DELETE", STUDY, "write", 404),
     ("GET", "/api/v1/log", "admin", 200),
 ]

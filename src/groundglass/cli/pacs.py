@@ -125,12 +125,11 @@ def send(
     settings, to = _peer(config, ae_title, peer)
     from groundglass.node.peers import client_of
 
-    client, sent = client_of(settings, to), 0
+    client = client_of(settings, to)
     paths = list(_files(files))
     for start in range(0, len(paths), BATCH):
         client.store([_read(path) for path in paths[start : start + BATCH]])
-        sent += len(paths)
-    typer.echo(f"{count_of(sent, 'file')} sent to {peer}")
+    typer.echo(f"{count_of(len(paths), 'file')} sent to {peer}")
 
 
 def conformance() -> None:

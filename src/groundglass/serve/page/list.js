@@ -1,6 +1,7 @@
 // The list of studies, and sending new ones.
 
 import { get, may, remove, search } from "./api.js";
+import { nodePanel } from "./dicom.js";
 import { choice, confirmed, date, fill, h, labelled, nameOf, problem, time } from "./dom.js";
 import { T, ml } from "./texts.js";
 import { uploadView } from "./upload.js";
@@ -26,6 +27,7 @@ export async function listView(go) {
   let closed = false;
 
   const upload = uploadView(await get("/bundles"), answer => go(`study/${answer.id}`));
+  const node = nodePanel();
   const rows = h("div", { class: "rows" });
   const said = h("div", { "aria-live": "polite" });
   const pages = h("nav", { class: "buttons pages", "aria-label": T.studies });
@@ -172,11 +174,13 @@ export async function listView(go) {
         rows,
         pages,
       ),
+      node.node,
     ),
     close() {
       closed = true;
       clearTimeout(timer);
       upload.close();
+      node.close();
     },
   };
 }

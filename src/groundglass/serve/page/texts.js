@@ -100,6 +100,29 @@ export const T = {
     several: "several studies",
   },
 
+  node: {
+    title: "DICOM node",
+    states: {
+      receiving: "receiving",
+      waiting: "waiting",
+      answered: "answered",
+      sent: "sent",
+      failed: "failed",
+      ignored: "not answered or sent",
+    },
+    summary: ({ ae_title, counts }) =>
+      `DICOM node ${ae_title}: ${counts.receiving} receiving, ${counts.waiting} waiting, ${counts.answered} answered, ` +
+      `${counts.sent} sent, ${counts.failed} failed`,
+    columns: ["Patient", "From", "Instances", "State", "Results"],
+    none: "There are no examinations.",
+    unknown: "–",
+    leftOut: (count, reason) => `${count} left out: ${reason}`,
+    delivery: (destination, state) => `${destination}: ${state}`,
+    reason: (problem, attempts) => `${plural(attempts, "attempt", "attempts")}: ${problem}`,
+    resend: "Send again",
+    resendTo: (name, destination) => `Send the results ${of(name)} to ${destination} again`,
+  },
+
   states: {
     received: "received",
     queued: "waiting",
