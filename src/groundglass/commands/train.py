@@ -1,6 +1,7 @@
 """``groundglass train`` and ``groundglass bundle``: train a run by a recipe, and export a run as a bundle."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from groundglass.detect.bundle import Bundle
 from groundglass.errors import BundleError, GroundglassError, MissingExtraError, need_extra
 from groundglass.recipe.divide import divided_scans
 from groundglass.recipe.own_data import default_recipe, for_data
-from groundglass.recipe.recipe import AnyRecipe, dump_recipe, load_recipe, parse_recipe
+from groundglass.recipe.recipe import AnyRecipe, ClassificationRecipe, dump_recipe, load_recipe, parse_recipe
+from groundglass.recipe.tasks import SegmentationRecipe
 from groundglass.segment.segmenter import SegmenterBundle
 from groundglass.train.run import Run
 
@@ -107,6 +109,11 @@ def train_recipe(
 ) -> None:
     """Train by a loaded recipe, as :func:`train` does."""
     need_extra("train")
+    if _helps(recipe):
+        _task(run.recipe()).train(
+            run, resume_from=run.checkpoints / "last.ckpt" if resume else None, tell=tell
+        )
+        sys.exit()  # the first process exports the bundle
     if resume:
         task = _task(same_run(recipe, run))
         if run.facts()["state"] == "started":
@@ -124,6 +131,19 @@ def train_recipe(
     _finish(task, run)
 
 
+def _processes(recipe: AnyRecipe) -> int:
+    return recipe.trainer.processes if isinstance(recipe, ClassificationRecipe | SegmentationRecipe) else 1
+
+
+def _helps(recipe: AnyRecipe) -> bool:
+    """Whether this process only helps the first one of several that train by a recipe.
+
+    Lightning starts the same command for each further device, and numbers it in these variables, as Slurm does.
+    """
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return _processes(recipe) > 1 and any(os.environ.get(name, "0") != "0" for name in names)
+
+
 def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
     """Train by a recipe unless that is done, resuming a stopped run; returns whether there was work to do.
 
@@ -132,12 +152,17 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
     GroundglassError
         If the folder holds a run by another recipe or on other data, or training fails.
     """
+    if Run.is_run(run.folder) and run.facts()["state"] == "finished":
+        same_run(recipe, run)
+        return False
+    if _processes(recipe) > 1:
+        raise GroundglassError(
+            f"{recipe.name}: trains on several devices, which needs a command of its own; train it with "
+            "`groundglass train` first and name the run, or set trainer.devices and trainer.nodes to 1"
+        )
     if not Run.is_run(run.folder):
         train_recipe(recipe, run, tell=tell)
         return True
-    if run.facts()["state"] == "finished":
-        same_run(recipe, run)
-        return False
     begun = run.facts()["state"] == "trained" or (run.checkpoints / "last.ckpt").exists()
     train_recipe(recipe, run, resume=begun, overwrite=not begun, tell=tell)
     return True

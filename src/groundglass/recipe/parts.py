@@ -189,6 +189,24 @@ class Length(RecipePart):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
+class Trainer(RecipePart):
+    """On what Lightning trains: so many ``devices`` (processors or GPUs) of each of so many ``nodes``.
+
+    ``auto`` is Lightning's choice of a ``strategy``: none for one device, ``ddp`` for several. A batch is divided
+    among the devices, so its size stays the recipe's. Each device validates on the whole validation part. On
+    several nodes, the same command runs on each, on a shared folder, started as Lightning or Slurm asks for it.
+    """
+
+    devices: Count = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    nodes: Count = 1
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.nodes
+
+
 class OperatingPoint(RecipePart):
     """How the threshold on the calibrated probability is chosen on the validation part."""
 

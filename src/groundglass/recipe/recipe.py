@@ -17,6 +17,7 @@ from groundglass.recipe.parts import (
     RecipeError,
     RecipePart,
     Share,
+    Trainer,
 )
 from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, SegmentationRecipe
 
@@ -95,6 +96,7 @@ class ClassificationRecipe(DetectorRecipe):
     model: Model = Model()
     loss: Loss = Loss()
     training: Training = Training()
+    trainer: Trainer = Trainer()
 
     @model_validator(mode="after")
     def _loss_fits(self) -> "ClassificationRecipe":

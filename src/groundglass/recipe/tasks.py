@@ -13,6 +13,7 @@ from groundglass.recipe.parts import (
     Recipe,
     RecipePart,
     Share,
+    Trainer,
 )
 from groundglass.segment.masks import PostProcessing
 
@@ -144,6 +145,7 @@ class SegmentationRecipe(Recipe):
     model: SegmentationModel = SegmentationModel()
     loss: SegmentationLoss = SegmentationLoss()
     training: SegmentationTraining = SegmentationTraining()
+    trainer: Trainer = Trainer()
     post_processing: PostProcessing = PostProcessing()
     deploy_precision: Precision = "f32"
 

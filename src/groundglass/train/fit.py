@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from groundglass.errors import GroundglassError
 from groundglass.files import write_text
-from groundglass.recipe.parts import Length
+from groundglass.recipe.parts import Length, Trainer
 from groundglass.recipe.recipe import Stop
 from groundglass.train.module import TaskModule
 from groundglass.train.run import Run
@@ -45,6 +45,8 @@ class Fit:
         The metric by which the best epoch is kept; ``last`` keeps the last.
     early_stopping
         When to stop early, if ever.
+    devices
+        On what it is trained.
     """
 
     module: TaskModule
@@ -54,6 +56,7 @@ class Fit:
     length: Length
     best_by: str
     early_stopping: Stop | None = None
+    devices: Trainer = field(default_factory=Trainer)
 
 
 def fit(
@@ -88,9 +91,10 @@ def fit(
         raise GroundglassError(
             f"{run.folder}: was stopped before its first epoch finished; --overwrite starts again"
         )
-    run.update(parameters=sum(weights.numel() for weights in task.module.model.parameters()))
     log = EpochLog(run.log_file, task.logged, tell)
     trainer = _trainer(task, run, [log, *_callbacks(task, run)], show_progress)
+    if trainer.is_global_zero:
+        run.update(parameters=sum(weights.numel() for weights in task.module.model.parameters()))
     checkpoint = str(resume_from) if resume_from else None
     try:
         trainer.fit(task.module, task.train, task.validation, ckpt_path=checkpoint, weights_only=False)
@@ -99,12 +103,13 @@ def fit(
             f"{run.folder}: stopped; train --resume, or the same comparison again, continues after the last "
             "finished epoch"
         ) from stopped
-    run.update(
-        state="trained",
-        epochs_run=trainer.current_epoch,
-        seconds=round(log.seconds, 1),
-        precision=str(trainer.precision),
-    )
+    if trainer.is_global_zero:
+        run.update(
+            state="trained",
+            epochs_run=trainer.current_epoch,
+            seconds=round(log.seconds, 1),
+            precision=str(trainer.precision),
+        )
 
 
 def _callbacks(task: Fit, run: Run) -> list[pl.Callback]:
@@ -151,6 +156,10 @@ def _trainer(task: Fit, run: Run, callbacks: list[pl.Callback], show_progress: b
         num_sanity_val_steps=0,
         default_root_dir=run.folder,
         deterministic="warn",
+        devices=task.devices.devices,
+        num_nodes=task.devices.nodes,
+        strategy=task.devices.strategy,
+        use_distributed_sampler=False,  # groundglass.train.slices.Batches divides its batches itself
         **options,
     )
 
@@ -220,6 +229,8 @@ class EpochLog(pl.Callback):
         """Add the epoch's row; the validation of the epoch has run by now."""
         self.seconds += time.monotonic() - self._started
         measured = {name: float(trainer.callback_metrics[name]) for name in self.names}
+        if not trainer.is_global_zero:
+            return
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": trainer.current_epoch + 1, **measured, "lr": rate})
         write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False, float_format="%.6g"))

@@ -74,12 +74,23 @@ class TaskModule(pl.LightningModule):
         """Loss of one batch.
 
         Augmentation and dropout are seeded by epoch and step, so that a resumed run draws the same as an
-        uninterrupted one.
+        uninterrupted one, and by the device.
         """
-        torch.manual_seed(self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx)
+        torch.manual_seed(
+            self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx + 15_485_863 * self.global_rank
+        )
         loss = self.training_loss(batch, batch_idx)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all devices validate the network that the checkpoint will hold: the first one's.
+
+        Its statistics of batch normalisation differ from theirs since the last step.
+        """
+        if torch.distributed.is_initialized():
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def grey(self, grey8: Tensor) -> Tensor:
         """Grey in [0, 1], float32 on the module's device, of 8-bit grey of the same shape."""

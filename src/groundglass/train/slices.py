@@ -208,7 +208,8 @@ class Batches(Sampler[list[int]]):
     """Batches of row numbers; each epoch's order depends only on the seed and the epoch's number.
 
     So an epoch is the same whether or not the run was resumed before it. A last batch of one slice is joined
-    to the previous one, since batch normalisation cannot train on a single slice.
+    to the previous one, since batch normalisation cannot train on a single slice. Where several devices train,
+    each takes its part of each shuffled batch; batches in order, which validate, are the same for all.
 
     Parameters
     ----------
@@ -234,9 +235,15 @@ class Batches(Sampler[list[int]]):
 
     def _starts(self) -> list[int]:
         starts = list(range(0, self.count, self.size))
-        if self.count - starts[-1] == 1 and len(starts) > 1:
+        if self.count - starts[-1] < 2 * self._devices()[1] and len(starts) > 1:
             starts.pop()
         return starts
+
+    def _devices(self) -> tuple[int, int]:
+        """The number of this device, from 0, and of all that train; one if batches are in order."""
+        if self.seed is None or not torch.distributed.is_initialized():
+            return 0, 1
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
     def __len__(self) -> int:
         return len(self._starts()) if self.steps is None else self.steps
@@ -252,9 +259,9 @@ class Batches(Sampler[list[int]]):
         order = np.arange(self.count)
         if generator is not None:
             generator.shuffle(order)
-        starts = self._starts()
+        starts, (device, devices) = self._starts(), self._devices()
         for start, stop in zip(starts, [*starts[1:], self.count], strict=True):
-            yield order[start:stop].tolist()
+            yield order[start:stop][device::devices].tolist()
 
 
 def make_loader(

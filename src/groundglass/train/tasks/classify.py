@@ -97,6 +97,7 @@ class ClassifyTask(BackboneTask[ClassificationRecipe]):
             spec,
             self.best_by,
             spec.early_stopping,
+            self.recipe.trainer,
         )
 
     def kept(self, run: Run) -> ClassifierModule:

@@ -193,6 +193,7 @@ class SegmentTask(Task[SegmentationRecipe]):
             LOGGED,
             spec,
             self.best_by,
+            devices=recipe.trainer,
         )
 
     def check_ready(self) -> None:
