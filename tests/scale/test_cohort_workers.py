@@ -5,7 +5,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +18,14 @@ from groundglass.commands.predict_volumes import predict_volumes
 from groundglass.commands.study import Outputs
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.scale.cohort import Limits, Workers, _connected
+from groundglass.scale.cohort import Limits, Workers
 from groundglass.scale.remote import Remote
 from groundglass.scan.find import find_series
 from groundglass.scan.studies import KEY_FILE, key_of
 from groundglass.scan.volume import Listing, Series, Volume
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = [pytest.mark.timeout(200), pytest.mark.usefixtures("own_ray")]
 SMALL = Outputs(report=False, nifti=False, dicom=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    with _connected(None, 2):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The subject of the checks of data: labelled scans, each read once and kept as a small picture."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,14 +76,14 @@ def read_pictures(
     The pictures, the indices in ``paths`` of the scans that could be read, and the errors of the rest.
     """
 
-    def reduce(scans: Iterable[Scan]) -> Iterator[tuple[Any, ...]]:
-        if segmenter is None:
-            return (_reduced(scan, None) for scan in scans)
-        return (_reduced(scan, found) for scan, found in segmenter.segment_scans(scans))
-
+    answers: Iterator[tuple[Path, tuple[Any, ...] | ScanError]]
+    if segmenter is None:
+        answers = answer_files(paths, lambda scans: (_reduced(scan, None) for scan in scans))
+    else:
+        segmented = segmenter.segment_files(paths)
+        answers = ((path, one if isinstance(one, ScanError) else _reduced(*one)) for path, one in segmented)
     read: dict[int, tuple[Any, ...]] = {}
     errors: list[ScanError] = []
-    answers = answer_files(paths, reduce)
     for place, (_, one) in enumerate(watch(answers, len(paths)) if watch else answers):
         if isinstance(one, ScanError):
             errors.append(one)

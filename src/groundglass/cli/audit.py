@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from groundglass.cli.options import Json, Lungs, Part, RequiredData, Seed, command, output
+from groundglass.cli.options import Json, Lungs, Part, RequiredData, Seed, Workers, command, divided, output
 from groundglass.cli.output import FOUND, give_json, say, table, wrong_usage
 from groundglass.errors import count_of
 
@@ -72,6 +72,7 @@ def audit(
         list[str] | None, typer.Option(help="Skip checks whose code starts with this; may be repeated.")
     ] = None,
     seed: Seed = 0,
+    workers: Workers = None,
 ) -> None:
     """Find leaks and shortcuts, in labelled scans or in a detector, before a reviewer does.
 
@@ -99,14 +100,14 @@ def audit(
     options = AuditOptions(lungs, tuple(select or ()), tuple(ignore or ()), seed)
     name = Path(data).stem if bundle is None else f"{Path(bundle).stem}-on-{Path(data).stem}"
     folder = output or Path("audits") / name
-    with _telling() as tell:
+    with _telling() as tell, divided(workers) as divide:
         if bundle is None:
-            made = audit_dataset(data, options, tell)
+            made = audit_dataset(data, options, tell, divide)
         elif predictions:
             made = audit_predictions(Path(bundle), data, options, tell)
         else:
             detector = Detector.load(bundle, lungs=lungs)
-            made = audit_detector(detector, data, folder, options, part=part, tell=tell)
+            made = audit_detector(detector, data, folder, options, part=part, tell=tell, divide=divide)
     text = give_json([outcome.to_dict() for outcome in made.found], as_json)
     if text:
         _print(made)

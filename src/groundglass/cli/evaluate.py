@@ -19,7 +19,9 @@ from groundglass.cli.options import (
     Seed,
     Set,
     SettingOption,
+    Workers,
     command,
+    divided,
     output,
 )
 from groundglass.cli.output import end, say, table, wrong_usage
@@ -79,6 +81,7 @@ def evaluate(
     ] = False,
     record_into: RecordInto = None,
     change: Set = None,
+    workers: Workers = None,
 ) -> None:
     """Evaluate a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
@@ -120,17 +123,24 @@ def evaluate(
     if leave_one_source_out and file is not None:
         _leave_one_source_out(file, tuple(change or ()), output, lungs=lungs, into=record_into)
     else:
-        _evaluate(file or bundle, data, part, output, record=record, lungs=lungs, setting=setting)
+        how = {"record": record, "lungs": lungs, "setting": setting}
+        _evaluate(file or bundle, data, part, output, workers, **how)
 
 
 def _evaluate(
-    detector: "Path | str | None", data: str | None, part: Part | None, output: Path | None, **how: Any
+    detector: "Path | str | None",
+    data: str | None,
+    part: Part | None,
+    output: Path | None,
+    workers: int | None,
+    **how: Any,
 ) -> None:
     from groundglass.commands.evaluate import MaskJudgement
     from groundglass.commands.evaluate import evaluate as run
     from groundglass.detect.bundle import Bundle
 
-    outcome = run(detector or Bundle.default, data, output, part=part, **how, tell=say)
+    with divided(workers) as divide:
+        outcome = run(detector or Bundle.default, data, output, part=part, **how, tell=say, divide=divide)
     if isinstance(outcome, MaskJudgement):
         table("Masks compared with the reference", ("figure", "value (95% interval)"), outcome.rows)
         for note in outcome.notes:

@@ -3,7 +3,8 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from groundglass.cli.output import STDOUT, show_messages
+from groundglass.errors import need_extra
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -123,6 +125,19 @@ Json = Annotated[
         help="Print JSON instead of text, or write it to FILE as well. FILE ends in .json.",
     ),
 ]
+
+
+@contextmanager
+def divided(workers: int | None) -> Iterator[Callable[[Any], Any]]:
+    """What makes a network answer files by so many processes; it changes nothing if there are none."""
+    if workers is None:
+        yield lambda network: network
+        return
+    need_extra("scale")
+    from groundglass.scale.files import divided as by_workers
+
+    with by_workers(workers) as divide:
+        yield divide
 
 
 class Command(TyperCommand):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import SCANS, Json, Seed, Segmenter, command, output
+from groundglass.cli.options import SCANS, Json, Seed, Segmenter, Workers, command, divided, output
 from groundglass.cli.output import PRINTED, end, give_json, say
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def segment(
     output: Annotated[Path, output("Folder for the masks, tables and report.html.")],
     bundle: Segmenter = None,
     overlays: Annotated[bool, typer.Option(help="Draw the masks over each slice.")] = True,
+    workers: Workers = None,
     as_json: Json = None,
 ) -> None:
     """Find the lungs and their lesions: masks, and how much of each lung is diseased.
@@ -37,7 +38,8 @@ def segment(
     from groundglass.commands.segment import segment_paths
     from groundglass.segment.segmenter import Segmenter
 
-    result = segment_paths(paths, output, segmenter=Segmenter.load(bundle), overlays=overlays)
+    with divided(workers) as divide:
+        result = segment_paths(paths, output, segmenter=divide(Segmenter.load(bundle)), overlays=overlays)
     if give_json(result.document, as_json):
         lines = [*map(_volume_line, result.volumes), *map(_line, result.rows)]
         for line in lines[:PRINTED]:

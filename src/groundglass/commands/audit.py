@@ -1,6 +1,6 @@
 """``groundglass audit``: check a dataset, or a detector on one, and write the findings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,12 @@ from groundglass.report.predictions import implied_threshold
 from groundglass.segment.segmenter import Segmenter
 
 
-def audit_dataset(dataset: str, options: AuditOptions | None = None, tell: Tell | None = None) -> Audit:
+def audit_dataset(
+    dataset: str,
+    options: AuditOptions | None = None,
+    tell: Tell | None = None,
+    divide: Callable[[Any], Any] = lambda network: network,
+) -> Audit:
     """Check labelled scans.
 
     Parameters
@@ -43,6 +48,8 @@ def audit_dataset(dataset: str, options: AuditOptions | None = None, tell: Tell 
         Options of the audit; by default all checks, with lungs.
     tell
         Called with a description of each step.
+    divide
+        Makes a network answer files by several processes; see groundglass.scale.files.divided.
 
     Raises
     ------
@@ -52,7 +59,7 @@ def audit_dataset(dataset: str, options: AuditOptions | None = None, tell: Tell 
     options = options or AuditOptions()
     checks = chosen_checks(data_checks, options)
     manifest = load_labelled(dataset)
-    segmenter = Segmenter.load() if options.lungs else None
+    segmenter = divide(Segmenter.load()) if options.lungs else None
     name = dataset if dataset in DATASETS else Path(dataset).name
     material = read_material(name, manifest, segmenter, options.seed, _watch)
     outcomes = run_checks(checks, material, tell)
@@ -69,6 +76,7 @@ def audit_detector(
     *,
     part: str | None = None,
     tell: Tell | None = None,
+    divide: Callable[[Any], Any] = lambda network: network,
 ) -> Audit:
     """Check a detector on labelled scans; its answers are written to ``folder/predictions.csv``.
 
@@ -80,7 +88,7 @@ def audit_detector(
         The data to check it on; see :func:`groundglass.commands.evaluate.choose_rows`.
     folder
         Where its answers are written.
-    options, tell
+    options, tell, divide
         As in :func:`audit_dataset`.
 
     Raises
@@ -92,8 +100,9 @@ def audit_detector(
     checks = chosen_checks(detector_checks, options)
     facts = detector.bundle.facts
     labelled = choose_rows(detector.bundle, dataset, part)
-    segmenter = Segmenter.load() if options.lungs else None
+    segmenter = divide(Segmenter.load()) if options.lungs else None
     material = read_material(labelled.name, labelled.rows, segmenter, options.seed, _watch)
+    detector = divide(detector)
     predict_rows(detector, material.manifest, folder / "predictions.csv", labelled.name)
     trial = Trial(
         detector,

@@ -162,6 +162,7 @@ def evaluate(
     lungs: bool = True,
     setting: str | None = None,
     tell: Callable[[str], object] | None = None,
+    divide: Callable[[Any], Any] = lambda network: network,
 ) -> "DetectorEvaluation | MaskJudgement":
     """Evaluate a detector on labelled slices, a segmenter on slices with masks, or a table of predictions.
 
@@ -184,6 +185,8 @@ def evaluate(
         See Detector.load; not used if a detector or segmenter is given.
     tell
         Called with a line about the kind of evaluation, and one for each warning, before the work starts.
+    divide
+        Makes a network answer files by several processes; see groundglass.scale.files.divided.
 
     Raises
     ------
@@ -200,6 +203,7 @@ def evaluate(
         detector = (
             Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs, setting=setting)
         )
+    detector = divide(detector)
     if record:
         detector.bundle.check_enterable()
     labelled = choose_rows(detector.bundle, data, part)

@@ -150,7 +150,7 @@ def _listed(rows: Sequence[Row]) -> Table:
     note = "A click on a heading sorts by it."
     return Table(
         "All studies, most probable first",
-        (*header, "severity", "warnings"),
+        (*header, "severity", "warnings", "reason"),
         [_cells(row, amounts) for row in ranked[:LISTED]],
         f"{more} {note}".strip(),
         sortable=True,
@@ -163,11 +163,12 @@ def _cells(row: Row, amounts: Sequence[str]) -> tuple[str, ...]:
         Link(row["study"], f"{row['study']}/report.html"),
         row["patient"],
         "" if probability is None else f"{probability:.3f}",
-        row["verdict"] + (f": {row['reason']}" if row["reason"] else ""),
+        row["verdict"],
         "" if share is None else f"{share:.1%}",
         *("" if row[name] in (None, "") else f"{row[name]:.0f}" for name in amounts),
         row["severity"],
         str(len(_warnings(row)) or ""),
+        row["reason"].partition(":")[0],
     )
 
 

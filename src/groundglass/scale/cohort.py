@@ -74,6 +74,16 @@ class _StoppedError(ScanError):
     """A study that reached a limit; its worker still works on it and must be ended."""
 
 
+def set_up(cores: int, here: Path) -> None:
+    """Prepare a process as a worker of so many cores, for a command that runs in the folder ``here``."""
+    warnings.simplefilter("ignore")  # warnings quote values of headers, and Ray writes them into its logs
+    logging.disable(logging.CRITICAL)
+    with suppress(OSError):
+        os.chdir(here)
+    limit_threads(cores)
+    cv2.setNumThreads(cores)
+
+
 class _Worker:
     """An actor of Ray: holds a detector and answers one study after the other."""
 
@@ -85,12 +95,7 @@ class _Worker:
             raise GroundglassError(
                 f"a machine of the cluster has Groundglass {__version__}, this one {version}; install the same"
             )
-        warnings.simplefilter("ignore")  # warnings quote values of headers, and Ray writes them into its logs
-        logging.disable(logging.CRITICAL)
-        with suppress(OSError):  # relative paths are those of the command
-            os.chdir(here)
-        limit_threads(cores)
-        cv2.setNumThreads(cores)
+        set_up(cores, here)
         self._detector: Detector = ray.get(detector)
         self._remote = Remote(results) if isinstance(results, str) else None
         self._folder = Path(tempfile.mkdtemp()) if isinstance(results, str) else results
@@ -174,16 +179,19 @@ class Workers:
         """
         if not todo:
             return
-        # Ray prints about each worker that ends, also those that are ended here, on standard output.
-        with _connected(self.address, self.number), redirect_stdout(io.StringIO()):
+        with connected(self.address, self.number):
             yield from _Crew(self, detector, folder, todo).run()
 
 
 @contextmanager
-def _connected(address: str | None, number: int | None) -> Iterator[None]:
-    """Be connected to Ray, which is started if there is no address; a connection that exists is used."""
+def connected(address: str | None, number: int | None) -> Iterator[None]:
+    """Be connected to Ray, which is started if there is no address; a connection that exists is used.
+
+    Ray prints about each worker that ends, also about those that are ended here, which would mix with results.
+    """
     if ray.is_initialized():
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
@@ -203,7 +211,8 @@ def _connected(address: str | None, number: int | None) -> Iterator[None]:
         reason = str(error).strip().partition("\n")[0]
         raise GroundglassError(f"{where} ({reason}); start one with `ray start --head`") from error
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         ray.shutdown()
 

@@ -1,0 +1,111 @@
+"""Divide the files of one command among workers of this machine: each reads its share and answers it."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError
+
+from groundglass.detect.detector import Detector
+from groundglass.errors import GroundglassError
+from groundglass.scale.cohort import connected, set_up
+from groundglass.segment.segmenter import Segmenter
+
+Network = TypeVar("Network", Detector, Segmenter)
+FILES = 16
+"""Files that a worker answers before it hands them over."""
+AHEAD = 2
+"""How many such parts of each worker may wait to be taken; more would fill the memory with slices."""
+
+
+class _Worker:
+    """An actor of Ray: holds a network and answers files."""
+
+    def __init__(self, network: list[Any], cores: int, here: Path) -> None:
+        set_up(cores, here)
+        self._network = ray.get(network[0])
+
+    def answer(self, method: str, paths: list[Path]) -> list[Any]:
+        """What a method of the network yields for files."""
+        return list(getattr(self._network, method)(paths))
+
+
+class _Pool:
+    """Workers that hold the same network."""
+
+    def __init__(self, number: int, network: Detector | Segmenter) -> None:
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // number)
+        kind: Any = ray.remote(_Worker)
+        shared = [ray.put(network)]
+        # Several networks of one command are asked in turn, so none reserves cores.
+        unreserved = kind.options(num_cpus=0)
+        self._workers = [unreserved.remote(shared, cores, Path.cwd()) for _ in range(number)]
+
+    def answers(self, method: str, paths: Sequence[Path]) -> Iterator[Any]:
+        """What a method of the network yields for files, in their order."""
+        waiting: deque[Any] = deque()
+        for place, start in enumerate(range(0, len(paths), FILES)):
+            worker = self._workers[place % len(self._workers)]
+            waiting.append(worker.answer.remote(method, list(paths[start : start + FILES])))
+            if len(waiting) > AHEAD * len(self._workers):
+                yield from _taken(waiting.popleft())
+        while waiting:
+            yield from _taken(waiting.popleft())
+
+
+def _taken(ref: Any) -> Any:
+    try:
+        return ray.get(ref)
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, GroundglassError):
+            raise cause from error
+        raise GroundglassError(
+            "a worker ended without an answer; run the command without --workers"
+        ) from error
+
+
+class _DividedDetector(Detector):
+    """A detector whose files workers answer; it answers everything else itself."""
+
+    def __init__(self, detector: Detector, pool: _Pool) -> None:
+        self.__dict__.update(vars(detector))
+        self._pool = pool
+
+    def predict_files(self, paths: Sequence[Path]) -> Iterator[Any]:
+        """See groundglass.detect.detector.Detector.predict_files."""
+        return self._pool.answers("predict_files", paths)
+
+
+class _DividedSegmenter(Segmenter):
+    """A segmenter whose files workers answer; it answers everything else itself."""
+
+    def __init__(self, segmenter: Segmenter, pool: _Pool) -> None:
+        self.__dict__.update(vars(segmenter))
+        self._pool = pool
+
+    def segment_files(self, paths: Sequence[Path]) -> Iterator[Any]:
+        """See groundglass.segment.segmenter.Segmenter.segment_files."""
+        return self._pool.answers("segment_files", paths)
+
+
+@contextmanager
+def divided(number: int) -> Iterator[Any]:
+    """Workers of this machine; yields a function that makes a network answer files by them.
+
+    Raises
+    ------
+    GroundglassError
+        If Ray cannot be started.
+    """
+    with connected(None, number):
+
+        def divide(network: Network) -> Network:
+            pool = _Pool(number, network)
+            made = _DividedDetector(network, pool) if isinstance(network, Detector) else None
+            return made or _DividedSegmenter(network, pool)  # type: ignore[return-value, arg-type]
+
+        yield divide
