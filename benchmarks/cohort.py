@@ -17,7 +17,7 @@ from common import Cost, Row, machine, run_command, show, spread
 from groundglass.phantom.volumes import write_phantom_volumes
 
 PREDICT = [sys.executable, "-m", "groundglass", "predict"]
-STAGES = ("read", "answer", "write")
+STAGES = ("read", "answer", "write", "cpu")
 
 
 def cohort(scans: Path, work: Path, cores: str, workers: int) -> tuple[Cost, list[dict[str, str]]]:
@@ -94,7 +94,10 @@ def main() -> None:
     show(f"{len(studies)} studies of {chosen.slices} slices", header, rows, markdown=chosen.markdown)
     one, two = (list(results.values())[place] for place in (0, 1))
     pairs = [first.wall / second.wall / 2 for (first, _), (second, _) in zip(one, two, strict=True)]
-    print(f"efficiency of two workers: {spread(pairs, '.2f')}")
+    print(f"efficiency of two workers, by wall time: {spread(pairs, '.2f')}")
+    costs = [[sum(float(study["cpu"]) for study in times) for _, times in runs] for runs in (one, two)]
+    pairs = [first / second for first, second in zip(*costs, strict=True)]
+    print(f"processor time of one worker's studies to that of two workers': {spread(pairs, '.2f')}")
 
 
 if __name__ == "__main__":

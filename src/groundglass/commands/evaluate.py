@@ -203,20 +203,20 @@ def evaluate(
         detector = (
             Segmenter.load(detector) if segments else Detector.load(detector, lungs=lungs, setting=setting)
         )
-    detector = divide(detector)
+    network: Detector | Segmenter = divide(detector)
     if record:
-        detector.bundle.check_enterable()
-    labelled = choose_rows(detector.bundle, data, part)
-    if isinstance(detector, Detector):
-        labelled = replace(labelled, setting=detector.bundle.facts.setting)
-    name = f"{detector.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
+        network.bundle.check_enterable()
+    labelled = choose_rows(network.bundle, data, part)
+    if isinstance(network, Detector):
+        labelled = replace(labelled, setting=network.bundle.facts.setting)
+    name = f"{network.bundle.facts.name}-on-{labelled.name}-{labelled.part}"
     chosen = Path(folder or Path("evaluations", name))
     if tell is not None:
         for line in (labelled.kind, *(f"warning: {warning}" for warning in labelled.warnings)):
             tell(line)
-    if isinstance(detector, Segmenter):
-        return evaluate_segmenter(detector, labelled, chosen, record=record)
-    return evaluate_detector(detector, labelled, chosen, record=record)
+    if isinstance(network, Segmenter):
+        return evaluate_segmenter(network, labelled, chosen, record=record)
+    return evaluate_detector(network, labelled, chosen, record=record)
 
 
 def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part: str | None) -> Labelled:

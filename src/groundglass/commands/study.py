@@ -123,9 +123,13 @@ class StudyAnswer:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-STAGES = ("read", "answer", "write")
-"""The stages of a study whose times are recorded. Threads read slices while the networks answer, so the time to
-read is part of the time to answer; where it is about as long, reading is the bottleneck."""
+STAGES = ("read", "answer", "write", "cpu")
+"""The stages of a study whose times are recorded, and the time of processors that they took together.
+
+Threads read slices while the networks answer, so the time to read is part of the time to answer; where it is
+about as long, reading is the bottleneck. The time of processors is that of the whole process: without workers, it
+includes what was done for the neighbouring study meanwhile.
+"""
 Outcome = StudyAnswer | GroundglassError
 """A ScanError says why the study has no answer; any other error, why its results could not be written."""
 Todo = Sequence[tuple[Study, Making]]
@@ -163,7 +167,7 @@ def begin_study(
     Nothing is raised: an error is the outcome. ``seen`` is called after each slice.
     """
     seconds = dict.fromkeys(STAGES, 0.0)
-    started = time.perf_counter()
+    seconds["cpu"], started = -time.process_time(), time.perf_counter()
     try:
         timed = study if study.series is None else replace(study, series=_timed(study.series, seconds))
         answered = answer_study(detector, timed, seen)
@@ -191,6 +195,7 @@ def _finish(
     except Exception as error:
         return error if isinstance(error, GroundglassError) else _unexpected(answered.study, error)
     seconds["write"] = time.perf_counter() - started
+    seconds["cpu"] += time.process_time()
     return StudyAnswer(document, seconds)
 
 

@@ -215,7 +215,8 @@ def times_report(seconds: Mapping[str, Mapping[str, float]], detector: Detector)
                 ("stage", "all, s", "median, s", "95% are below, s", "longest, s"),
                 rows,
                 "read: ordering and decoding the slices, added up over threads; the networks compute meanwhile, "
-                "and it is part of answer. write: masks, DICOM results and the report. times.csv has each study.",
+                "and it is part of answer. write: masks, DICOM results and the report. cpu: processor time of all. "
+                "times.csv has each study.",
             )
         ],
         facts=[Table("About this report", (), made_by_rows(*networks))],
