@@ -169,11 +169,12 @@ def _grey(path: Path, image: Image.Image) -> NDArray[np.float32]:
 
 def _refuse_colour(path: Path, image: Image.Image) -> None:
     step = max(1, min(image.size) // 256)
-    pixels = np.asarray(image)[::step, ::step]
-    channels = pixels[..., :3]
-    coloured = np.ptp(channels, axis=-1) > COLOURED
-    if pixels.shape[-1] == 4:
-        coloured &= pixels[..., 3] > 0
+    red, green, blue, *alpha = (channel[::step, ::step] for channel in np.moveaxis(np.asarray(image), -1, 0))
+    # A reduction along an axis of three takes twenty times as long.
+    brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    coloured = brightest - darkest > COLOURED
+    if alpha:
+        coloured &= alpha[0] > 0
     share = float(coloured.mean())
     if share > MAX_COLOURED_SHARE:
         raise ScanError(path, f"is a colour picture ({share:.0%} of its area), not a CT slice")
