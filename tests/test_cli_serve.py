@@ -45,8 +45,8 @@ def test_a_backup_is_made_and_restored(tmp_path: Path) -> None:
     data, copy, archive = tmp_path / "data", tmp_path / "copy", tmp_path / "backup.tar"
     data.mkdir()
     secret = run("server", "token", "x", "--data", data).strip()
-    assert "0 studies were saved" in run("server", "backup", "-o", archive, "--data", data)
-    assert "0 studies were restored" in run("server", "restore", archive, "--data", copy)
+    assert f"Studies saved to {archive}: 0." in run("server", "backup", "-o", archive, "--data", data)
+    assert f"Studies restored to {copy}: 0." in run("server", "restore", archive, "--data", copy)
     assert token_of(Database.of(copy), secret) is not None
 
 

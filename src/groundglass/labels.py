@@ -20,8 +20,6 @@ LUNG_AREAS = ("right_lung_px", "left_lung_px", "right_lesions_px", "left_lesions
 """Columns of predictions: areas in pixels; blank if lungs were not looked for, 0 if none were found."""
 LESION_PROBABILITY = "lesion_probability"
 """Column of predictions: the mean probability of lesion over the lungs; blank if lungs were not looked for."""
-UNLIKE = "unlike"
-"""Column of predictions: 1 if the slice is unlike what the detector was trained on, else 0; blank if not known."""
 
 
 NAMED = 8

@@ -212,8 +212,8 @@ def test_settings_are_chosen_one_after_the_other(bundle: Bundle, tmp_path: Path)
     assert screening.sources == ("here",)
     assert min(screening.weights[1:]) > 0
     assert len(screening.draws) == 200
-    assert facts.answer(4.0, None, 0.1).likelihood_ratios[1].ratio > 10
-    assert facts.answer(-4.0, None, 0.001).likelihood_ratios[1].ratio < 0.1
+    assert facts.answer(4.0, 0.1).likelihood_ratios[1].ratio > 10
+    assert facts.answer(-4.0, 0.001).likelihood_ratios[1].ratio < 0.1
     card = (bundle.source / "MODEL_CARD.md").read_text()
     assert (
         "Setting differential (the default; controls have another disease of the lungs; validated on" in card

@@ -1,18 +1,15 @@
-"""How uncertain answers, and slices unlike the training slices, are reported."""
+"""How uncertain answers are reported."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from groundglass.bundle.engine import Item, Outputs
 from groundglass.bundle.facts import Choice
 from groundglass.cli import predict as cli_predict
 from groundglass.cli.app import app
@@ -29,19 +26,6 @@ from groundglass.scan.find import find_series
 ALWAYS = Abstention(
     covid_from=0, other_to=1, coverage=0.9, cases=4, groups=4, chosen=(Choice(what="chosen", data="too few"),)
 )
-
-
-class Measuring:
-    """An engine whose graph also returns each slice's distance."""
-
-    def __init__(self, detector: Detector, distance: float) -> None:
-        self._engine, self._distance = detector._engine, np.float32(distance)
-
-    def stream(
-        self, items: Iterable[tuple[Item, np.ndarray | None]]
-    ) -> Iterator[tuple[Item, Outputs | None]]:
-        for item, outputs in self._engine.stream(items):
-            yield item, None if outputs is None else (*outputs, np.asarray(self._distance))
 
 
 @pytest.fixture
@@ -83,7 +67,7 @@ def test_a_bundle_without_abstention_writes_what_it_did(
     usual_detector: Detector, picture: Path, tmp_path: Path
 ) -> None:
     document = predict([picture], tmp_path / "out", detector=without_lungs(usual_detector)).document
-    assert not {"uncertain", "bias", "furthest"} & set(document["bundle"])
+    assert not {"uncertain", "bias"} & set(document["bundle"])
     assert "uncertain" not in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -104,32 +88,6 @@ def test_a_refused_picture_gets_no_probability_anywhere(
     assert "not a chest CT" in page
     assert "probability of COVID-19 0." not in page
     assert not (tmp_path / "heatmaps").exists()
-
-
-@pytest.mark.parametrize("distance", [1.9, 2.1])
-def test_the_third_output_is_the_distance(usual_detector: Detector, picture: Path, distance: float) -> None:
-    detector = without_lungs(usual_detector, furthest=2.0)
-    detector._engine = Measuring(detector, distance)
-    ((_, finding),) = detector.predict_files([picture])
-    assert finding.distance == pytest.approx(distance)
-    assert (finding.verdict == UNCERTAIN) == (distance > 2)
-    assert finding.reason == (
-        "unlike what the detector was trained on (distance 2.1, at most 2.0)" if distance > 2 else ""
-    )
-
-
-def test_a_volume_unlike_the_training(
-    usual_detector: Detector, covid_phantom: Phantom, tmp_path: Path
-) -> None:
-    write_phantom_dicom(covid_phantom, tmp_path / "ct")
-    facts = usual_detector.bundle.facts.model_copy(update={"furthest": 2.0})
-    detector = Detector(replace(usual_detector.bundle, facts=facts), usual_detector.segmenter)
-    detector._engine = Measuring(detector, 5.0)
-    (row,) = predict_volumes(find_series([tmp_path / "ct"]), tmp_path / "out", detector=detector).rows
-    assert row["verdict"] == UNCERTAIN
-    assert "are unlike what the detector was trained on" in row["reason"]
-    slices = csv.DictReader((tmp_path / "out" / row["study"] / "slices.csv").open())
-    assert all("distance 5.0" in one["reason"] for one in slices if one["probability"])
 
 
 def test_an_uncertain_patient_in_every_file(

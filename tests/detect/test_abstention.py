@@ -143,24 +143,12 @@ def test_the_bias_is_added_to_the_calibrated_logit() -> None:
     assert answer.score == pytest.approx(1 / (1 + math.exp(1)))
 
 
-def test_distant_slices_are_uncertain_whatever_their_probability() -> None:
-    limited = facts(furthest=2.0)
-    assert limited.answer(9.0, 2.0).verdict == POSITIVE
-    assert limited.answer(9.0).verdict == POSITIVE
-    far = limited.answer(9.0, 3.14)
-    assert far.verdict == UNCERTAIN
-    assert far.reason == "unlike what the detector was trained on (distance 3.1, at most 2.0)"
-    assert limited.answer(9.0, math.nan).verdict == UNCERTAIN
-    assert facts().answer(9.0, 3.14).verdict == POSITIVE
-
-
 def test_the_card_says_what_uncertain_means() -> None:
     choice = abstention(0.3, 0.6).model_copy(
         update={"chosen": (Choice(what="chosen", data="100 slices of elsewhere"),)}
     )
-    card = Bundle.card_of(facts(abstention=choice.model_dump(), furthest=2.0))
+    card = Bundle.card_of(facts(abstention=choice.model_dump()))
     assert "not covid below a probability of 0.300, covid over 0.600, uncertain between the two" in card
     assert "Coverage 90%" in card
     assert "on 100 slices of elsewhere" in card
-    assert "further than 2.00" in card
     assert "uncertain" not in Bundle.card_of(facts())

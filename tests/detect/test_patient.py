@@ -222,13 +222,3 @@ def test_a_rule_may_be_uncertain(screening: BundleFacts) -> None:
     assert "both answers stay possible with 90% coverage" in finding.reason
     assert finding.to_dict()["reason"] == finding.reason
     assert conclude(unsure, lung_slices(12), None, None).verdict == NEGATIVE
-
-
-@pytest.mark.parametrize(("unlike", "verdict"), [(5, POSITIVE), (6, UNCERTAIN)])
-def test_a_volume_of_unlike_slices_is_uncertain(screening: BundleFacts, unlike: int, verdict: str) -> None:
-    slices = lung_slices(12, lesions=2000)
-    slices[1 : unlike + 1] = [replace(one, reason="unlike", unlike=True) for one in slices[1 : unlike + 1]]
-    finding = conclude(screening, slices, None, None)
-    assert finding.verdict == verdict
-    said = "6 of the 10 slices that count are unlike what the detector was trained on"
-    assert finding.reason == (said if verdict == UNCERTAIN else "")

@@ -26,20 +26,20 @@ SCREENING = Setting(weights=(5.0, 0.0, 1.0), abstention=ABSTENTION)
 @pytest.fixture
 def facts() -> BundleFacts:
     settings = {"differential": DIFFERENTIAL, "screening": SCREENING}
-    bare = Bundle.load("covid-ct-lite0").facts.model_copy(update={"settings": settings, "furthest": None})
+    bare = Bundle.load("covid-ct-lite0").facts.model_copy(update={"settings": settings})
     return bare.in_setting("differential")
 
 
 def slices(facts: BundleFacts, logits: list[float], share: float) -> list[SliceFinding]:
     lungs, lesions = (5000, 5000), (round(5000 * share), round(5000 * share))
     return [
-        replace(facts.answer(logit, None, share), lungs_px=lungs, lesions_px=lesions, number=number)
+        replace(facts.answer(logit, share), lungs_px=lungs, lesions_px=lesions, number=number)
         for number, logit in enumerate(logits, 1)
     ]
 
 
 def test_the_ratio_of_a_slice_is_the_weighted_sum(facts: BundleFacts) -> None:
-    found = facts.answer(math.log(4), None, 0.05)
+    found = facts.answer(math.log(4), 0.05)
     differential, screening = found.likelihood_ratios
     assert (differential.setting, differential.validated) == ("differential", True)
     assert differential.ratio == pytest.approx(4)
@@ -51,9 +51,9 @@ def test_the_ratio_of_a_slice_is_the_weighted_sum(facts: BundleFacts) -> None:
 
 
 def test_the_setting_decides_the_verdict(facts: BundleFacts) -> None:
-    assert facts.answer(-3.0, None, 0.2).verdict == NEGATIVE
+    assert facts.answer(-3.0, 0.2).verdict == NEGATIVE
     screening = facts.in_setting("screening")
-    assert screening.answer(-3.0, None, 0.2).verdict == POSITIVE
+    assert screening.answer(-3.0, 0.2).verdict == POSITIVE
     assert screening.stored() == facts
     with pytest.raises(
         BundleError, match="does not know the setting 'triage'; it knows differential, screening"
@@ -63,7 +63,7 @@ def test_the_setting_decides_the_verdict(facts: BundleFacts) -> None:
 
 def test_a_pretest_probability_changes_nothing_but_adds_one_after_the_scan(facts: BundleFacts) -> None:
     plain, with_pretest = (
-        one.answer(math.log(4), None, 0.05) for one in (facts, facts.in_setting("differential", 0.2))
+        one.answer(math.log(4), 0.05) for one in (facts, facts.in_setting("differential", 0.2))
     )
     assert (plain.probability, plain.verdict) == (with_pretest.probability, with_pretest.verdict)
     assert "post_test" not in plain.likelihood_ratios[0].to_dict()

@@ -221,10 +221,10 @@ RULE = PatientRule(
 )
 
 
-def with_areas(frame, lungs, lesions, unlike=0):
+def with_areas(frame, lungs, lesions):
     """Predictions with the same area in the right and the left lung."""
     areas = {name: lesions if "lesions" in name else lungs for name in LUNG_AREAS}
-    return frame.assign(**areas, unlike=unlike)
+    return frame.assign(**areas)
 
 
 def test_patients_are_answered_by_the_rule_that_answers_volumes(table):
@@ -247,12 +247,6 @@ def test_patients_are_answered_by_the_rule_that_answers_volumes(table):
     result = evaluate_patients(frame, 0.5, RULE, resamples=20)
     assert result.aggregation == "detector's patient rule, lesion share"
     assert result.metrics["coverage"].value == pytest.approx(2 / 3)
-
-
-def test_a_patient_of_slices_unlike_the_training_is_uncertain(table):
-    frame = with_areas(table([True] * 3, [0.1] * 3, patient=["a"] * 3), 1000, 300, unlike=[1, 1, 0])
-    assert by_patient(frame, 0.5, RULE)["verdict"].tolist() == [UNCERTAIN]
-    assert by_patient(frame.assign(unlike=[1, 0, 0]), 0.5, RULE)["verdict"].tolist() == [POSITIVE]
 
 
 def test_without_lung_areas_the_mean_answers_and_the_result_says_so(table, tmp_path):

@@ -20,7 +20,7 @@ from groundglass.audit.check import (
 )
 from groundglass.audit.material import Material, read_pictures
 from groundglass.bundle.facts import RESEARCH_USE
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 from groundglass.segment.segmenter import Segmenter
 
 
@@ -82,7 +82,7 @@ class Audit:
         ]
         states = Counter(outcome.status for outcome in self.outcomes)
         return (
-            f"{', '.join(found) or 'Nothing was found'}; {states['passed']} checks passed, "
+            f"{', '.join(found) or 'Nothing was found'}; {count_of(states['passed'], 'check')} passed, "
             f"{states['not applicable']} do not apply."
         )
 

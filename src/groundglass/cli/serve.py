@@ -115,7 +115,7 @@ def backup(
 
     settings = _config(config, data)
     studies = back_up(_database(settings), settings.data, output)
-    typer.echo(f"{studies} studies were saved to {output}; it holds patient data: keep it safe")
+    typer.echo(f"Studies saved to {output}: {studies}. It holds patient data: keep it safe.")
 
 
 def restore(
@@ -128,7 +128,7 @@ def restore(
 
     settings = _config(config, data)
     studies = run(archive, settings.data, settings.database)
-    typer.echo(f"{studies} studies were restored to {settings.data}")
+    typer.echo(f"Studies restored to {settings.data}: {studies}.")
 
 
 def _config(path: Path | None, data: str | None, **options: object) -> "ServeConfig":

@@ -383,7 +383,7 @@ def predict_rows(
     if not read_findings:
         raise GroundglassError(f"{name}: none of its {len(rows)} slices could be read; {failures[0].problem}")
     classes, lungs = detector.bundle.facts.classes, detector.segmenter is not None
-    predictions = labelled_predictions(rows.iloc[read], read_findings, classes, lungs=lungs, unlike=True)
+    predictions = labelled_predictions(rows.iloc[read], read_findings, classes, lungs=lungs)
     write_predictions(predictions, path)
     return failures
 

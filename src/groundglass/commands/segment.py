@@ -14,7 +14,7 @@ from PIL import Image
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE, Facts
 from groundglass.detect.findings import Failure
-from groundglass.errors import ScanError
+from groundglass.errors import ScanError, count_of
 from groundglass.files import refuse_overwriting, replacing, unique_names
 from groundglass.preprocess import Preprocessing
 from groundglass.progress import track
@@ -278,4 +278,4 @@ def _headline(rows: Sequence[ShareRow], failures: Sequence[Failure]) -> str:
     )
     if known:
         text += f" Lesions take {median(known):.1%} of the lungs in the median, {max(known):.1%} at most."
-    return text + (f" {len(failures)} files could not be read." if failures else "")
+    return text + (f" Could not be read: {count_of(len(failures), 'file')}." if failures else "")

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from groundglass.bundle.engine import Engine, Precision
 from groundglass.bundle.evaluation import Evaluation
@@ -42,9 +42,6 @@ class BundleFacts(Facts):
         The verdict is ``covid`` from this probability of COVID-19 on, unless there is an ``abstention``.
     abstention
         Which probabilities get which verdict, ``uncertain`` among them; None where every one is answered.
-    furthest
-        A slice whose features lie further from those of the training slices is ``uncertain``; None where that is
-        not asked. The distance is the graph's third output.
     segmenter_sha256
         That of the graph of the segmenter that it was trained with, "" for none.
     patient
@@ -65,13 +62,20 @@ class BundleFacts(Facts):
     bias: float = 0.0
     threshold: Annotated[float, Field(ge=0, le=1)]
     abstention: Abstention | None = None
-    furthest: float | None = None
     segmenter_sha256: str = ""
     validation: Evaluation | None = None
     patient: PatientRule | None = None
     setting: str = ""
     settings: dict[str, Setting] = Field(default_factory=dict)
     pretest: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_distance(cls, stated: Any) -> Any:
+        """Bundles of version 0.2 name a limit that none of them sets."""
+        if isinstance(stated, dict) and stated.get("furthest", 0) is None:
+            return {name: value for name, value in stated.items() if name != "furthest"}
+        return stated
 
     def stored(self) -> Self:
         """The facts in the default setting, without a pre-test probability."""
@@ -92,17 +96,13 @@ class BundleFacts(Facts):
         updates = {one: getattr(chosen, one) for one in names}
         return self.model_copy(update={"setting": name, "pretest": pretest, **updates})
 
-    def answer(
-        self, logits: ArrayLike, distance: float | None = None, lesion_probability: float | None = None
-    ) -> SliceFinding:
+    def answer(self, logits: ArrayLike, lesion_probability: float | None = None) -> SliceFinding:
         """Score, calibrated probability and verdict of one slice.
 
         Parameters
         ----------
         logits
             The network's logit, or its logits, shape (classes,).
-        distance
-            How far the slice's features are from those of the training slices, if the graph says so.
         lesion_probability
             The mean probability of lesion over the lungs, in [0, 1], which settings weigh beside the logit.
         """
@@ -114,7 +114,6 @@ class BundleFacts(Facts):
             finding = SliceFinding(
                 _sigmoid(logit),
                 _sigmoid(by_setting[self.setting][0] if self.setting else plain),
-                distance=distance,
                 lesion_probability=lesion_probability,
                 likelihood_ratios=tuple(
                     self.settings[name].ratio(name, logits, self.pretest)
@@ -126,7 +125,7 @@ class BundleFacts(Facts):
         probabilities = _softmax(values / self.temperature)
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
         score, probability = float(_softmax(values)[covid]), float(probabilities[covid])
-        finding = self._decided(SliceFinding(score, probability, probabilities=by_class, distance=distance))
+        finding = self._decided(SliceFinding(score, probability, probabilities=by_class))
         others = np.where(np.arange(len(self.classes)) == covid, -1.0, probabilities)
         answers = {POSITIVE: POSITIVE, UNCERTAIN: ""}
         return replace(
@@ -135,13 +134,7 @@ class BundleFacts(Facts):
 
     def _decided(self, finding: SliceFinding) -> SliceFinding:
         """The finding with its verdict, and the reason if that is ``uncertain``."""
-        distance, furthest, probability = finding.distance, self.furthest, finding.probability or 0.0
-        if furthest is not None and distance is not None and not distance <= furthest:
-            reason = (
-                f"unlike what the detector was trained on (distance {distance:.1f}, at most {furthest:.1f})"
-            )
-            return replace(finding, verdict=UNCERTAIN, reason=reason, unlike=True)
-        verdict, reason = decide(probability, self.threshold, self.abstention)
+        verdict, reason = decide(finding.probability or 0.0, self.threshold, self.abstention)
         return replace(finding, verdict=verdict, reason=reason)
 
 
@@ -196,15 +189,8 @@ def _calibration(facts: BundleFacts) -> list[str]:
 
 def _verdicts(facts: BundleFacts) -> list[str]:
     if facts.abstention is None:
-        lines = [f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`"]
-    else:
-        lines = _abstention("Verdict", facts.abstention, "slices")
-    if facts.furthest is not None:
-        lines.append(
-            "- `uncertain`, whatever its probability, is a slice whose features lie further than "
-            f"{facts.furthest:.2f} from those of the training slices"
-        )
-    return lines
+        return [f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`"]
+    return _abstention("Verdict", facts.abstention, "slices")
 
 
 def _abstention(title: str, abstention: Abstention, of: str) -> list[str]:

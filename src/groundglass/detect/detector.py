@@ -212,7 +212,7 @@ class Detector:
     def _finding(
         self, outputs: Outputs, scan: Scan, region: Box, segmentation: Segmentation | None
     ) -> SliceFinding:
-        logits, evidence, *more = (*outputs, None) if len(outputs) == 1 else outputs
+        logits, evidence = (*outputs, None) if len(outputs) == 1 else outputs[:2]
         if np.isnan(logits).any():
             raise BundleError(
                 f"{self.bundle.source}: answers {scan.source or scan.scan_id} with NaN (not a number); check "
@@ -220,7 +220,7 @@ class Detector:
             )
         lesions = None if segmentation is None else segmentation.lesion_probability
         finding = replace(
-            self.bundle.facts.answer(logits, float(more[0]) if more else None, lesions),
+            self.bundle.facts.answer(logits, lesions),
             path=str(scan.source or ""),
             patient=scan.patient or "",
             warnings="; ".join(scan.warnings),

@@ -24,7 +24,6 @@ from groundglass.labels import (
     NOT_A_CHEST_CT,
     POSITIVE,
     UNCERTAIN,
-    UNLIKE,
 )
 from groundglass.preprocess import Box, Preprocessing
 from groundglass.scan.scan import Scan
@@ -159,10 +158,6 @@ class SliceFinding(Findings):
     predicted_class
         The class that is answered: ``covid`` if that is the verdict, "" if the verdict is ``uncertain`` or ``not a
         chest CT``, else the most probable of the other classes. Always "" if the bundle knows a single class.
-    distance
-        How far the slice's features are from those of the training slices; None if the bundle does not say.
-    unlike
-        Whether that is too far for an answer.
     lungs_px, lesions_px
         Areas in pixels in the right and in the left lung; 0 if no lungs were found or looked for.
     consolidation_px
@@ -192,8 +187,6 @@ class SliceFinding(Findings):
     reason: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     predicted_class: str = ""
-    distance: float | None = None
-    unlike: bool = False
     lungs_px: tuple[int, int] = (0, 0)
     lesions_px: tuple[int, int] = (0, 0)
     consolidation_px: tuple[int, int] | None = None
@@ -383,7 +376,6 @@ def _calibrated(facts: "BundleFacts") -> dict[str, Any]:
     known = {
         "bias": facts.bias or None,
         "uncertain": abstention and abstention.model_dump(include={"covid_from", "other_to", "coverage"}),
-        "furthest": facts.furthest,
     }
     return {name: value for name, value in known.items() if value is not None}
 
@@ -409,7 +401,6 @@ def labelled_predictions(
     classes: Sequence[str] = (),
     *,
     lungs: bool = False,
-    unlike: bool = False,
 ) -> "pd.DataFrame":
     """Findings beside the labels that they are compared with: the input of groundglass.evaluation.
 
@@ -423,15 +414,12 @@ def labelled_predictions(
         The detector's classes, if it knows several.
     lungs
         Whether lungs were looked for.
-    unlike
-        Whether to say which slices are unlike what the detector was trained on.
 
     Returns
     -------
     Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``lungs`` also
-    ``lesion_share``, ``lesion_probability`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found, and with
-    ``unlike`` that column: what the patient rule needs; with several classes also ``class`` and
-    ``probability_NAME``.
+    ``lesion_share``, ``lesion_probability`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found: what the
+    patient rule needs; with several classes also ``class`` and ``probability_NAME``.
     """
     from groundglass.data.splits import groups
 
@@ -447,8 +435,6 @@ def labelled_predictions(
         areas = [(*one.lungs_px, *one.lesions_px) for one in findings]
         frame[LESION_PROBABILITY] = [_digits(one.lesion_probability) for one in findings]
         frame[list(LUNG_AREAS)] = np.array(areas, dtype=np.int64).reshape(-1, len(LUNG_AREAS))
-    if unlike:
-        frame[UNLIKE] = np.array([one.network.unlike for one in findings], dtype=np.int64)
     if classes:
         frame[CLASS] = [one.predicted_class for one in findings]
         for name in classes:

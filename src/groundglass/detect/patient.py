@@ -329,7 +329,6 @@ def _lung_slices(bearing: Sequence[tuple[SliceFinding, float]]) -> LungSlices:
         np.array([answer.lungs_px for answer, _ in bearing], dtype=float),
         np.array([answer.lesions_px for answer, _ in bearing], dtype=float),
         np.array([weight for _, weight in bearing], dtype=float),
-        np.array([answer.unlike for answer, _ in bearing]),
     )
 
 

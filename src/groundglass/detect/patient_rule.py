@@ -21,7 +21,6 @@ from pydantic import Field
 
 from groundglass.bundle.facts import Choice, FactsPart
 from groundglass.detect.abstention import Abstention, decide
-from groundglass.labels import UNCERTAIN
 
 TOP = 0.2
 """Share of the slices that ``top_logit`` and ``top_lesions`` look at: those with the highest values."""
@@ -35,8 +34,6 @@ behind the diaphragm hold too little lung to tell anything."""
 
 LEAST_LUNG_SLICES = 3
 """With fewer slices that show lungs, a volume does not show a chest."""
-MOST_UNLIKE = 0.5
-"""If more of the counted slices are unlike what the detector was trained on, the patient is uncertain."""
 
 Values = NDArray[np.float64]
 
@@ -53,24 +50,18 @@ class LungSlices:
         float64, shape (slices, 2): areas in the right and the left lung, in any one unit.
     thickness
         How much each slice stands for, in any one unit.
-    unlike
-        bool: which slices are unlike what the detector was trained on; None if that is not known.
     """
 
     probability: Values
     lungs: NDArray[np.float64]
     lesions: NDArray[np.float64]
     thickness: Values
-    unlike: NDArray[np.bool_] | None = None
 
     def with_enough_lung(self) -> "LungSlices":
         """The slices with enough lung to count, see :data:`LEAST_OF_LARGEST`; at least one."""
         areas = self.lungs.sum(axis=1)
         keep = areas >= LEAST_OF_LARGEST * areas.max()
-        unlike = None if self.unlike is None else self.unlike[keep]
-        return LungSlices(
-            self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep], unlike
-        )
+        return LungSlices(self.probability[keep], self.lungs[keep], self.lesions[keep], self.thickness[keep])
 
 
 def _logit(probability: Values) -> Values:
@@ -193,10 +184,6 @@ class PatientRule(FactsPart):
         Prediction and evaluation both answer patients by this method.
         """
         probability = self.probability(slices)
-        counted = slices.with_enough_lung().unlike
-        if counted is not None and counted.sum() > MOST_UNLIKE * len(counted):
-            unlike = f"{counted.sum()} of the {len(counted)} slices that count are unlike"
-            return probability, UNCERTAIN, f"{unlike} what the detector was trained on"
         return probability, *decide(probability, self.threshold, self.abstention)
 
 

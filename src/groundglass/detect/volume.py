@@ -83,5 +83,5 @@ def _slice(masks: VolumeMasks, number: int, asked: SliceFinding | None) -> Slice
         consolidation_px=None
         if asked.consolidation_px is None
         else consolidation_counts(masks.labels[number]),
-        reason=asked.reason if asked.unlike else "",
+        reason="",
     )

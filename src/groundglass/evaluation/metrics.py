@@ -20,7 +20,7 @@ from groundglass.evaluation.predictions import (
     truth_of,
     unit_codes,
 )
-from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN, UNLIKE
+from groundglass.labels import LUNG_AREAS, NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 
 MEAN_OF_SLICES = "mean of the slices' probabilities"
 
@@ -194,7 +194,6 @@ def lung_slices(bearing: pd.DataFrame) -> LungSlices:
         bearing[list(LUNG_AREAS[:2])].to_numpy(dtype=float),
         bearing[list(LUNG_AREAS[2:])].to_numpy(dtype=float),
         np.ones(len(bearing)),
-        bearing[UNLIKE].fillna(0).to_numpy(dtype=bool) if UNLIKE in bearing else None,
     )
 
 

@@ -26,7 +26,6 @@ from groundglass.labels import (
     NOT_A_CHEST_CT,
     POSITIVE,
     UNCERTAIN,
-    UNLIKE,
     canonical_labels,
 )
 
@@ -218,7 +217,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     A row per slice, in the file's order. ``score`` (the model's output) and ``probability`` (calibrated) are
     float64 in [0, 1]; every other column is text, blank if unknown. Labels are canonical
     (:func:`groundglass.labels.canonical_labels`). ``patient``, ``group`` and ``label`` are blank if the file
-    lacks them. ``LUNG_AREAS`` and ``UNLIKE``, if the file has them, are integers (Int64), missing where
+    lacks them. ``LUNG_AREAS``, if the file has them, are integers (Int64), missing where
     blank. Predictions of a detector of several classes also have ``class``, the name of the class answered,
     and for each class, including POSITIVE, a column ``probability_NAME``, float64 in [0, 1].
 
@@ -258,7 +257,7 @@ def check_predictions(frame: pd.DataFrame, source: str = "predictions") -> pd.Da
         If there are no rows, a column is missing, a value is invalid, or classes are incomplete.
     """
     blank = {name: "" for name in COLUMNS if PREDICTIONS[name].may_be_blank and name not in frame}
-    optional = dict.fromkeys((*LUNG_AREAS, UNLIKE), Column("whole number", may_be_blank=True))
+    optional = dict.fromkeys(LUNG_AREAS, Column("whole number", may_be_blank=True))
     optional[LESION_PROBABILITY] = Column("share", may_be_blank=True)
     classes = classes_of(frame)
     if classes:
