@@ -96,6 +96,8 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"unit": "slice", "split": "official"}, "C", "Patients are not known"),
         ({"unit": "guessed group", "split": "blocks"}, "C", "Patients are only guessed"),
         ({"unit": "guessed group", "split": "grouped"}, "C", "Patients are only guessed"),
+        ({"sources": 2, "one_sided": True}, "D", "Each of the 2 sources has one class only"),
+        ({"sources": 2}, "A", ""),
         ({"covid_units": 9}, "D", "fewer than 10 patients: 9"),
         ({"other_units": 9}, "D", "fewer than 10 patients: 9"),
         ({"covid_units": 10, "other_units": 10}, "A", ""),
@@ -185,6 +187,7 @@ def test_the_rows_say_what_is_known() -> None:
     assert rows == {
         "ROC AUC": "0.90 (0.86 to 0.94)",
         "Split unit": "patients; split official, test part; no patient or group in two parts",
+        "Sources": "not known",
         "Patients": "80; 40 with covid, 40 with not covid",
         "Interval": "±0.04; 95%, bootstrap over 80 patients",
         "Header-only AUC": "0.52 (0.42 to 0.62); measured so",
@@ -192,6 +195,8 @@ def test_the_rows_say_what_is_known() -> None:
         "External AUC": "0.88 (0.84 to 0.92) on far-away",
         "Near-duplicates across parts": "2 of 203 slices; AUC without their patients 0.88 (0.80 to 0.90)",
     }
+    assert dict(card(sources=3).rows())["Sources"] == "3"
+    assert dict(card(sources=3, one_sided=True).rows())["Sources"] == "3; each has one class only"
     unknown = dict(card(patients=None, unit="guessed group", elsewhere=(), auc=figure(0.9)).rows())
     assert unknown["Patients"] == "not known; guessed groups: 40 with covid, 40 with not covid"
     assert unknown["Interval"] == "none"

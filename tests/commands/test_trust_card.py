@@ -221,6 +221,30 @@ def test_what_a_table_shows_about_patients(
     assert card.external is None
 
 
+@pytest.mark.parametrize(
+    ("sources", "count", "one_sided"),
+    [
+        (["a", "b"] * 4, 2, True),
+        (["a", "b", "c", "b"] * 2, 3, True),
+        (["a", "b", "a", "a"] * 2, 2, False),
+        (["a"] * 8, 1, False),
+        (["a", "b"] * 3 + ["a", ""], None, False),
+    ],
+    ids=str,
+)
+def test_sources_of_one_class_each_are_seen(sources: list[str], count: int | None, one_sided: bool) -> None:
+    predictions = table(source=sources)
+    card = trust_of_predictions(predictions, evaluate(predictions, resamples=50))
+    assert (card.sources, card.one_sided) == (count, one_sided)
+    assert ("D: Each of the" in " ".join(card.reasons)) == one_sided
+
+
+def test_sources_of_which_all_have_the_same_class_are_not_one_sided() -> None:
+    predictions = table(source=["a", "b"] * 4, label=POSITIVE)
+    card = trust_of_predictions(predictions, evaluate(predictions, resamples=50))
+    assert (card.sources, card.one_sided) == (2, False)
+
+
 def test_predictions_alone_have_a_box_with_what_is_not_known(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "predictions.csv", index=False)
     _, card = evaluate_file(tmp_path / "predictions.csv", tmp_path)

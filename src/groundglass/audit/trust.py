@@ -15,7 +15,7 @@ from groundglass.evaluation.bootstrap import FEW_UNITS
 from groundglass.labels import POSITIVE
 
 Unit = Literal["patient", "guessed group", "slice"]
-AUC, SPLIT, PATIENTS, INTERVAL = "ROC AUC", "Split unit", "Patients", "Interval"
+AUC, SPLIT, SOURCES, PATIENTS, INTERVAL = "ROC AUC", "Split unit", "Sources", "Patients", "Interval"
 HEADER, LUNGS = "Header-only AUC", "Lungs-removed AUC"
 ELSEWHERE, KNOWN = "External AUC", "Near-duplicates across parts"
 UNITS = {"patient": "patients", "guessed group": "guessed groups", "slice": "slices"}
@@ -106,6 +106,10 @@ class TrustItems(_Item):
         Patients or groups, or slices if neither is known, with COVID-19 and controls.
     external
         Whether none of the slices' sources was trained on; None if not known.
+    sources
+        Number of sources of the evaluated slices; None if they are not all known.
+    one_sided
+        Whether there are several sources, and each has slices of one class only.
     split
         How the detector's own dataset was split, as in its facts; "" if not known.
     part
@@ -130,6 +134,8 @@ class TrustItems(_Item):
     covid_units: int
     other_units: int
     external: bool | None = None
+    sources: int | None = None
+    one_sided: bool = False
     split: str = ""
     part: str = ""
     torn: int | None = None
@@ -149,6 +155,7 @@ class TrustItems(_Item):
         return [
             (AUC, format_estimate(self.auc)),
             (SPLIT, _split(self)),
+            (SOURCES, _sources(self)),
             (PATIENTS, _patients(self)),
             (INTERVAL, _interval(self)),
             (HEADER, str(self.header)),
@@ -169,6 +176,12 @@ def _split(card: TrustItems) -> str:
         return told
     torn = f"{card.torn} slices of patients or groups" if card.torn else "no patient or group"
     return f"{told}; {torn} in two parts"
+
+
+def _sources(card: TrustItems) -> str:
+    if card.sources is None:
+        return "not known"
+    return f"{card.sources}; each has one class only" if card.one_sided else str(card.sources)
 
 
 def _patients(card: TrustItems) -> str:
@@ -281,6 +294,10 @@ def _slice_by_slice(card: TrustItems) -> Reason | None:
     return _because("split by slice", scheme == "random" or (scheme == "grouped" and card.unit == "slice"))
 
 
+def _label_is_source(card: TrustItems) -> Reason | None:
+    return _because("label is the source", card.one_sided, sources=card.sources or 0)
+
+
 def _unknown_patients(card: TrustItems) -> Reason | None:
     why = "patients guessed" if card.unit == "guessed group" else "patients not known"
     return _because(why, card.unit != "patient")
@@ -340,6 +357,7 @@ RULES = (
     Rule("D", KNOWN, partial(_seen, many=False)),
     Rule("D", SPLIT, lambda card: _because("groups in two parts", bool(card.torn), count=card.torn or 0)),
     Rule("D", SPLIT, _slice_by_slice),
+    Rule("D", SOURCES, _label_is_source),
     Rule("D", PATIENTS, _few),
     Rule("D", HEADER, _header_reaches),
     Rule("D", LUNGS, partial(_lungs, severity="error")),

@@ -110,11 +110,14 @@ def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> T
     truth = truth_of(predictions)
     units = unit_codes(resampling_groups(predictions))
     patients = predictions["patient"]
+    sources, one_sided = _sources(predictions, truth)
     return TrustCard(
         auc=evaluation.metrics["roc_auc"],
         basis=f"{evaluation.confidence:.0%}, bootstrap over {evaluation.groups} {evaluation.resampled_by}s",
         unit=_unit(predictions),
         patients=patients.nunique() if (patients != "").all() else None,
+        sources=sources,
+        one_sided=one_sided,
         covid_units=len(np.unique(units[truth])),
         other_units=len(np.unique(units[~truth])),
     )
@@ -173,6 +176,14 @@ def _unit(predictions: pd.DataFrame) -> Unit:
         return "patient"
     named = (resampling_groups(predictions) != "").mean()
     return "guessed group" if named >= MOSTLY else "slice"
+
+
+def _sources(predictions: pd.DataFrame, truth: NDArray[np.bool_]) -> tuple[int | None, bool]:
+    """The number of sources, None if they are not all known, and whether each of several has one class only."""
+    if "source" not in predictions or (predictions["source"] == "").any():
+        return None, False
+    classes = pd.Series(truth).groupby(predictions["source"].to_numpy()).nunique()
+    return len(classes), len(classes) > 1 and bool((classes == 1).all()) and len(set(truth)) == 2
 
 
 def _torn(judged: pd.DataFrame, divided: pd.DataFrame) -> int:

@@ -147,6 +147,7 @@ REASONS = {
     "split by slice": "Patients are not known and the split was made by slice: they are on both sides of it.",
     "patients guessed": "Patients are only guessed: the interval may be too narrow.",
     "patients not known": "Patients are not known: the interval may be too narrow.",
+    "label is the source": "Each of the {sources} sources has one class only, so the source reveals the label.",
     "few patients": "A class comes from fewer than {least} {units}: {fewest}.",
     "lungs removed": "With the lungs blacked out the AUC is still {auc}.",
     "headers reach the AUC": "Without a pixel, the files' headers alone reach the AUC: {auc}.",
