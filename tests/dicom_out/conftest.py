@@ -8,6 +8,7 @@ import pytest
 from ct_series import COLUMNS, FORMS, ROWS, SLICES, Study, label_planes
 from numpy.typing import NDArray
 
+from groundglass.detect.setting import LikelihoodRatio
 from groundglass.dicom_out import Measured
 from groundglass.scan.volume import Origin
 from groundglass.segment.extent import DiseaseExtent
@@ -48,6 +49,10 @@ def measured() -> Measured:
         segmenter_name="lungs-lite0",
         segmenter_sha256="cd" * 32,
         slices_used=5,
+        likelihood_ratios=(
+            LikelihoodRatio("differential", 2.5, 1.2, 5.1, validated=True),
+            LikelihoodRatio("screening", 34.0, 9.0, 99.0, validated=False),
+        ),
     )
 
 

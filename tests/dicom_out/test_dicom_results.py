@@ -159,7 +159,13 @@ def test_report_says_what_was_measured(make_study, measured, tmp_path) -> None:
     study = make_study()
     found = numbers_of(write_results(tmp_path, study.origin, study.masks, measured).sr)
     expected = {
-        "Groundglass answer": {"probability": 0.8734, "118565006": 4546.185956789, "slices-used": 5},
+        "Groundglass answer": {
+            "probability": 0.8734,
+            "lr-differential": 2.5,
+            "lr-screening": 34.0,
+            "118565006": 4546.185956789,
+            "slices-used": 5,
+        },
         "Groundglass right lung": {
             "118565006": 2512.0625,
             "lesion-volume": 120.5,
@@ -203,6 +209,8 @@ def test_lesion_types_and_zones(make_study, measured, tmp_path, anonymise) -> No
     assert found["Groundglass answer"] == pytest.approx(
         {
             "probability": 0.8734,
+            "lr-differential": 2.5,
+            "lr-screening": 34.0,
             "118565006": 4546.185956789,
             "lesion-volume": 120.5,
             "lesion-share": 100 * 120.5 / 4546.185956789,
@@ -239,6 +247,7 @@ def test_report_gives_the_answer_in_words_and_codes(make_study, measured, tmp_pa
     assert texts["Severity"] == "moderate"
     assert texts["Source of the severity bands"] == measured.severity_source
     assert texts["Comment"] == RESEARCH_USE
+    assert texts["Likelihood ratio of COVID-19"] == "34 (9 to 99) for screening, not validated"
     assert texts["Algorithm Name"] == texts["Device Observer Name"] == "Groundglass"
     parameters = {one.TextValue for one in walk_items(report) if is_named(one, "Algorithm Parameters")}
     assert parameters == {
@@ -284,7 +293,7 @@ def test_each_verdict(make_study, measured, tmp_path, verdict, meanings) -> None
 def test_what_is_not_known_is_left_out(make_study, measured, tmp_path) -> None:
     study = make_study()
     nothing = dict.fromkeys(measured.extent, DiseaseExtent(lung=12.0, lesion=None))
-    unknown = replace(measured, probability=None, severity="", extent=nothing)
+    unknown = replace(measured, probability=None, severity="", extent=nothing, likelihood_ratios=())
     written = write_results(tmp_path, study.origin, study.masks, unknown)
     found = numbers_of(written.sr)
     assert found["Groundglass answer"] == {"slices-used": 5}

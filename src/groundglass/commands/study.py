@@ -332,6 +332,7 @@ def _write_dicom(
         segmenter_name=segmenter.name,
         segmenter_sha256=segmenter.graph_sha256,
         slices_used=len(finding.counted),
+        likelihood_ratios=finding.likelihood_ratios,
     )
     when = making.when or datetime.now()
     # Content from another time is different and must not have the same UID.

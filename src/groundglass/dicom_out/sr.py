@@ -79,6 +79,7 @@ def _answer(measured: Measured, stamp: Stamp) -> Group:
     volume: Number = (codes.VOLUME, both.lung_ml, codes.MILLILITRE)
     numbers: tuple[Number, ...] = (
         (codes.PROBABILITY, measured.probability, codes.ONE),
+        *((codes.LIKELIHOOD_RATIOS[one.setting], one.ratio, codes.ONE) for one in measured.likelihood_ratios),
         # Without types, the lesions of both lungs have a group of their own.
         *(_volumes(codes.BOTH_LUNGS, both) if both.typed else (volume,)),
         (codes.SLICES_USED, measured.slices_used, codes.ONE),
@@ -93,6 +94,7 @@ def _answer(measured: Measured, stamp: Stamp) -> Group:
     )
     texts = (
         (codes.VERDICT, measured.verdict),
+        *((codes.LIKELIHOOD_RATIO, str(ratio)) for ratio in measured.likelihood_ratios),
         (codes.SEVERITY, measured.severity),
         (codes.SEVERITY_SOURCE, measured.severity_source if measured.severity else ""),
         (codes.COMMENT, RESEARCH_USE),

@@ -19,6 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
 from groundglass import __version__
+from groundglass.detect.setting import CONTROLS, LikelihoodRatio
 from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.segment.extent import DiseaseExtent
@@ -52,6 +53,8 @@ class Measured:
         The same for the segmenter; "" if none was used.
     slices_used
         How many slices the answer is based on.
+    likelihood_ratios
+        That of COVID-19 for each setting; none if the detector has no settings.
     """
 
     probability: float | None
@@ -64,6 +67,7 @@ class Measured:
     segmenter_name: str
     segmenter_sha256: str
     slices_used: int
+    likelihood_ratios: tuple[LikelihoodRatio, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,11 @@ LESION_VOLUME = Code("lesion-volume", SCHEME, "Volume of ground-glass opacity or
 LESION_SHARE = Code("lesion-share", SCHEME, "Share that is ground-glass opacity or consolidation")
 TYPE_SHARE = Code("finding-share", SCHEME, "Share of the region that is this finding")
 PROBABILITY = Code("probability", SCHEME, "Probability of COVID-19")
+LIKELIHOOD_RATIO = Code("likelihood-ratio", SCHEME, "Likelihood ratio of COVID-19")
+LIKELIHOOD_RATIOS = {
+    setting: Code(f"lr-{setting}", SCHEME, f"Likelihood ratio of COVID-19, setting {setting}")
+    for setting in CONTROLS
+}
 VERDICT = Code("verdict", SCHEME, "Verdict of the detector")
 SEVERITY_SOURCE = Code("severity-source", SCHEME, "Source of the severity bands")
 SLICES_USED = Code("slices-used", SCHEME, "Number of slices used")
