@@ -99,7 +99,7 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
     app.include_router(dicom.router, prefix=api.PREFIX)
     app.include_router(dicom.stow_router)
     app.include_router(page_router())
-    add_handlers(app, partial(_allowed, app))
+    add_handlers(app, _allowed)
     app.openapi = partial(_document, app)  # type: ignore[method-assign]
     app.add_middleware(Guard, config=config, measured=Measured.of(registry))
     return app
@@ -119,9 +119,14 @@ def _node(server: Server) -> "Node | None":
     return Node(config, server.database, server.data, wanted, server.config.upload.limits)
 
 
-def _allowed(app: FastAPI, path: str) -> str:
+def _allowed(path: str) -> str:
     """The methods that an address takes, for the header ``Allow``."""
-    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    inside = path.removeprefix(api.PREFIX)
+    routes = [
+        route
+        for route in (*api.router.routes, *dicom.router.routes, *dicom.stow_router.routes)
+        if isinstance(route, APIRoute) and route.path_regex.match(inside)
+    ]
     return ", ".join(sorted(method for route in routes for method in route.methods or ()))
 
 

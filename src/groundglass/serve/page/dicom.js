@@ -13,7 +13,7 @@ export function nodePanel() {
   const rows = h("div", {});
   const said = h("div", { "aria-live": "polite" });
   const states = choice([["", T.list.all], ...Object.entries(T.node.states)], "", () => load());
-  const details = h("details", {}, summary, h("div", { class: "filters" }, labelled(T.list.state, states)), said, rows);
+  const details = h("details", {}, summary, h("div", { class: "filters" }, labelled(T.node.show, states)), said, rows);
   const node = h("section", { class: "card", "aria-label": T.node.title, hidden: true }, details);
   let timer = 0;
   let shown = "";

@@ -102,6 +102,7 @@ export const T = {
 
   node: {
     title: "DICOM node",
+    show: "Show",
     states: {
       receiving: "receiving",
       waiting: "waiting",

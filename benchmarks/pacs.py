@@ -1,0 +1,492 @@
+"""The DICOM node with a real Orthanc: speed, kills, archives that are down, many senders, and damaged messages.
+
+Root is needed, since everything runs in a network namespace of its own. The archive is that of the tests.
+
+.venv/bin/python benchmarks/pacs.py speed --series ../ct-series
+.venv/bin/python benchmarks/pacs.py kills
+.venv/bin/python benchmarks/pacs.py down --seconds 180
+.venv/bin/python benchmarks/pacs.py many --series ../ct-series
+.venv/bin/python benchmarks/pacs.py reception --series ../ct-series
+.venv/bin/python benchmarks/pacs.py fuzz
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import pydicom
+from pydicom import Dataset
+from pynetdicom import AE, build_context
+from sqlalchemy import select
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
+from orthanc import DIMSE, NODE, Orthanc, running
+
+from groundglass.node.receive import silence
+from groundglass.phantom import make_phantom, random_lesions
+from groundglass.phantom.dicom import write_phantom_dicom
+from groundglass.scan.dicom.headers import CT_CLASSES
+from groundglass.scan.dicom.pixels import syntaxes
+from groundglass.store.database import Database
+from groundglass.store.history import files_of
+from groundglass.store.tables import SEND, Arrival, Job, Study
+
+QUIET = 2.0
+KINDS = ("SR", "SEG", "OT")
+
+
+@dataclass
+class Server:
+    """``groundglass serve`` with a node that sends to Orthanc."""
+
+    folder: Path
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        peer = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": DIMSE}
+        dicom = {
+            "port": NODE,
+            "quiet_seconds": QUIET,
+            "peers": [peer],
+            "callers": [{"ae_title": "SCANNER"}, {"ae_title": "STORESCU"}],
+            "destinations": [{"to": "orthanc"}],
+        }
+        config = {
+            "data": str(self.folder / "data"),
+            "port": 0,
+            "upload": {"free_disk_mb": 100},
+            "dicom": dicom,
+        }
+        (self.folder / "serve.yaml").write_text(json.dumps(config))
+        command = [sys.executable, "-m", "groundglass", "serve", "--config", str(self.folder / "serve.yaml")]
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline(), (self.folder / "log").read_text()
+
+    def kill(self) -> None:
+        """End the server as a power failure would; its worker ends with it."""
+        assert self.process is not None
+        workers = psutil.Process(self.process.pid).children()
+        self.process.kill()
+        self.process.wait()
+        psutil.wait_procs(workers, 10)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+
+    def database(self) -> Database:
+        return Database.of(self.folder / "data")
+
+    def rows(self, table: Any, *where: Any) -> list[Any]:
+        database = self.database()
+        with database.read() as session:
+            found = list(session.scalars(select(table).where(*where)))
+        database.close()
+        return found
+
+    def jobs(self) -> list[Job]:
+        return self.rows(Job, Job.kind == SEND)
+
+
+@contextmanager
+def both() -> Iterator[tuple[Orthanc, Server]]:
+    """An empty Orthanc and a server that sends to it."""
+    silence()
+    with tempfile.TemporaryDirectory(prefix="gg-pacs-") as folder:
+        place = Path(folder)
+        (place / "orthanc").mkdir()
+        (place / "server").mkdir()
+        with running(place / "orthanc") as orthanc:
+            server = Server(place / "server")
+            server.start()
+            try:
+                yield orthanc, server
+            finally:
+                server.stop()
+
+
+def wait(until: Callable[[], Any], seconds: float = 600) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := until()):
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.1)
+    return found
+
+
+def copies(images: Sequence[Dataset], number: int) -> list[Dataset]:
+    """The same images as another examination."""
+    made = []
+    for image in images:
+        copy = pydicom.dcmread(io.BytesIO(content(image)))
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            setattr(copy, keyword, f"2.25.{number}{abs(hash(image[keyword].value)) % 10**18}")
+        copy.file_meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
+        made.append(copy)
+    return made
+
+
+def content(image: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    image.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def phantom(slices: int = 20, edge: int = 128) -> list[Dataset]:
+    made = make_phantom(1, shape=(slices, edge, edge), lesions=random_lesions(1, "covid"))
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            pydicom.dcmread(io.BytesIO(path.read_bytes())) for path in write_phantom_dicom(made, Path(folder))
+        ]
+
+
+def associate(title: str = "SCANNER") -> Any:
+    contexts = [build_context(one, syntax) for one in CT_CLASSES for syntax in syntaxes()]
+    return AE(title).associate("127.0.0.1", NODE, contexts, ae_title="GROUNDGLASS")
+
+
+def send(images: Sequence[Dataset]) -> None:
+    assoc = associate()
+    assert assoc.is_established
+    assert {int(assoc.send_c_store(image).Status) for image in images} == {0}
+    assoc.release()
+
+
+def series(folder: Path) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+
+
+def speed(images: list[Dataset], repetitions: int) -> None:
+    """Seconds from when a study counts as complete until Orthanc has all of its results."""
+    took = []
+    with both() as (orthanc, server):
+        for number in range(1, repetitions + 2):
+            uid = copies(images, number)
+            begun = time.time()
+            send(uid)
+            received = time.time() - begun
+            study = uid[0].StudyInstanceUID
+            wait(lambda: all(orthanc.find(Modality=kind, StudyInstanceUID=study) for kind in KINDS))  # noqa: B023
+            seconds = time.time() - (server.rows(Arrival, Arrival.uid == study)[0].last + QUIET)
+            print(f"{len(uid)} instances received in {received:.1f} s; complete to sent: {seconds:.1f} s")
+            took.append(seconds)
+    print(f"complete to sent: median {median(took[1:]):.1f} s without the first, which waits for the worker")
+
+
+def current(orthanc: Orthanc, study: str) -> tuple[int, int]:
+    """How many reports Orthanc has of a study, and how many of them no other one replaces."""
+    ids = orthanc.find(Modality="SR", StudyInstanceUID=study)
+    reports = [pydicom.dcmread(io.BytesIO(orthanc.content(f"/instances/{one}/file"))) for one in ids]
+    replaced = {
+        item.ReferencedSOPInstanceUID
+        for report in reports
+        for document in report.get("PredecessorDocumentsSequence", [])
+        for one in document.ReferencedSeriesSequence
+        for item in one.ReferencedSOPSequence
+    }
+    return len(reports), len([one for one in reports if one.SOPInstanceUID not in replaced])
+
+
+def kills(count: int, seed: int) -> None:
+    """Kill the server once at a random moment of each study, from its first instance to its last result."""
+    draw, images = random.Random(seed), phantom()
+    lost, reports, whole, moments = 0, Counter[tuple[int, int]](), 0, Counter[str]()
+    with both() as (orthanc, server):
+        send(copies(images, 1))
+        wait(lambda: [job.state for job in server.jobs()] == ["done"])
+        for number in range(2, count + 2):
+            made = copies(images, number)
+            study = made[0].StudyInstanceUID
+            acknowledged: set[str] = set()
+            with ThreadPoolExecutor(1) as pool:
+                sending = pool.submit(persistently, made, acknowledged)
+                time.sleep(draw.uniform(0, 9))
+                moments[moment(server, study)] += 1
+                server.kill()
+                server.start()
+                sending.result()
+            wait(lambda: settled(server, study))  # noqa: B023
+            (arrival,) = server.rows(Arrival, Arrival.uid == study)
+            database = server.database()
+            held = len(files_of(database, arrival.study_id))
+            database.close()
+            lost += len(acknowledged) - held
+            whole += held == len(made)
+            reports[current(orthanc, study)] += 1
+    print(f"kills at random moments: {count} ({dict(moments)})")
+    print(f"acknowledged instances lost: {lost}; studies that have all instances: {whole} of {count}")
+    for (all_, last), how_often in sorted(reports.items()):
+        print(f"  {how_often} studies: {all_} reports, of which {last} is current")
+
+
+def moment(server: Server, study: str) -> str:
+    """What the server is doing with a study."""
+    arrivals = server.rows(Arrival, Arrival.uid == study)
+    if not arrivals or arrivals[0].state == "receiving":
+        return "receiving"
+    (found,) = server.rows(Study, Study.id == arrivals[0].study_id)
+    jobs = server.rows(Job, Job.study_id == found.id, Job.kind == SEND)
+    if found.state != "done" or not jobs:
+        return "answering"
+    return "sent" if jobs[0].state == "done" else "sending"
+
+
+def settled(server: Server, study: str) -> bool:
+    arrivals = server.rows(Arrival, Arrival.uid == study)
+    if not arrivals or arrivals[0].state != "taken" or not arrivals[0].answered:
+        return False
+    return all(job.state == "done" for job in server.jobs())
+
+
+def persistently(images: Sequence[Dataset], acknowledged: set[str]) -> None:
+    """Send images until each is acknowledged."""
+    while left := [one for one in images if one.SOPInstanceUID not in acknowledged]:
+        assoc = associate()
+        if not assoc.is_established:
+            time.sleep(0.3)
+            continue
+        for image in left:
+            answer = assoc.send_c_store(image) if assoc.is_established else Dataset()
+            if answer.get("Status") != 0:
+                break
+            acknowledged.add(image.SOPInstanceUID)
+            time.sleep(0.05)
+        if assoc.is_established:
+            assoc.release()
+
+
+def down(seconds: float, count: int) -> None:
+    """An archive that is down, refuses or is frozen for a while: what is sent how soon after its return."""
+    images = phantom()
+    with both() as (orthanc, server):
+        send(copies(images, 1))
+        wait(lambda: [job.state for job in server.jobs()] == ["done"])
+        number = 1
+        for how in ("down", "refuses", "frozen"):
+            begin_outage(orthanc, how)
+            for _ in range(count):
+                number += 1
+                send(copies(images, number))
+            wait(lambda: len(server.jobs()) == number)  # noqa: B023
+            time.sleep(seconds)
+            attempts = sum(job.attempts for job in server.jobs() if job.state != "done")
+            end_outage(orthanc, how)
+            back = time.monotonic()
+            wait(lambda: all(job.state == "done" for job in server.jobs()))
+            drained = time.monotonic() - back
+            found = len(orthanc.find(Modality="SR"))
+            print(
+                f"{how} for {seconds:.0f} s with {count} studies: {attempts} attempts; "
+                f"drained {drained:.1f} s after its return; reports in the archive: {found} of {number}"
+            )
+
+
+def begin_outage(orthanc: Orthanc, how: str) -> None:
+    assert orthanc.process is not None
+    if how == "frozen":
+        psutil.Process(orthanc.process.pid).suspend()
+        return
+    orthanc.stop()
+    if how == "refuses":
+        know(orthanc, {})
+        orthanc.start()
+
+
+def end_outage(orthanc: Orthanc, how: str) -> None:
+    assert orthanc.process is not None
+    if how == "frozen":
+        psutil.Process(orthanc.process.pid).resume()
+        return
+    if how == "refuses":
+        orthanc.stop()
+        know(orthanc, {"gg": ["GROUNDGLASS", "127.0.0.1", NODE]})
+    orthanc.start()
+
+
+def know(orthanc: Orthanc, modalities: dict[str, Any]) -> None:
+    """Let Orthanc know other modalities: it rejects those that it does not know."""
+    path = orthanc.folder / "orthanc.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "DicomModalities": modalities}))
+
+
+def many(images: list[Dataset]) -> None:
+    """Many senders: exactly the results that there should be."""
+    small = phantom()
+    with both() as (orthanc, server):
+        fifty = copies(small, 2) + copies(small, 3)  # two studies, interleaved
+        parts = [fifty[start::50] for start in range(50)]
+        begun = time.monotonic()
+        with ThreadPoolExecutor(50) as pool:
+            list(pool.map(send, parts))
+        print(f"50 associations at once: {len(fifty)} instances in {time.monotonic() - begun:.1f} s")
+        for _ in range(10):
+            send(copies(small, 4))
+        long = [one for number in range(5, 10) for one in copies(images, number)][:600]
+        for number, one in enumerate(long):
+            one.StudyInstanceUID, one.SeriesInstanceUID = long[0].StudyInstanceUID, long[0].SeriesInstanceUID
+            one.ImagePositionPatient[2] = float(number)
+            one.InstanceNumber = number + 1
+            one.SliceLocation = float(number)
+        begun = time.monotonic()
+        send(long)
+        print(f"a series of {len(long)}: received in {time.monotonic() - begun:.1f} s")
+        studies = [2, 3, 4]
+        wait(lambda: len(server.rows(Arrival)) == 4)
+        wait(lambda: all(settled(server, one.uid) for one in server.rows(Arrival)))
+        found = [(one.files, one.state, one.verdict) for one in server.rows(Study)]
+        print(f"studies (instances, state, answer): {sorted(found)}")
+        uids = [copies(small[:1], number)[0].StudyInstanceUID for number in studies] + [
+            long[0].StudyInstanceUID
+        ]
+        print(f"reports and current ones of each: {[current(orthanc, uid) for uid in uids]}")
+
+
+def reception(folder: Path, repetitions: int) -> None:
+    """The same sender, storescu, to the node and to storescp."""
+    with both() as (_, _server), tempfile.TemporaryDirectory() as made:
+        scp = subprocess.Popen(["storescp", "--fork", "-od", made, "-aet", "GROUNDGLASS", "11113"])
+        time.sleep(1)
+        took: dict[str, list[float]] = {"Groundglass": [], "storescp": []}
+        for number in range(repetitions):
+            for one in folder.glob("*.dcm"):  # each time another study
+                changed = pydicom.dcmread(one)
+                changed.StudyInstanceUID = f"2.25.{number + 1}"
+                changed.save_as(Path(made) / f"{one.stem}.send")
+            files = sorted(map(str, Path(made).glob("*.send")))
+            for name, port in (("Groundglass", NODE), ("storescp", 11113)):
+                begun = time.monotonic()
+                command = [
+                    "storescu",
+                    "-aet",
+                    "STORESCU",
+                    "-aec",
+                    "GROUNDGLASS",
+                    "127.0.0.1",
+                    str(port),
+                    *files,
+                ]
+                subprocess.run(command, check=True, env={**os.environ, "TCP_NODELAY": "1"})
+                took[name].append(time.monotonic() - begun)
+        scp.terminate()
+        scp.wait()
+    for name, seconds in took.items():
+        each = ", ".join(f"{one:.2f}" for one in seconds)
+        print(f"{name}: {len(files)} instances in {median(seconds):.2f} s ({each})")
+
+
+def fuzz(count: int, seed: int) -> None:
+    """Damaged messages and objects: the node must neither end nor stop answering."""
+    draw, images = random.Random(seed), phantom(6, 64)
+    recorded = record(images[:2])
+    with both() as (orthanc, server):
+        assert server.process is not None
+        before = psutil.Process(server.process.pid).memory_info().rss
+        for _ in range(count):
+            message = damaged(recorded, draw)
+            with suppress(OSError), socket.create_connection(("127.0.0.1", NODE), timeout=5) as connection:
+                connection.sendall(message)
+                connection.settimeout(0.05)
+                with suppress(OSError):
+                    connection.recv(1000)
+        assoc, statuses = associate(), Counter[Any]()
+        for number in range(count // 5):
+            image = copies(images[:1], number + 10)[0]
+            raw = bytearray(image.PixelData)
+            image.PixelData = bytes(raw[: draw.randrange(2, len(raw), 2)])
+            for keyword in draw.sample(
+                ("Rows", "StudyInstanceUID", "Modality", "RescaleSlope", "SOPClassUID"), 2
+            ):
+                with suppress(Exception):
+                    image[keyword]._value = draw.choice(("", "x" * 200, "\\\\", "1.2.3"))
+            with suppress(Exception):
+                statuses[assoc.send_c_store(image).get("Status")] += 1
+            if not assoc.is_established:
+                assoc = associate()
+        assoc.release()
+        made = copies(images, 5)
+        send(made)
+        wait(lambda: server.rows(Arrival, Arrival.uid == made[0].StudyInstanceUID))
+        wait(lambda: not [one for one in server.rows(Arrival) if one.state == "receiving"])
+        log = (server.folder / "log").read_text()
+        rss = psutil.Process(server.process.pid).memory_info().rss
+        print(
+            f"{count} damaged messages and {sum(statuses.values())} damaged objects (statuses {dict(statuses)})"
+        )
+        print(
+            f"the node answers; {(rss - before) / 2**20:.0f} MB more; lines in its log: {len(log.splitlines())}"
+        )
+        print(f"tracebacks in its log: {log.count('Traceback')}; reports: {len(orthanc.find(Modality='SR'))}")
+
+
+def record(images: Sequence[Dataset]) -> bytes:
+    """What a sender writes: an association request and a C-STORE."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        entity = AE("SCANNER")
+        entity.acse_timeout = 2
+        contexts = [build_context(CT_CLASSES[0], "1.2.840.10008.1.2.1")]
+        asking = pool.submit(
+            entity.associate, "127.0.0.1", listening.getsockname()[1], contexts, ae_title="GROUNDGLASS"
+        )
+        connection, _ = listening.accept()
+        request = connection.recv(1 << 16)
+        connection.close()
+        asking.result()
+    data = content(images[0])[-20000:]
+    fragment = len(data).to_bytes(4, "big") + b"\x01\x02" + data
+    return request + b"\x04\0" + len(fragment).to_bytes(4, "big") + fragment
+
+
+def damaged(message: bytes, draw: random.Random) -> bytes:
+    changed = bytearray(message)
+    for _ in range(draw.choice((1, 3, 20))):
+        changed[draw.randrange(min(len(changed), draw.choice((12, 200, len(changed)))))] = draw.randrange(256)
+    return bytes(changed[: draw.choice((len(changed), draw.randrange(1, len(changed))))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("speed", "kills", "down", "many", "reception", "fuzz"))
+    parser.add_argument("--series", type=Path, help="a folder with the DICOM files of a CT series")
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    if given.what in ("speed", "many", "reception") and given.series is None:
+        parser.error("name a series with --series")
+    if given.what == "speed":
+        speed(series(given.series), given.repetitions)
+    elif given.what == "kills":
+        kills(given.count, given.seed)
+    elif given.what == "down":
+        down(given.seconds, given.count)
+    elif given.what == "many":
+        many(series(given.series))
+    elif given.what == "reception":
+        reception(given.series, given.repetitions)
+    else:
+        fuzz(given.count, given.seed)
+
+
+if __name__ == "__main__":
+    main()
