@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browsing import PHONE, WIDE, Visit
 from PIL import Image
+from playwright.sync_api import Route
 from serving import Served, write_stored
 
 from groundglass.phantom import Lesion, Phantom, make_phantom
@@ -34,6 +35,10 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "middle.png"
     Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(path)
     return path
+
+
+def posts(route: Route) -> bool:
+    return route.request.method == "POST"
 
 
 def send(visit: Visit, path: Path | list[Path], picker: str = "files") -> str:
@@ -105,9 +110,53 @@ def test_work_and_failures_are_shown_as_they_happen(visit: Open, served: Served,
     bomb.write_text("ElementDataFile = x.raw")
     page.locator("[data-picker=files]").set_input_files(bomb)
     page.get_by_text(
-        "The server did not take the files: the voxels of a .mhd file lie in another file"
+        "The server did not take the files: the voxels of a .mhd file are in another file"
     ).wait_for()
     one.accessible()
+
+
+def test_a_study_is_followed_again_when_its_events_are_lost(
+    visit: Open, served: Served, picture: Path
+) -> None:
+    one = visit(**WIDE)
+    one.sign_in()
+    page = one.page
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        refused.append(route.request.url)
+        if len(refused) == 1:
+            route.fulfill(status=503)
+        else:
+            route.continue_()
+
+    page.route("**/events", refuse_once)
+    page.locator("[data-picker=files]").set_input_files(picture)
+    page.get_by_text("Waiting for a free worker").wait_for()
+    while served.worker.one():
+        pass
+    page.locator("figure img").first.wait_for(timeout=20_000)
+    assert refused
+    assert all("503" in error for error in one.errors)
+    one.errors.clear()
+
+
+def test_an_upload_goes_on_while_its_user_looks_at_a_study(visit: Open, study: str, picture: Path) -> None:
+    one = visit(**WIDE)
+    one.sign_in()
+    page = one.page
+    held: list[Route] = []
+    page.route("**/studies?*", lambda route: held.append(route) if posts(route) else route.continue_())
+    page.locator("[data-picker=files]").set_input_files(picture)
+    page.get_by_text(re.compile("Sending|storing", re.IGNORECASE)).first.wait_for()
+    page.goto(page.url.partition("#")[0] + f"#/study/{study}")
+    page.locator(".stage").first.wait_for()
+    assert len(held) == 1
+    held[0].continue_()
+    page.get_by_role("link", name="All studies").click()
+    page.get_by_role("status").get_by_role("link").click()
+    page.wait_for_url(re.compile("#/study/"))
+    assert not page.url.endswith(study)
 
 
 def test_a_folder_can_be_dropped_and_pictures_show_beside_their_heatmaps(visit: Open, picture: Path) -> None:

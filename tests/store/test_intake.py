@@ -146,7 +146,7 @@ def test_other_bytes_of_one_uid_are_a_new_version(database: Database, data: Path
         (Limits(files=2), {"a.zip": packed(dict.fromkeys("123", b"x"))}, 413, "the ZIP holds more than 2 files"),
         (Limits(bytes=9), {"a.zip": packed({"1": b"0123456789"})}, 413, "more than 0 MiB"),
         (Limits(), {"a.zip": packed({"1": b"x"})[:-30]}, 422, "is not a ZIP file, or is damaged"),
-        (Limits(), {"Doe.mhd": b"x"}, 422, "the voxels of a .mhd file lie in another file"),
+        (Limits(), {"Doe.mhd": b"x"}, 422, "the voxels of a .mhd file are in another file"),
         (Limits(seconds=-1), {"1": b"x"}, 413, "took more than"),
     ],
 )  # fmt: skip

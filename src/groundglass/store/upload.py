@@ -134,7 +134,7 @@ class Upload:
         ending = next((one for one in ENDINGS if lower.endswith(one)), "")
         if ending in DETACHED:
             raise RefusedError(
-                422, f"the voxels of a {ending} file lie in another file", "send it as .mha, .nrrd or .nii.gz"
+                422, f"the voxels of a {ending} file are in another file", "send it as .mha, .nrrd or .nii.gz"
             )
         stem = str(path).lower().removesuffix(ending)
         number = self._stems.get(stem)
