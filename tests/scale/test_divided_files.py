@@ -1,5 +1,8 @@
 """Files of one command that several processes answer: the same answers, in the same order."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,10 @@ from groundglass.detect.findings import SliceFinding
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import make_phantom, write_phantom
 from groundglass.preprocess import Preprocessing
-from groundglass.scale.files import FILES, divided
+from groundglass.scale import protect
+from groundglass.scale.cohort import Workers
+from groundglass.scale.files import FILES, divided, header_reader
+from groundglass.scan.find import find_series
 
 pytestmark = [pytest.mark.timeout(200), pytest.mark.usefixtures("own_ray")]
 
@@ -58,3 +64,29 @@ def test_an_error_in_a_worker_is_the_error_of_the_command(files: list[Path]) -> 
     with pytest.raises(GroundglassError) as alone:
         list(detector.predict_files(files[:2]))
     assert str(caught.value) == str(alone.value)
+
+
+def test_workers_read_headers_as_one_process_does(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cohort / "study0" / "broken.dcm").write_bytes(b"no DICOM")
+    monkeypatch.setattr("groundglass.scale.files.MANY", 3)
+    monkeypatch.setattr("groundglass.scale.files.HEADERS", 4)
+    monkeypatch.chdir(cohort)
+    listed, expected = find_series(["."], read=header_reader(Workers(2))), find_series(["."])
+    facts = ("source", "slices", "spacing", "problem", "warnings", "number", "patient", "study", "content")
+    for one, other in zip(listed.series, expected.series, strict=True):
+        assert [getattr(one, fact) for fact in facts] == [getattr(other, fact) for fact in facts]
+        if one.usable:
+            np.testing.assert_array_equal(one.load().read(0), other.load().read(0))
+    assert list(map(str, listed.failures)) == list(map(str, expected.failures))
+    (cohort / "study0" / "broken.dcm").unlink()
+
+
+def test_a_ray_of_ones_own_has_a_token() -> None:
+    code = "import os; from groundglass.scale import protect; protect(); print(len(os.environ['RAY_AUTH_TOKEN']))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "64\n"
+    protect()  # Ray was imported without a token, so it is too late for one
+    assert "RAY_AUTH_TOKEN" not in os.environ

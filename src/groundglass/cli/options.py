@@ -134,6 +134,9 @@ def divided(workers: int | None) -> Iterator[Callable[[Any], Any]]:
         yield lambda network: network
         return
     need_extra("scale")
+    from groundglass.scale import protect
+
+    protect()
     from groundglass.scale.files import divided as by_workers
 
     with by_workers(workers) as divide:

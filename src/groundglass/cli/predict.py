@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from groundglass.commands.predict import Prediction
     from groundglass.commands.predict_volumes import PatientAnswers
     from groundglass.detect.detector import Detector as LoadedDetector
+    from groundglass.scan.dicom.series import HeaderReader
     from groundglass.scan.find import Progress
     from groundglass.scan.volume import Listing
 
@@ -113,7 +114,7 @@ def predict(
         # The networks load while the files are searched.
         loading = pool.submit(_load_detector, bundle, lungs, setting, pretest)
         with _looking() as progress:
-            listing = find_series(paths, progress)
+            listing = find_series(paths, progress, _header_reader(crew))
         failures = [Failure.of(error) for error in listing.failures]
         if not listing.pictures and not listing.series:
             give_json({"failures": [asdict(failure) for failure in failures]}, as_json)
@@ -218,11 +219,23 @@ def _crew(
     from groundglass.errors import need_extra
 
     need_extra("scale")
+    from groundglass.scale import protect
+
+    if cluster is None:
+        protect()
     from groundglass.scale.cohort import Limits, Workers
 
     given = {"seconds": time_limit, "memory_mb": memory_limit}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     return {"crew": Workers(workers, cluster, limits, address)}
+
+
+def _header_reader(crew: dict[str, Any]) -> "HeaderReader | None":
+    if not crew:
+        return None
+    from groundglass.scale.files import header_reader
+
+    return header_reader(crew["crew"])
 
 
 @contextmanager

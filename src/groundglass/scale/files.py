@@ -10,13 +10,20 @@ import ray
 from ray.exceptions import RayError
 
 from groundglass.detect.detector import Detector
-from groundglass.errors import GroundglassError
-from groundglass.scale.cohort import connected, set_up
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.scale.cohort import Workers, connected, set_up
+from groundglass.scan.dicom.frame import DicomFrame
+from groundglass.scan.dicom.series import HeaderReader, read_headers
+from groundglass.scan.members import Found
 from groundglass.segment.segmenter import Segmenter
 
 Network = TypeVar("Network", Detector, Segmenter)
 FILES = 16
 """Files that a worker answers before it hands them over."""
+HEADERS = 500
+"""Headers that a task reads."""
+MANY = 20_000
+"""Files from which on starting Ray takes less time than it saves."""
 AHEAD = 2
 """How many such parts of each worker may wait to be taken; more would fill the memory with slices."""
 
@@ -90,6 +97,33 @@ class _DividedSegmenter(Segmenter):
     def segment_files(self, paths: Sequence[Path]) -> Iterator[Any]:
         """See groundglass.segment.segmenter.Segmenter.segment_files."""
         return self._pool.answers("segment_files", paths)
+
+
+def _headers(files: list[Found], here: Path) -> list[list[DicomFrame] | ScanError]:
+    """A task of Ray."""
+    set_up(1, here)
+    return list(read_headers(files))
+
+
+def header_reader(workers: Workers) -> HeaderReader:
+    """A reader of the headers of many DICOM files by all cores of a machine or cluster; of few, by this process."""
+
+    def read(files: Sequence[Found]) -> Iterator[list[DicomFrame] | ScanError]:
+        if len(files) < MANY:
+            yield from read_headers(files)
+            return
+        with connected(workers.address, workers.number):
+            task, here = ray.remote(_headers), Path.cwd()
+            most = AHEAD * int(ray.cluster_resources().get("CPU", 1))
+            waiting: deque[Any] = deque()
+            for start in range(0, len(files), HEADERS):
+                waiting.append(task.remote(list(files[start : start + HEADERS]), here))
+                if len(waiting) > most:
+                    yield from _taken(waiting.popleft())
+            while waiting:
+                yield from _taken(waiting.popleft())
+
+    return read
 
 
 @contextmanager

@@ -13,12 +13,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from groundglass.errors import GroundglassError, ScanError, count_of
 from groundglass.scan.image import SUFFIXES
 from groundglass.scan.members import Found, found, head, hidden, zipped
 from groundglass.scan.volume import RESULTS, VOLUME_ENDINGS, Listing, Member, Series
+
+if TYPE_CHECKING:
+    from groundglass.scan.dicom.series import HeaderReader
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +183,9 @@ def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
     return sorted((file for file in files if file.is_file()), key=natural_key)
 
 
-def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -> Listing:
+def find_series(
+    paths: Iterable[Path | str], progress: Progress | None = None, read: "HeaderReader | None" = None
+) -> Listing:
     """List the series and pictures that ``paths`` name, by their headers alone.
 
     Parameters
@@ -192,6 +197,8 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
         so that reading it reports what is wrong.
     progress
         Called with how many of how many files have been looked at.
+    read
+        Reads the headers of DICOM files; by default this process, one after the other.
 
     Returns
     -------
@@ -206,7 +213,7 @@ def find_series(paths: Iterable[Path | str], progress: Progress | None = None) -
     search = _Search()
     for path, by_user in _expand(named, search):
         search.file(path, by_user)
-    series = _read(search, progress)
+    series = _read(search, progress, read)
     pictures = tuple(search.pictures)
     log.info("%d series, %d pictures, %d unreadable files", len(series), len(pictures), len(search.failures))
     if not (series or pictures or search.failures):
@@ -316,7 +323,7 @@ def _not_dicom(member: Member) -> ScanError:
     return ScanError(str(member), problem, "it is damaged: get a new copy")
 
 
-def _read(search: _Search, progress: Progress | None) -> list[Series]:
+def _read(search: _Search, progress: Progress | None, reader: "HeaderReader | None") -> list[Series]:
     total, done = len(search.dicom) + len(search.nifti), 0
 
     def step() -> None:
@@ -328,8 +335,9 @@ def _read(search: _Search, progress: Progress | None) -> list[Series]:
     series: list[Series] = []
     if search.dicom:
         from groundglass.scan.dicom import dicom_series
+        from groundglass.scan.dicom.series import read_headers
 
-        read, failures = dicom_series(list(search.dicom.values()), step)
+        read, failures = dicom_series(list(search.dicom.values()), step, reader or read_headers)
         series += read
         search.failures += failures
     for volume in search.nifti:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,21 @@ from groundglass.scan.units import refuse_overflow
 from groundglass.scan.volume import Series, Volume
 
 
+def read_headers(files: Iterable[Found]) -> Iterator[list[DicomFrame] | ScanError]:
+    """The frames of each DICOM file, in the order of the files, or the error of a header that cannot be read."""
+    for found in files:
+        try:
+            yield read_header(found)
+        except ScanError as error:
+            yield error
+
+
+HeaderReader = Callable[[Sequence[Found]], Iterator[list[DicomFrame] | ScanError]]
+"""What reads headers: :func:`read_headers`, or what divides them among processes."""
+
+
 def dicom_series(
-    files: Sequence[Found], step: Callable[[], None] | None = None
+    files: Sequence[Found], step: Callable[[], None] | None = None, read: HeaderReader = read_headers
 ) -> tuple[list[Series], list[ScanError]]:
     """Read the headers of DICOM files and sort them into series.
 
@@ -28,6 +41,8 @@ def dicom_series(
         DICOM files, in any order.
     step
         Called after each file.
+    read
+        Reads their headers.
 
     Returns
     -------
@@ -35,11 +50,11 @@ def dicom_series(
     """
     frames: list[DicomFrame] = []
     failures: list[ScanError] = []
-    for found in files:
-        try:
-            frames.extend(read_header(found))
-        except ScanError as error:
-            failures.append(error)
+    for one in read(files):
+        if isinstance(one, ScanError):
+            failures.append(one)
+        else:
+            frames.extend(one)
         if step is not None:
             step()
     together = [(part, stack(part)) for part in stacks(frames)]
