@@ -364,7 +364,7 @@ def many(images: list[Dataset]) -> None:
 def reception(folder: Path, repetitions: int) -> None:
     """The same sender, storescu, to the node and to storescp."""
     with both() as (_, _server), tempfile.TemporaryDirectory() as made:
-        scp = subprocess.Popen(["storescp", "--fork", "-od", made, "-aet", "GROUNDGLASS", "11113"])
+        scp = subprocess.Popen(["storescp", "--fork", "+xs", "-od", made, "-aet", "GROUNDGLASS", "11113"])
         time.sleep(1)
         took: dict[str, list[float]] = {"Groundglass": [], "storescp": []}
         for number in range(repetitions):
@@ -377,6 +377,7 @@ def reception(folder: Path, repetitions: int) -> None:
                 begun = time.monotonic()
                 command = [
                     "storescu",
+                    "-xs",
                     "-aet",
                     "STORESCU",
                     "-aec",

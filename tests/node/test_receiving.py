@@ -10,6 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 from noding import Noded, Sending, wait
+from pydicom import uid as uids
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
@@ -83,6 +84,23 @@ def test_an_echo_is_answered_and_a_wrong_caller_is_rejected(
             assert sending.assoc.is_rejected is not welcome
             if welcome:
                 assert sending.assoc.send_c_echo().Status == 0
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ((uids.ExplicitVRLittleEndian, uids.JPEGLosslessSV1), uids.JPEGLosslessSV1),  # it may not decompress
+        ((uids.JPEG2000, uids.ExplicitVRLittleEndian), uids.ExplicitVRLittleEndian),  # nor compress with loss
+    ],
+)
+def test_of_several_syntaxes_the_one_that_loses_nothing_is_chosen(
+    noded: Start, offered: tuple[str, ...], chosen: str
+) -> None:
+    contexts = [build_context(uids.CTImageStorage, list(offered))]
+    port = noded().node.receiver.port
+    assoc = AE("SCANNER").associate("127.0.0.1", port, contexts, ae_title="GROUNDGLASS")
+    assert [one.transfer_syntax for one in assoc.accepted_contexts] == [[chosen]]
+    assoc.release()
 
 
 def test_only_ct_is_taken(noded: Start) -> None:

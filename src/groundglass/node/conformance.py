@@ -33,7 +33,7 @@ def _lines() -> Iterator[str]:
     ):
         yield f"| {UID(uid).name} | `{uid}` | {role} |"
     yield ""
-    yield "Images are taken in these transfer syntaxes, and stored as they came:"
+    yield "Images are taken in these transfer syntaxes, of which the first one that is offered is chosen:"
     yield ""
     for syntax in syntaxes():
         yield f"- {UID(syntax).name} (`{syntax}`)"

@@ -70,8 +70,14 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
 
 
 def syntaxes() -> list[str]:
-    """The transfer syntaxes whose pixels can be read."""
-    return [*uid.UncompressedTransferSyntaxes, *_CODECS]
+    """The transfer syntaxes whose pixels can be read, the best first.
+
+    A sender that offers several for its images may be unable to decompress them, so lossless compression comes
+    first; it must not be led to compress them with loss, so that comes last.
+    """
+    perhaps_lossy = LOSSY | {uid.JPEG2000, uid.HTJ2K}
+    lossless = [syntax for syntax in _CODECS if syntax not in perhaps_lossy]
+    return [*lossless, *uid.UncompressedTransferSyntaxes, *(one for one in _CODECS if one in perhaps_lossy)]
 
 
 def supported(syntax: str) -> bool:
