@@ -79,6 +79,8 @@ class Server:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         assert self.process.stdout.readline(), (self.folder / "log").read_text()
+        while socket.socket().connect_ex(("127.0.0.1", NODE)):  # the node begins a moment later
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """End the server as a power failure would; its worker ends with it."""
@@ -232,6 +234,7 @@ def kills(count: int, seed: int) -> None:
             lost += len(acknowledged) - held
             whole += held == len(made)
             reports[current(orthanc, study)] += 1
+            print(f"{number - 1}: {dict(moments)}, lost {lost}, whole {whole}, {dict(reports)}", flush=True)
     print(f"kills at random moments: {count} ({dict(moments)})")
     print(f"acknowledged instances lost: {lost}; studies that have all instances: {whole} of {count}")
     for (all_, last), how_often in sorted(reports.items()):

@@ -1,6 +1,7 @@
 """The node in the server: what the API lists, sending again, and STOW-RS."""
 
 import io
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from noding import BUNDLE, Noded, Sending, wait
 from groundglass.errors import GroundglassError
 from groundglass.serve.app import build
 from groundglass.serve.config import ServeConfig, load_config
+from groundglass.serve.run import serve
 from groundglass.store import queue
 from groundglass.store.access import add_token
 from groundglass.store.tables import Job
@@ -104,6 +106,14 @@ def test_stow_takes_ct_and_says_what_it_does_not_take(server: TestClient, chest:
     assert stow(server, b"noise", Authorization="Bearer gg_wrong").status_code == 401
     assert server.post("/dicom-web/studies", content=b"x").status_code == 415
     wait(lambda: [one for one in seen(server, state="waiting")["examinations"] if one["caller"] == "STOW-RS"])
+
+
+def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        settings = {"data": tmp_path / "data", "port": 0, "bundles": [BUNDLE], "dicom": {"port": port}}
+        with pytest.raises(GroundglassError, match=f"port {port}: cannot be bound .* change dicom.port"):
+            serve(ServeConfig.model_validate(settings), print)
 
 
 @pytest.mark.parametrize(

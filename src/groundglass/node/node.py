@@ -59,15 +59,22 @@ class Node:
             for one in config.destinations
         ]
         self.receiver = Receiver(config, self._root, self._room)
+        self._listening = False
         self._inboxes: set[str] = set()
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
-        """Take up what was interrupted, and begin; raises GroundglassError where the port cannot be bound."""
+    def listen(self) -> None:
+        """Begin to receive; raises GroundglassError where the port cannot be bound."""
         tidy(self._root)
-        self._arrivals.recover()
         self.receiver.start()
+        self._listening = True
+
+    def start(self) -> None:
+        """Take up what was interrupted, and begin; raises GroundglassError where :meth:`listen` does."""
+        if not self._listening:
+            self.listen()
+        self._arrivals.recover()
         self._begin("arrivals", self._sort)
         for sender in self._senders:
             self._begin("sender", sender.run, self._over)

@@ -50,6 +50,8 @@ def _run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     app = build(config)
     server: Server = app.state.server
     listening = _listen(config.host, config.port)
+    if server.node is not None:
+        server.node.listen()
     host = f"[{config.host}]" if ":" in config.host else config.host
     tell(
         f"Groundglass listens at http://{host}:{listening.getsockname()[1]} and stores studies in {config.data}"
@@ -57,6 +59,8 @@ def _run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     if config.access.required and not tokens(server.database):
         token = add_token(server.database, "first", SCOPES)
         tell(f"The first token, which is shown only now: {token}")
+    if config.dicom is not None:
+        tell(f"The DICOM node {config.dicom.ae_title} listens at {config.dicom.host}:{config.dicom.port}")
     settings = uvicorn.Config(
         app,
         log_config=None,
