@@ -2,11 +2,13 @@
 
 The studies are phantoms. One worker runs with one core for everything, Ray and the command included; two run with
 two. `groundglass predict` is also started once for each of some studies, on both cores, as a shell loop would.
-Every run writes all results into a new folder. The stages' times come from times.csv. See benchmarks/README.md.
+Every run writes all results into a new folder. Ray gives its workers a low priority (15); here they get the usual
+one, like what they are compared with. The stages' times come from times.csv. See benchmarks/README.md.
 """
 
 import argparse
 import csv
+import os
 import sys
 import tempfile
 import time
@@ -68,6 +70,7 @@ def main() -> None:
     options.add_argument("--work", type=Path, help="keep the phantoms in this folder")
     options.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     chosen = options.parse_args()
+    os.environ.update(RAY_worker_niceness="0")
     with tempfile.TemporaryDirectory() as temporary:
         work = chosen.work or Path(temporary)
         scans = work / "scans"

@@ -18,7 +18,7 @@ from groundglass.commands.predict_volumes import predict_volumes
 from groundglass.commands.study import Outputs
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
-from groundglass.scale.cohort import Limits, Workers
+from groundglass.scale.cohort import Limits, Workers, _reach
 from groundglass.scale.remote import Remote
 from groundglass.scan.find import find_series
 from groundglass.scan.studies import KEY_FILE, key_of
@@ -138,5 +138,7 @@ def test_what_cannot_start_is_refused(cohort: Path, usual_detector: Detector, tm
         predict_volumes(
             listing, tmp_path, detector=usual_detector, crew=Workers(2, limits=Limits(memory_mb=1e7))
         )
+    with pytest.raises(ConnectionError):  # which connected reports; here, Ray is connected already
+        _reach("127.0.0.1:1")
     with pytest.raises(GroundglassError, match="nowhere://x: cannot be written"):
         Remote("nowhere://x")

@@ -8,6 +8,7 @@ matters: a study counts as done once its folder is in place.
 import io
 import logging
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -205,8 +206,9 @@ def connected(address: str | None, number: int | None) -> Iterator[None]:
             }
             ray.init("local", **own, **quiet)
         else:
+            _reach(address)
             ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         where = "Ray cannot be started" if address is None else f"{address}: no Ray cluster answers"
         reason = str(error).strip().partition("\n")[0]
         raise GroundglassError(f"{where} ({reason}); start one with `ray start --head`") from error
@@ -215,6 +217,13 @@ def connected(address: str | None, number: int | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError if nothing listens at ``HOST:PORT``: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @dataclass
