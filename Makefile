@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/weights),)
 export GROUNDGLASS_WEIGHTS ?= $(abspath ../shared/weights)
 endif
 
-.PHONY: demo test check bundles segmenter detector usual-detector clean
+.PHONY: demo test check docs bundles segmenter detector usual-detector clean
 
 demo: $(VENV)/.installed-evaluate
 	$(BIN)/groundglass demo -o demo-report
@@ -26,6 +26,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, docs/_build/index.html; a warning, such as a broken link, is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
+	@echo "Open docs/_build/index.html in a browser."
 
 SHIPPED := src/groundglass/bundle/shipped
 

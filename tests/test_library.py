@@ -200,14 +200,14 @@ def test_the_examples_in_python_run(page: str, desk: Path) -> None:
     assert isinstance(names["finding"], Findings)
 
 
-def readme_commands() -> list[list[str]]:
-    lines = "\n".join(blocks(ROOT / "README.md", "")).replace("\\\n", " ").splitlines()
+def page_commands(page: str) -> list[list[str]]:
+    lines = "\n".join(blocks(ROOT / page, "")).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("groundglass ")]
 
 
 def test_the_commands_of_the_readme_exist_and_take_these_options() -> None:
     seen = set()
-    for words in readme_commands():
+    for words in page_commands("README.md"):
         command = typer.main.get_command(app)
         while hasattr(command, "commands") and words:
             command, words = command.commands[words[0]], words[1:]
@@ -218,7 +218,7 @@ def test_the_commands_of_the_readme_exist_and_take_these_options() -> None:
 
 def test_the_commands_of_the_readme_that_need_no_dataset_run(desk: Path) -> None:
     ran = []
-    for words in readme_commands():
+    for words in page_commands("README.md"):
         data = words[0] == "data" and words[1] in ("list", "info", "import", "split")
         if words[0] in ("predict", "segment") or data or (words[0] == "scan" and words[1:]):
             if words[:2] == ["predict", "phantoms/scans"]:
@@ -227,3 +227,12 @@ def test_the_commands_of_the_readme_that_need_no_dataset_run(desk: Path) -> None
             assert done.exit_code == 0, (words, done.output, done.exception)
             ran.append(words[0])
     assert len(ran) >= 9
+
+
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for words in page_commands("docs/tutorials/first-network.md"):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    assert (tmp_path / "prediction" / "report.html").exists()

@@ -83,7 +83,7 @@ class Audit:
         states = Counter(outcome.status for outcome in self.outcomes)
         return (
             f"{', '.join(found) or 'Nothing was found'}; {count_of(states['passed'], 'check')} passed, "
-            f"{states['not applicable']} do not apply."
+            f"{states['not applicable']} not applicable."
         )
 
     def fails(self, at: Severity) -> bool:

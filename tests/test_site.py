@@ -1,0 +1,47 @@
+"""The documentation site: it builds without a warning, and its reference has every command."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from groundglass.cli.app import app
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("sphinx", reason="pip install 'groundglass[docs]'")
+    from sphinx.application import Sphinx
+
+    built = tmp_path_factory.mktemp("site")
+    sphinx = Sphinx(DOCS, DOCS, built, built / "doctrees", "html", status=None, warningiserror=True)
+    sphinx.build()
+    assert sphinx.statuscode == 0
+    return built
+
+
+def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages = [
+        page.relative_to(DOCS).with_suffix(".html")
+        for page in DOCS.rglob("*.md")
+        if "_build" not in page.parts
+    ]
+    assert len(pages) > 30
+    for page in pages:
+        text = (site / page).read_text("utf-8")
+        assert "not a medical device" in text
+        assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', text)
+
+
+def test_the_reference_has_every_command_and_the_library(site: Path) -> None:
+    text = (site / "reference" / "cli.html").read_text("utf-8")
+    listed = re.findall(r"^│ (\w[\w-]*) ", CliRunner().invoke(app, ["--help"]).output, re.MULTILINE)
+    assert len(listed) > 15
+    for name in listed:
+        assert f"groundglass {name}" in text
+    library = (site / "reference" / "api.html").read_text("utf-8")
+    assert 'id="groundglass.Detector"' in library
+    assert "HU" in library
