@@ -20,7 +20,7 @@ from groundglass.commands.system_runs import (
     trained_systems,
 )
 from groundglass.data.manifest import import_path, read_manifest, write_manifest
-from groundglass.data.splits import LeakageWarning
+from groundglass.data.splits import LeakageWarning, groups
 from groundglass.detect.bundle import Bundle
 from groundglass.errors import GroundglassError
 from groundglass.train.run import Run
@@ -425,6 +425,19 @@ def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_divides_th
     ):
         check_unseen(copy, "test", test.assign(patient="p1"))
     check_unseen(copy, "test", test.assign(patient="p1"), torn=True)
+
+
+def test_a_guessed_block_that_the_split_cuts_through_is_no_patient(copy: Run, tmp_path: Path) -> None:
+    manifest = read_manifest(copy.manifest_file).assign(patient="", source="sarscov2-ct", label="covid")
+    files = [tmp_path / f"Covid ({number}).png" for number in range(1, len(manifest) + 1)]
+    for file in files:
+        file.touch()
+    manifest["path"] = list(map(str, files))
+    write_manifest(manifest, copy.manifest_file)
+    rows = manifest[:1].assign(path=str(tmp_path / "Covid (21).webp"), split="test")
+    trained = manifest[manifest["split"] == "train"]
+    assert set(groups(rows)) & set(groups(trained))
+    check_unseen(copy, "test", rows)
 
 
 def test_an_unfinished_run_is_refused(copy: Run, train: Train) -> None:

@@ -14,7 +14,7 @@ from groundglass.data.dataset import Scheme
 from groundglass.data.datasets import load_dataset
 from groundglass.data.manifest import read_manifest
 from groundglass.data.registry import DATASETS
-from groundglass.data.splits import best_split, groups
+from groundglass.data.splits import best_split, groups, named_groups
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.errors import GroundglassError
@@ -198,8 +198,9 @@ def _trainings(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[Trai
 def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False) -> None:
     """Refuse a run that was trained or chosen on slices of the ``part`` that it is to be evaluated on.
 
-    Slices of the same patient count too, unless the split divides patients anyway (``torn``). Runs were
-    chosen on a validation part; it is refused only if they were trained on it.
+    Slices of the same patient or named group count too, unless the split divides patients anyway (``torn``);
+    guessed blocks of numbers do not, since a split by blocks cuts through some of them. Runs were chosen on a
+    validation part; it is refused only if they were trained on it.
 
     Raises
     ------
@@ -210,9 +211,10 @@ def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False)
     manifest = read_manifest(run.manifest_file)
     used = manifest[manifest["split"].isin(refused)]
     seen = set(_files(used))
-    patients = set() if torn else set(_units(used))
+    patients = set() if torn else set(_patients(used)) - {None}
     common = sum(
-        file in seen or unit in patients for file, unit in zip(_files(rows), _units(rows), strict=True)
+        file in seen or patient in patients
+        for file, patient in zip(_files(rows), _patients(rows), strict=True)
     )
     if common:
         raise GroundglassError(
@@ -225,8 +227,10 @@ def _files(rows: pd.DataFrame) -> list[str]:
     return [str(Path(path).resolve()) for path in rows["path"]]
 
 
-def _units(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(rows["source"], groups(rows), strict=True))
+def _patients(rows: pd.DataFrame) -> list[tuple[str, str] | None]:
+    """Source and patient or named group of each row; None if neither is named."""
+    named = zip(rows["source"], named_groups(rows), strict=True)
+    return [(source, name) if name else None for source, name in named]
 
 
 def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
