@@ -56,6 +56,7 @@ class Server:
     """``groundglass serve`` with a node that sends to Orthanc."""
 
     folder: Path
+    bundle: str
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -70,6 +71,7 @@ class Server:
         config = {
             "data": str(self.folder / "data"),
             "port": 0,
+            "bundles": [self.bundle],
             "upload": {"free_disk_mb": 100},
             "dicom": dicom,
         }
@@ -110,7 +112,7 @@ class Server:
 
 
 @contextmanager
-def both() -> Iterator[tuple[Orthanc, Server]]:
+def both(bundle: str = "detector-lesions") -> Iterator[tuple[Orthanc, Server]]:
     """An empty Orthanc and a server that sends to it."""
     silence()
     with tempfile.TemporaryDirectory(prefix="gg-pacs-") as folder:
@@ -118,7 +120,7 @@ def both() -> Iterator[tuple[Orthanc, Server]]:
         (place / "orthanc").mkdir()
         (place / "server").mkdir()
         with running(place / "orthanc") as orthanc:
-            server = Server(place / "server")
+            server = Server(place / "server", bundle)
             server.start()
             try:
                 yield orthanc, server
@@ -209,48 +211,43 @@ def current(orthanc: Orthanc, study: str) -> tuple[int, int]:
 
 
 def kills(count: int, seed: int) -> None:
-    """Kill the server once at a random moment of each study, from its first instance to its last result."""
-    draw, images = random.Random(seed), phantom()
-    lost, reports, whole, moments = 0, Counter[tuple[int, int]](), 0, Counter[str]()
-    with both() as (orthanc, server):
-        send(copies(images, 1))
-        wait(lambda: [job.state for job in server.jobs()] == ["done"])
-        for number in range(2, count + 2):
-            made = copies(images, number)
-            study = made[0].StudyInstanceUID
+    """Kill the server at random moments while one study after the other is sent, answered and sent back."""
+    draw, images = random.Random(seed), phantom(12, 96)
+    moments, sent = Counter[str](), {}
+    with both("covid-ct-lite0") as (orthanc, server), ThreadPoolExecutor(count) as pool:
+        for number in range(count):
+            made = copies(images, number + 1)
             acknowledged: set[str] = set()
-            with ThreadPoolExecutor(1) as pool:
-                sending = pool.submit(persistently, made, acknowledged)
-                time.sleep(draw.uniform(0, 9))
-                moments[moment(server, study)] += 1
-                server.kill()
-                server.start()
-                sending.result()
-            wait(lambda: settled(server, study))  # noqa: B023
+            sent[made[0].StudyInstanceUID] = acknowledged
+            sending = pool.submit(persistently, made, acknowledged)
+            time.sleep(draw.uniform(0, 15))
+            moments[moment(server)] += 1
+            server.kill()
+            server.start()
+        sending.result()
+        pool.shutdown()
+        wait(lambda: all(settled(server, study) for study in sent))
+        reports, lost, versions = Counter[tuple[int, int]](), 0, 0
+        database = server.database()
+        for study, acknowledged in sent.items():
             (arrival,) = server.rows(Arrival, Arrival.uid == study)
-            database = server.database()
-            held = len(files_of(database, arrival.study_id))
-            database.close()
-            lost += len(acknowledged) - held
-            whole += held == len(made)
+            lost += len(acknowledged) - len(files_of(database, arrival.study_id))
+            versions += len(server.rows(Study, Study.uid == study))
             reports[current(orthanc, study)] += 1
-            print(f"{number - 1}: {dict(moments)}, lost {lost}, whole {whole}, {dict(reports)}", flush=True)
+        database.close()
     print(f"kills at random moments: {count} ({dict(moments)})")
-    print(f"acknowledged instances lost: {lost}; studies that have all instances: {whole} of {count}")
+    print(f"studies: {len(sent)} with {versions} versions; acknowledged instances lost: {lost}")
     for (all_, last), how_often in sorted(reports.items()):
         print(f"  {how_often} studies: {all_} reports, of which {last} is current")
 
 
-def moment(server: Server, study: str) -> str:
-    """What the server is doing with a study."""
-    arrivals = server.rows(Arrival, Arrival.uid == study)
-    if not arrivals or arrivals[0].state == "receiving":
-        return "receiving"
-    (found,) = server.rows(Study, Study.id == arrivals[0].study_id)
-    jobs = server.rows(Job, Job.study_id == found.id, Job.kind == SEND)
-    if found.state != "done" or not jobs:
-        return "answering"
-    return "sent" if jobs[0].state == "done" else "sending"
+def moment(server: Server) -> str:
+    """What the server is doing."""
+    doing = [
+        *(["receiving"] if server.rows(Arrival, Arrival.state == "receiving") else []),
+        *sorted({f"{job.kind}ing" for job in server.rows(Job, Job.state == "running")}),
+    ]
+    return " and ".join(doing) or "waiting"
 
 
 def settled(server: Server, study: str) -> bool:
@@ -280,7 +277,7 @@ def persistently(images: Sequence[Dataset], acknowledged: set[str]) -> None:
 def down(seconds: float, count: int) -> None:
     """An archive that is down, refuses or is frozen for a while: what is sent how soon after its return."""
     images = phantom()
-    with both() as (orthanc, server):
+    with both("covid-ct-lite0") as (orthanc, server):
         send(copies(images, 1))
         wait(lambda: [job.state for job in server.jobs()] == ["done"])
         number = 1
@@ -335,7 +332,7 @@ def know(orthanc: Orthanc, modalities: dict[str, Any]) -> None:
 def many(images: list[Dataset]) -> None:
     """Many senders: exactly the results that there should be."""
     small = phantom()
-    with both() as (orthanc, server):
+    with both("covid-ct-lite0") as (orthanc, server):
         fifty = copies(small, 2) + copies(small, 3)  # two studies, interleaved
         parts = [fifty[start::50] for start in range(50)]
         begun = time.monotonic()
