@@ -7,7 +7,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from noding import BUNDLE, Noded, config, node_of
+from noding import BUNDLE, CANARIES, Noded, config, node_of
 from pydicom import Dataset
 
 from groundglass.node import node, send
@@ -18,13 +18,6 @@ from groundglass.serve.answer import Answering, answer
 from groundglass.serve.worker import Worker
 from groundglass.store.database import FILE, Database
 
-CANARIES = {
-    "PatientName": "Canaryname^Zebulon",
-    "PatientID": "CANARYID77",
-    "PatientBirthDate": "19010203",
-    "AccessionNumber": "CANARYACC",
-    "SeriesDescription": "Canaryseries",
-}
 Chest = Callable[..., list[Dataset]]
 
 

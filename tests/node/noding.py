@@ -23,6 +23,13 @@ from groundglass.store.upload import Limits
 BUNDLE = "covid-ct-lite0"
 LONG = 60.0
 QUIET = 0.4
+CANARIES = {
+    "PatientName": "Canaryname^Zebulon",
+    "PatientID": "CANARYID77",
+    "PatientBirthDate": "19010203",
+    "AccessionNumber": "CANARYACC",
+    "SeriesDescription": "Canaryseries",
+}
 
 
 def config(**settings: Any) -> DicomConfig:

@@ -16,11 +16,10 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from noding import BUNDLE, Noded, wait
+from noding import BUNDLE, CANARIES, Noded, wait
 from orthanc import DIMSE, NODE, Orthanc, running
 from typer.testing import CliRunner
 
-from conftest import CANARIES
 from groundglass.cli.app import app
 from groundglass.node.config import DicomConfig
 from groundglass.phantom import make_phantom, random_lesions

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from noding import Noded, Sending, wait
+from noding import CANARIES, Noded, Sending, wait
 from pydicom import uid as uids
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context
@@ -162,8 +162,6 @@ def test_no_more_associations_than_allowed(noded: Start) -> None:
 def test_nothing_about_the_patient_is_logged(
     noded: Start, chest: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from conftest import CANARIES
-
     caplog.set_level(logging.DEBUG)
     noded = noded()
     images = chest("canary")

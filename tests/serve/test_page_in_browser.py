@@ -152,7 +152,8 @@ def test_an_upload_goes_on_while_its_user_looks_at_a_study(visit: Open, study: s
     page.goto(page.url.partition("#")[0] + f"#/study/{study}")
     page.locator(".stage").first.wait_for()
     assert len(held) == 1
-    held[0].continue_()
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        held[0].continue_()
     page.get_by_role("link", name="All studies").click()
     page.get_by_role("status").get_by_role("link").click()
     page.wait_for_url(re.compile("#/study/"))
