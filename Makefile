@@ -28,7 +28,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 # The documentation site, docs/_build/index.html; a warning, such as a broken link, is an error.
+# The commands of its tutorials are run first.
 docs: $(VENV)/.installed-dev
+	$(BIN)/pytest -m tutorial
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
 	@echo "Open docs/_build/index.html in a browser."
 

@@ -229,6 +229,7 @@ def test_the_commands_of_the_readme_that_need_no_dataset_run(desk: Path) -> None
     assert len(ran) >= 9
 
 
+@pytest.mark.tutorial
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")

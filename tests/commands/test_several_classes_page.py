@@ -54,6 +54,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.tutorial
 def test_every_command_of_the_page_runs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
     for line in commands():
