@@ -98,6 +98,18 @@ def usual_detector() -> "Detector":
 
 
 @pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite database of the newest form, to be copied: migrating each test's own would take longer."""
+    from groundglass.store.database import FILE, Database
+
+    folder = tmp_path_factory.mktemp("migrated")
+    database = Database.of(folder)
+    database.migrate()
+    database.close()
+    return folder / FILE
+
+
+@pytest.fixture(scope="session")
 def covid_phantom() -> "Phantom":
     """A whole chest with lesions, small enough for tests."""
     from groundglass.phantom import make_phantom, random_lesions

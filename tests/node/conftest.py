@@ -1,5 +1,6 @@
 """Nodes, chests to send to them, and one worker that answers."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,19 +17,9 @@ from groundglass.phantom.dicom import PhantomStack, classic_images, write_phanto
 from groundglass.phantom.dicom_syntax import file_meta
 from groundglass.serve.answer import Answering, answer
 from groundglass.serve.worker import Worker
-from groundglass.store.database import FILE, Database
+from groundglass.store.database import Database
 
 Chest = Callable[..., list[Dataset]]
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An empty database of the newest form."""
-    folder = tmp_path_factory.mktemp("migrated")
-    database = Database.of(folder)
-    database.migrate()
-    database.close()
-    return (folder / FILE).read_bytes()
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +33,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Worker:
 
 @pytest.fixture
 def noded(
-    tmp_path: Path, migrated: bytes, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, migrated: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Noded]]:
     """Start a node with some settings; ``again`` starts another in the data folder of one that was stopped."""
     begun: list[Noded] = []
@@ -53,7 +44,7 @@ def noded(
         data = again.data if again else tmp_path / f"data-{len(begun)}"
         if again is None:
             data.mkdir()
-            (data / FILE).write_bytes(migrated)
+            shutil.copy(migrated, data)
         database = Database.of(data)
         worker = request.getfixturevalue("worker") if works else None
         if worker is not None:

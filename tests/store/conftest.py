@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, create_engine, text
 
-from groundglass.store.database import FILE, Database
+from groundglass.store.database import Database
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +42,6 @@ def postgresql() -> Iterator[str]:
             yield f"postgresql+psycopg://test@/{{name}}?host={folder}"
         finally:
             run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite database of the newest form, to be copied: migrating each test's own would take longer."""
-    folder = tmp_path_factory.mktemp("migrated")
-    database = Database.of(folder)
-    database.migrate()
-    database.close()
-    return folder / FILE
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """Divide the files of one command among workers of this machine: each reads its share and answers it."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,14 +56,21 @@ class _Pool:
 
     def answers(self, method: str, paths: Sequence[Path]) -> Iterator[Any]:
         """What a method of the network yields for files, in their order."""
-        waiting: deque[Any] = deque()
-        for place, start in enumerate(range(0, len(paths), FILES)):
-            worker = self._workers[place % len(self._workers)]
-            waiting.append(worker.answer.remote(method, list(paths[start : start + FILES])))
-            if len(waiting) > AHEAD * len(self._workers):
-                yield from _taken(waiting.popleft())
-        while waiting:
+        parts = (paths[start : start + FILES] for start in range(0, len(paths), FILES))
+        workers = cycle(self._workers)
+        asked = (next(workers).answer.remote(method, list(part)) for part in parts)
+        yield from _in_order(asked, AHEAD * len(self._workers))
+
+
+def _in_order(refs: Iterable[Any], most: int) -> Iterator[Any]:
+    """The items of the lists that Ray computes; at most so many lists are computed or wait to be taken."""
+    waiting: deque[Any] = deque()
+    for ref in refs:
+        waiting.append(ref)
+        if len(waiting) > most:
             yield from _taken(waiting.popleft())
+    while waiting:
+        yield from _taken(waiting.popleft())
 
 
 def _taken(ref: Any) -> Any:
@@ -73,30 +83,6 @@ def _taken(ref: Any) -> Any:
         raise GroundglassError(
             "a worker ended without an answer; run the command without --workers"
         ) from error
-
-
-class _DividedDetector(Detector):
-    """A detector whose files workers answer; it answers everything else itself."""
-
-    def __init__(self, detector: Detector, pool: _Pool) -> None:
-        self.__dict__.update(vars(detector))
-        self._pool = pool
-
-    def predict_files(self, paths: Sequence[Path]) -> Iterator[Any]:
-        """See groundglass.detect.detector.Detector.predict_files."""
-        return self._pool.answers("predict_files", paths)
-
-
-class _DividedSegmenter(Segmenter):
-    """A segmenter whose files workers answer; it answers everything else itself."""
-
-    def __init__(self, segmenter: Segmenter, pool: _Pool) -> None:
-        self.__dict__.update(vars(segmenter))
-        self._pool = pool
-
-    def segment_files(self, paths: Sequence[Path]) -> Iterator[Any]:
-        """See groundglass.segment.segmenter.Segmenter.segment_files."""
-        return self._pool.answers("segment_files", paths)
 
 
 def _headers(files: list[Found], here: Path) -> list[list[DicomFrame] | ScanError]:
@@ -114,14 +100,9 @@ def header_reader(workers: Workers) -> HeaderReader:
             return
         with connected(workers.address, workers.number):
             task, here = ray.remote(_headers), Path.cwd()
+            parts = (list(files[start : start + HEADERS]) for start in range(0, len(files), HEADERS))
             most = AHEAD * int(ray.cluster_resources().get("CPU", 1))
-            waiting: deque[Any] = deque()
-            for start in range(0, len(files), HEADERS):
-                waiting.append(task.remote(list(files[start : start + HEADERS]), here))
-                if len(waiting) > most:
-                    yield from _taken(waiting.popleft())
-            while waiting:
-                yield from _taken(waiting.popleft())
+            yield from _in_order((task.remote(part, here) for part in parts), most)
 
     return read
 
@@ -138,8 +119,9 @@ def divided(number: int) -> Iterator[Any]:
     with connected(None, number):
 
         def divide(network: Network) -> Network:
-            pool = _Pool(number, network)
-            made = _DividedDetector(network, pool) if isinstance(network, Detector) else None
-            return made or _DividedSegmenter(network, pool)  # type: ignore[return-value, arg-type]
+            pool, made = _Pool(number, network), copy(network)
+            method = "predict_files" if isinstance(network, Detector) else "segment_files"
+            setattr(made, method, partial(pool.answers, method))
+            return made
 
         yield divide
