@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.timeout(200), pytest.mark.usefixtures("own_ray")]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """More slices than two workers take at once, one that is no chest CT, and one that is missing."""
+    """More slices than two workers take at once, one that is not a chest CT, and one that is missing."""
     folder = tmp_path_factory.mktemp("slices")
     slices = write_phantom(make_phantom(1, shape=(2 * FILES, 96, 96)), folder)
     Image.linear_gradient("L").save(folder / "blob.png")

@@ -168,7 +168,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         found = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
         if not found or not found[0].is_file():
-            raise GroundglassError(f"{path}: there is no DICOM file")
+            raise GroundglassError(f"{path}: holds no file NAME.dcm; name a folder of DICOM files, or a file")
         yield from found
 
 

@@ -55,7 +55,7 @@ class PatientFinding(Findings):
     verdict
         ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
     reason
-        Why it is uncertain or no chest CT; else "".
+        Why it is uncertain or not a chest CT; else "".
     extent
         By region: ``both``, and, where they are known, ``right``, ``left`` and zones such as ``right_upper``; see
         groundglass.segment.extent.disease_extent.

@@ -16,7 +16,8 @@ from groundglass.segment.volume import Seen, VolumeMasks
 def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> PatientFinding:
     """Find lungs and lesions on every slice, ask the network about those with lungs, and answer for the patient.
 
-    The slices of the finding hold the network's evidence if they show lungs. What is no chest CT has empty masks.
+    The slices of the finding hold the network's evidence if they show lungs. What is not a chest CT has empty
+    masks.
 
     Parameters
     ----------

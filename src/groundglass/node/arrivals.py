@@ -158,7 +158,7 @@ class Arrivals:
         for arrival in self._quiet(blocked):
             try:
                 self._complete(arrival)
-            except Exception as error:  # the others go on; this one is tried again
+            except Exception as error:  # the rest are completed; this one is tried again
                 log.error("a study that was received is not answered yet: %s", place_of(error))
         self._hand_over()
 

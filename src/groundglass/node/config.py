@@ -126,7 +126,7 @@ class Destination(Section):
 
 
 class Choice(Section):
-    """Which instances are answered; the others are received, counted and removed.
+    """Which instances are answered; the rest are received, counted and removed.
 
     The expressions are regular, are searched for anywhere in the value, and ignore case.
 

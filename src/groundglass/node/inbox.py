@@ -1,4 +1,4 @@
-"""Where instances lie from the moment they are acknowledged until they are part of a study.
+"""Where instances are kept from the moment they are acknowledged until they are part of a study.
 
 ``node/incoming/SENDER/NUMBER.dcm`` are the instances that came in one association, request or fetch, in the order
 in which they came. An instance is written as ``.part``, synchronised with the disk and renamed; then it is safe.

@@ -65,7 +65,7 @@ def entity(config: DicomConfig) -> AE:
 
 
 class _Context(ssl.SSLContext):
-    """A context whose server shakes hands in the association's thread, so that nobody holds up the others."""
+    """A context whose server does the handshake in the association's thread: no caller can block the next."""
 
     def wrap_socket(  # type: ignore[override]
         self, sock: Any, server_side: bool = False, **options: Any

@@ -51,7 +51,7 @@ TRIES = 2
 START = 300.0
 """Seconds within which the first worker must be ready."""
 OBJECTS = 500 * MB
-"""Shared memory of a Ray that is started for one run; only the detector lies in it."""
+"""Shared memory of a Ray that is started for one run; it holds only the detector."""
 
 
 @dataclass(frozen=True)

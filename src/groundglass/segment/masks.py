@@ -99,7 +99,7 @@ class Segmentation:
     quality
         Expected Dice of the lungs, in [0, 1].
     problem
-        Why this is no chest CT with lungs, in words with the figures; "" where it is one.
+        Why this is not a chest CT with lungs, in words with the figures; "" where it is one.
     grey8
         The slice as 8-bit grey, shape (height, width), to draw on; None if it was not kept.
     consolidation
@@ -177,8 +177,8 @@ def segmentation(
     """Turn a network's probabilities into lungs and lesions, and judge whether lungs they are.
 
     Lesions that touch a lung are joined to it, since a consolidation at the pleura is what lung segmentation
-    loses first. Small components are dropped; small holes are filled; right and left are told apart; notches in
-    each lung's border and larger holes are given back where a lesion is possible.
+    loses first. Small components are dropped; small holes are filled; the lungs are labelled right and left;
+    notches in each lung's border and larger holes are given back where a lesion is possible.
 
     The quality is the Dice coefficient that the probabilities let expect [1]_, a pixel being lung at least as
     probably as it is lesion.

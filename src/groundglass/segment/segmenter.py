@@ -77,11 +77,11 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
     def card_of(cls, facts: SegmenterFacts) -> str:
         """The model card of facts, as Markdown."""
         rules = facts.post_processing
-        told = "told" if facts.typed else "not told"
+        types = "distinguished" if facts.typed else "not distinguished"
         what_it_does = [
             "It takes one axial chest CT slice and marks the lungs, lesions included, and the lesions in them"
-            f" (ground-glass opacity and consolidation, {told} apart, whatever their cause). Where it finds no"
-            " lungs it says that the picture is no chest CT, and why.",
+            f" (ground-glass opacity and consolidation, {types}, whatever their cause). Where it finds no"
+            " lungs, it says that the picture is not a chest CT, and why.",
             "",
             f"- Input: {describe_input(facts)}",
             f"- Thresholds on the probabilities: lungs {rules.lung_threshold:g},"
