@@ -217,5 +217,5 @@ def test_a_detector_refuses_another_segmenter_than_it_was_trained_with(folder: P
     text = facts.read_text()
     facts.write_text(text.replace(sha256, "0" * 64))
     assert facts.read_text() != text
-    with pytest.raises(BundleError, match="trained with another thresholds-0"):
+    with pytest.raises(BundleError, match="trained with a different thresholds-0"):
         Bundle.load(detector)

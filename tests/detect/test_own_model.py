@@ -139,7 +139,7 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 def test_answers_that_are_not_what_was_stated_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, CHANNELS.format(batch="batch"), "gives: logits\n" + THREE_CHANNELS)
-    with pytest.raises(BundleError, match="gives 3 values for a slice, and the classes are not covid, covid"):
+    with pytest.raises(BundleError, match="gives 3 values for a slice, but the classes are not covid, covid"):
         Detector.load(path, lungs=False)(grey(0.2))
 
 
@@ -151,10 +151,10 @@ def answering(answer: ArrayLike, **described: object) -> Detector:
     ("answer", "told"),
     [
         ([[0.3, 0.3]], "sum to 0.600 instead of 1"),
-        ([1.7], "values from 1.7 to 1.7, which are not probabilities; state gives: logits"),
-        ([float("nan")], "answers flat with NaN"),
-        ([0.1, 0.2], r"an array of shape \(2,\) for 1 slices"),
-        (0.4, r"an array of shape \(\) for 1 slices"),
+        ([1.7], "values from 1.7 to 1.7, which are not probabilities; state 'gives: logits'"),
+        ([float("nan")], "answered flat with NaN"),
+        ([0.1, 0.2], r"shape \(2,\) for 1 slices"),
+        (0.4, r"shape \(\) for 1 slices"),
     ],
 )
 def test_a_function_that_answers_wrongly_is_refused(answer: ArrayLike, told: str) -> None:

@@ -1,1 +1,1 @@
-"""Detection: bundles, the detector and heatmaps, on ONNX graphs and never torch."""
+"""Detection: bundles, the detector and heatmaps. It runs ONNX graphs and never imports torch."""

@@ -12,31 +12,31 @@ from groundglass.errors import GroundglassError
 from groundglass.labels import NEGATIVE, POSITIVE, UNCERTAIN
 
 COVERAGE = 0.9
-"""The coverage that is asked for where none is named."""
+"""Default coverage."""
 ROUNDING = 1e-9
-"""By what a sum of weights may miss the coverage and still reach it."""
+"""Tolerance when a sum of weights is compared with the coverage."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Abstention(FactsPart):
-    """The probabilities of COVID-19 at which each answer stays possible, and those at which none is given.
+    """The probabilities of COVID-19 at which each answer is possible, and those at which the detector abstains.
 
-    Where one answer alone is possible, it is the verdict; where both are, or neither is, the verdict is
+    If exactly one answer is possible, it is the verdict; if both or neither are possible, the verdict is
     ``uncertain``. See :func:`choose_abstention`.
 
     Attributes
     ----------
     covid_from
-        ``covid`` is possible from this probability on; 0 where it always is.
+        ``covid`` is possible from this probability on; 0 if it is always possible.
     other_to
-        ``not covid`` is possible up to this probability; 1 where it always is.
+        ``not covid`` is possible up to this probability; 1 if it is always possible.
     coverage
-        The share of each class whose right answer shall stay possible.
+        The share of each class for which the correct answer should remain possible.
     cases, groups
-        How many slices, or patients, chose them, and of how many groups.
+        The number of slices or patients used to choose the limits, and the number of groups they belong to.
     chosen
-        On what they were chosen, and how well they do on cases that did not choose them.
+        The data used to choose the limits, and the performance on cases that were not used.
     """
 
     covid_from: Share
@@ -58,12 +58,12 @@ class Abstention(FactsPart):
 
     @property
     def both_possible(self) -> bool:
-        """Whether both answers are possible between the two ends; else neither is."""
+        """Whether both answers are possible between the two ends; otherwise neither is."""
         return self.covid_from <= self.other_to
 
     @property
     def never(self) -> tuple[str, ...]:
-        """The verdicts that no probability gets, as too few groups of the other class chose."""
+        """The verdicts that are never given, because there were too few groups of the other class."""
         silenced = ((POSITIVE, self.other_to >= 1), (NEGATIVE, self.covid_from <= 0))
         return tuple(verdict for verdict, silent in silenced if silent)
 
@@ -75,12 +75,12 @@ class Abstention(FactsPart):
         return POSITIVE if covid else NEGATIVE
 
     def why(self, probability: float) -> str:
-        """Why the verdict on this probability is ``uncertain``."""
+        """Why the verdict at this probability is ``uncertain``."""
         possible = "both answers stay possible" if self.both_possible else "neither answer holds"
         return f"probability {probability:.2f} lies where {possible} with {self.coverage:.0%} coverage"
 
     def ends(self) -> str:
-        """From which probability to which each verdict is given, in words."""
+        """The range of probabilities of each verdict, in words."""
         below, above = ("below", "over") if self.both_possible else ("up to", "from")
         return (
             f"{NEGATIVE} {below} a probability of {self.lowest:.3f}, {POSITIVE} {above} {self.highest:.3f}, "
@@ -88,7 +88,7 @@ class Abstention(FactsPart):
         )
 
     def meaning(self, of: str = "slices") -> str:
-        """What ``uncertain`` promises and what it does not, in a sentence or two."""
+        """What the coverage guarantees and what it does not, in one or two sentences."""
         most = 1 - self.coverage
         return (
             f"Coverage {self.coverage:.0%}: among {of} like those on which it was chosen, on average at most "
@@ -105,18 +105,20 @@ def choose_abstention(
     coverage: float = COVERAGE,
     chosen: tuple[Choice, ...] = (),
 ) -> Abstention:
-    """Choose from labelled answers at which probabilities each answer stays possible.
+    """Choose, from labelled answers, the probabilities at which each answer remains possible.
 
-    Split conformal prediction [1]_ [2]_, conditional on the class [1]_ [3]_: an answer stays possible as long as
-    the probability is no more extreme than for the share ``coverage`` of that class, with the correction for a
-    finite sample. Slices of one patient are alike, so each group counts as one, its slices sharing its weight, and
-    the new group counts as well [4]_; where each slice is a group, that is the usual quantile.
+    This is split conformal prediction [1]_ [2]_, conditional on the class [1]_ [3]_: an answer remains
+    possible unless the probability is more extreme than for the share ``coverage`` of that class, with the
+    finite-sample correction. Because slices of one patient are similar, each group has a weight of one,
+    divided among its slices, and the new group is counted too [4]_. If each slice is its own group, this
+    gives the usual quantile.
 
-    What that guarantees: a new group, exchangeable with those here, and a slice of a class drawn from it; on
-    average over such draws, of the choice too, its right answer is possible with a probability of at least
-    ``coverage``, for each class by itself. What it does not: anything for one patient, one disease or one range of
-    probabilities, and anything under a shift, as at another hospital. So the answers should be of hospitals that
-    the network was not trained on; that covers what such hospitals have in common, and no more.
+    Guarantee: draw a new group, exchangeable with those used here, and from it a slice of one class. On
+    average over such draws and over the choice of limits, the correct answer is possible with a probability
+    of at least ``coverage``, for each class separately. There is no guarantee for a single patient, a single
+    disease or a single range of probabilities, nor under a distribution shift such as a new hospital. The
+    answers should therefore come from hospitals that the network was not trained on, which accounts only for
+    the shift that such hospitals have in common.
 
     Parameters
     ----------
@@ -129,7 +131,7 @@ def choose_abstention(
     coverage
         In (0, 1).
     chosen
-        On what, in words.
+        The data used, in words.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def choose_abstention(
     if truth.all() or not truth.any():
         missing = NEGATIVE if truth.any() else POSITIVE
         raise GroundglassError(
-            f"no slice is labelled {missing}: what is uncertain is chosen on slices of both classes"
+            f"no slice is labelled {missing}: the uncertain range is chosen on slices of both classes"
         )
     return Abstention(
         covid_from=max(0.0, _kept_from(probability[truth], units[truth], coverage)),
@@ -166,9 +168,9 @@ def choose_abstention(
 
 
 def decide(probability: float, threshold: float, abstention: Abstention | None) -> tuple[str, str]:
-    """The verdict on a probability, and why it is ``uncertain``, else "".
+    """The verdict for a probability, and the reason if it is ``uncertain``, else "".
 
-    Without an ``abstention`` the threshold decides, and with one it alone does.
+    The ``abstention`` decides if there is one, otherwise the threshold.
     """
     if abstention is None:
         return (POSITIVE if probability >= threshold else NEGATIVE), ""
@@ -177,9 +179,9 @@ def decide(probability: float, threshold: float, abstention: Abstention | None) 
 
 
 def _kept_from(values: NDArray[np.float64], units: NDArray[np.generic], coverage: float) -> float:
-    """The highest value that the share ``coverage`` of the groups reach, the new one counting as one that does not.
+    """The highest value that a share ``coverage`` of the groups reach, counting the new group as one that does not.
 
-    Minus infinity where there are too few groups for any.
+    Minus infinity if there are too few groups.
     """
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     falling = np.argsort(-values, kind="stable")

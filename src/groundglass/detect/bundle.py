@@ -1,4 +1,4 @@
-"""The facts that travel with a trained detector, as they stand in ``bundle.json``."""
+"""The facts about a trained detector that ``bundle.json`` contains."""
 
 import math
 from dataclasses import dataclass, replace
@@ -31,28 +31,29 @@ class BundleFacts(Facts):
     Attributes
     ----------
     precision
-        What the network is computed in.
+        The numeric precision in which the network runs.
     classes
-        The classes of the logits, COVID-19 among them; empty for one logit, of COVID-19.
+        The classes of the logits, including COVID-19; empty if there is a single logit, that of COVID-19.
     temperature
-        ``probability = sigmoid(logit / temperature + bias)``, of several classes ``softmax(logits / temperature)``.
+        ``probability = sigmoid(logit / temperature + bias)``; with several classes ``softmax(logits /
+        temperature)``.
     bias
         See ``temperature``; 0 with several classes.
     threshold
         The verdict is ``covid`` from this probability of COVID-19 on, unless there is an ``abstention``.
     abstention
-        Which probabilities get which verdict, ``uncertain`` among them; None where every one is answered.
+        The verdict for each probability, including ``uncertain``; None if the detector never abstains.
     segmenter_sha256
-        That of the graph of the segmenter that it was trained with, "" for none.
+        SHA-256 of the graph of the segmenter it was trained with, "" for none.
     patient
-        How a patient's slices become one answer; None where no such rule was chosen.
+        The rule that combines a patient's slices into one answer; None if no rule was chosen.
     setting, settings
-        The name of the setting in which it answers, and all that it knows; blank and none where its probability is
-        of no setting. Threshold, abstention and patient rule are those of the former, and the probability is by its
-        weights instead of temperature and bias.
+        The name of the setting in which it answers, and all settings that it knows; empty if its probability
+        belongs to no setting. The setting determines threshold, abstention and patient rule, and its weights
+        replace temperature and bias.
     pretest
-        The probability of COVID-19 before the scan that the user named. It adds a post-test probability, and
-        changes no verdict.
+        The pre-test probability of COVID-19 that the user gave. It adds a post-test probability and changes
+        no verdict.
     """
 
     kind: Literal["detector"] = "detector"
@@ -72,22 +73,22 @@ class BundleFacts(Facts):
     @model_validator(mode="before")
     @classmethod
     def _without_distance(cls, stated: Any) -> Any:
-        """Bundles of version 0.2 name a limit that none of them sets."""
+        """Bundles of version 0.2 have a field for a limit, which none of them sets."""
         if isinstance(stated, dict) and stated.get("furthest", 0) is None:
             return {name: value for name, value in stated.items() if name != "furthest"}
         return stated
 
     def stored(self) -> Self:
-        """The facts in the default setting, without a pre-test probability."""
+        """The facts as stored: in the default setting, without a pre-test probability."""
         return self.in_setting(next(iter(self.settings))) if self.settings else self
 
     @property
     def patient_rule(self) -> PatientRule:
-        """The rule that answers for patients: the one that was chosen, else that of slices."""
+        """The rule that answers for patients: the chosen one, or else the rule for slices."""
         return self.patient or slices_rule(self.threshold, self.abstention)
 
     def in_setting(self, name: str, pretest: float | None = None) -> Self:
-        """The facts with the answers of another setting; raises BundleError if it is not known."""
+        """The facts for another setting; raises BundleError if the bundle does not know it."""
         if name not in self.settings:
             known = ", ".join(self.settings) or "none, so leave out --setting"
             raise BundleError(f"{self.name}: does not know the setting {name!r}; it knows {known}")
@@ -104,7 +105,7 @@ class BundleFacts(Facts):
         logits
             The network's logit, or its logits, shape (classes,).
         lesion_probability
-            The mean probability of lesion over the lungs, in [0, 1], which settings weigh beside the logit.
+            The mean lesion probability over the lungs, in [0, 1]. Settings combine it with the logit.
         """
         values = np.asarray(logits, dtype=float)
         if not self.classes:
@@ -133,7 +134,7 @@ class BundleFacts(Facts):
         )
 
     def _decided(self, finding: SliceFinding) -> SliceFinding:
-        """The finding with its verdict, and the reason if that is ``uncertain``."""
+        """The finding with its verdict, and the reason if it is ``uncertain``."""
         verdict, reason = decide(finding.probability or 0.0, self.threshold, self.abstention)
         return replace(finding, verdict=verdict, reason=reason)
 
@@ -148,7 +149,7 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def model_card(facts: BundleFacts) -> str:
-    """The card as Markdown."""
+    """The model card as Markdown."""
     evidence = ", with a map of the places that speak for it" if facts.training.parts else ""
     what_it_does = [
         "It takes one axial chest CT slice and gives the probability that the slice shows COVID-19 (the positive"
@@ -217,12 +218,12 @@ SEGMENTER = "segmenter/"
 
 @dataclass(repr=False)
 class Bundle(StoredBundle[BundleFacts]):
-    """A detector's bundle that was read from disk.
+    """A detector's bundle, read from disk.
 
     Attributes
     ----------
     segmenter
-        The segmenter that its preprocessing needs; None where it needs none.
+        The segmenter that its preprocessing needs; None if it needs none.
     """
 
     segmenter: SegmenterBundle | None = None
@@ -268,13 +269,13 @@ class Bundle(StoredBundle[BundleFacts]):
         )
         if bundle.segmenter.facts.graph_sha256 != bundle.facts.segmenter_sha256:
             raise BundleError(
-                f"{source}: was trained with another {preprocessing.segmenter} than the one at hand; train it "
-                "anew, or use the version of Groundglass that it was trained with"
+                f"{source}: was trained with a different {preprocessing.segmenter} than the installed one; "
+                "train it again, or use the version of Groundglass it was trained with"
             )
         return bundle
 
     def content(self) -> dict[str, bytes]:
-        """The bundle's files by their names."""
+        """The bundle's files, by name."""
         inner, content = self.segmenter, super().content()
         if inner is None or SegmenterBundle.is_shipped(self.facts.preprocessing.segmenter):
             return content

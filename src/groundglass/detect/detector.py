@@ -1,4 +1,4 @@
-"""Detector: from scans to findings, by a bundle."""
+"""Detector: applies a bundle to scans and returns findings."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,15 +29,15 @@ Item = TypeVar("Item")
 
 
 class Detector:
-    """Finds COVID-19 on slices and volumes by a bundle.
+    """Detects COVID-19 on slices and volumes with a bundle.
 
     Parameters
     ----------
     bundle
         The bundle.
     segmenter
-        Finds lungs and lesions, for the lesion share and the verdict ``not a chest CT``; None leaves them out. A
-        bundle that looks at the lungs alone brings its own.
+        Finds lungs and lesions, for the lesion share and the verdict ``not a chest CT``; None leaves them
+        out. A bundle that uses only the lungs brings its own segmenter.
 
     Examples
     --------
@@ -84,7 +84,7 @@ class Detector:
             bundle.facts = bundle.facts.in_setting(setting or bundle.facts.setting, pretest)
         if not lungs or bundle.segmenter is not None:
             return cls(bundle)
-        with ThreadPoolExecutor(1) as pool:  # the two networks are compiled side by side
+        with ThreadPoolExecutor(1) as pool:  # the two networks are compiled in parallel
             segmenter = pool.submit(Segmenter.load)
             detector = cls(bundle)
             detector.segmenter = segmenter.result()
@@ -94,14 +94,15 @@ class Detector:
     def of_function(
         cls, predict: "Predict", preprocessing: Preprocessing, *, lungs: bool = True, **further: Any
     ) -> "Detector":
-        """Let a Python function answer, such as a model of another library (docs/own-model.md).
+        """Make a detector of a Python function, such as a model from another library (docs/own-model.md).
 
         Parameters
         ----------
         predict
-            Takes float32, shape (slices, channels, height, width), and gives (slices,) or (slices, classes).
+            Takes float32, shape (slices, channels, height, width), and returns shape (slices,) or (slices,
+            classes).
         preprocessing
-            How a slice becomes its input.
+            How a slice becomes the function's input.
         lungs
             As in :meth:`load`.
         further
@@ -125,7 +126,7 @@ class Detector:
         return cls(bundle, Segmenter.load() if lungs and bundle.segmenter is None else None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Engines are not copied to another process; it loads the bundle's again."""
+        """Engines are not copied to another process, which loads the bundle's engine again."""
         return type(self), (self.bundle, None if self.bundle.segmenter is not None else self.segmenter)
 
     def __repr__(self) -> str:
@@ -145,7 +146,7 @@ class Detector:
     def __call__(
         self, scan: ScanLike, *, spacing: Sequence[float] | None = None
     ) -> "SliceFinding | PatientFinding":
-        """The finding for one slice, or for the patient whose volume it is.
+        """Return the finding for a slice, or for the patient if the scan is a volume.
 
         Parameters
         ----------
@@ -215,7 +216,8 @@ class Detector:
         logits, evidence = (*outputs, None) if len(outputs) == 1 else outputs[:2]
         if np.isnan(logits).any():
             raise BundleError(
-                f"{self.bundle.source}: answers {scan.source or scan.scan_id} with NaN (not a number); check "
+                f"{self.bundle.source}: answered {scan.source or scan.scan_id} with NaN (not a number); "
+                f"check "
                 "its weights and preprocessing"
             )
         lesions = None if segmentation is None else segmentation.lesion_probability

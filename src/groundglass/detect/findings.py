@@ -1,4 +1,5 @@
-"""What a bundle finds on a slice: one class, from the network's logits to tables, reports and the patient rule."""
+"""A bundle's findings on a slice: one class that serves everything from the network's logits to tables and
+reports."""
 
 import csv
 import io
@@ -51,16 +52,16 @@ COLUMNS = (
 NUMBERS = ("score", "probability", "lesion_share")
 DIGITS = 6
 RATIO_PREFIX = "likelihood_ratio_"
-"""Of the columns of likelihood ratios, before the setting's name."""
+"""Prefix of the likelihood ratios' columns, before the setting's name."""
 
 
 class Findings(ABC):
-    """What a bundle finds on a scan: a :class:`SliceFinding`, or a groundglass.detect.patient.PatientFinding.
+    """A bundle's findings on a scan: a :class:`SliceFinding`, or a groundglass.detect.patient.PatientFinding.
 
     Attributes
     ----------
     probability
-        The calibrated probability of COVID-19; None if the network could not be asked.
+        The calibrated probability of COVID-19; None if the network was not run.
     verdict
         ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
     reason
@@ -86,14 +87,14 @@ class Findings(ABC):
 
     @abstractmethod
     def picture(self) -> Image.Image:
-        """What was found, drawn over the scan, in RGB; raises ValueError once the scan has been dropped."""
+        """The scan with the findings drawn on it, in RGB; raises ValueError once the scan has been dropped."""
 
     @abstractmethod
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The HTML that a notebook shows."""
 
     def headline(self) -> str:
-        """The one sentence that says what was found, without a full stop."""
+        """The finding in one sentence, without a full stop."""
         if self.probability is None or self.verdict == NOT_A_CHEST_CT:
             return f"{self.verdict}: {self.reason}"
         reason = f" ({self.reason})" if self.reason else ""
@@ -102,7 +103,7 @@ class Findings(ABC):
         return f"{self.verdict}{reason}: {self.strength()}{share}"
 
     def strength(self) -> str:
-        """How strongly it speaks for COVID-19: the likelihood ratios, or else the probability, in words."""
+        """The strength of the evidence for COVID-19: the likelihood ratios, or else the probability, in words."""
         if not self.likelihood_ratios:
             return f"probability of COVID-19 {self.probability or 0:.2f}"
         return f"likelihood ratio of COVID-19 {'; '.join(str(ratio) for ratio in self.likelihood_ratios)}"
@@ -115,17 +116,17 @@ class Findings(ABC):
 
 @dataclass(frozen=True, eq=False)
 class SliceView:
-    """What it takes to draw a finding over its slice.
+    """The data needed to draw a finding on its slice.
 
     Attributes
     ----------
     evidence
-        float32, shape (rows, columns): what each place of the model's input adds to the logit; None of a model that
-        does not say.
+        float32, shape (rows, columns): the contribution of each place of the model's input to the logit; None
+        if the model does not provide it.
     region
-        The part of the slice that the model saw.
+        The part of the slice that the model used.
     preprocessing
-        That of the bundle.
+        The bundle's preprocessing.
     scan
         The slice; None once it has been dropped to save memory.
     segmentation
@@ -141,28 +142,28 @@ class SliceView:
 
 @dataclass(frozen=True, repr=False)
 class SliceFinding(Findings):
-    """What a bundle finds on one slice, on its own or in a volume.
+    """A bundle's findings on one slice, on its own or within a volume.
 
     Attributes
     ----------
     score
-        Raw output of the network in [0, 1], 1 for COVID-19; None where no lungs were found.
+        Raw output of the network in [0, 1], 1 for COVID-19; None if no lungs were found.
     probability
-        The same after calibration.
+        The score after calibration.
     verdict
         ``covid``, ``not covid`` or ``uncertain``; ``not a chest CT`` if lungs were looked for and not found.
     reason
-        Why the verdict is ``uncertain`` or ``not a chest CT``, or why a volume's slice has no answer; else "".
+        Why the verdict is ``uncertain`` or ``not a chest CT``, or why a slice of a volume has no answer; else "".
     probabilities
-        Calibrated, by class, if the bundle knows several classes; else empty.
+        Calibrated probabilities by class, if the bundle knows several classes; else empty.
     predicted_class
-        The class that is answered: ``covid`` if that is the verdict, "" if the verdict is ``uncertain`` or ``not a
+        The predicted class: ``covid`` if that is the verdict, "" if the verdict is ``uncertain`` or ``not a
         chest CT``, else the most probable of the other classes. Always "" if the bundle knows a single class.
     lungs_px, lesions_px
-        Areas in pixels in the right and in the left lung; 0 if no lungs were found or looked for.
+        Areas in pixels in the right and the left lung; 0 if no lungs were found or looked for.
     consolidation_px
-        The part of the lesions that is consolidation, in pixels in the right and in the left lung, the rest being
-        ground glass; None if the segmenter does not distinguish them.
+        The consolidated part of the lesions, in pixels in the right and the left lung (the rest is ground
+        glass); None if the segmenter does not distinguish them.
     path, patient, warnings, heatmap
         The file, the patient's id, the reader's warnings, and where the heatmap was written, relative to the
         findings; "" if there is none.
@@ -177,8 +178,8 @@ class SliceFinding(Findings):
     likelihood_ratios
         See :class:`Findings`.
     withheld
-        What the network said of a picture that is not a chest CT: it is never shown, and only evaluations and
-        audits, which judge the network, look at it.
+        The network's answer to a picture that is not a chest CT. It is never shown; only evaluations and
+        audits use it, because they assess the network.
     """
 
     score: float | None = None
@@ -203,7 +204,7 @@ class SliceFinding(Findings):
     withheld: "SliceFinding | None" = field(default=None, compare=False, repr=False)
 
     def refused(self, reason: str) -> "SliceFinding":
-        """The finding for a picture that is not a chest CT: the file and the reason, and no answer."""
+        """The finding for a picture that is not a chest CT: the file and the reason, without an answer."""
         return SliceFinding(
             verdict=NOT_A_CHEST_CT,
             reason=reason,
@@ -216,7 +217,7 @@ class SliceFinding(Findings):
 
     @property
     def network(self) -> "SliceFinding":
-        """What the network said, even if it is withheld."""
+        """The network's answer, even if it is withheld."""
         return self.withheld or self
 
     @property
@@ -232,7 +233,7 @@ class SliceFinding(Findings):
         return type_shares(sum(self.lungs_px), sum(self.lesions_px), solid)
 
     def picture(self) -> Image.Image:
-        """The slice with the places that speak for COVID-19, and beside it with its masks if there are any, in RGB.
+        """The slice with the evidence for COVID-19 and, if there are masks, a second view with these, in RGB.
 
         Raises
         ------
@@ -252,7 +253,7 @@ class SliceFinding(Findings):
     def scan(self) -> Scan:
         """The slice; raises ValueError once it has been dropped."""
         if self.view is None or self.view.scan is None:
-            raise ValueError("this finding no longer holds its slice")
+            raise ValueError("the slice of this finding has been dropped from memory")
         return self.view.scan
 
     @property
@@ -285,15 +286,15 @@ class SliceFinding(Findings):
     @property
     def _view(self) -> SliceView:
         if self.view is None:
-            raise ValueError("this finding no longer holds its evidence")
+            raise ValueError("the evidence of this finding has been dropped from memory")
         return self.view
 
     def without_pixels(self) -> "SliceFinding":
-        """The finding without the slice and its masks, which take the memory; the evidence stays."""
+        """The finding without the slice and its masks, which need most of the memory; the evidence is kept."""
         return replace(self, view=SliceView(self._view.evidence, self.region, self.preprocessing))
 
     def with_evidence(self, evidence: NDArray[np.float32]) -> "SliceFinding":
-        """The finding with other evidence, to compare heatmaps with."""
+        """The finding with different evidence, to compare heatmaps."""
         return replace(self, view=replace(self._view, evidence=evidence))
 
     def with_pixels(self, scan: Scan) -> "SliceFinding":
@@ -301,7 +302,7 @@ class SliceFinding(Findings):
         return replace(self, view=replace(self._view, scan=scan))
 
     def numbers(self) -> dict[str, float | None]:
-        """Everything that is written with six digits, by column."""
+        """All values that are written with six digits, by column."""
         by_class = {CLASS_PREFIX + name: value for name, value in self.probabilities.items()}
         ratios = {RATIO_PREFIX + one.setting: one.ratio for one in self.likelihood_ratios}
         return {name: getattr(self, name) for name in NUMBERS} | by_class | ratios | self.type_shares
@@ -317,7 +318,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: ScanError) -> "Failure":
-        """What an error says."""
+        """The failure that an error describes."""
         return cls(str(error.path), error.problem, error.remedy)
 
 
@@ -371,7 +372,7 @@ def findings_document(
 
 
 def _calibrated(facts: "BundleFacts") -> dict[str, Any]:
-    """What else the verdict depends on, if the bundle has it."""
+    """Everything else that the verdict depends on, if the bundle has it."""
     abstention = facts.abstention
     known = {
         "bias": facts.bias or None,
@@ -402,14 +403,14 @@ def labelled_predictions(
     *,
     lungs: bool = False,
 ) -> "pd.DataFrame":
-    """Findings beside the labels that they are compared with: the input of groundglass.evaluation.
+    """Findings with the labels they are compared with: the input of groundglass.evaluation.
 
     Parameters
     ----------
     rows
         Manifest rows.
     findings
-        One for each row, in order.
+        One per row, in the same order.
     classes
         The detector's classes, if it knows several.
     lungs
@@ -418,14 +419,14 @@ def labelled_predictions(
     Returns
     -------
     Columns ``path, patient, group, label, score, probability, verdict, split, source``; with ``lungs`` also
-    ``lesion_share``, ``lesion_probability`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found: what the
-    patient rule needs; with several classes also ``class`` and ``probability_NAME``.
+    ``lesion_share``, ``lesion_probability`` and ``LUNG_AREAS``, in pixels, 0 where no lung was found, which
+    the patient rule needs. With several classes there are also ``class`` and ``probability_NAME``.
     """
     from groundglass.data.splits import groups
 
     frame = rows[["path", "patient", "label", "split", "source"]].copy()
     units = groups(rows)
-    # A group of one file is no group: it is left blank, to tell it from a patient who has one slice.
+    # A group with a single file is left blank, to distinguish it from a patient with one slice.
     frame.insert(2, "group", units.where(units != rows["path"], "").to_numpy())
     frame["score"] = [one.network.score for one in findings]
     frame["probability"] = [one.network.probability for one in findings]

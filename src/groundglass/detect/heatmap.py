@@ -1,4 +1,4 @@
-"""Heatmaps: a slice with the evidence for COVID-19 drawn over it."""
+"""Heatmaps: a slice overlaid with the evidence for COVID-19."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ from groundglass.segment.overlay import overlay
 ANCHORS = np.array(
     [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
 )
-"""Five colours of matplotlib's map 'inferno', which is even to the eye and safe for the colour-blind."""
+"""Five colours of matplotlib's map 'inferno', which is perceptually uniform and safe for colour-blind readers."""
 FULL_SCALE = 6.0
-"""Local logit that is drawn in the brightest colour: a slice that looked like that place everywhere would have
-a probability of 99.8%. The scale is the same for every slice, so that maps can be compared."""
+"""Local logit that is drawn in the brightest colour. A slice that looked like this everywhere would have a
+probability of 99.8%. All slices share this scale, so that maps can be compared."""
 OPACITY = 0.65
-"""Of the colour, from half of the full scale on; below it fades away."""
+"""Opacity of the colour from half of the full scale upwards; below, it fades out."""
 
 _STEPS = np.linspace(0, 1, 256)
 _COLOURS = np.stack([np.interp(_STEPS, np.linspace(0, 1, len(ANCHORS)), c) for c in ANCHORS.T], axis=-1)
@@ -24,12 +24,12 @@ _OPACITIES = np.rint(255 * OPACITY * np.clip(2 * _STEPS, 0, 1)).astype(int).toli
 
 
 def grey_image(finding: SliceFinding) -> Image.Image:
-    """The slice as 8-bit grey, HU seen through the bundle's window."""
+    """The slice as 8-bit grey, with HU shown in the bundle's window."""
     return Image.fromarray(finding.preprocessing.picture(finding.scan))
 
 
 def heatmap(finding: SliceFinding) -> Image.Image:
-    """The slice in RGB, at its own size, with the evidence that speaks for COVID-19 in colour over it, if any."""
+    """The slice in RGB at its own size, with any evidence for COVID-19 overlaid in colour."""
     slice_image = grey_image(finding)
     if not finding.has_evidence:
         return slice_image.convert("RGB")
@@ -40,7 +40,7 @@ def heatmap(finding: SliceFinding) -> Image.Image:
 
 
 def finding_picture(finding: SliceFinding) -> Image.Image:
-    """The heatmap, and beside it the slice with its masks if lungs were found, in RGB."""
+    """The heatmap and, if lungs were found, the slice with its masks beside it, in RGB."""
     evidence = heatmap(finding)
     if finding.segmentation is None or not finding.segmentation.found:
         return evidence
@@ -52,7 +52,7 @@ def finding_picture(finding: SliceFinding) -> Image.Image:
 
 
 def evidence_map(finding: SliceFinding, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
-    """The evidence for COVID-19, laid over the slice.
+    """The evidence for COVID-19 at each pixel of the slice.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def evidence_map(finding: SliceFinding, shape: tuple[int, ...] | None = None) ->
 
     Returns
     -------
-    float32, the slice's shape (height, width): the logit of a slice that looked everywhere like that place.
-    Negative where a place speaks against COVID-19, 0 where the model did not see the slice.
+    float32, the slice's shape (height, width): the logit of a slice that looked like that place everywhere.
+    It is negative where a place speaks against COVID-19, and 0 outside the model's input.
     """
     preprocessing = finding.preprocessing
     local_logit = finding.evidence * np.float32(finding.evidence.size)
@@ -78,6 +78,6 @@ def evidence_map(finding: SliceFinding, shape: tuple[int, ...] | None = None) ->
 
 
 def evidence_strength(finding: SliceFinding, shape: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
-    """The evidence that speaks for COVID-19 as 8 bits, 255 for ``FULL_SCALE``; see :func:`evidence_map`."""
+    """The evidence for COVID-19 as 8-bit values, 255 for ``FULL_SCALE``; see :func:`evidence_map`."""
     scaled = evidence_map(finding, shape) * np.float32(255 / FULL_SCALE)
     return np.rint(scaled.clip(0, 255)).astype(np.uint8)

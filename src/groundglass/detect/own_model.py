@@ -1,4 +1,4 @@
-"""A model of your own in the place of a bundle: an ONNX file with a description beside it, or a Python function."""
+"""Your own model instead of a bundle: an ONNX file with a description beside it, or a Python function."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,27 +22,27 @@ from groundglass.segment.segmenter import SegmenterBundle
 
 Item = TypeVar("Item")
 Predict = Callable[[NDArray[np.float32]], ArrayLike]
-"""From inputs, float32, shape (slices, channels, height, width), to an answer for each."""
+"""Takes inputs (float32, shape (slices, channels, height, width)) and returns an answer for each slice."""
 PerChannel = tuple[float, float, float] | None
 BATCH = 16
-"""Slices that a Python function is given at a time."""
+"""Number of slices passed to a Python function at a time."""
 SUFFIX = ".onnx"
 EXAMPLE = (
     "a description begins with 'gives: probabilities' (or logits) and 'preprocessing: {size: [224, 224]}'"
 )
 TOLERANCE = 1e-3
-"""How far probabilities may lie outside [0, 1], and their sum from 1."""
+"""Tolerance for probabilities outside [0, 1] and for sums that differ from 1."""
 
 
 class Description(BaseModel):
-    """What must be known of a model to ask it about slices; ``model.yaml`` describes ``model.onnx``.
+    """What must be known about a model in order to run it; ``model.yaml`` describes ``model.onnx``.
 
     Attributes
     ----------
     gives
         Whether the model gives logits, or probabilities in [0, 1].
     classes
-        The classes in the order of the model's outputs, with COVID-19 among them. A single output is that of the
+        The classes in the order of the model's outputs, including COVID-19. A single output belongs to the
         second of two classes.
     preprocessing
         How a slice becomes the model's input.
@@ -50,11 +50,11 @@ class Description(BaseModel):
         Means and standard deviations of the three channels, as timm and torchvision state them. They replace
         ``mean`` and ``std`` of the preprocessing.
     output
-        The output of an ONNX file with several, by name.
+        The name of the output to use, if an ONNX file has several.
     threshold
         The verdict is ``covid`` from this probability of COVID-19 on.
     trained_on
-        The datasets that the model was trained on, which may be none of the known ones; None if that is not stated.
+        The datasets that the model was trained on, whether or not Groundglass knows them; None if not stated.
     name, description
         For reports.
     """
@@ -103,7 +103,7 @@ class Description(BaseModel):
 
     @classmethod
     def checked(cls, content: dict[str, Any], origin: Path | str) -> Self:
-        """A description from its values; raises BundleError that names the first one that is wrong."""
+        """Check a description; raises BundleError that names the first wrong value."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -137,7 +137,7 @@ class Description(BaseModel):
         values = np.asarray(answer, dtype=np.float64).ravel()
         if values.size not in (len(self.classes), 1) or (values.size == 1 and len(self.classes) != 2):
             raise BundleError(
-                f"{source}: gives {count_of(values.size, 'value')} for a slice, and the classes are "
+                f"{source}: gives {count_of(values.size, 'value')} for a slice, but the classes are "
                 f"{', '.join(self.classes)}; name the classes in the order of the outputs"
             )
         if self.gives == "probabilities":
@@ -155,17 +155,17 @@ class Description(BaseModel):
 
 
 def _check_probabilities(values: NDArray[np.float64], source: Path | str) -> None:
-    if np.isnan(values).any():  # the detector says so, and names the slice
+    if np.isnan(values).any():  # the detector reports this and names the slice
         return
     if values.min() < -TOLERANCE or values.max() > 1 + TOLERANCE:
         raise BundleError(
-            f"{source}: gives values from {values.min():.3g} to {values.max():.3g}, which are not probabilities; "
-            "state gives: logits if they come before a sigmoid or softmax"
+            f"{source}: gives values from {values.min():.3g} to {values.max():.3g}, which are not "
+            "probabilities; state 'gives: logits' if a sigmoid or softmax is still to be applied"
         )
     if values.size > 1 and abs(values.sum() - 1) > TOLERANCE:
         raise BundleError(
-            f"{source}: gives probabilities that sum to {values.sum():.3f} instead of 1; state gives: logits if "
-            "they are not probabilities, or give that of COVID-19 alone"
+            f"{source}: gives probabilities that sum to {values.sum():.3f} instead of 1; state 'gives: "
+            "logits' if they are not probabilities, or output only the probability of COVID-19"
         )
 
 
@@ -186,12 +186,12 @@ class OwnModel(Bundle):
 
     @classmethod
     def of_file(cls, path: Path) -> "OwnModel":
-        """Read an ONNX file and the YAML of the same name beside it.
+        """Read an ONNX file and the YAML file of the same name beside it.
 
         Raises
         ------
         BundleError
-            If one of them is missing or wrong, or they do not fit each other.
+            If one of them is missing or wrong, or they do not match.
         """
         described = Description.read(path.with_suffix(".yaml"))
         try:
@@ -202,7 +202,7 @@ class OwnModel(Bundle):
 
     @classmethod
     def of_function(cls, predict: Predict, described: Description) -> "OwnModel":
-        """A Python function with the description of what it takes and gives."""
+        """A model from a Python function and the description of its input and output."""
         return cls._made(described, b"", Path(described.name), predict)
 
     @classmethod
@@ -211,7 +211,7 @@ class OwnModel(Bundle):
     ) -> "OwnModel":
         needs_lungs = described.preprocessing.lungs != "none"
         segmenter = SegmenterBundle.load(described.preprocessing.segmenter) if needs_lungs else None
-        # The description belongs to what is asked, so it is part of the identity of the results.
+        # The description affects the results, so it is part of their identity.
         identity = graph + described.model_dump_json().encode()
         facts = BundleFacts(
             name=described.name or source.stem,
@@ -233,14 +233,14 @@ class OwnModel(Bundle):
         return OwnEngine(self)
 
     def check_enterable(self) -> None:
-        """Raise BundleError: nothing is recorded in a model without a bundle."""
+        """Raise BundleError, because results cannot be recorded in a model without a bundle."""
         raise BundleError(
             f"{self.source}: results are recorded in a bundle, and this model has none; leave out --record"
         )
 
 
 class OwnEngine:
-    """Runs a model of your own on one slice after the other, as groundglass.bundle.engine.Engine does.
+    """Runs your own model on slices, one after the other, as groundglass.bundle.engine.Engine does.
 
     Raises
     ------
@@ -275,7 +275,7 @@ class OwnEngine:
 
     def _input(self, one: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._scale is not None:
-            # Undo the one scale of all channels, and apply that of each.
+            # Undo the scaling common to all channels, and apply that of each channel.
             preprocessing = self._model.described.preprocessing
             grey = one * np.float32(preprocessing.std) + np.float32(preprocessing.mean)
             one = (grey - self._scale[0]) / self._scale[1]
@@ -311,21 +311,21 @@ class OwnEngine:
         answers = np.asarray(self._model.predict(batch), dtype=np.float64)
         if answers.ndim not in (1, 2) or len(answers) != len(batch):
             raise BundleError(
-                f"{self._model.source}: gave an array of shape {answers.shape} for {len(batch)} slices; it must "
-                "give an array of shape (slices,) or (slices, classes)"
+                f"{self._model.source}: returned an array of shape {answers.shape} for {len(batch)} slices; "
+                f"it must return shape (slices,) or (slices, classes)"
             )
         return answers
 
 
 def _signature(model: OwnModel, shape: tuple[int, int, int]) -> tuple[bool, int]:
-    """Whether a graph takes the channels last, and the number of the output with the answer."""
+    """Whether a graph expects channels last, and the index of the output with the answer."""
     import openvino as ov
 
     source = model.source
     if CLASSICAL in model.graph:
         raise BundleError(
-            f"{source}: has operators of scikit-learn (ai.onnx.ml), which take tables; give the fitted pipeline as "
-            "a Python function (docs/own-model.md)"
+            f"{source}: contains scikit-learn operators (ai.onnx.ml), which expect tables; pass the fitted "
+            f"pipeline as a Python function (docs/own-model.md)"
         )
     try:
         graph = ov.Core().read_model(model.graph, b"")
@@ -336,19 +336,20 @@ def _signature(model: OwnModel, shape: tuple[int, int, int]) -> tuple[bool, int]
         ) from error
     if len(graph.inputs) != 1:
         names = ", ".join(_name(one) for one in graph.inputs)
-        raise BundleError(f"{source}: has {len(graph.inputs)} inputs ({names}); it must take one, the slice")
+        raise BundleError(f"{source}: has {len(graph.inputs)} inputs ({names}); it must have one, the slice")
     taken = graph.inputs[0].partial_shape
     rows, columns = shape[1:]
     last = not _fits(taken, shape) and _fits(taken, (rows, columns, shape[0]))
     if not (last or _fits(taken, shape)):
         raise BundleError(
-            f"{source}: takes an input of shape {taken}, and its description states {list(shape)} (channels, "
-            "height, width) for each slice; correct preprocessing.size or preprocessing.channels, or export the "
+            f"{source}: expects an input of shape {taken}, but its description states {list(shape)} "
+            f"(channels, height, width) for each slice; correct preprocessing.size or "
+            f"preprocessing.channels, or export the "
             "model with a batch axis of 1 or of any length"
         )
     if not graph.inputs[0].element_type.is_real():
         kind = graph.inputs[0].element_type.get_type_name()
-        raise BundleError(f"{source}: takes {kind}; export it with an input of float32")
+        raise BundleError(f"{source}: expects {kind}; export it with float32 input")
     return last, _output_of(graph, model)
 
 
@@ -391,7 +392,7 @@ def _opened(model: OwnModel, shape: tuple[int, int, int]) -> Engine:
 
 
 def _reason(error: Exception) -> str:
-    """The line of OpenVINO's message that says what is wrong."""
+    """The line of OpenVINO's message that states the problem."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next(
         (line for line in reversed(lines) if not line.startswith("Exception from")), type(error).__name__

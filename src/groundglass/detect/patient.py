@@ -1,4 +1,4 @@
-"""What a bundle says of a patient's volume: the answer, the extent of disease, and each slice."""
+"""A bundle's findings on a patient's volume: the answer, the extent of disease, and each slice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,15 @@ from groundglass.segment.notebook import as_html
 from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
-"""Both lungs of an adult hold 2000 to 7000 ml; less than this is not a pair of lungs."""
+"""Both lungs of an adult hold 2000 to 7000 ml together; less than this cannot be two whole lungs."""
 LEAST_NEWBORN_ML, LEAST_ML_A_YEAR = 50.0, 90.0
-"""Least volume of a newborn's lungs, and what each year adds: half of what was found in normal CT, 100 ml in
-newborns and 470 ml at two years (Stein et al. 2016, Pediatric Radiology 46:1804, PMC5116406)."""
+"""Smallest volume of a newborn's lungs, and the increase per year of age: half of the normal values on CT,
+100 ml in newborns and 470 ml at two years (Stein et al. 2016, Pediatric Radiology 46:1804, PMC5116406)."""
 ADULT_YEARS = 18
 PAIRED = 0.5
-"""If the age is not known, a smaller volume is still a chest CT if this share of its slices shows both lungs."""
+"""If the age is unknown, a smaller volume is still a chest CT if this share of its slices shows both lungs."""
 LEAST_SIDE = 0.4
-"""Share of the larger lung from which the smaller one is usual; in nine whole volumes it was 0.77 to 0.98."""
+"""Smallest usual ratio of the smaller lung to the larger one; in nine complete volumes it was 0.77 to 0.98."""
 
 BANDS = (
     (0.25, "CT-1, mild"),
@@ -35,9 +35,9 @@ BANDS = (
     (0.75, "CT-3, severe"),
     (float("inf"), "CT-4, critical"),
 )
-"""Upper ends of the shares of diseased lung, and the band's name."""
+"""Upper limit of the share of diseased lung, and the band's name."""
 NO_LESIONS = 0.0025
-"""Up to this share the band is CT-0: of the groups of slices without COVID-19 in sarscov2-ct, 95% have less."""
+"""Up to this share the band is CT-0: 95% of the slice groups without COVID-19 in sarscov2-ct have less."""
 BAND_SOURCE = (
     "share of both lungs that is lesion, as the segmenter finds it, in the bands of Morozov et al. 2020, "
     f"arXiv:2005.06465 (MosMedData); up to {NO_LESIONS:.2%} counts as CT-0"
@@ -46,30 +46,30 @@ BAND_SOURCE = (
 
 @dataclass(frozen=True, repr=False)
 class PatientFinding(Findings):
-    """What a bundle finds on one volume.
+    """A bundle's findings on one volume.
 
     Attributes
     ----------
     probability
-        The patient's, calibrated as the bundle's rule says; None where there are no lungs to ask.
+        The patient's probability, calibrated by the bundle's rule; None if there are no lungs.
     verdict
         ``covid``, ``not covid``, ``uncertain`` or ``not a chest CT``.
     reason
-        Why it is uncertain or not a chest CT; else "".
+        Why the verdict is ``uncertain`` or ``not a chest CT``; else "".
     extent
-        By region: ``both``, and, where they are known, ``right``, ``left`` and zones such as ``right_upper``; see
+        By region: ``both`` and, if known, ``right``, ``left`` and zones such as ``right_upper``; see
         groundglass.segment.extent.disease_extent.
     severity
-        The band of the lesion share, see :data:`BAND_SOURCE`; "" where there are no lungs, or one is missing or far
-        smaller than the other.
+        The band of the lesion share, see :data:`BAND_SOURCE`; "" if there are no lungs, or if one lung is
+        missing or much smaller than the other.
     slices
         Every slice of the volume, from the feet to the head.
     warnings
-        What has to be known of the volume before the answer is believed.
+        Caveats about the volume to read before trusting the answer.
     bundle
         The bundle's name.
     likelihood_ratios
-        How much the volume speaks for COVID-19 in each setting; empty if the bundle knows none.
+        The strength of the evidence for COVID-19 in each setting; empty if the bundle knows none.
     view
         The volume and its masks; None once dropped.
     """
@@ -99,11 +99,11 @@ class PatientFinding(Findings):
     def masks(self) -> VolumeMasks:
         """The lungs and lesions, with the volume; raises ValueError once dropped."""
         if self.view is None:
-            raise ValueError("this finding no longer holds its volume")
+            raise ValueError("the volume of this finding has been dropped from memory")
         return self.view
 
     def headline(self) -> str:
-        """The one sentence that says what was found, without a full stop."""
+        """The finding in one sentence, without a full stop."""
         return super().headline() + (f" ({self.severity})" if self.severity else "")
 
     def picture(self) -> Image.Image:
@@ -126,12 +126,13 @@ class PatientFinding(Findings):
         return [answer for answer in self.slices if answer.counted]
 
     def most_telling(self, count: int) -> list[SliceFinding]:
-        """The slices to look at first: most lesion, then most probable."""
+        """The slices to look at first: those with most lesion, then those with the highest probability."""
         ranked = sorted(self.counted, key=lambda one: (-sum(one.lesions_px), -(one.probability or 0)))
         return ranked[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``right`` and ``left`` are None and ``zones`` is empty where they are not known."""
+        """The finding as a dictionary for JSON; unknown ``right`` and ``left`` are None, and unknown
+        ``zones`` empty."""
         figures = {region: _figures(one) for region, one in self.extent.items()}
         return {
             "probability": _rounded(self.probability, 6),
@@ -196,24 +197,24 @@ def conclude(
     *,
     oriented: bool = True,
 ) -> PatientFinding:
-    """From a volume's slices to the patient's answer.
+    """Combine a volume's slices into the patient's answer.
 
     Parameters
     ----------
     facts
-        The bundle's, whose rule for patients is used.
+        The bundle's facts; their rule for patients is used.
     slices
         Every slice, from the feet to the head.
     thickness_mm
-        How much each slice stands for, shape (slices,); None where it is not known.
+        The thickness that each slice represents, shape (slices,); None if unknown.
     pixel_mm2
-        The area of a pixel; None where it is not known.
+        The area of a pixel; None if unknown.
     warnings
-        What the reader had to assume.
+        The assumptions made while reading.
     age_years
-        The patient's age in years; None where it is not known.
+        The patient's age in years; None if unknown.
     oriented
-        Whether the volume's orientation is known; otherwise nothing is said of each lung and its zones.
+        Whether the volume's orientation is known; otherwise single lungs and zones are not reported.
     """
     lungs, lesions = (
         np.array([getattr(one, name) for one in slices], dtype=float) for name in ("lungs_px", "lesions_px")
@@ -248,9 +249,10 @@ def conclude(
 
 
 def _by_lesions(setting: str, verdict: str, reason: str, share: float | None) -> tuple[str, str]:
-    """The verdict and its reason, given the share of the lungs that is lesion.
+    """The verdict and its reason, taking the lesion share into account.
 
-    Without lesions, nothing speaks for COVID-19. Where controls have other diseases, lesions alone do not either.
+    Without lesions there is no evidence for COVID-19. If the controls have other diseases, lesions alone are
+    not evidence either.
     """
     if share is None or share <= NO_LESIONS:
         return NEGATIVE, ""
@@ -266,7 +268,7 @@ def _refused(
     slices: Sequence[SliceFinding],
     warnings: Sequence[str],
 ) -> PatientFinding:
-    """No answer for a volume that is not a chest CT, nor for its slices: neither a probability nor lesions."""
+    """A finding without probability and lesions, for a volume that is not a chest CT and for its slices."""
     return PatientFinding(
         probability=None,
         verdict=NOT_A_CHEST_CT,
@@ -287,14 +289,14 @@ def _refused(
 
 
 def _consolidation(slices: Sequence[SliceFinding]) -> NDArray[np.float64] | None:
-    """Pixels of consolidation of each slice, right and left; None if the segmenter does not distinguish types."""
+    """Pixels of consolidation on each slice, right and left; None if the segmenter does not distinguish types."""
     if all(one.consolidation_px is None for one in slices):
         return None
     return np.array([one.consolidation_px or (0, 0) for one in slices], dtype=float)
 
 
 def enough_lung(slices: Sequence[SliceFinding]) -> list[bool]:
-    """Which slices hold enough lung to count for the patient's probability."""
+    """Which slices show enough lung to contribute to the patient's probability."""
     areas = [sum(answer.lungs_px) for answer in slices]
     least = LEAST_OF_LARGEST * max(areas, default=0)
     return [area > 0 and area >= least for area in areas]
@@ -306,7 +308,7 @@ def _patient_ratio(
     bearing: Sequence[tuple[SliceFinding, float]],
     pretest: float | None,
 ) -> LikelihoodRatio:
-    """The likelihood ratio of a patient, with the interval of the rule, or else that of the slices."""
+    """The likelihood ratio of a patient, with the interval from the rule, or else from the slices."""
     rule = setting.patient_rule
     own = np.array([found.probability for found, _ in bearing], dtype=float)
 
@@ -333,14 +335,14 @@ def _lung_slices(bearing: Sequence[tuple[SliceFinding, float]]) -> LungSlices:
 
 
 def least_lung_ml(age_years: float | None) -> float:
-    """The least volume of both lungs in ml, of an adult where the age is not known."""
+    """The smallest plausible volume of both lungs in ml; that of an adult if the age is unknown."""
     if age_years is None:
         return LEAST_LUNG_ML
     return min(LEAST_LUNG_ML, LEAST_NEWBORN_ML + LEAST_ML_A_YEAR * age_years)
 
 
 def _no_chest(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: float | None) -> str:
-    """Why a volume is not a chest CT; "" where it is one."""
+    """Why a volume is not a chest CT; "" if it is one."""
     bearing = sum(sum(one.lungs_px) > 0 for one in slices)
     if not shows_chest(bearing, len(slices)):
         return f"lungs were found on {bearing} of {len(slices)} slices"
@@ -354,7 +356,8 @@ def _no_chest(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: 
 
 
 def _one_sided(areas: NDArray[np.float64], *, named: bool) -> list[str]:
-    """What to know where one lung, of ``areas`` right and left, is missing or far smaller than the other."""
+    """A warning if one lung is missing or much smaller than the other; ``areas`` are those of the right and
+    left lung."""
     smaller, larger = ("the right", "the left") if areas[0] < areas[1] else ("the left", "the right")
     if not named:
         smaller, larger = "one", "the other"
@@ -369,7 +372,7 @@ def _one_sided(areas: NDArray[np.float64], *, named: bool) -> list[str]:
 
 
 def _small(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: float | None) -> list[str]:
-    """What to know of a child's lungs, or of lungs that may be a child's."""
+    """A warning if the lungs are, or may be, a child's."""
     if age_years is not None and age_years < ADULT_YEARS:
         return ["the patient is a child: the detector was made for adults"]
     small = lung_ml is not None and lung_ml < LEAST_LUNG_ML and len(slices) >= LEAST_LUNG_SLICES
@@ -382,7 +385,7 @@ def _small(slices: Sequence[SliceFinding], lung_ml: float | None, age_years: flo
 
 
 def _doubts(facts: BundleFacts, lungs: NDArray[np.float64]) -> list[str]:
-    """What speaks against the answer, in words."""
+    """Reasons to doubt the answer, in words."""
     doubts = []
     if ends := cut_off(lungs):
         doubts.append(

@@ -1,8 +1,8 @@
-"""From the answers of a patient's slices to one probability: the features, and the rule that weighs them.
+"""The rule that combines the answers for a patient's slices into one probability, and the features that it uses.
 
-A rule is chosen on data (evaluation.patient_rules) and is stored in the bundle. Whatever the aggregation, it is
-a logistic function of features of all slices together, so it brings its own calibration: with a single feature
-that is Platt's scaling [1]_.
+A rule is chosen on data (evaluation.patient_rules) and stored in the bundle. Every aggregation is a logistic
+function of features of all slices together, so it is calibrated by itself; with a single feature this is
+Platt scaling [1]_.
 
 References
 ----------
@@ -23,33 +23,33 @@ from groundglass.bundle.facts import Choice, FactsPart
 from groundglass.detect.abstention import Abstention, decide
 
 TOP = 0.2
-"""Share of the slices that ``top_logit`` and ``top_lesions`` look at: those with the highest values."""
+"""Share of the slices, those with the highest values, that ``top_logit`` and ``top_lesions`` use."""
 LEAST_SHARE = 1e-3
-"""Added to a lesion share before its logarithm is taken: what the segmenter cannot tell from none."""
+"""Added to a lesion share before its logarithm is taken: the smallest share that the segmenter can detect."""
 LEAST_PROBABILITY = 1e-4
-"""Probabilities are kept this far from 0 and 1, lest one slice decide alone."""
+"""Probabilities are kept this far from 0 and 1, so that no single slice decides alone."""
 LEAST_OF_LARGEST = 0.1
-"""A slice counts where its lungs are at least this share of the largest lung area: the tips and the recesses
-behind the diaphragm hold too little lung to tell anything."""
+"""A slice counts if its lung area is at least this share of the largest one: the apices and the recesses
+behind the diaphragm show too little lung."""
 
 LEAST_LUNG_SLICES = 3
-"""With fewer slices that show lungs, a volume does not show a chest."""
+"""Smallest number of slices with lungs in a chest volume."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class LungSlices:
-    """What is known of the lung-bearing slices of a patient; every array has the shape (slices,).
+    """The data on a patient's slices that show lungs; every array has the shape (slices,).
 
     Attributes
     ----------
     probability
-        Calibrated, of COVID-19, in [0, 1].
+        Calibrated probability of COVID-19, in [0, 1].
     lungs, lesions
-        float64, shape (slices, 2): areas in the right and the left lung, in any one unit.
+        float64, shape (slices, 2): areas in the right and the left lung, all in the same unit.
     thickness
-        How much each slice stands for, in any one unit.
+        The thickness that each slice represents, all in the same unit.
     """
 
     probability: Values
@@ -78,13 +78,13 @@ def _highest(values: Values) -> Values:
 
 
 def _noisy_or(slices: LungSlices) -> float:
-    """The noisy-or of the slices in the mean instead of the sum, so that thin slices do not count for more."""
+    """The noisy-or of the slices, with the mean instead of the sum, so that thin slices do not count more."""
     none = float(np.log1p(-slices.probability.clip(0, 1 - LEAST_PROBABILITY)).mean())
     return math.log(max(-math.expm1(none), LEAST_PROBABILITY)) - none
 
 
 def _attention(slices: LungSlices) -> float:
-    """The mean logit, where a slice counts by its lesions' share."""
+    """The mean logit, with each slice weighted by its lesion share."""
     weights = _slice_shares(slices) + LEAST_SHARE
     return float((weights * _logit(slices.probability)).sum() / weights.sum())
 
@@ -95,7 +95,7 @@ def _slice_shares(slices: LungSlices) -> Values:
 
 
 def _shares_of_sides(slices: LungSlices) -> Values:
-    """The lesion share of the right lung and of the left one, 0 for a lung that is not seen."""
+    """The lesion shares of the right and the left lung, 0 for a lung that is not visible."""
     lungs, lesions = (slices.thickness @ areas for areas in (slices.lungs, slices.lesions))
     return np.divide(lesions, lungs, out=np.zeros(2), where=lungs > 0)
 
@@ -114,10 +114,11 @@ FEATURES: Mapping[str, Callable[[LungSlices], float]] = {
     "top_lesions": lambda slices: _log_share(float(_highest(_slice_shares(slices)).mean())),
     "lesser_side": lambda slices: _log_share(float(_shares_of_sides(slices).min())),
 }
-"""What a rule can weigh. Logits are of the slices' probabilities of COVID-19; shares enter by their logarithm."""
+"""The features of rules. Logits are those of the slices' probabilities of COVID-19; shares are used as
+logarithms."""
 
 LESION_FEATURES = frozenset({"lesion_share", "top_lesions", "lesser_side"})
-"""Those that hang on the segmenter alone, not on the slices' scores."""
+"""Features that depend only on the segmenter, not on the slices' scores."""
 
 AGGREGATIONS: Mapping[str, tuple[str, ...]] = {
     "mean": ("mean_logit",),
@@ -131,33 +132,33 @@ AGGREGATIONS: Mapping[str, tuple[str, ...]] = {
     "both lungs": ("lesion_share", "lesser_side"),
     "all": ("mean_logit", "top_logit", "lesion_share", "top_lesions", "lesser_side"),
 }
-"""The aggregations to choose from, simplest first, by the features that each weighs. Shares of whole lungs stand
-before those of chosen slices, since they hang less on how a volume was cut."""
+"""The aggregations to choose from and their features, simplest first. Shares of whole lungs precede those of
+selected slices, because they depend less on how a volume is sliced."""
 
 
 def features(slices: LungSlices, names: tuple[str, ...] = tuple(FEATURES)) -> dict[str, float]:
-    """The features of a patient's lung-bearing slices, of those with enough lung."""
+    """The features of a patient's slices that show enough lung."""
     counted = slices.with_enough_lung()
     return {name: FEATURES[name](counted) for name in names}
 
 
 class PatientRule(FactsPart):
-    """How the answers of slices become a patient's probability of COVID-19.
+    """Combines the answers for slices into a patient's probability of COVID-19.
 
     Attributes
     ----------
     aggregation
-        Its name in :data:`AGGREGATIONS`.
+        Name in :data:`AGGREGATIONS`.
     weights
         By feature; ``probability = sigmoid(intercept + sum(weight * feature))``.
     threshold
         The verdict is ``covid`` from this probability on, unless there is an ``abstention``.
     abstention
-        Which probabilities of patients get which verdict, ``uncertain`` among them; None where all are answered.
+        The verdict for each probability, including ``uncertain``; None if it never abstains.
     draws
-        The intercept and the weights, in their order, of bootstrap resamples of the patients.
+        The intercept and the weights, in this order, from bootstrap resamples of the patients.
     chosen
-        On what it was chosen, and how it did there.
+        The data it was chosen on, and its performance there.
     """
 
     aggregation: str
@@ -169,7 +170,7 @@ class PatientRule(FactsPart):
     chosen: tuple[Choice, ...] = ()
 
     def logits(self, slices: LungSlices) -> list[float]:
-        """The logit of the patient's probability, and that by each of the draws."""
+        """The logit of the patient's probability, and its value for each draw."""
         values = [1.0, *features(slices, tuple(self.weights)).values()]
         weights = np.array([(self.intercept, *self.weights.values()), *self.draws])
         return [float(logit) for logit in weights @ values]
@@ -181,23 +182,23 @@ class PatientRule(FactsPart):
     def answer(self, slices: LungSlices) -> tuple[float, str, str]:
         """The patient's probability of COVID-19, the verdict, and why it is ``uncertain`` ("" if it is not).
 
-        Prediction and evaluation both answer patients by this method.
+        Prediction and evaluation both use this method for patients.
         """
         probability = self.probability(slices)
         return probability, *decide(probability, self.threshold, self.abstention)
 
 
 def shows_chest(bearing: int, slices: int) -> bool:
-    """Whether enough of a patient's ``slices`` show lungs (``bearing`` of them) to answer for the patient."""
+    """Whether enough slices show lungs (``bearing`` of ``slices``) to answer for the patient."""
     return 0 < bearing >= min(LEAST_LUNG_SLICES, slices)
 
 
 def slices_rule(
     threshold: float, abstention: Abstention | None = None, draws: tuple[tuple[float, ...], ...] = ()
 ) -> PatientRule:
-    """The rule where none was chosen on patients: the mean logit of the slices, each weighted by its lesion share.
+    """The rule if none was chosen on patients: the mean logit of the slices, each weighted by its lesion share.
 
-    It claims no more for a patient than for one slice, since it adds nothing up over slices.
+    It is no more certain about a patient than about one slice, because it does not accumulate evidence over slices.
     """
     return PatientRule(
         aggregation="attention by lesions",

@@ -1,4 +1,5 @@
-"""How much a finding speaks for COVID-19: likelihood ratios, each for a setting with its own kind of controls."""
+"""The strength of the evidence for COVID-19: likelihood ratios, each for a setting with its own kind of
+controls."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ CONTROLS = {
     DIFFERENTIAL: "controls have another disease of the lungs",
     "screening": "most controls are healthy",
 }
-"""The settings, the default first, and what each means."""
+"""The settings, the default first, and their meaning."""
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap draws."""
 LARGEST = 99.0
-"""Ratios are given from 1 / 99 to 99: the data do not tell larger ones apart."""
+"""Ratios are limited to 1 / 99 to 99: the data cannot distinguish more extreme ones."""
 
 
 Weights = tuple[float, float, float]
@@ -36,13 +37,13 @@ class LikelihoodRatio:
     setting
         A name in :data:`CONTROLS`.
     ratio
-        Over 1 speaks for COVID-19, under 1 against it.
+        Values over 1 speak for COVID-19, values under 1 against it.
     low, high
         95% interval by bootstrap over patients.
     validated
         Whether a source with both classes supports the setting.
     pretest
-        The probability of COVID-19 before the scan, if the user named one.
+        The probability of COVID-19 before the scan, if the user gave one.
     """
 
     setting: str
@@ -54,7 +55,7 @@ class LikelihoodRatio:
 
     @property
     def post_test(self) -> float | None:
-        """The probability of COVID-19 after the scan; None without one before it."""
+        """The probability of COVID-19 after the scan; None without a pre-test probability."""
         if self.pretest is None:
             return None
         odds = self.ratio * self.pretest / (1 - self.pretest)
@@ -68,7 +69,7 @@ class LikelihoodRatio:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the post-test probability is there if there is one before it."""
+        """The ratio as a dictionary for JSON, with the post-test probability if there is a pre-test one."""
         content = {
             "setting": self.setting,
             "ratio": round(self.ratio, 4),
@@ -81,7 +82,7 @@ class LikelihoodRatio:
 
 
 def short(ratio: float) -> str:
-    """A likelihood ratio with two digits."""
+    """A likelihood ratio with two significant digits."""
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 
@@ -91,21 +92,21 @@ class Setting(FactsPart):
     Attributes
     ----------
     weights
-        Those of 1, the network's logit, and the logarithm of the mean lesion probability over the lungs. The sum is
-        the logarithm of the ratio. They are fitted with the same weight for both classes, so that the probability
-        is that at even odds, ``ratio / (1 + ratio)``.
+        The weights of the constant 1, the network's logit, and the logarithm of the mean lesion probability
+        over the lungs. The weighted sum is the logarithm of the ratio. Both classes have the same weight in
+        the fit, so the probability is that at even odds, ``ratio / (1 + ratio)``.
     draws
-        The weights by bootstrap resamples of the patients.
+        The weights from bootstrap resamples of the patients.
     abstention
-        Which probabilities get which verdict.
+        The verdict for each probability.
     threshold
-        The probability that separates the verdicts where there is no abstention.
+        The probability that separates the verdicts if there is no abstention.
     patient
-        How slices become a patient's answer; None weighs the slices' answers by their lesions.
+        The rule that combines slices into a patient's answer; None weights the slices' answers by their lesions.
     sources
-        The sources with both classes that it was fitted on; none means that it is not validated.
+        The sources with both classes that it was fitted on; if there are none, it is not validated.
     chosen
-        What was chosen, and on which data.
+        The choices made, and the data used.
     """
 
     weights: Weights
@@ -122,12 +123,13 @@ class Setting(FactsPart):
         return self.patient or slices_rule(self.threshold, self.abstention)
 
     def logits(self, logit: float, lesion_probability: float | None) -> list[float]:
-        """The calibrated logit of a slice, and that by each draw, from the network's and the lesions'."""
+        """The calibrated logit of a slice and its value for each draw, from the network's logit and the
+        lesion probability."""
         share = math.log((lesion_probability or 0.0) + LEAST_SHARE)
         return [float(one) for one in np.array([self.weights, *self.draws]) @ (1.0, logit, share)]
 
     def ratio(self, name: str, logits: Sequence[float], pretest: float | None = None) -> LikelihoodRatio:
-        """The likelihood ratio, from its logarithm and the bootstrap draws of that."""
+        """The likelihood ratio, from its logarithm and the bootstrap draws of the logarithm."""
         low, high = np.percentile(logits[1:] or logits, INTERVAL)
         limit = math.log(LARGEST)
         found, lowest, highest = (

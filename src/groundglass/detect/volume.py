@@ -1,4 +1,4 @@
-"""Answering for a volume: slice by slice, so that memory use does not grow with the number of slices."""
+"""Predict for a volume slice by slice, so that memory use does not grow with the number of slices."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ from groundglass.segment.volume import Seen, VolumeMasks
 
 
 def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) -> PatientFinding:
-    """Find lungs and lesions on every slice, ask the network about those with lungs, and answer for the patient.
+    """Find lungs and lesions on every slice, run the network on those with lungs, and answer for the patient.
 
-    The slices of the finding hold the network's evidence if they show lungs. What is not a chest CT has empty
-    masks.
+    The finding's slices that show lungs keep the network's evidence. A volume that is not a chest CT has
+    empty masks.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
     Raises
     ------
     ScanError
-        If more slices are damaged than can be passed over.
+        If too many slices are damaged.
     GroundglassError
         If the detector has no segmenter.
     """
@@ -60,16 +60,14 @@ def answer_volume(detector: Detector, volume: Volume, seen: Seen | None = None) 
 
 
 def segmenter_of(detector: Detector) -> Segmenter:
-    """The detector's segmenter; raises GroundglassError if it has none, as no volume can be answered then."""
+    """The detector's segmenter; raises GroundglassError if it has none, since volumes need one."""
     if detector.segmenter is None:
-        raise GroundglassError(
-            "a volume cannot be answered without the lungs: leave out --no-lungs (lungs=False)"
-        )
+        raise GroundglassError("volumes need the lung segmentation: leave out --no-lungs (lungs=False)")
     return detector.segmenter
 
 
 def _slice(masks: VolumeMasks, number: int, asked: SliceFinding | None) -> SliceFinding:
-    """A slice's finding as part of its volume; the network's answer counts only if lungs are left on it."""
+    """A slice's finding within its volume; the network's answer counts only if lungs remain on the slice."""
     geometry = masks.volume.geometry
     height = None if geometry is None else float(geometry.heights_mm[number])
     lungs, lesions = counts(masks.labels[number])
