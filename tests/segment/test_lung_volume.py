@@ -119,7 +119,7 @@ def test_no_sides_where_the_orientation_is_not_known(tmp_path: Path, phantom: Ph
         Volume(pixels.shape, True, "ct", Path("x"), pixels.__getitem__, oriented=False)
     )
     assert set(masks.extent()) == {"both"}
-    assert "sides are not known" in masks.legend
+    assert "right and left are not known" in masks.legend
     masks.write(tmp_path)
     assert set(np.unique(nib.load(tmp_path / "lungs.nii.gz").dataobj)) == {0, 1}
 

@@ -48,7 +48,7 @@ def test_no_lungs_leave_the_slice_as_it_is() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     none = Segmentation(np.zeros((16, 16), np.uint8), np.zeros((16, 16), bool), 0.0, "no lungs found")
     assert (np.asarray(overlay(grey, none)) == grey[..., None]).all()
-    with pytest.raises(ValueError, match="differ in shape"):
+    with pytest.raises(ValueError, match="but the segmentation has"):
         overlay(grey[:8], none)
 
 

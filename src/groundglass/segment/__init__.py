@@ -1,1 +1,1 @@
-"""Lungs and lesions: from a network's probabilities to masks, shares and pictures of them."""
+"""Segmentation of lungs and lesions: masks from a network's probabilities, with their measurements and pictures."""

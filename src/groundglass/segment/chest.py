@@ -1,6 +1,6 @@
-"""Whether what looks like lungs is that of an axial chest CT, by a logistic model of shape, position and grey.
+"""Recognises axial chest CT by the shape, position and grey of its apparent lungs, with a logistic model.
 
-The values of the model are stored with the segmenter that they suit; ``benchmarks/refusals.py`` fits them again.
+The coefficients are stored with the segmenter they were fitted for; ``benchmarks/refusals.py`` fits them again.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ from pydantic import BaseModel, ConfigDict
 RING = 0.04
 """Width of the ring around the lungs, as a share of both lungs' width."""
 LEAST_SPAN = 0.02
-"""Least difference of grey between air and soft tissue that greys are measured by."""
+"""Smallest difference in grey between air and soft tissue that is used as the unit for greys."""
 FARTHEST = 4.0
-"""Standard deviations up to which a feature counts."""
+"""Features are clipped at this many standard deviations."""
 
 Mask = NDArray[np.uint8]
 Grey = NDArray[np.float32]
 
 
 class ChestModel(BaseModel):
-    """A logistic model of :func:`features`, with a linear and a square term of each.
+    """A logistic model of :func:`features`, with a linear and a quadratic term for each.
 
     Attributes
     ----------
     terms
-        By feature: its mean and standard deviation on chest slices, and the weights of its deviation and of the
-        square of that.
+        By feature: its mean and standard deviation on chest slices, and the weights of its deviation and
+        squared deviation.
     intercept
-        Added to the terms.
+        The constant added to the terms.
     least
-        Least sum for a chest CT.
+        Smallest sum for a chest CT.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,19 +51,19 @@ class ChestModel(BaseModel):
 
 
 def features(sides: Mask, lesions: NDArray[np.bool_], probability: Grey, grey: Grey) -> dict[str, float]:
-    """What tells lungs on an axial chest CT from other dark shapes.
+    """Features that distinguish lungs on an axial chest CT from other dark shapes.
 
-    Greys are measured between the darkest of the picture, which is air in every window, and the soft tissue around
-    the lungs: lungs hold air, fat in the armpits does not.
+    Greys are measured on a scale from the darkest grey in the picture, which is air in every window, to the
+    soft tissue around the lungs: lungs contain air, axillary fat does not.
 
     Parameters
     ----------
     sides
-        uint8, shape (height, width): 1 in the right lung, 2 in the left; at least one pixel is lung.
+        uint8, shape (height, width): 1 in the right lung, 2 in the left; at least one pixel must be lung.
     lesions
         bool, the same shape.
     probability
-        float32 in [0, 1], the same shape: of lung or lesion.
+        float32 in [0, 1], the same shape: probability of lung or lesion.
     grey
         float32 in [0, 1], the same shape: the slice without equalisation.
     """
@@ -86,7 +86,7 @@ def features(sides: Mask, lesions: NDArray[np.bool_], probability: Grey, grey: G
 
 
 def _certainty(lungs: Mask, lesions: NDArray[np.bool_], probability: Grey) -> dict[str, float]:
-    """How sure the network is."""
+    """How certain the network is."""
     count = cv2.countNonZero(lungs)
     inside = float(probability[lungs > 0].sum())
     whole = float(probability.sum())
@@ -139,7 +139,7 @@ def _picture(grey: Grey, relative: Grey, lungs: Mask) -> dict[str, float]:
 
 
 def _shape(lungs: Mask, box: Sequence[int]) -> dict[str, float]:
-    """Outline and place of both lungs together."""
+    """Outline and position of both lungs together."""
     left, top, width, height = box
     count = cv2.countNonZero(lungs)
     outlines, _ = cv2.findContours(lungs, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -161,7 +161,7 @@ def _shape(lungs: Mask, box: Sequence[int]) -> dict[str, float]:
 
 
 def _pair(sides: Mask, box: Sequence[int]) -> dict[str, float]:
-    """How the two lungs lie to each other; 0 where there is one."""
+    """The position of the two lungs relative to each other; 0 if there is only one."""
     right, left = ((sides == side).astype(np.uint8) for side in (1, 2))
     areas = cv2.countNonZero(right), cv2.countNonZero(left)
     pair = {"symmetry": min(areas) / max(areas), "overlap": 0.0, "slimness": 0.0, "gap": 0.0}

@@ -1,4 +1,4 @@
-"""How much of each region of the lungs is diseased in a volume: lungs and zones, in ml and as shares."""
+"""The extent of disease in a volume by region (lungs and zones), in ml and as shares."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,25 +16,25 @@ REGIONS = ("both", "right", *ZONES[:3], "left", *ZONES[3:])
 """Both lungs, and each lung followed by its zones."""
 AMOUNTS = ("lung_ml", "lesion_ml", "lesion_share")
 TYPE_AMOUNTS = ("ground_glass_ml", "consolidation_ml", *TYPE_COLUMNS)
-"""What is known of a region besides, if the segmenter distinguishes lesion types."""
+"""Further amounts of a region, if the segmenter distinguishes lesion types."""
 CUT_AREA = 0.35
-"""Where the outermost slice holds at least this share of the largest lung area, the lungs go on beyond it."""
+"""If the outermost slice shows at least this share of the largest lung area, the lungs continue beyond it."""
 
 
 @dataclass(frozen=True)
 class DiseaseExtent:
-    """Lung and lesions of one region of a volume: one lung, both, or a zone of a lung.
+    """The amounts of lung and lesion in one region of a volume: one lung, both lungs, or a zone of a lung.
 
     Attributes
     ----------
     lung, lesion
-        Sums of pixels in which each slice counts by its thickness; lesions are part of the lung. ``lesion`` is
-        None if nothing may be said of lesions.
+        Sums of pixels, each slice weighted by its thickness; lesions are part of the lung. ``lesion`` is None
+        if lesions must not be reported.
     consolidation
-        The part of ``lesion`` that is consolidation, the rest being ground glass; None if the segmenter does not
+        The part of ``lesion`` that is consolidation; the rest is ground glass. None if the segmenter does not
         distinguish them.
     unit_ml
-        What 1 of these is in ml; None if the spacing is not known.
+        The volume in ml of one unit of these sums; None if the spacing is unknown.
     """
 
     lung: float
@@ -51,7 +51,7 @@ class DiseaseExtent:
 
     @property
     def lung_ml(self) -> float | None:
-        """The volume of the lung in ml; None if the spacing is not known."""
+        """The volume of the lung in ml; None if the spacing is unknown."""
         return self._ml(self.lung)
 
     @property
@@ -95,7 +95,7 @@ class DiseaseExtent:
         return type_shares(self.lung, self.lesion or 0.0, self.consolidation)
 
     def figures(self) -> dict[str, float | None]:
-        """All amounts by name: :data:`AMOUNTS`, and :data:`TYPE_AMOUNTS` if the types are known."""
+        """All amounts by name: :data:`AMOUNTS` and, if the types are known, :data:`TYPE_AMOUNTS`."""
         return {name: getattr(self, name) for name in (*AMOUNTS, *(TYPE_AMOUNTS if self.typed else ()))}
 
     def _ml(self, amount: float | None) -> float | None:
@@ -125,23 +125,25 @@ def disease_extent(
     *,
     oriented: bool = True,
 ) -> dict[str, DiseaseExtent]:
-    """Volumes of lung and lesion by region: both lungs, each lung and its zones, where these are known.
+    """Volumes of lung and lesion by region: both lungs and, if known, each lung and its zones.
 
-    The zones are thirds of the height of the lungs, from the lowest slice that shows lung to the highest, the same
-    for both lungs [1]_. They are not lobes, nor the zones of visual scores, which end at the carina and at the
-    inferior pulmonary veins. A slice on the border of two thirds is divided between them, so that the zones of a
-    lung add up to the lung. There are none if the lungs go on beyond the volume, see :func:`cut_off`.
+    The zones are thirds of the height of the lungs, from the lowest slice that shows lung to the highest, and
+    are the same for both lungs [1]_. They are neither lobes nor the zones of visual scores, which are
+    separated at the carina and the inferior pulmonary veins. A slice on the border of two thirds is divided
+    between them, so the zones of a lung add up to the lung. If the lungs continue beyond the volume, there
+    are no zones, see :func:`cut_off`.
 
     Parameters
     ----------
     lungs, lesions
-        Shape (slices, 2): pixels in the right and in the left lung, from the feet to the head.
+        Shape (slices, 2): pixels in the right and the left lung, from the feet to the head.
     thickness_mm
-        How much each slice stands for, shape (slices,); None if it is not known.
+        The thickness that each slice represents, shape (slices,); None if unknown.
     pixel_mm2
-        The area of a pixel; None if it is not known.
+        The area of a pixel; None if unknown.
     consolidation
-        Of the lesions, as these; None if the segmenter does not distinguish lesion types.
+        Pixels of consolidation within the lesions, in the same form; None if the segmenter does not
+        distinguish lesion types.
     oriented
         Whether the volume's orientation is known; otherwise there is only ``both``.
 
@@ -169,7 +171,7 @@ def disease_extent(
 
 
 def cut_off(lungs: NDArray[np.float64]) -> list[str]:
-    """Where the lungs go on beyond the volume: ``below``, ``above``, both or neither; ``lungs`` as above."""
+    """Where the lungs continue beyond the volume: ``below``, ``above``, both or neither; ``lungs`` as above."""
     areas = lungs.sum(axis=1)
     ends = zip((areas[0], areas[-1]), ("below", "above"), strict=True)
     return [name for area, name in ends if area > CUT_AREA * areas.max()]
@@ -189,7 +191,7 @@ def _thirds(lungs: NDArray[np.float64], weights: NDArray[np.float64]) -> list[ND
 
 
 def extent_table(extent: Mapping[str, DiseaseExtent]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A header, and a row for each region: volumes and shares of lung, lesions and their types, in words."""
+    """A header and a row per region with volumes and shares of lung, lesions and lesion types, as text."""
     kinds = ("lesion", "ground_glass", "consolidation") if extent["both"].typed else ("lesion",)
     header = ["", "lung", "lesions", "share of the lung"]
     header += [title for name in TYPE_NAMES[: len(kinds) - 1] for title in (name, "share")]

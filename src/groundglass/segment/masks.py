@@ -1,4 +1,4 @@
-"""From a network's probabilities to the masks of the right lung, the left lung and the lesions."""
+"""Turn a network's probabilities into masks of the right lung, the left lung and the lesions."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -13,57 +13,58 @@ from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.segment.chest import ChestModel, features
 
 RIGHT, LEFT = 1, 2
-"""Labels of the lungs, those of groundglass.phantom; the patient's right lies at the picture's left."""
+"""Labels of the lungs, as in groundglass.phantom; the patient's right is at the left of the picture."""
 BRIDGE = 0.5
-"""Lungs touch where the lung tissue thins to at most this share of the height that it has on either side."""
+"""Two lungs touch where the lung tissue narrows to at most this share of its height on either side."""
 WIDE = 0.6
-"""Only a component that is wider than this share of all lungs together can be two lungs that touch."""
+"""Only a component wider than this share of all lungs together can consist of two touching lungs."""
 SLIVER = 0.05
-"""A piece cut off by the midline that is smaller than this share of its component is no lung of its own."""
+"""A piece that the midline cuts off is not a lung of its own if it is smaller than this share of its component."""
 BODY_COLUMN = 0.1
-"""A column belongs to the body if it holds at least this share of the tallest column's bright pixels, which a
-line of text or the edge of a table does not."""
+"""A column belongs to the body if it has at least this share of the tallest column's bright pixels; a line of
+text or the edge of a table has fewer."""
 RING = 0.1
-"""Least area of the ring around the lungs, as a share of their own; lungs cut by two borders still have it."""
+"""Smallest area of the ring around the lungs, as a share of the lung area; lungs cut by two borders still
+reach it."""
 
 Mask = NDArray[np.uint8]
 Labels = Any
-"""Whole numbers of 16 or 32 bits, shape (height, width)."""
+"""Integers of 16 or 32 bits, shape (height, width)."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PostProcessing(BaseModel):
-    """The numbers of :func:`segmentation`; they are stored with the network that they suit.
+    """The parameters of :func:`segmentation`, stored with the network they were chosen for.
 
     Attributes
     ----------
     lung_threshold, lesion_threshold
-        Probability from which a pixel is lung, or lesion.
+        Probability from which on a pixel is lung or lesion.
     component_of_largest, component_of_picture
         Smallest component of the lungs, as a share of the largest component and of the picture.
     hole_of_lungs
-        Largest hole that is filled, as a share of the lungs' area: vessels are smaller, and the dome of the
+        Largest hole that is filled, as a share of the lungs' area: vessels are smaller, the dome of the
         diaphragm is larger.
     lesion_hole_of_lungs
-        Largest hole that is looked through for lesions, as a share of the lungs' area: the mediastinum between
-        lungs that touch in front and behind is larger.
+        Largest hole that is searched for lesions, as a share of the lungs' area: the mediastinum enclosed by
+        lungs that touch anteriorly and posteriorly is larger.
     border_radius
-        Radius of the closing that finds notches at a lung's border, as a share of both lungs' width.
+        Radius of the morphological closing that finds notches in a lung's border, as a share of both lungs' width.
     border_lesion
-        Lesion probability from which a pixel of a notch or of a larger hole is given back to the lung.
+        Lesion probability from which on a pixel of a notch or of a larger hole is returned to the lung.
     smallest_lesion
         Smallest lesion, in pixels.
     least_lungs
-        Least share of the picture that lungs take.
+        Smallest share of the picture that lungs cover.
     least_quality
-        Least expected Dice of the lungs.
+        Smallest expected Dice of the lungs.
     small_lungs, small_lungs_allowance
-        Share of the picture under which lungs may have a lower quality, since their border weighs more: by the
-        allowance times what they lack of that share.
+        Lungs below this share of the picture may have a lower quality, because their border weighs more. The
+        limit is reduced by the allowance times the shortfall from this share.
     least_darkness
-        How much darker than their surroundings the lungs must be, in grey of [0, 1].
+        How much darker than their surroundings the lungs must be, on a grey scale of [0, 1].
     chest
-        Tells an axial chest CT from other pictures by what looks like its lungs; None leaves that out.
+        Model that distinguishes an axial chest CT from other pictures by its apparent lungs; None leaves this out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -92,22 +93,22 @@ class Segmentation:
     Attributes
     ----------
     lungs
-        uint8, shape (height, width): 0 outside, 1 in the right lung, 2 in the left; vessels and lesions within
-        a lung are lung.
+        uint8, shape (height, width): 0 outside, 1 in the right lung, 2 in the left; vessels and lesions
+        belong to the lung.
     lesions
-        bool, shape (height, width); they always lie within the lungs.
+        bool, shape (height, width); always within the lungs.
     quality
         Expected Dice of the lungs, in [0, 1].
     problem
-        Why this is not a chest CT with lungs, in words with the figures; "" where it is one.
+        Why this is not a chest CT with lungs, in words and figures; "" if it is one.
     grey8
-        The slice as 8-bit grey, shape (height, width), to draw on; None if it was not kept.
+        The slice as 8-bit grey, shape (height, width), for drawing; None if it was not kept.
     consolidation
-        bool, shape (height, width): the part of the lesions that is consolidation, the rest is ground glass; None
-        if the segmenter does not distinguish them.
+        bool, shape (height, width): the part of the lesions that is consolidation; the rest is ground glass.
+        None if the segmenter does not distinguish them.
     lesion_probability
-        The mean probability of lesion over the lungs, in [0, 1]: unlike the share, it counts what is faint; None
-        if it is not known.
+        The mean lesion probability over the lungs, in [0, 1]. Unlike the lesion share, it includes faint
+        lesions. None if unknown.
     """
 
     lungs: Mask
@@ -127,7 +128,7 @@ class Segmentation:
         return as_html(self.headline(), None if self.grey8 is None else self.picture())
 
     def headline(self) -> str:
-        """What was found, in one line."""
+        """The result in one line."""
         if self.problem:
             return f"{NOT_A_CHEST_CT}: {self.problem}"
         from groundglass.segment.shares import lesions_in_words, shares
@@ -147,23 +148,23 @@ class Segmentation:
 
         if self.grey8 is None:
             raise ValueError(
-                "this segmentation does not hold its slice; draw it with segment.overlay.overlay"
+                "this segmentation has no copy of its slice; draw it with segment.overlay.overlay"
             )
         return overlay(self.grey8, self)
 
     @property
     def trusted_lungs(self) -> NDArray[np.bool_]:
-        """Where the lungs are, bool, shape (height, width); nowhere, if there is a problem."""
+        """The lungs, bool, shape (height, width); empty if there is a problem."""
         return (self.lungs > 0) & self.found
 
     @property
     def trusted_lesions(self) -> NDArray[np.bool_]:
-        """Where the lesions are, bool, shape (height, width); nowhere, if there is a problem."""
+        """The lesions, bool, shape (height, width); empty if there is a problem."""
         return self.lesions & self.found
 
     @property
     def found(self) -> bool:
-        """Whether lungs were found that can be relied on."""
+        """Whether reliable lungs were found."""
         return not self.problem
 
 
@@ -174,25 +175,25 @@ def segmentation(
     rules: PostProcessing | None = None,
     plain: NDArray[np.float32] | None = None,
 ) -> Segmentation:
-    """Turn a network's probabilities into lungs and lesions, and judge whether lungs they are.
+    """Turn a network's probabilities into lungs and lesions, and judge whether these are lungs.
 
-    Lesions that touch a lung are joined to it, since a consolidation at the pleura is what lung segmentation
-    loses first. Small components are dropped; small holes are filled; the lungs are labelled right and left;
-    notches in each lung's border and larger holes are given back where a lesion is possible.
+    Lesions that touch a lung are joined to it, because lung segmentation tends to miss consolidations at the
+    pleura. Small components are dropped and small holes filled, and the lungs are labelled right and left.
+    Notches in each lung's border and larger holes are returned to the lung where a lesion is possible.
 
-    The quality is the Dice coefficient that the probabilities let expect [1]_, a pixel being lung at least as
-    probably as it is lesion.
+    The quality is the Dice coefficient expected from the probabilities [1]_; a pixel's probability of lung is
+    at least its probability of lesion.
 
     Parameters
     ----------
     lung_probability, lesion_probability
-        float32 in [0, 1], shape (height, width), finite; a lesion counts as lung, too.
+        float32 in [0, 1], shape (height, width), finite; lesions also count as lung.
     grey
-        float32 in [0, 1], the same shape: the slice as the network saw it.
+        float32 in [0, 1], the same shape: the slice as the network's input.
     rules
-        None takes the defaults.
+        None means the defaults.
     plain
-        float32 in [0, 1], the same shape: the slice without equalisation, for ``rules.chest``; None takes ``grey``.
+        float32 in [0, 1], the same shape: the slice without equalisation, for ``rules.chest``; None means ``grey``.
 
     Raises
     ------
@@ -207,8 +208,8 @@ def segmentation(
     rules = rules or PostProcessing()
     if not lung_probability.shape == lesion_probability.shape == grey.shape or grey.ndim != 2:
         raise ValueError(
-            "probabilities and grey must be pictures of one shape; "
-            f"got {lung_probability.shape}, {lesion_probability.shape} and {grey.shape}"
+            f"probabilities and grey must have the same shape; got {lung_probability.shape}, "
+            f"{lesion_probability.shape} and {grey.shape}"
         )
     likely_lesions = _mask(lesion_probability >= rules.lesion_threshold)
     lungs = _joined(_mask(lung_probability >= rules.lung_threshold), likely_lesions)
@@ -234,12 +235,12 @@ def segmentation(
 
 
 def resize(segmentation: Segmentation, shape: tuple[int, int]) -> Segmentation:
-    """Bring a segmentation to another size, usually the slice's own, with smooth borders.
+    """Resize a segmentation, usually to the slice's own size, with smooth borders.
 
     Parameters
     ----------
     segmentation
-        Of a slice without padding.
+        The segmentation of a slice without padding.
     shape
         (height, width) in pixels.
     """
@@ -254,7 +255,7 @@ def resize(segmentation: Segmentation, shape: tuple[int, int]) -> Segmentation:
         return np.asarray(resized, dtype=np.float32)
 
     right, left = scaled(segmentation.lungs == RIGHT), scaled(segmentation.lungs == LEFT)
-    # The sum is the union's own: where the lungs touch, neither need reach one half.
+    # The sum is the resized union: where the lungs touch, neither may reach one half.
     side = np.uint8(RIGHT) + np.uint8(LEFT - RIGHT) * _mask(left > right)
     sides = side * _mask(right + left >= 0.5)
     lesions = (scaled(segmentation.lesions) >= 0.5) & (sides > 0)
@@ -268,8 +269,8 @@ def _mask(condition: NDArray[np.bool_]) -> Mask:
 
 
 def _components(mask: Mask, connectivity: int = 8) -> tuple[Labels, NDArray[Any], NDArray[Any]]:
-    """Labels, (label, [left, top, width, height, area]) and (label, [x, y] of the centroid); 0 is outside."""
-    # At most half of the pixels are components, and 16 bits take half the time.
+    """Label image, [left, top, width, height, area] per label and centroid [x, y] per label; label 0 is outside."""
+    # There are fewer components than half the pixels, and 16 bits take half the time.
     depth = cv2.CV_16U if mask.size < 2**17 else cv2.CV_32S
     _, labels, stats, centroids = cv2.connectedComponentsWithStats(
         mask, connectivity=connectivity, ltype=depth
@@ -278,18 +279,18 @@ def _components(mask: Mask, connectivity: int = 8) -> tuple[Labels, NDArray[Any]
 
 
 def _kept(labels: Labels, keep: NDArray[np.bool_]) -> Mask:
-    """The components whose label is to be kept; the outside, label 0, never is."""
+    """The components whose label is to be kept; label 0, the outside, never is."""
     keep[0] = False
     if len(keep) > 256:
         return np.asarray(keep.view(np.uint8).take(labels), dtype=np.uint8)
-    # The same, in a quarter of the time.
+    # Same result in a quarter of the time.
     table = np.zeros(256, dtype=np.uint8)
     table[: len(keep)] = keep
     return np.asarray(cv2.LUT(labels.astype(np.uint8), table), dtype=np.uint8)
 
 
 def _joined(mask: Mask, extra: Mask) -> Mask:
-    """``mask`` with those components of ``extra`` that touch it, corners included."""
+    """``mask`` with the components of ``extra`` that touch it, also at corners."""
     if not (extra > mask).any():
         return mask
     count, labels = cv2.connectedComponents(mask | extra, connectivity=8)
@@ -314,7 +315,7 @@ def _without_specks(lesions: Mask, smallest: int) -> Mask:
 
 
 def _filled(mask: Mask, largest: float) -> Mask:
-    """``mask`` with its holes of at most ``largest`` pixels; what reaches the picture's edge is no hole."""
+    """``mask`` with its holes of at most ``largest`` pixels filled; a hole does not reach the picture's edge."""
     labels, stats, _ = _components(1 - mask, connectivity=4)
     left, top, width, height, area = stats.T
     inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
@@ -323,7 +324,7 @@ def _filled(mask: Mask, largest: float) -> Mask:
 
 
 def _body_middle(grey: NDArray[np.float32]) -> float:
-    """The horizontal middle of the body, which is brighter than the air around it in every window."""
+    """The horizontal centre of the body, which is brighter than the surrounding air in every window."""
     grey8 = cv2.convertScaleAbs(grey, alpha=255)
     _, bright = cv2.threshold(grey8, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     heights = _heights(np.asarray(bright, dtype=np.uint8))
@@ -337,11 +338,11 @@ def _heights(mask: Mask) -> NDArray[np.int32]:
 
 
 def _sides(lungs: Mask, body_middle: float) -> Mask:
-    """The lungs labelled right and left, cut apart where they touch.
+    """The lungs labelled right and left, and separated where they touch.
 
-    The midline is the column where the lungs are thinnest. A component belongs to the side on which it mostly
-    lies; one that is wide enough for both lungs is cut there. Where no thin place is seen, there is but one
-    lung, and the middle of the body tells its side.
+    The midline is the column where the lungs are thinnest. A component belongs to the side that contains most
+    of it; if it is wide enough for both lungs, it is cut at the midline. If there is no thin place, there is
+    only one lung, and its side follows from the centre of the body.
     """
     labels, stats, centroids = _components(lungs)
     cut = _cut(lungs, body_middle)
@@ -360,11 +361,11 @@ def _sides(lungs: Mask, body_middle: float) -> Mask:
 
 
 def _cut(lungs: Mask, body_middle: float) -> int | None:
-    """The first column of the left lung, or None where no thin place between two lungs is seen.
+    """The first column of the left lung, or None if there is no thin place between two lungs.
 
-    A place between two columns is as thick as the number of rows in which lung crosses it. Of the places in the
-    middle third of the lungs' width it is the thinnest, then the nearest to the middle, then the one that makes
-    the lungs more alike, so that a mirrored picture is cut at the same place.
+    The thickness between two columns is the number of rows in which lung crosses from one to the other. The
+    cut is the thinnest place in the middle third of the lungs' width; ties are resolved by the distance to
+    the middle, then by the more equal lungs, so that a mirrored picture is cut at the same place.
     """
     heights = _heights(lungs)
     columns = np.flatnonzero(heights)
@@ -387,9 +388,9 @@ def _cut(lungs: Mask, body_middle: float) -> int | None:
 
 
 def _divided(component: Mask, cut: int) -> Mask:
-    """A component labelled right before column ``cut`` and left from there on.
+    """A component labelled right before column ``cut``, and left from there on.
 
-    A lung may reach past the midline behind the heart or in front of the aorta: slivers that are cut off by it
+    A lung may cross the midline behind the heart or in front of the aorta: slivers that the midline cuts off
     stay with the other side.
     """
     small = SLIVER * cv2.countNonZero(component)
@@ -402,9 +403,10 @@ def _divided(component: Mask, cut: int) -> Mask:
 
 
 def _with_gaps(sides: Mask, lesion_possible: Mask, rules: PostProcessing) -> Mask:
-    """Each lung with what its border's notches and its larger holes hold of a possible lesion.
+    """Each lung with the possible lesions in the notches of its border and in its larger holes.
 
-    Each lung is closed alone, lest the closing bridge the two; a pixel that both would take goes to neither.
+    Each lung is closed separately, so that the closing cannot bridge the two; a pixel that both would gain
+    goes to neither.
     """
     area, (_, _, width, _) = cv2.countNonZero(sides), cv2.boundingRect(sides)
     radius = max(1, round(rules.border_radius * width))
@@ -426,7 +428,7 @@ def _with_gaps(sides: Mask, lesion_possible: Mask, rules: PostProcessing) -> Mas
 
 
 def _box(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """The rows and columns that hold what is set in ``mask``, with a margin."""
+    """The bounding rows and columns of ``mask``, with a margin."""
     left, top, width, height = cv2.boundingRect(mask)
     rows = slice(max(0, top - margin), top + height + margin)
     return rows, slice(max(0, left - margin), left + width + margin)
@@ -462,7 +464,7 @@ def _unlike(score: float, least: float) -> str:
 
 
 def _darkness(lungs: Mask, grey: NDArray[np.float32], radius_share: float) -> float:
-    """Mean grey of a ring around the lungs less that of the lungs; 0 where they leave no room for it."""
+    """Mean grey of a ring around the lungs minus that of the lungs; 0 if there is no room for the ring."""
     _, _, width, _ = cv2.boundingRect(lungs)
     side = 2 * max(1, round(radius_share * width)) + 1
     ring = np.asarray(cv2.dilate(lungs, np.ones((side, side), np.uint8)), dtype=np.uint8) - lungs

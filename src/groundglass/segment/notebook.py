@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: the picture, what was found, the volumes, and what must be known of it."""
+"""Results as HTML for notebooks: the headline, the volumes, the warnings and the picture."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ def as_html(
     extent: Mapping[str, DiseaseExtent] | None = None,
     warnings: Sequence[str] = (),
 ) -> str:
-    """HTML that needs no other file: the headline, the extent of disease, the warnings and the picture as PNG."""
+    """Self-contained HTML: the headline, the extent of disease, the warnings and the picture as PNG."""
     header, regions = ((), []) if extent is None else extent_table(extent)
     rows = [header, *regions] if regions else []
     image = ""

@@ -1,4 +1,4 @@
-"""Pictures of segmentations, for people to look through: one slice, or a sheet of many."""
+"""Pictures of segmentations for visual inspection: one slice, or a sheet of many."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -15,32 +15,33 @@ from groundglass.scan.scan import Scan
 from groundglass.segment.masks import LEFT, RIGHT, Segmentation
 from groundglass.segment.shares import segmentation_of
 
-# Of the palette by M. Okabe and K. Ito, "Color Universal Design" (2008), which the colour-blind can tell apart.
+# From the palette by M. Okabe and K. Ito, "Color Universal Design" (2008), which colour-blind readers can
+# distinguish.
 RIGHT_COLOUR = (86, 180, 233)
 """Sky blue."""
 LEFT_COLOUR = (240, 228, 66)
 """Yellow."""
 LESION_COLOUR = (213, 94, 0)
-"""Vermillion; also of ground glass, if the types are distinguished."""
+"""Vermillion; also used for ground glass, if the types are distinguished."""
 CONSOLIDATION_COLOUR = (204, 121, 167)
 """Reddish purple."""
 LESION_OPACITY = 0.45
 THIN = 300
-"""Longer side of a picture, in pixels, up to which contours are one pixel wide."""
+"""Contours are one pixel wide in pictures whose longer side has up to this many pixels."""
 FONT_SIZE = 12
 CAPTION = 18
 """Height of a caption in pixels."""
 CAPTION_COLOUR = (230, 230, 230)
 PICTURE_SIDE = 320
-"""Longest side in pixels at which reports show slices."""
+"""Longest side in pixels of slices in reports."""
 TILES, COLUMNS, TILE = 20, 5, 256
-"""Slices of a montage, in a row, and their side in pixels."""
+"""Number of slices in a montage and per row, and their side in pixels."""
 BAND = 44
-"""Height in pixels of the words above a montage."""
+"""Height in pixels of the text above a montage."""
 
 
 def legend(typed: bool, *, sides: bool = True) -> str:
-    """What the colours mean.
+    """The meaning of the colours, in words.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def legend(typed: bool, *, sides: bool = True) -> str:
     lesions = "ground glass in orange, consolidation in pink" if typed else "lesions in orange"
     if sides:
         return f"Right lung, at the left, outlined in blue, left lung in yellow, {lesions}."
-    return f"Outlined in blue and yellow the two lungs, whose sides are not known, {lesions}."
+    return f"The two lungs outlined in blue and yellow (right and left are not known), {lesions}."
 
 
 def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | None = None) -> Image.Image:
@@ -63,14 +64,14 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
     grey8
         uint8, shape (height, width).
     segmentation
-        Of the same shape, see :func:`groundglass.segment.masks.resize`.
+        A segmentation of the same shape, see :func:`groundglass.segment.masks.resize`.
     line
         Width of the contours in pixels; by default it grows with the picture.
 
     Returns
     -------
-    The picture in RGB: the right lung outlined in sky blue, the left one in yellow, lesions filled in vermillion,
-    consolidation in pink, which let the slice through.
+    The picture in RGB: the right lung outlined in sky blue, the left one in yellow, lesions in translucent
+    vermillion and consolidation in translucent pink.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
     """
     if grey8.shape != segmentation.lungs.shape:
         raise ValueError(
-            f"a slice of {grey8.shape} and a segmentation of {segmentation.lungs.shape} differ in shape"
+            f"the slice has shape {grey8.shape}, but the segmentation has {segmentation.lungs.shape}"
         )
     rgb = np.repeat(grey8[..., None], 3, axis=2)
     for lesions, colour in _fillings(segmentation):
@@ -91,7 +92,7 @@ def overlay(grey8: NDArray[np.uint8], segmentation: Segmentation, line: int | No
 
 
 def layer(segmentation: Segmentation) -> bytes:
-    """What :func:`overlay` draws, alone, as a PNG of few colours that lets the rest of a slice through."""
+    """Only the drawing of :func:`overlay`, as a palette PNG that is transparent elsewhere."""
     drawn = np.zeros(segmentation.lungs.shape, dtype=np.uint8)
     for number, (lesions, _) in enumerate(_fillings(segmentation), start=3):
         drawn[lesions] = number
@@ -108,7 +109,7 @@ def layer(segmentation: Segmentation) -> bytes:
 def _fillings(
     segmentation: Segmentation,
 ) -> Iterator[tuple[NDArray[np.bool_], tuple[int, int, int]]]:
-    """Where lesions are, with their colour; what comes later lies above."""
+    """The lesions with their colour; later ones are drawn on top."""
     yield segmentation.lesions, LESION_COLOUR
     if segmentation.consolidation is not None:
         yield segmentation.consolidation, CONSOLIDATION_COLOUR
@@ -117,7 +118,7 @@ def _fillings(
 def _contours(
     segmentation: Segmentation, line: int | None
 ) -> Iterator[tuple[Sequence[Any], tuple[int, int, int], int]]:
-    """The outlines of each lung, with their colour and width."""
+    """The outlines of each lung, with colour and width."""
     width = line or max(1, round(max(segmentation.lungs.shape) / THIN))
     for side, colour in ((RIGHT, RIGHT_COLOUR), (LEFT, LEFT_COLOUR)):
         lung = (segmentation.lungs == side).astype(np.uint8)
@@ -128,23 +129,23 @@ def _contours(
 def contact_sheet(
     pictures: Sequence[tuple[Image.Image, str]], columns: int = 10, tile: int = 256, *, numbered: bool = True
 ) -> Image.Image:
-    """Many pictures side by side on black, each with its name under it.
+    """Many pictures side by side on black, with their names below.
 
     Parameters
     ----------
     pictures
-        Each with its name; a long name loses its middle.
+        Pictures with their names; long names are shortened in the middle.
     columns
         Pictures in a row.
     tile
-        Side in pixels of the square into which each picture is fitted.
+        Side in pixels of the square that each picture is fitted into.
     numbered
         Put numbers, from 1 on, before the names.
 
     Raises
     ------
     ValueError
-        If there is no picture, or ``columns`` or ``tile`` is not positive.
+        If there are no pictures, or if ``columns`` or ``tile`` is not positive.
     """
     if not pictures or columns < 1 or tile < 1:
         raise ValueError("a contact sheet needs a picture, and at least one column and one pixel for each")
@@ -167,16 +168,16 @@ def contact_sheet(
 def montage(
     thumbnails: Sequence[NDArray[np.uint8] | None], labels: NDArray[np.uint8], words: tuple[str, str]
 ) -> Image.Image:
-    """Lung-bearing slices evenly spread over a volume, from the head to the feet, with their masks.
+    """Evenly spaced slices with lungs from a volume, from the head to the feet, with their masks.
 
     Parameters
     ----------
     thumbnails
-        Each slice as small grey picture, uint8, from the feet to the head; None for one that was not read.
+        Each slice as a small grey picture, uint8, from the feet to the head; None for slices that were not read.
     labels
-        uint8, shape (slices, height, width), as groundglass.segment.volume.VolumeMasks has them.
+        uint8, shape (slices, height, width), as in groundglass.segment.volume.VolumeMasks.
     words
-        Two lines to stand above the slices.
+        Two lines of text above the slices.
     """
     bearing = [number for number, plane in enumerate(labels) if plane.any()]
     numbers = bearing or [number for number, grey in enumerate(thumbnails) if grey is not None]
@@ -197,13 +198,14 @@ def montage(
 
 
 def small_masks(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> Segmentation:
-    """A slice's masks at the size of its thumbnail: by the nearest pixel, which is quick and fine enough here."""
+    """A slice's masks at the size of its thumbnail, by nearest neighbour, which is fast and fine enough here."""
     resized = cv2.resize(labels, shape[::-1], interpolation=cv2.INTER_NEAREST)
     return segmentation_of(np.asarray(resized, dtype=np.uint8))
 
 
 def thumbnail(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """A slice as small grey picture: uint8, its longer side of PICTURE_SIDE pixels, HU seen through the window."""
+    """A slice as a small grey picture: uint8, with a longer side of PICTURE_SIDE pixels and HU shown in the
+    window."""
     height, width = scan.pixels.shape
     scale = PICTURE_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -213,8 +215,8 @@ def thumbnail(scan: Scan, preprocessing: Preprocessing) -> NDArray[np.uint8]:
 
 
 def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """``text`` with as much of its middle left out as it takes to fit into ``width`` pixels."""
-    # The built-in font draws Latin letters only.
+    """``text`` shortened in the middle to fit into ``width`` pixels."""
+    # The built-in font has only Latin letters.
     text = text.encode("ascii", "replace").decode("ascii")
     short = text
     for kept in range(len(text) - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""Segmenter: finds lungs and lesions on scans; its bundle, and how files are read ahead of the networks."""
+"""Segmenter: finds lungs and lesions on scans. Also its bundle, and reading of files ahead of the networks."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,13 +39,13 @@ class SegmenterFacts(Facts):
     Attributes
     ----------
     outputs
-        What each channel of the network's answer marks: lungs and lesions of either type, or lungs, ground glass
-        and consolidation. Lesions are part of the lungs. The probabilities of the two types add up to that of a
-        lesion.
+        What each output channel of the network marks: lungs and lesions of either type, or lungs, ground
+        glass and consolidation. Lesions are part of the lungs. The probabilities of the two types add up to
+        that of a lesion.
     precision
-        What the network is computed in, where the processor can.
+        The numeric precision in which the network runs, if the processor supports it.
     post_processing
-        How its probabilities become masks.
+        The parameters that turn its probabilities into masks.
     """
 
     kind: Literal["segmenter"] = "segmenter"
@@ -62,7 +62,7 @@ class SegmenterFacts(Facts):
 
 @dataclass(repr=False)
 class SegmenterBundle(StoredBundle[SegmenterFacts]):
-    """A segmenter's bundle that was read from disk."""
+    """A segmenter's bundle, read from disk."""
 
     kind: ClassVar[str] = "segmenter"
     default: ClassVar[str] = "lungs-lite0"
@@ -70,12 +70,12 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
 
     @classmethod
     def is_shipped(cls, name: str) -> bool:
-        """Whether a segmenter of this name comes with the package."""
+        """Whether a segmenter of this name is part of the package."""
         return name in shipped_bundles(cls.kind)
 
     @classmethod
     def card_of(cls, facts: SegmenterFacts) -> str:
-        """The model card of facts, as Markdown."""
+        """The model card of these facts, as Markdown."""
         rules = facts.post_processing
         types = "distinguished" if facts.typed else "not distinguished"
         what_it_does = [
@@ -93,7 +93,7 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
 
 
 class Segmenter:
-    """Finds lungs and lesions on slices and volumes by a bundle.
+    """Finds lungs and lesions on slices and volumes with a bundle.
 
     Parameters
     ----------
@@ -114,11 +114,11 @@ class Segmenter:
 
     @classmethod
     def load(cls, name_or_path: str | Path | None = None) -> "Segmenter":
-        """Load a bundle by name or path, by default the shipped one; raises BundleError as its load does."""
+        """Load a bundle by name or path, by default the shipped one; raises BundleError if it cannot be loaded."""
         return cls(SegmenterBundle.load(name_or_path))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """The engine is not copied to another process; it loads the bundle's again."""
+        """Engines are not copied to another process, which loads the bundle's engine again."""
         return type(self), (self.bundle,)
 
     def __repr__(self) -> str:
@@ -147,9 +147,9 @@ class Segmenter:
 
         Returns
         -------
-        A Segmentation of the slice, at its own size, or the VolumeMasks of the volume. Both have ``lungs`` (uint8,
-        1 in the right and 2 in the left lung), ``lesions`` (bool) and ``picture()``; VolumeMasks has ``extent()``
-        in ml.
+        For a slice a Segmentation at the slice's size, for a volume its VolumeMasks. Both have ``lungs``
+        (uint8, 1 in the right and 2 in the left lung), ``lesions`` (bool) and ``picture()``; VolumeMasks also
+        has ``extent()`` in ml.
 
         Raises
         ------
@@ -184,9 +184,9 @@ class Segmenter:
     def segment_read(
         self, read: Iterable[tuple[Item, Scan | ScanError]]
     ) -> Iterator[tuple[Item, Scan | ScanError, Segmentation | None]]:
-        """Lungs and lesions of what :func:`read_ahead` yields, in the same order.
+        """Lungs and lesions of the scans that :func:`read_ahead` yields, in the same order.
 
-        An error keeps its place, and its segmentation is None.
+        An error keeps its place in the order, with None as its segmentation.
         """
         preprocessing = self.bundle.facts.preprocessing
 
@@ -202,14 +202,14 @@ class Segmenter:
             yield item, scan, None if outputs is None else self.finish(outputs[0], grey8, scan)
 
     def finish(self, masks: NDArray[np.float32], grey8: NDArray[np.uint8], scan: Scan) -> Segmentation:
-        """From the network's answer to the masks of a slice.
+        """Turn the network's output into the masks of a slice.
 
         Parameters
         ----------
         masks
-            float32, shape (outputs, height, width) of the input: probabilities of what the bundle's facts name.
+            float32, shape (outputs, height, width) of the input: the probabilities of the bundle's outputs.
         grey8
-            uint8, shape (height, width): the input that they answer to.
+            uint8, shape (height, width): the input.
         scan
             The slice.
         """
@@ -228,7 +228,7 @@ class Segmenter:
 
 
 def segmenter_for(preprocessing: Preprocessing) -> Segmenter | None:
-    """The segmenter that a preprocessing needs; None where it looks at whole slices.
+    """The segmenter that a preprocessing needs; None if it uses whole slices.
 
     Raises
     ------
@@ -240,20 +240,20 @@ def segmenter_for(preprocessing: Preprocessing) -> Segmenter | None:
 
 READERS = 2
 AHEAD = 8
-"""Slices that are read before the engine asks for them: enough to keep it busy, few enough to stay small."""
+"""Number of slices read ahead of the engine: enough to keep it busy, few enough to save memory."""
 
 
 def answer_files(
     paths: Sequence[Path], answer: Callable[[Iterable[Scan]], Iterator[Answer]]
 ) -> Iterator[tuple[Path, Answer | ScanError]]:
-    """Answers for files, in their order; a file that cannot be read gives its error, and the rest are answered.
+    """Answers for files, in their order; a file that cannot be read gives its error, and the others are answered.
 
     Parameters
     ----------
     paths
         The files.
     answer
-        Gives one answer for each scan, in their order.
+        Returns one answer per scan, in their order.
     """
     outcomes: deque[tuple[Path, ScanError | None]] = deque()
 

@@ -35,33 +35,32 @@ MOST_DAMAGED = 0.1
 """Share of a volume's slices that may be damaged; a volume with more of them is refused."""
 NOT_JOINED = "what looks like lung here is not connected to the lungs"
 STRAY = 0.05
-"""A connected piece that is smaller than this share of the largest one is not lung but a bowel loop, or air in the
-throat. Each lung on its own is far larger."""
+"""A connected piece smaller than this share of the largest one is not lung but a bowel loop or air in the
+pharynx. A single lung is much larger."""
 WITHIN = 0.75
-"""How much of a piece of lung on a refused slice must overlap with the lungs of the next slice to be kept: lungs
-taper towards their tips."""
+"""Share of a piece of lung on a refused slice that must overlap with the lungs of the next slice for the
+piece to be kept: lungs taper towards their tips."""
 BLOCK = 4
-"""Side in pixels of the blocks in which pieces are separated: exact borders do not matter for that."""
+"""Side in pixels of the blocks used to separate pieces; exact borders do not matter here."""
 
 
 @dataclass(eq=False)
 class VolumeMasks:
-    """The lungs and lesions of a volume; filled by :meth:`slices`.
+    """The lungs and lesions of a volume, filled in by :meth:`slices`.
 
     Attributes
     ----------
     volume
         The volume.
     preprocessing
-        Its window is the one through which pictures show HU.
+        The preprocessing, whose window is used to show HU in pictures.
     labels
-        uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, and 4 more where there
-        is a lesion, and 8 more where it is consolidation, if the segmenter distinguishes lesion types; see
-        groundglass.segment.shares.
+        uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left; plus 4 in lesions,
+        plus 8 in consolidation if the segmenter distinguishes lesion types; see groundglass.segment.shares.
     damaged
-        Why slices could not be read, by the slice's number from 0.
+        By slice number from 0, why a slice could not be read.
     thumbnails
-        Each slice as small grey picture, see groundglass.segment.overlay.thumbnail; None if it could not be read.
+        Each slice as a small grey picture, see groundglass.segment.overlay.thumbnail; None if it could not be read.
     typed
         Whether the segmenter distinguishes ground glass from consolidation.
     """
@@ -88,18 +87,18 @@ class VolumeMasks:
     def lungs(self) -> Labels:
         """uint8, the volume's shape: 0 outside the lungs, 1 in the right lung, 2 in the left, lesions included.
 
-        Where the volume's orientation is not known, 1 and 2 are the lungs at the left and right of the slices.
+        If the volume's orientation is unknown, 1 and 2 are the lungs at the left and right of the pictures.
         """
         return self.labels & np.uint8(RIGHT | LEFT)
 
     @property
     def legend(self) -> str:
-        """What the colours of the pictures mean."""
+        """The meaning of the pictures' colours, in words."""
         return legend(self.typed, sides=self.volume.oriented)
 
     @property
     def lesions(self) -> NDArray[np.bool_]:
-        """bool, the volume's shape: where lesions are, which is always within the lungs."""
+        """bool, the volume's shape: the lesions, always within the lungs."""
         return self.labels >= LESION
 
     @property
@@ -108,7 +107,7 @@ class VolumeMasks:
         return self.labels >= CONSOLIDATION if self.typed else None
 
     def headline(self) -> str:
-        """What was found, in one line."""
+        """The result in one line."""
         both = self.extent()["both"]
         if both.lesion_share is None:
             return "no lungs were found"
@@ -116,20 +115,19 @@ class VolumeMasks:
         return lesions_in_words(both.lesion_share, both.type_shares) + ml
 
     def picture(self, words: tuple[str, str] | None = None) -> Image.Image:
-        """Up to 20 slices from the head to the feet with their masks, under two lines of words, in RGB."""
+        """Up to 20 slices from the head to the feet with their masks, below two lines of text, in RGB."""
         return montage(self.thumbnails, self.labels, words or (self.headline(), f"{NOTICE} {self.legend}"))
 
     def write(self, folder: Path | str) -> list[str]:
         """Write ``lungs.nii.gz``, 1 in the right and 2 in the left lung, and ``lesions.nii.gz`` into a folder.
 
-        Both lungs are 1 where the volume's orientation is not known.
-        Lesions are 1; if the segmenter distinguishes their types, 1 is ground glass and 2 consolidation. The files
-        lie over the volume that was read, also if it was a NIfTI file itself; see
-        groundglass.scan.nifti_out.write_nifti_mask.
+        Both lungs are 1 if the volume's orientation is unknown. Lesions are 1; if the segmenter distinguishes
+        their types, 1 is ground glass and 2 consolidation. The masks overlay the volume that was read, even
+        if that was a NIfTI file; see groundglass.scan.nifti_out.write_nifti_mask.
 
         Returns
         -------
-        What must be known of the files, such as that an uneven series was brought to an even spacing.
+        Notes on the files, for example that a series was resampled to even spacing.
 
         Raises
         ------
@@ -147,7 +145,7 @@ class VolumeMasks:
         return [note] if note else []
 
     def filled_by(self, segmenter: Segmenter, seen: Seen | None = None) -> Self:
-        """The masks of all slices, for who needs no slice on its own; parameters and errors as :meth:`slices`."""
+        """The same object with the masks of all slices; parameters and errors as for :meth:`slices`."""
         for _ in self.slices(segmenter, seen):
             pass
         return self
@@ -155,10 +153,10 @@ class VolumeMasks:
     def slices(
         self, segmenter: Segmenter, seen: Seen | None = None
     ) -> Iterator[tuple[int, Scan, Segmentation]]:
-        """The slices that show lungs, with their numbers from 0 and their masks.
+        """Yield the slices that show lungs, with their numbers from 0 and their masks.
 
-        A slice that the segmenter refuses on its own, such as the tip of a lung, is judged by its neighbours once
-        all slices are read, and then follows the rest.
+        A slice that the segmenter refuses on its own, such as one at the tip of a lung, is judged by its
+        neighbours once all slices have been read, and comes after the others.
 
         Parameters
         ----------
@@ -170,7 +168,7 @@ class VolumeMasks:
         Raises
         ------
         ScanError
-            After the last slice, if more slices are damaged than can be passed over.
+            After the last slice, if too many slices are damaged.
         """
         self.typed = segmenter.bundle.facts.typed
         passed, doubtful = 0, set[int]()
@@ -200,7 +198,7 @@ class VolumeMasks:
     ) -> Iterator[tuple[int, Scan, Segmentation]]:
         """The refused slices whose lungs overlap with those of the next slice, each with the overlapping pieces.
 
-        They are read again, so that no refused slice is kept in memory.
+        They are read again, so that refused slices need not be kept in memory.
         """
         for step in (1, -1):
             for number in sorted(doubtful, reverse=step < 0):
@@ -235,7 +233,7 @@ class VolumeMasks:
 
     @property
     def warnings(self) -> list[str]:
-        """What the reader had to assume, and how many slices are missing."""
+        """The assumptions made while reading, and the number of missing slices."""
         warnings = list(self.volume.warnings)
         if self.damaged:
             warnings.append(
@@ -249,9 +247,9 @@ class VolumeMasks:
         return damaged.problem if damaged is not None else self._no_lungs.get(number, NOT_JOINED)
 
     def thickness_mm(self) -> NDArray[np.float64] | None:
-        """How much each slice stands for, in mm, shape (slices,); None if the spacing is not known.
+        """The thickness that each slice represents, in mm, shape (slices,); None if the spacing is unknown.
 
-        A damaged slice stands for nothing: its neighbours share its place.
+        A damaged slice has thickness 0: its neighbours share its space.
         """
         geometry = self.volume.geometry
         if geometry is None:
@@ -265,7 +263,8 @@ class VolumeMasks:
         return thickness
 
     def extent(self) -> dict[str, DiseaseExtent]:
-        """By region: both lungs, each lung, and zones; see groundglass.segment.extent.disease_extent."""
+        """The extent of disease by region: both lungs, each lung, and zones; see
+        groundglass.segment.extent.disease_extent."""
         areas = np.array([counts(plane) for plane in self.labels], dtype=float)
         solid = np.array([consolidation_counts(plane) for plane in self.labels], dtype=float)
         geometry = self.volume.geometry
@@ -280,12 +279,12 @@ class VolumeMasks:
 
 
 def drop_strays(labels: Labels) -> None:
-    """Set to 0, in place, what is not connected to the lungs across the slices.
+    """Set to 0, in place, all pieces that are not connected to the lungs across slices.
 
     Parameters
     ----------
     labels
-        uint8, shape (slices, height, width), as :func:`label_plane` gives each slice.
+        uint8, shape (slices, height, width), with each slice as returned by :func:`label_plane`.
     """
     pieces, count = cc3d.connected_components(_blocks(labels), connectivity=26, return_N=True)
     if count < 2:
@@ -315,14 +314,14 @@ def pieces_within(lungs: Labels, neighbour: Labels) -> NDArray[np.bool_]:
 
 
 def _blocks(labels: Labels) -> NDArray[np.bool_]:
-    """Whether each block of a slice holds any lung; shape (slices, rows, columns) of blocks."""
+    """Whether each block of a slice contains lung; shape (slices, rows, columns) of blocks."""
     slices, height, width = labels.shape
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
     blocks = np.empty((slices, rows, columns), dtype=bool)
     padded = np.zeros((rows * BLOCK, columns * BLOCK), dtype=np.uint8)
     for number, plane in enumerate(labels):
         padded[:height, :width] = plane
-        # A row of a block is read as one number of four bytes, which is ten times as quick.
+        # A row of a block is read as one four-byte number, which is ten times as fast.
         fours = padded.view(np.uint32).reshape(rows, BLOCK, columns)
         blocks[number] = np.bitwise_or.reduce(fours, axis=1) != 0
     return blocks
