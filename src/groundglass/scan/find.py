@@ -1,8 +1,7 @@
 """Find scans: the one search that every command uses.
 
-Call :func:`find_series` for series and pictures, listed by their headers (``predict``, ``segment``,
-``scan``); call :func:`find_scans` for files that are read as one slice each by
-groundglass.scan.read.read_scan (``sheet``).
+:func:`find_series` lists series and pictures by their headers (``predict``, ``segment``, ``scan``).
+:func:`find_scans` lists files that groundglass.scan.read.read_scan reads as one slice each (``sheet``).
 """
 
 import csv
@@ -34,15 +33,15 @@ _UNREAD = {
     **dict.fromkeys((".mgh", ".mgz", ".mnc", ".gipl", ".npy", ".npz", ".mat", ".h5", ".vti"), _VOLUME),
     **dict.fromkeys((".heic", ".avif", ".jxl", ".psd", ".pgm", ".ppm", ".svg"), "save it as PNG"),
 }
-"""Endings of files that may hold scans but are not read, each with what to do about it."""
+"""Extensions of files that may contain scans but are not read, each with a remedy."""
 _GROUPS = {b"\x02\x00", b"\x08\x00"}
 _DIRECTORY = b"1.2.840.10008.1.3.10\x02\0"
-"""The class of a DICOMDIR, which some vendors name differently, and the element after it."""
+"""The class UID of a DICOMDIR, which some vendors name differently, and the element after it."""
 _FIRST_VRS = {b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM"}
 
 
 def by_name(name: str) -> Kind:
-    """The kind of file according to its name alone; DICOM files may have any name."""
+    """The kind of a file according to its name alone; DICOM files may have any name."""
     lower = name.lower()
     if lower.endswith(VOLUME_ENDINGS):
         return "nifti"
@@ -84,7 +83,7 @@ def kind_of(member: Member) -> Kind:
     first = head(member)
     if is_dicom(first):
         return "dicomdir" if _DIRECTORY in first or name.upper() == "DICOMDIR" else "dicom"
-    if first[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # with files in it, or empty
+    if first[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # a ZIP with files, or an empty one
         return "zip"
     return "not dicom" if PurePath(name).suffix.lower() in DICOM_SUFFIXES else "other"
 
@@ -104,7 +103,7 @@ _NOTHING = "there is no DICOM, NIfTI or picture"
 
 @dataclass
 class _Passed:
-    """What a search of folders skips: earlier results, and what cannot be read."""
+    """What a search of folders skips: earlier results, and unreadable folders."""
 
     results: list[Path] = field(default_factory=list)
     failures: list[ScanError] = field(default_factory=list)
@@ -131,7 +130,7 @@ def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool
 
 
 def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
-    """The files and folders in a manifest's column ``path``; one that does not exist is a failure."""
+    """The files and folders in a manifest's column ``path``; missing ones become failures."""
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as handle:
             rows = csv.DictReader(handle)
@@ -156,7 +155,7 @@ def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
 def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
     """Every file under a folder that is neither hidden nor a result; numbers sort as numbers.
 
-    Links to folders are followed. Each folder is searched once, so a link to a folder above it does no harm.
+    Links to folders are followed. Each folder is searched once, so links to parent folders are harmless.
     """
 
     def unreadable(error: OSError) -> None:
@@ -196,18 +195,18 @@ def find_series(
         and folders in the column ``path`` are read. A named file that is not a scan is listed among the pictures,
         so that reading it reports what is wrong.
     progress
-        Called with how many of how many files have been looked at.
+        Called with the number of files searched so far and in total.
     read
         Reads the headers of DICOM files; by default this process, one after the other.
 
     Returns
     -------
-    What was found. A series that is not a chest CT volume states why; files that cannot be read are the failures.
+    The listing. A series that is not a chest CT volume states why; unreadable files are listed as failures.
 
     Raises
     ------
     GroundglassError
-        If a path does not exist, or nothing at all is found.
+        If a path does not exist, or if nothing is found.
     """
     named = [Path(path) for path in paths]
     search = _Search()
@@ -268,7 +267,8 @@ class _Search(_Passed):
             self.ignored += 1
 
     def _directory(self, path: Path, named: bool) -> None:
-        """Take the files that a named DICOMDIR lists; the files of one found in a search are found anyway."""
+        """Add the files that a DICOMDIR lists. Only needed if the user named it; in a search its files are
+        found anyway."""
         if not named:
             return
         from groundglass.scan.dicom.headers import referenced_files
@@ -352,7 +352,7 @@ def _read(search: _Search, progress: Progress | None, reader: "HeaderReader | No
 
 
 def _side_by_side(series: list[Series]) -> list[Series]:
-    """Series of one examination side by side, in the order in which the first of each was found."""
+    """Series grouped by examination, in the order in which the first of each was found."""
     met: dict[tuple[str, str], int] = {}
     for one in series:
         met.setdefault(one.examination, len(met))
@@ -365,9 +365,9 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
     Parameters
     ----------
     paths
-        Files, folders and patterns, searched as :func:`find_series` does: a folder's DICOM files are found
-        whatever they are called. A file that is named is always listed, so that reading it reports a wrong
-        one.
+        Files, folders and patterns, searched as in :func:`find_series`: a folder's DICOM files are found
+        whatever their names. Files that the user names are always listed, so that unsuitable ones are
+        reported when they are read.
 
     Returns
     -------
@@ -376,7 +376,7 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
     Raises
     ------
     GroundglassError
-        If a path does not exist, or nothing at all is found.
+        If a path does not exist, or if nothing is found.
     """
     named = [Path(path) for path in paths]
     passed = _Passed()
@@ -388,7 +388,8 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def _may_be_scan(path: Path) -> bool:
-    """Whether a file found in a folder is a scan, or a damaged one, whose fault is reported when it is read."""
+    """Whether a file found in a folder is a scan. A damaged one also counts: the damage is reported when it
+    is read."""
     try:
         kind = kind_of(Member(path))
     except ScanError:

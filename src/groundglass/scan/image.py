@@ -3,16 +3,16 @@
 The rule, the same for every file mode:
 
 1. EXIF orientation is applied.
-2. A palette is looked up. Colour becomes luma (ITU-R BT.601, as Pillow computes it), so a grey picture that
-   is stored as RGB gives exactly the values that it gives stored as L.
-3. Transparency is laid over black, the grey of air.
+2. Palettes are applied. Colour is converted to luma (ITU-R BT.601, as Pillow computes it), so a grey picture
+gives exactly the same values whether it is stored as RGB or as L.
+3. Transparent pixels are shown on black, the grey of air.
 4. 8-bit values are divided by 255. 16-bit and floating-point values are read as Hounsfield units if they look like
    HU, HU + 1024, HU + 8192 or HU + 32768 (:mod:`groundglass.scan.units`); else 16-bit values are divided by 65535
    (by 255 if none is larger), and floating-point values must be in [0, 1]. 16-bit colour is read with 8 bits.
 
-These are refused, each with its own message: a picture with colour in over a quarter of its area, a flat one,
-one under 32 pixels wide or high, one of over 64 megapixels, one with several pages, 16-bit values of unknown
-meaning, and a file that is truncated or not a picture.
+The following are refused, each with its own message: pictures with colour in over a quarter of their area,
+with only one grey, under 32 pixels wide or high, of over 64 megapixels or with several pages; 16-bit values
+of unknown meaning; and files that are truncated or not pictures.
 """
 
 from pathlib import Path
@@ -32,17 +32,17 @@ SUFFIXES = frozenset(
 MIN_SIDE = 32
 MAX_PIXELS = 64_000_000
 COLOURED = 30
-"""A pixel counts as coloured from this difference of its largest and smallest channel, of 255."""
+"""A pixel counts as coloured if its largest and smallest channel differ by at least this much, of 255."""
 LEAST_RANGE = 1 / 8
-"""Grey values use at least this share of 16 bits; others are raw values of a scanner, often 12 bits."""
+"""Grey values use at least this share of 16 bits; otherwise they are raw scanner values, often of 12 bits."""
 MAX_COLOURED_SHARE = 0.25
-"""The largest share among covid-ct's slices, cut from papers with coloured arrows and marks, is 0.09."""
+"""The largest share among the slices of covid-ct, taken from papers with coloured arrows and marks, is 0.09."""
 
 Image.init()
 
 
 def read_image(path: Path) -> Scan:
-    """Read one slice as grey in [0, 1], or in Hounsfield units if the picture holds those.
+    """Read one slice as grey in [0, 1], or in Hounsfield units if the picture contains these.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def read_image(path: Path) -> Scan:
 
     Returns
     -------
-    A Scan with pixels of shape (height, width); if they are HU, a warning says how they were recognised.
+    A Scan with pixels of shape (height, width); if they are HU, a warning states how they were recognised.
 
     Raises
     ------
     ScanError
-        If the file is missing, truncated, not a picture, too small, too large, flat, coloured or has pages, or if
-        its 16-bit values are neither HU nor grey.
+        If the file is missing, truncated, not a picture, too small, too large, of a single grey, coloured or
+        has several pages, or if its 16-bit values are neither HU nor grey.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -129,7 +129,7 @@ _SAVE_AGAIN = "save it as 8-bit grey, or as HU + 1024 or HU + 32768 in 16 bits"
 
 
 def _numbers(path: Path, image: Image.Image) -> tuple[NDArray[np.float32], Meaning]:
-    """The pixels of a picture whose values are more than 8-bit grey, and what they mean, by the module's rule."""
+    """The pixels of a picture with more than 8-bit grey, and their meaning, by the module's rule."""
     values = np.asarray(image, dtype=np.float32)
     if not np.isfinite(values).all():
         raise ScanError(path, "some of its floating-point values are not numbers", _SAVE_AGAIN)
@@ -140,7 +140,7 @@ def _numbers(path: Path, image: Image.Image) -> tuple[NDArray[np.float32], Meani
 
 
 def _grey_levels(path: Path, floating: bool, low: float, high: float) -> Meaning:
-    """How values that are not HU become grey in [0, 1]."""
+    """Convert values that are not HU to grey in [0, 1]."""
     if floating and low >= 0 and high <= 1:
         return GREY
     if not floating and low >= 0 and high <= 255:
@@ -170,7 +170,7 @@ def _grey(path: Path, image: Image.Image) -> NDArray[np.float32]:
 def _refuse_colour(path: Path, image: Image.Image) -> None:
     step = max(1, min(image.size) // 256)
     red, green, blue, *alpha = (channel[::step, ::step] for channel in np.moveaxis(np.asarray(image), -1, 0))
-    # A reduction along an axis of three takes twenty times as long.
+    # A reduction along an axis of length three would take twenty times as long.
     brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     coloured = brightest - darkest > COLOURED
     if alpha:

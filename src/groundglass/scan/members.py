@@ -1,4 +1,4 @@
-"""Members: the bytes of files on disk and of files within a ZIP, read one at a time and within limits."""
+"""Members: read the bytes of files on disk and in ZIPs, one at a time and within limits."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from groundglass.errors import ScanError
 from groundglass.scan.volume import Member
 
 MAX_BYTES = 1 << 30
-"""Largest unpacked size of a file within a ZIP: four times an enhanced CT of 500 slices."""
+"""Largest unpacked size of a file in a ZIP: four times that of an enhanced CT with 500 slices."""
 MAX_RATIO = 200
 """Highest compression of a large file in a ZIP; CT shrinks to a half or a third, a ZIP bomb to a thousandth."""
 RATIO_FROM = 16 << 20
@@ -27,7 +27,7 @@ HEAD = 1024
 
 _UNPACK_FIRST = "unpack it and name the folder instead"
 BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
-"""What reading a damaged ZIP raises."""
+"""Exceptions raised while reading a damaged ZIP."""
 NOT_A_ZIP = ("is not a ZIP file, or is damaged", "get a new copy, or unpack it first")
 
 
@@ -42,7 +42,7 @@ class Found:
     size
         Bytes, unpacked.
     changed
-        When it was last changed, in ns; within a ZIP, when the ZIP was.
+        Time of the last change in ns; for a file in a ZIP, that of the ZIP.
     """
 
     member: Member
@@ -51,7 +51,7 @@ class Found:
 
 
 def found(member: Member) -> Found:
-    """A file with its size and time of change; for one within a ZIP, those of the ZIP."""
+    """A file with its size and time of change; for a file in a ZIP, those of the ZIP."""
     if member.content is not None:
         return Found(member, len(member.content), changed=0)
     state = member.path.stat()
@@ -59,7 +59,8 @@ def found(member: Member) -> Found:
 
 
 def hidden(parts: tuple[str, ...]) -> bool:
-    """Whether a file is skipped because of its name or that of a folder: hidden, or what macOS adds to ZIPs."""
+    """Whether a file is skipped because of its name or its folder's: hidden files, and those that macOS adds
+    to ZIPs."""
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -69,7 +70,7 @@ def zipped(path: Path) -> list[Found]:
     Raises
     ------
     ScanError
-        If it is not a ZIP file, damaged, encrypted, or unpacks to absurd sizes.
+        If it is not a ZIP file, or is damaged, encrypted or unpacks to an unreasonable size.
     """
     try:
         entries = files_of(path, _archive(path, *_identity(path)))
@@ -114,7 +115,7 @@ def head(member: Member) -> bytes:
 
 
 def open_member(member: Member) -> BinaryIO:
-    """Open a file for reading, within a ZIP from memory; raises ScanError if it cannot be read."""
+    """Open a file for reading (from memory if it is in a ZIP); raises ScanError if it cannot be read."""
     with _readable(member):
         stream = _stream(member)
         if not member.inside:
@@ -163,7 +164,7 @@ def _archive(path: Path, size: int, changed: int, process: int) -> zipfile.ZipFi
 
 
 def content_hash(sources: Iterable[Found], parts: str = "") -> str:
-    """A SHA-256 of each file's name, size and time of change, and of which ``parts`` of the files belong to it."""
+    """SHA-256 of each file's name, size and time of change, and of the ``parts`` of the files that are used."""
     ordered = sorted(sources, key=lambda one: (str(one.member.path), one.member.inside))
     lines = "".join(f"{source.member}\0{source.size}\0{source.changed}\n" for source in ordered)
     return hashlib.sha256((lines + parts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -2,8 +2,8 @@
 
 MetaImage, NRRD and Analyze are read in the same way; see :mod:`groundglass.scan.raw_volumes`.
 
-The array is decoded once and held as it is stored (64-bit numbers and 32-bit integers as float32); each slice
-is turned and scaled on demand. :mod:`groundglass.scan.units` decides what the numbers mean.
+The array is decoded once and kept as stored (64-bit numbers and 32-bit integers as float32); each slice is
+oriented and scaled on demand. :mod:`groundglass.scan.units` determines what the numbers mean.
 """
 
 import math
@@ -36,14 +36,14 @@ from groundglass.scan.volume import VOLUME_ENDINGS, Member, Series, Volume
 MAX_SLICES = 5000
 CHUNK_VOXELS = 1 << 20
 SAMPLE = (256, 4096)
-"""Stretches, and voxels in each, from which the meaning of the values is decided."""
+"""Number of runs, and of voxels in each, that are used to determine the meaning of the values."""
 MAX_HOLES = 0.5
 LABEL_INTENT = 1002
 
 
 @dataclass(frozen=True)
 class _StoredArray:
-    """Everything that a header states about how to read the array; ``path`` names the file in errors."""
+    """Everything from the header that is needed to read the array; ``path`` names the file in errors."""
 
     member: Member
     data: Member
@@ -67,10 +67,10 @@ def nifti_series(path: Path | Member) -> Series:
     Returns
     -------
     A Series whose ``load`` gives the volume in HU, or in grey with a warning, in the orientation ``"SPL"``.
-    Values under -1024 HU become -1024, and voxels that hold no number become air, with a warning. ``load``
-    raises ScanError if the file is truncated or damaged, holds a mask, a single value, numbers that are
-    neither HU nor grey, or more voxels without a number than with one, or if it needs more memory than there
-    is. Problems visible in the header are in ``problem``.
+    Values under -1024 HU become -1024, and voxels that are not numbers become air, with a warning. ``load``
+    raises ScanError if the file is truncated or damaged, contains a mask, a single value, values that are
+    neither HU nor grey, or mostly voxels that are not numbers, or if it needs more memory than is available.
+    Problems visible in the header are in ``problem``.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def nifti_series(path: Path | Member) -> Series:
 
 
 def scan_name(member: Member) -> str:
-    """The file's name without its ending."""
+    """The file's name without its extension."""
     name = Path(member.inside or member.path).name
     ending = next((one for one in VOLUME_ENDINGS if name.lower().endswith(one) and len(name) > len(one)), "")
     return name.removesuffix(name[len(name) - len(ending) :])
@@ -192,10 +192,10 @@ def _load(plan: _StoredArray) -> Volume:
 
 
 def _read_voxels(plan: _StoredArray, handle: IO[bytes]) -> tuple[NDArray[Any], float, float, int]:
-    """Decode the array: voxels in the file's order, their lowest and highest number, and how many hold none.
+    """Decode the array: voxels in the file's order, their minimum and maximum, and the number of NaN.
 
-    It is read in pieces, so that memory never holds a second copy. nibabel's ArrayProxy would decompress the
-    file again for each slice, scale to float64 and leave gzip's checksum unread.
+    It is read in pieces, so that there is never a second copy in memory. nibabel's ArrayProxy would
+    decompress the file again for each slice, scale to float64 and ignore gzip's checksum.
     """
     if not plan.packed:
         handle.seek(plan.offset)
@@ -219,7 +219,7 @@ def _read_voxels(plan: _StoredArray, handle: IO[bytes]) -> tuple[NDArray[Any], f
 
 
 def sample(voxels: NDArray[Any], scale: tuple[float, float] = (1.0, 0.0)) -> NDArray[np.float32]:
-    """Stretches of a flat array of voxels, scaled, for judge_values: float32, shape (stretches, voxels), finite."""
+    """Scaled runs of neighbouring voxels for judge_values: float32, shape (runs, voxels), finite."""
     count, length = SAMPLE
     length = min(length, voxels.size)
     starts = np.unique(np.linspace(0, voxels.size - length, count).astype(np.intp))

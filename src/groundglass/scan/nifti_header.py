@@ -1,4 +1,4 @@
-"""The header of a NIfTI file: what it states, and where it places the voxels in the patient."""
+"""The header of a NIfTI file: its contents, and the location of the voxels in the patient."""
 
 import gzip
 import io
@@ -21,17 +21,17 @@ from groundglass.scan.volume import ORIENTATION, Geometry, Grid, Member, Vector,
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_RATIO = 1032
-"""Most bytes that deflate can expand one byte to."""
+"""Largest number of bytes that deflate can expand one byte to."""
 MAX_EXTENSIONS = 1 << 26
 PLACE_FIELDS = (
     *("xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-"""The fields that, with pixdim[0] to [3], place the grid in both versions of NIfTI."""
+"""The fields that, with pixdim[0] to [3], locate the grid in both versions of NIfTI."""
 UNITS_MM = {1: 1000.0, 3: 0.001}
 SPACING_MM = (0.05, 50.0)
 MAX_TILT = 25.0
-"""Degrees from axial; no gantry tilts this far."""
+"""Degrees from the axial plane; no gantry tilts this far."""
 GET_NEW_COPY = "the file is truncated or damaged: get a new copy"
 ASSUMED_SIDES = (
     "it does not say which way its axes point: the first was assumed to run from the patient's right to the left, "
@@ -50,22 +50,22 @@ Affine = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Placing:
-    """Where a header places the voxels.
+    """The location of the voxels according to a header.
 
     Attributes
     ----------
     shape
         (slices, height, width) of the volume.
     grid
-        How it is stored.
+        How the volume is stored.
     geometry
-        Where the volume lies; None if the header gives no usable spacing.
+        The location of the volume; None if the header gives no usable spacing.
     tilt
-        Degrees between the slices and the axial plane; None if the header does not state it.
+        Angle in degrees between the slices and the axial plane; None if not stated.
     oriented
-        Whether the header states, without doubt, which way the axes point.
+        Whether the header states unambiguously which way the axes point.
     warnings
-        What had to be assumed.
+        The assumptions that were made.
     """
 
     shape: tuple[int, int, int]
@@ -85,16 +85,16 @@ def opened(member: Member, start: int = 0, unpacked: int = 0) -> Iterator[tuple[
     member
         The file.
     start, unpacked
-        Where compressed data begin within the file, and how many bytes they unpack to; 0 if there are none.
+        Offset of compressed data within the file, and their unpacked size in bytes; 0 if there are none.
 
     Yields
     ------
-    The file, or the unpacked data, and the most bytes it can hold.
+    The file, or the unpacked data, and its largest possible size in bytes.
 
     Raises
     ------
     ScanError
-        If it cannot be opened, or if the block fails to read because the file is damaged.
+        If it cannot be opened, or if reading fails in the block because the file is damaged.
     """
     with open_member(member) as raw:
         packed = raw.read(2) == GZIP_MAGIC
@@ -142,7 +142,7 @@ def read_header(member: Member) -> Layout:
 
 
 def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
-    """The lengths of the array's axes, without those of length 1 at the end after the third.
+    """The lengths of the array's axes, without trailing axes of length 1 after the third.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def stored_shape(path: Path, header: Any) -> tuple[int, ...]:
 
 
 def data_offset(path: Path, header: Any) -> int:
-    """Where the voxels begin, in bytes; raises ScanError if that is not possible."""
+    """The offset of the voxels in bytes; raises ScanError if it is impossible."""
     stated = float(header["vox_offset"])
     least = int(header["sizeof_hdr"]) + 4
     if stated == 0:
@@ -179,10 +179,10 @@ def scaling(path: Path, header: Any) -> tuple[float, float]:
 
 
 def place_voxels(header: Any, stored: tuple[int, int, int]) -> Placing:
-    """Find how to bring the stored array to SPL by permuting and flipping its axes, and where it then lies.
+    """Determine how to permute and flip the stored axes to obtain SPL, and the resulting location.
 
-    Uses the sform, else the qform, else the spacing alone (NIfTI-1 standard, methods 3, 2 and 1). The planes
-    nearest to axial become the slices; nothing is interpolated.
+    This uses the sform, else the qform, else the spacing alone (NIfTI-1 standard, methods 3, 2 and 1). The
+    planes nearest to axial become the slices; nothing is interpolated.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ Known = Literal["place", "spacing", "nothing"]
 
 
 def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, tuple[str, ...]]:
-    """The affine in RAS mm, which part of it the header states, and what had to be assumed."""
+    """The affine in RAS mm, which parts of it the header states, and the assumptions made."""
     scale = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     warnings: tuple[str, ...] = ()
     for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
@@ -248,18 +248,18 @@ def _affine(header: Any, stored: tuple[int, int, int]) -> tuple[Affine, Known, t
 
 
 def _aligned(affine: Affine) -> bool:
-    """Whether the axes are those of the patient, in this order, along or against them."""
+    """Whether the axes are those of the patient in the same order, in either direction."""
     return not (affine[:3, :3] - np.diag(np.diag(affine[:3, :3]))).any()
 
 
 def _identity(affine: Affine) -> bool:
-    """Whether the affine is the identity, written if an array's place is unknown; ITK flips two signs."""
+    """Whether the affine is the identity, which means that the location is unknown; ITK flips two signs."""
     signs = np.diag(affine)
     return not affine[:3, 3].any() and _aligned(affine) and bool((np.abs(signs) == 1).all() and signs[2] > 0)
 
 
 def _usable(get: Any, scale: float) -> Affine | None:
-    """The affine that ``get`` gives, in mm, if voxels can lie like that; else None."""
+    """The affine from ``get``, in mm, if it is plausible; else None."""
     try:
         with np.errstate(all="ignore"):
             affine = np.array(get(), dtype=np.float64)

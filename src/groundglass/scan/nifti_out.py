@@ -1,4 +1,4 @@
-"""Write masks as NIfTI so that they align with the CT that they were drawn on."""
+"""Write masks as NIfTI files that align with the CT."""
 
 import gzip
 from pathlib import Path
@@ -12,7 +12,7 @@ from groundglass.files import replacing
 from groundglass.scan.volume import Geometry, Grid
 
 EVEN_SHARE = 0.05
-"""How far a slice may lie off even spacing, as a share of the spacing, before the mask is resampled."""
+"""Largest deviation of a slice from even spacing, as a share of the spacing, before the mask is resampled."""
 SCANNER, MM = 1, 2
 EVENED, STRAIGHTENED = "nearest slices, on an even spacing", "nearest voxels, without the tilt"
 RAS = np.diag([-1.0, -1.0, 1.0])
@@ -30,24 +30,24 @@ def write_nifti_mask(
     mask
         uint8, shape (slices, height, width), in the orientation ``"SPL"``.
     geometry
-        Where the volume's voxels lie; None leaves the place unstated, unless ``source`` has it. A stack with
-        uneven gaps or missing slices is written on an even grid with the median spacing, each slice from the
-        nearest one of the mask. A stack with a tilted gantry, whose slices are shifted against each other, is
-        written on a rectangular grid, each slice moved by whole pixels: NIfTI cannot store an uneven grid,
-        and ITK cannot open a sheared one. The header's ``descrip`` records this, and :func:`note_on_grid`
-        tells it beforehand.
+        The location of the volume's voxels; with None it is not stated, unless ``source`` has it. NIfTI
+        cannot store an uneven grid, and ITK cannot open a sheared one. A stack with uneven gaps or missing
+        slices is therefore written with the median spacing, each slice taken from the nearest one of the
+        mask; and a stack with gantry tilt, whose slices are shifted relative to each other, is written on a
+        rectangular grid, each slice moved by whole pixels. The header's ``descrip`` records this, and
+        :func:`note_on_grid` describes it beforehand.
     source
-        How a NIfTI source is stored: the mask is stored in the same way, with the same affine.
+        The grid of a NIfTI source: the mask is stored in the same way, with the same affine.
 
     Raises
     ------
     GroundglassError
         If the file cannot be written.
     ValueError
-        If the mask is not uint8 with three axes, or its number of slices is not the geometry's.
+        If the mask is not uint8 with three axes, or its number of slices differs from the geometry's.
     """
     if mask.dtype != np.uint8 or mask.ndim != 3:
-        raise ValueError(f"a mask is uint8, (slices, height, width), got {mask.dtype} {mask.shape}")
+        raise ValueError(f"a mask must be uint8, (slices, height, width), got {mask.dtype} {mask.shape}")
     if geometry is not None and len(geometry.positions) != len(mask):
         raise ValueError(f"{len(mask)} slices do not fit {len(geometry.positions)} positions")
     header = nib.Nifti1Header()
@@ -69,7 +69,7 @@ def write_nifti_mask(
 
 
 def is_even(geometry: Geometry) -> bool:
-    """Whether the slices lie on one straight line at even steps, as NIfTI demands."""
+    """Whether the slices lie on a straight line at even steps, as NIfTI requires."""
     positions = geometry.positions
     if len(positions) < 2:
         return True
@@ -89,7 +89,7 @@ def _placed(header: Any, shape: tuple[int, ...], source: Grid) -> Any:
 
 
 def note_on_grid(geometry: Geometry | None) -> str:
-    """What a user should know about the grid of masks that are written for this geometry; "" if nothing."""
+    """A note for the user if masks of this geometry are resampled; else ""."""
     said = {
         EVENED: "are on an even spacing, each slice from the nearest one of the uneven series",
         STRAIGHTENED: "are on a rectangular grid, each slice of the tilted series moved by whole pixels",
@@ -105,7 +105,7 @@ def _changes(geometry: Geometry) -> list[str]:
 
 
 def _moves(geometry: Geometry) -> tuple[Geometry, NDArray[np.int_]]:
-    """The stack with its slices straight above the first, and by how many rows and columns each was off."""
+    """The stack with its slices straight above the first, and each slice's former offset in rows and columns."""
     heights, normal = geometry.heights_mm, geometry.normal
     upright = geometry.positions[0] + (heights - heights[0])[:, None] * normal
     steps = np.stack([geometry.row_step, geometry.column_step])
@@ -114,7 +114,7 @@ def _moves(geometry: Geometry) -> tuple[Geometry, NDArray[np.int_]]:
 
 
 def _even(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
-    """The nearest slices at even heights, and where they lie; an even stack is returned unchanged."""
+    """The nearest slices at even heights, and their positions; an even stack is returned unchanged."""
     if is_even(geometry):
         return mask, geometry
     heights = geometry.heights_mm
@@ -128,7 +128,7 @@ def _even(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8
 
 
 def _straight(mask: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], Geometry]:
-    """A stack with the slices straight above each other: each is moved within its plane by whole pixels."""
+    """A stack with the slices straight above each other, each moved within its plane by whole pixels."""
     upright, moves = _moves(geometry)
     if not moves.any():
         return mask, upright

@@ -21,7 +21,7 @@ HEAD_BYTES = 1 << 16
 CONVERT = "convert it to .nii.gz, for example with SimpleITK or 3D Slicer"
 DAMAGED = f"get a new copy, or {CONVERT}"
 LONGEST_NAME = 255
-"""Most characters of a file's name."""
+"""Longest file name, in characters."""
 _TYPES = {
     "int8": ("met_char", "signed char", "int8_t"),
     "uint8": ("met_uchar", "uchar", "unsigned char", "uint8_t"),
@@ -40,12 +40,12 @@ _SPACES = {
     "right-anterior-superior": (1, 1, 1), "ras": (1, 1, 1),
     "left-anterior-superior": (-1, 1, 1), "las": (-1, 1, 1),
 }  # fmt: skip
-"""Signs that turn NRRD's spaces to RAS."""
+"""Signs that convert NRRD's spaces to RAS."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a volume's array is stored.
+    """The storage of a volume's array.
 
     Attributes
     ----------
@@ -54,9 +54,9 @@ class Layout:
     data
         The file that holds the array.
     offset
-        Where it begins, in bytes; None if ``header`` states it.
+        Its offset in bytes; None if ``header`` states it.
     packed
-        Whether it is compressed, by zlib or gzip, from ``offset`` on.
+        Whether it is compressed with zlib or gzip, from ``offset`` on.
     """
 
     header: Any
@@ -66,7 +66,7 @@ class Layout:
 
 
 def raw_layout(member: Member, head: bytes) -> Layout | None:
-    """The layout of a MetaImage, an NRRD or an Analyze file, or a pair of NIfTI files, from its first bytes.
+    """The layout of a MetaImage, NRRD or Analyze file, or of a pair of NIfTI files, from its first bytes.
 
     Returns
     -------

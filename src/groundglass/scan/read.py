@@ -39,7 +39,7 @@ ScanLike: TypeAlias = (
 )
 """Everything that :func:`read` accepts."""
 ARRAY = Path("array")
-"""Names an array in messages."""
+"""Name of an array in messages."""
 
 
 def read(source: ScanLike, *, spacing: Sequence[float] | None = None) -> Scan | Volume:
@@ -51,20 +51,20 @@ def read(source: ScanLike, *, spacing: Sequence[float] | None = None) -> Scan | 
         One of these:
 
         - a path: a picture (PNG, JPEG, WebP, TIFF, BMP), a DICOM file of one frame or more, a NIfTI file, a ZIP or
-          DICOMDIR, or a folder that holds one study. Of a study with several series, the one that covers the
-          chest best and finest is read, as by ``groundglass predict``.
+          DICOMDIR, or a folder that holds one study. If a study has several series, the one with the best
+          coverage of the chest and the finest slices is read, as in ``groundglass predict``.
         - a NumPy array, shape (height, width) or (slices, height, width): slices from the feet to the head, rows
           from front to back, columns from the patient's right to the left. Its values are read as Hounsfield
           units if they look like a chest in HU (at least 1% of them from -1100 to -500, the largest above 0),
           or in HU with a common offset such as 1024, which is then subtracted; and as grey if all lie in [0,
-          1] or [0, 255]. Anything else is refused. What was assumed is among the ``warnings``; see
+          1] or [0, 255]. Anything else is refused. Assumptions are listed in ``warnings``; see
           groundglass.scan.units.
         - an image of nibabel or SimpleITK in HU or grey, which states its own geometry.
-        - a pydicom Dataset with pixels, or a sequence of those of one study.
-        - a Scan or Volume, which is returned as it is; a Scan of several slices becomes a Volume.
+        - a pydicom Dataset with pixels, or a sequence of datasets from one study.
+        - a Scan or Volume, which is returned unchanged; a Scan of several slices becomes a Volume.
     spacing
-        Only for arrays: distance of neighbouring samples along each axis of the array, in mm. Without it,
-        volumes in ml are unknown.
+        Only for arrays: distance between neighbouring samples along each axis, in mm. Without it, volumes in
+        ml are unknown.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read(source: ScanLike, *, spacing: Sequence[float] | None = None) -> Scan | 
 
 
 def read_scan(path: Path | str) -> Scan:
-    """Read one slice: a picture, or a DICOM or NIfTI file that holds a single slice, in Hounsfield units.
+    """Read one slice: a picture, or a DICOM or NIfTI file with a single slice in Hounsfield units.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def read_scan(path: Path | str) -> Scan:
 
 
 def slice_of(series: Series) -> Scan:
-    """The only slice of a series of one slice; errors as ``Series.load``."""
+    """The slice of a single-slice series; errors as in ``Series.load``."""
     volume = series.load()
     return replace(volume.slice(0), warnings=volume.warnings)
 
@@ -151,7 +151,7 @@ def _only(listing: Listing, path: Path) -> Scan | Series:
 
 
 def _opened(series: Series) -> Scan | Volume:
-    """The volume of a series with all warnings, or the slice of a series of one slice."""
+    """The volume of a series with all warnings, or the slice of a single-slice series."""
     if series.slices == 1:
         return slice_of(series)
     volume = series.load()
@@ -207,7 +207,7 @@ def _read_array(array: NDArray[Any], spacing: Sequence[float] | None) -> Scan | 
 
 
 def _read_image_of_library(image: Any) -> Scan | Volume:
-    """A scan in memory of nibabel, SimpleITK or pydicom, recognised by its attributes to avoid imports."""
+    """An in-memory scan from nibabel, SimpleITK or pydicom, recognised by its attributes to avoid imports."""
     if hasattr(image, "dataobj") and hasattr(image, "affine"):
         return _read_nibabel(image)
     if hasattr(image, "GetDirection") and hasattr(image, "GetSpacing"):

@@ -21,20 +21,20 @@ class Scan:
     scan_id
         A name for the scan: the file's stem, never a patient's name.
     spacing
-        Distance of neighbouring samples along each axis of ``pixels``, in mm; None if it is not known.
+        Distance between neighbouring samples along each axis of ``pixels``, in mm; None if unknown.
     orientation
-        Directions of the axes, as three letters of nibabel's code (``"LPS"``); None if it is not known.
+        Directions of the axes in nibabel's three-letter code (``"LPS"``); None if unknown.
     patient
         A pseudonymous patient id, or None.
     source
         The file or folder that was read, or None for a scan made in memory.
     warnings
-        What the reader had to assume, in words.
+        The assumptions made while reading, in words.
 
     Raises
     ------
     ValueError
-        If the pixels are not a finite float32 slice or volume, or grey pixels leave [0, 1].
+        If the pixels are not a finite float32 slice or volume, or grey pixels are outside [0, 1].
     """
 
     pixels: NDArray[np.float32]
@@ -49,8 +49,8 @@ class Scan:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.float32 or self.pixels.ndim not in (2, 3) or self.pixels.size == 0:
             raise ValueError(
-                "a Scan holds float32 pixels, (height, width) or (slices, height, width); "
-                f"got {self.pixels.dtype} {self.pixels.shape}"
+                f"a Scan needs float32 pixels, (height, width) or (slices, height, width); got "
+                f"{self.pixels.dtype} {self.pixels.shape}"
             )
         low, high = float(self.pixels.min()), float(self.pixels.max())
         if not np.isfinite(low) or not np.isfinite(high):
@@ -78,11 +78,11 @@ def describe(shape: tuple[int, ...], spacing: tuple[float, ...] | None, *, is_hu
 
 
 LUNG_WINDOW = (-600.0, 1500.0)
-"""Level and width in HU of the usual lung window."""
+"""Level and width of the usual lung window in HU."""
 
 
 def apply_window(pixels: NDArray[np.float32], level: float, width: float) -> NDArray[np.float32]:
-    """Map HU to grey: ``level - width / 2`` and below to 0, ``level + width / 2`` and above to 1.
+    """Map HU to grey: values up to ``level - width / 2`` to 0, values from ``level + width / 2`` on to 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The studies under some paths, and the series of each that the answer is given for."""
+"""The studies under some paths, and the series of each study that is used."""
 
 import hashlib
 import hmac
@@ -18,9 +18,9 @@ KEY_FILE = ".key"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 CHEST_MM = 320.0
 ENOUGH = 0.7
-"""Share of what the widest series covers that a finer one must cover to be preferred to it."""
+"""Share of the coverage of the largest series that a finer one needs in order to be preferred."""
 ALIKE_MM = 40.0
-"""Series whose extents differ by less than this cover the same: the finer one is chosen."""
+"""Series whose extents differ by less than this have the same coverage: the finer one is chosen."""
 THICK_MM = 5.0
 """Series with slices further apart than this are chosen only if there are no others."""
 
@@ -36,9 +36,9 @@ class Study:
     patient
         A pseudonym, "" if the files name no patient.
     series
-        The series to answer for; None if none can be used.
+        The series that is used; None if none is usable.
     others
-        The other series, each with the reason why it is not used.
+        The other series, each with the reason for not using it.
     """
 
     name: str
@@ -66,11 +66,11 @@ def find_studies(listing: Listing, key: bytes, *, coded: bool = False) -> list[S
     Parameters
     ----------
     listing
-        Whose series are sorted into studies; each NIfTI is a study of its own.
+        The listing whose series are sorted into studies; each NIfTI file is a study of its own.
     key
-        Pseudonyms are derived from it: without it nobody can identify a patient by trying all ids.
+        The key that pseudonyms are derived from; without it, nobody can identify a patient by trying all ids.
     coded
-        Name NIfTI files by a code alone, too; otherwise the name contains their own.
+        Also name NIfTI files by a code alone; otherwise the name includes the file's name.
     """
     together: dict[tuple[str, str], list[Series]] = {}
     for series in listing.series:
@@ -97,10 +97,10 @@ def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: se
 
 
 def _best(usable: Sequence[Series]) -> Series | None:
-    """The series to answer.
+    """The series to use.
 
-    Among those that cover enough of the chest (with fine slices, if any do), those that cover most are kept,
-    and of these the one with most slices.
+    Among the series that cover enough of the chest (with fine slices, if any do), those with the largest
+    coverage are kept, and of these the one with the most slices is used.
     """
     if not usable:
         return None
@@ -114,12 +114,13 @@ def _best(usable: Sequence[Series]) -> Series | None:
 
 
 def _covered(series: Series) -> float:
-    """How much of a chest a series can cover, in mm: what goes beyond is neck and abdomen."""
+    """The coverage of the chest by a series, in mm; anything beyond is neck and abdomen."""
     return min(CHEST_MM, series.slices * series.spacing[0]) if series.spacing else 0.0
 
 
 def _name(series: Series, own: tuple[str, str], key: bytes, coded: bool) -> str:
-    """A name for a folder: for NIfTI the file's name and a code of its path, since many names are alike."""
+    """A name for a folder; for NIfTI, the file's name and a code of its path, because many files have the
+    same name."""
     if series.kind == "dicom" or coded:
         return f"study-{_code('/'.join(own), key)}"
     stem = series.source.name.lower().removesuffix(".gz").removesuffix(".nii")
@@ -141,7 +142,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def key_of(folder: Path | None) -> bytes:
-    """The key of a results folder, created if it has none; a new key if there is no folder.
+    """The key of a results folder, created if necessary; a new key if there is no folder.
 
     Raises
     ------

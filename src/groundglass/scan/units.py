@@ -1,4 +1,4 @@
-"""What the numbers of a picture or a volume mean: Hounsfield units, with or without an offset, grey or a mask."""
+"""The meaning of a picture's or volume's values: Hounsfield units, with or without an offset, grey or a mask."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,18 @@ from groundglass.errors import ScanError
 
 AIR_HU = -1024.0
 PADDING = -1100.0
-"""Noisy air is rarely below this; the values that scanners use for what they did not measure are."""
+"""Noisy air is rarely below this, but the values that scanners use for unmeasured pixels are."""
 OFFSETS = (1024, 8192, 32768)
 """Common offsets added to HU to store them without a sign; DeepLesion uses 32768."""
 MAX_HU = 100_000.0
-"""More than any metal gives, even if the reconstruction overshoots."""
+"""Higher than any metal, even if the reconstruction overshoots."""
 METAL_HU = 4000.0
 MAX_METAL = 0.01
-"""If a larger share of values exceeds METAL_HU, they have overflowed: bone stays under 3000 HU."""
+"""If a larger share of values exceeds METAL_HU, they have overflowed: bone is below 3000 HU."""
 WRAP = 65536
 MASK_LEVELS = 16
 FLAT_SHARE = 0.7
-"""Share of equal neighbours, darkest and brightest excluded: a CT has noise, a label map has none."""
+"""Share of equal neighbours, excluding the darkest and brightest values: a CT is noisy, a label map is not."""
 _WRAPPED = "wrapped around: negative values were stored without their sign"
 _CONVERT = "convert it again from the DICOM series, to signed 16-bit values in HU"
 SAVE_HU = "save it in Hounsfield units, as dcm2niix does from DICOM"
@@ -37,9 +37,9 @@ class Meaning:
     Attributes
     ----------
     is_hu
-        Whether the pixels are HU, else grey in [0, 1].
+        Whether the pixels are HU; otherwise they are grey in [0, 1].
     warning
-        What had to be assumed; "" if nothing.
+        The assumption that was made; "" if none.
     """
 
     is_hu: bool
@@ -49,14 +49,14 @@ class Meaning:
 
 
 def judge_values(path: Path, runs: Numbers, low: float, high: float) -> Meaning:
-    """Decide what the values of a volume mean.
+    """Determine what the values of a volume mean.
 
     Parameters
     ----------
     path
         Named in the errors.
     runs
-        A sample: stretches of neighbouring voxels, shape (stretches, voxels), finite.
+        A sample: runs of neighbouring voxels, shape (runs, voxels), finite.
     low, high
         The smallest and largest value of the whole volume.
 
@@ -94,7 +94,8 @@ def hounsfield(path: Path, values: Numbers, high: float) -> Meaning | None:
     Raises
     ------
     ScanError
-        If they fit, but more than 1% lie above 4000 HU, or would fit had negative values kept their sign.
+        If they fit, but more than 1% lie above 4000 HU; or if they would fit if negative values had kept
+        their sign.
     """
     measured = values[values >= PADDING]
     if high > MAX_HU:
@@ -112,7 +113,7 @@ def hounsfield(path: Path, values: Numbers, high: float) -> Meaning | None:
 
 
 def refuse_wrapped(path: Path, values: Numbers) -> None:
-    """Raise ScanError if 16-bit values would be HU had the negative ones kept their sign."""
+    """Raise ScanError if 16-bit values would be HU if negative values had kept their sign."""
     if _has_offset(np.where(values > WRAP / 2, values - WRAP, values), 0):
         raise ScanError(path, f"its values have {_WRAPPED}", _CONVERT)
 

@@ -1,4 +1,4 @@
-"""Volume: an ordered stack of axial slices, read one at a time, and where it lies in the patient."""
+"""Volume: an ordered stack of axial slices, read one at a time, and its location in the patient."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,23 +17,23 @@ ORIENTATION = "SPL"
 from the patient's right to the left, so that each slice is oriented as a radiologist views it."""
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
-"""Suffixes of files that hold a volume, other than DICOM."""
+"""Extensions of volume files other than DICOM."""
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where the voxels of a stack lie, in mm, in DICOM's patient coordinates (PS3.3 C.7.6.2.1.1).
+    """The location of a stack's voxels, in mm, in DICOM patient coordinates (PS3.3 C.7.6.2.1.1).
 
-    x grows to the patient's left, y to the back, z to the head.
+    x increases to the patient's left, y to the back, z to the head.
 
     Attributes
     ----------
     positions
         float64, shape (slices, 3): the centre of each slice's first voxel (row 0, column 0), feet to head.
     row_step, column_step
-        float64, shape (3,): from one row, or column, to the next.
+        float64, shape (3,): the vector from one row, or column, to the next.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class Geometry:
 
     @classmethod
     def even(cls, slices: int, spacing: Sequence[float]) -> Self:
-        """Geometry of an upright stack at the origin; ``spacing`` of slices, rows and columns in mm."""
+        """Geometry of an upright stack at the origin, with the ``spacing`` of slices, rows and columns in mm."""
         across, down, along = spacing
         positions = np.zeros((slices, 3))
         positions[:, 2] = across * np.arange(slices)
@@ -64,21 +64,21 @@ class Geometry:
 
     @property
     def normal(self) -> Vector:
-        """The unit vector across the slices, to the head."""
+        """The unit vector normal to the slices, towards the head."""
         normal = np.cross(self.row_step, self.column_step)
         normal /= np.linalg.norm(normal)
         return normal if normal[2] >= 0 else -normal
 
     @property
     def heights_mm(self) -> Vector:
-        """Where each slice lies along the normal, in mm; shape (slices,)."""
+        """The position of each slice along the normal, in mm; shape (slices,)."""
         return np.asarray(self.positions @ self.normal, dtype=np.float64)
 
     @property
     def thickness_mm(self) -> Vector | None:
-        """The extent that each slice represents, in mm, shape (slices,): half of the way to each neighbour.
+        """The thickness that each slice represents, in mm, shape (slices,): half the distance to each neighbour.
 
-        So the gap of a missing slice is shared among its neighbours, and uneven stacks are measured
+        The gap left by a missing slice is thus divided among its neighbours, and uneven stacks are measured
         correctly. The outermost slices count in full. None for a single slice, which has no neighbours.
         """
         if len(self.positions) < 2:
@@ -93,7 +93,7 @@ class Geometry:
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """Distance in mm of neighbouring slices (the median), rows and columns; None for a single slice."""
+        """Distance in mm between neighbouring slices (the median), rows and columns; None for a single slice."""
         if len(self.positions) < 2:
             return None
         step = float(np.median(np.diff(self.heights_mm)))
@@ -102,7 +102,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Member:
-    """A file on disk, or one within a ZIP.
+    """A file on disk or in a ZIP.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class Member:
     inside
         Its name within the ZIP; "" for a file on disk.
     content
-        The bytes of a file that is only in memory, whose ``path`` is then just a name; None for any other.
+        The bytes of a file that exists only in memory, whose ``path`` is then just a name; otherwise None.
     """
 
     path: Path
@@ -133,14 +133,14 @@ class Instance:
 
 @dataclass(frozen=True)
 class Origin:
-    """The DICOM origin of a volume, for DICOM objects that are written about it.
+    """The DICOM origin of a volume, needed to write DICOM objects that refer to it.
 
     Attributes
     ----------
     instances
-        One for each slice, in the volume's order.
+        One per slice, in the volume's order.
     transposed, rows_flipped, columns_flipped
-        What was done to each slice to orient it as a radiologist views it; the transposition comes first.
+        The operations that oriented each slice as a radiologist views it; the transposition comes first.
     """
 
     instances: tuple[Instance, ...]
@@ -149,19 +149,19 @@ class Origin:
     columns_flipped: bool = False
 
     def upright(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A slice in the volume's orientation, from a stored one, shape (height, width)."""
+        """Turn a stored slice to the volume's orientation, shape (height, width)."""
         turned = stored.T if self.transposed else stored
         return turned[:: -1 if self.rows_flipped else 1, :: -1 if self.columns_flipped else 1]
 
     def stored(self, upright: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A slice as it is stored, from one in the volume's orientation, shape (height, width)."""
+        """Turn a slice from the volume's orientation to the stored one, shape (height, width)."""
         turned = upright[:: -1 if self.rows_flipped else 1, :: -1 if self.columns_flipped else 1]
         return turned.T if self.transposed else turned
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """How a volume's voxels are stored in the NIfTI file that it came from.
+    """How a volume's voxels are stored in the original NIfTI file.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class Grid:
     flipped
         Which of the volume's axes run against the file's.
     place
-        The header's fields that say where the grid lies in the patient, by name, as they were read.
+        The header's fields that locate the grid in the patient, by name, as read.
     """
 
     axes: tuple[int, int, int]
@@ -182,11 +182,11 @@ class Grid:
         return tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flipped)
 
     def upright(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A view, shape (slices, height, width), of the file's array of three axes."""
+        """A view of the file's three-axis array, shape (slices, height, width)."""
         return stored.transpose(self.axes)[self._steps]
 
     def stored(self, upright: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A view, with the file's three axes, of an array of shape (slices, height, width)."""
+        """A view of an array of shape (slices, height, width), with the file's three axes."""
         return upright[self._steps].transpose(np.argsort(self.axes))
 
 
@@ -199,7 +199,7 @@ class Volume:
     shape
         (slices, height, width), in the orientation ``"SPL"``, see :data:`ORIENTATION`.
     is_hu
-        Whether the pixels are Hounsfield units, else grey in [0, 1].
+        Whether the pixels are Hounsfield units; otherwise they are grey in [0, 1].
     scan_id
         A name that reveals nothing about the patient.
     source
@@ -208,18 +208,18 @@ class Volume:
         Returns the pixels of one slice, by its number from 0: float32, shape (height, width), finite; raises
         ScanError if that slice is damaged. Safe to call from several threads.
     geometry
-        Where the voxels lie; None if that is not known.
+        The location of the voxels; None if unknown.
     warnings
         What the reader had to assume, in words.
     origin
-        The DICOM images; None for a volume that did not come from DICOM.
+        The DICOM images; None for a volume that is not from DICOM.
     grid
-        How the NIfTI file stores it; None for a volume that did not come from NIfTI.
+        How the NIfTI file stores it; None for a volume that is not from NIfTI.
     age_years
         The patient's age in years; None if it is not known.
     oriented
-        Whether it is known which side of the slices is the patient's right, and which slices are nearer the head;
-        otherwise both were assumed, as ``warnings`` say.
+        Whether it is known which side of the slices is the patient's right and which end of the stack is the
+        head; otherwise both were assumed, as ``warnings`` state.
     """
 
     shape: tuple[int, int, int]
@@ -255,7 +255,7 @@ class Volume:
         )
 
     def slices(self) -> Iterator[Scan | ScanError]:
-        """The slices from the feet to the head, each read on demand; a damaged one gives its error."""
+        """The slices from the feet to the head, each read on demand; a damaged slice gives its error."""
         for number in range(self.shape[0]):
             try:
                 yield self.slice(number)
@@ -268,16 +268,16 @@ Plane = Literal["axial", "coronal", "sagittal", "oblique", "unknown"]
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One stack of slices that was found: a DICOM series, or a part of one, or a NIfTI file.
+    """A stack of slices: a DICOM series, a part of one, or a NIfTI file.
 
     Attributes
     ----------
     source
-        The file, the folder that holds its files, or the ZIP.
+        The file, the folder that contains its files, or the ZIP.
     kind
         ``dicom`` or ``nifti``.
     slices, rows, columns
-        Its size; 0 if it is not known.
+        Its size; 0 if unknown.
     open
         Opens the volume of a usable series, for :meth:`load`.
     modality, body_part, kernel
@@ -289,18 +289,18 @@ class Series:
     problem, remedy
         Why it cannot be used as a chest CT volume, and what the user can do; both "" if it can.
     warnings
-        What a reader has to assume, in words.
+        The assumptions needed to read it, in words.
     number
         SeriesNumber; "" if there is none.
     patient, study, series_uid
         PatientID, StudyInstanceUID and SeriesInstanceUID, "" if there are none. They identify a person: they
         appear in no log, file name or report unless the user asks for it.
     damaged
-        How many of its files are damaged and were left out.
+        The number of damaged files that were left out.
     content
-        Changes if a file of the series does: a hash of its files' names, sizes and times of change.
+        A hash of its files' names, sizes and times of change.
     files
-        The files that hold it, or the ZIP.
+        Its files, or the ZIP.
     """
 
     source: Path
@@ -327,9 +327,9 @@ class Series:
 
     @property
     def examination(self) -> tuple[str, str]:
-        """A key shared by the series of one examination of one patient; it identifies a person as the ids do.
+        """A key shared by the series of one examination; like the ids, it identifies a person.
 
-        If the header names no study, and for NIfTI, it is the location of the files.
+        For NIfTI, or if the header names no study, it is the location of the files.
         """
         return self.study or str(self.source.absolute()), self.patient
 
@@ -347,14 +347,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found under some paths.
+    """The scans found under some paths.
 
     Attributes
     ----------
     series
-        All series, usable or not, those of one study side by side.
+        All series, usable or not, grouped by study.
     pictures
-        PNG, JPEG and the like, each a slice of its own.
+        PNG, JPEG and similar files, each a slice of its own.
     failures
         Files that appear to be scans but could not be read at all.
     ignored
@@ -371,11 +371,11 @@ class Listing:
 
 
 RESULTS = ".groundglass"
-"""The name of the file that marks such a folder."""
+"""Name of the file that marks a results folder."""
 
 
 def mark_results(folder: Path) -> None:
-    """Mark a folder; raises GroundglassError if it cannot be written."""
+    """Mark a folder as results; raises GroundglassError if the file cannot be written."""
     write_text(folder / RESULTS, "Results of Groundglass: a search for scans skips this folder.\n")
 
 

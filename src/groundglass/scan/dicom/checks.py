@@ -17,7 +17,7 @@ from groundglass.scan.volume import Geometry, Origin, spacing_warnings
 MAX_PIXELS = 4096 * 4096
 MAX_FRAMES = 20_000
 LEAST_AIR_HU = -500
-"""A rescale that cannot reach a value this low does not give HU: it leaves out lung and air."""
+"""If a rescale cannot reach a value this low, it does not give HU, because lung and air are out of range."""
 
 _CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 _OTHERS = {
@@ -49,7 +49,7 @@ _EXPORT = "export the original CT series"
 
 
 class Problem(NamedTuple):
-    """What is wrong, and what the user can do about it; both "" if nothing is."""
+    """What is wrong and what the user can do about it; both "" if there is no problem."""
 
     text: str = ""
     remedy: str = ""
@@ -59,7 +59,7 @@ FINE = Problem()
 
 
 def object_problem(frame: DicomFrame) -> Problem:
-    """Why the content of a file is not a CT slice, whatever its pixels are."""
+    """Why the file is not a CT slice, regardless of its pixels."""
     header = frame.header
     if header.modality not in ("", "CT"):
         kind = _OTHERS.get(header.modality, "images of another kind")
@@ -130,7 +130,7 @@ def _rescale_problem(frame: DicomFrame) -> Problem:
 
 
 def states_hu(frame: DicomFrame) -> bool:
-    """Whether the header's rescale gives values that can be HU."""
+    """Whether the values after the header's rescale can be HU."""
     if frame.intercept is None:
         return False
     encoding = frame.header.encoding
@@ -188,7 +188,7 @@ def _plane_problem(stack: SliceStack) -> Problem:
 
 
 def warnings(stack: SliceStack) -> tuple[str, ...]:
-    """What had to be assumed about a usable stack, in words."""
+    """The assumptions made about a usable stack, in words."""
     return (
         *_left_out(stack),
         *_ORDERED_BY.get(stack.by, ()),
@@ -257,7 +257,7 @@ def _angles(geometry: Geometry, off_axial: float) -> list[str]:
 
 
 def _tilt(geometry: Geometry) -> tuple[float, float, float]:
-    """Degrees between the line from slice to slice and the normal, and by how many mm that shifts the last slice.
+    """Angle in degrees between the line through the slices and their normal, and the last slice's shift in mm.
 
     The third value is the largest distance, in mm, of a slice from that line.
     """

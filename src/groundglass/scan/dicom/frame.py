@@ -1,4 +1,4 @@
-"""The values of a DICOM dataset as plain Python; None or "" for what is missing or damaged."""
+"""The values of a DICOM dataset as plain Python; None or "" if a value is missing or damaged."""
 
 import io
 import math
@@ -50,7 +50,7 @@ def rescale(dataset: Dataset, keyword: str) -> float | None:
 
 
 def numbers(dataset: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
-    """Finite numbers, ``count`` of them if given; None if they are missing, damaged or another number of values."""
+    """Finite numbers, ``count`` of them if given; None if they are missing, damaged or of a different count."""
     try:
         values = tuple(float(one.replace(",", ".")) for one in texts(dataset, keyword))
     except ValueError:
@@ -79,7 +79,7 @@ def seconds(dataset: Dataset, keyword: str) -> float | None:
 
 
 def stored_value(dataset: Dataset, keyword: str) -> int | None:
-    """A value of type "US or SS", whose sign implicit syntaxes do not state; None if it is missing."""
+    """A value of type "US or SS", whose sign is not stated in implicit syntaxes; None if it is missing."""
     value = _value(dataset, keyword)
     if isinstance(value, bytes) and len(value) in (2, 4):
         return int.from_bytes(value, "little", signed=False)
@@ -87,7 +87,7 @@ def stored_value(dataset: Dataset, keyword: str) -> int | None:
 
 
 def item(dataset: Dataset, keyword: str) -> Dataset:
-    """The first item of a sequence; an empty dataset where there is none."""
+    """The first item of a sequence; an empty dataset if there is none."""
     several = items(dataset, keyword)
     return several[0] if several else Dataset()
 
@@ -127,9 +127,9 @@ class PixelExtent:
     start
         Where it starts, in bytes from the start of the file (of the inflated dataset of a deflated one).
     length
-        In bytes; for encapsulated pixels the items that are there.
+        Length in bytes; for encapsulated pixels, the length of the items present.
     encapsulated
-        Whether the pixels lie in items (PS3.5 A.4).
+        Whether the pixels are stored in items (PS3.5 A.4).
     complete
         False if the file ends before the last item does.
     integer
@@ -144,9 +144,9 @@ class PixelExtent:
 
 
 def measure(stream: BinaryIO, implicit: bool, little: bool) -> PixelExtent | None:
-    """Find the pixels in ``stream``, positioned where PixelData or the end of the file comes next.
+    """Find the pixels in ``stream``, which must be positioned just before PixelData or the end of the file.
 
-    ``implicit`` and ``little`` say how its elements are written: without VRs, and with the lowest byte first.
+    ``implicit`` and ``little`` state how elements are written: without VRs, and with the lowest byte first.
     """
     order = "<" if little else ">"
     start = stream.read(8)
@@ -173,7 +173,7 @@ def measure(stream: BinaryIO, implicit: bool, little: bool) -> PixelExtent | Non
 
 
 def _walk(stream: BinaryIO, end: int) -> bool:
-    """Whether every item of encapsulated pixels lies before ``end``, and at least one with content does."""
+    """Whether every item of encapsulated pixels ends before ``end``, and at least one has content."""
     filled = 0
     for number in range(MAX_FRAGMENTS):
         start = stream.read(8)
@@ -197,15 +197,15 @@ class Encoding:
     syntax
         The transfer syntax UID.
     rows, columns, frames, samples
-        The size of the image; ``samples`` are the values of each pixel.
+        The size of the image; ``samples`` is the number of values per pixel.
     allocated, stored, high_bit, signed
-        Of each pixel, in bits.
+        Format of each pixel, in bits.
     photometric
         PhotometricInterpretation.
     padding, padding_limit
-        Stored values that are no measurement; None if there are none.
+        Stored values that are not measurements; None if there are none.
     extent
-        Where the pixels lie in the file; None if there are none.
+        Location of the pixels in the file; None if there are none.
     offsets, lengths
         The extended offset table of PS3.3 C.7.6.3.1.8, b"" if there is none.
     """
@@ -229,14 +229,14 @@ class Encoding:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file states about all of its frames; texts are "" if it states nothing.
+    """What a file states about all of its frames; unstated texts are "".
 
     Attributes
     ----------
     image_type
         The values of ImageType.
     rescale_type
-        What the rescaled values are: ``HU`` or nothing for a CT.
+        Unit of the rescaled values: ``HU`` or nothing for CT.
     lut
         The item of ModalityLUTSequence, which replaces the rescale; empty if there is none.
     lossy
@@ -265,7 +265,7 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class DicomFrame:
-    """One image of a file and its position; None for what its header does not state.
+    """One image of a file and its position; values that the header does not state are None.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ class DicomFrame:
     position, orientation, spacing
         ImagePositionPatient (3), ImageOrientationPatient (6) and PixelSpacing (2), mm.
     slope, intercept
-        To HU; NaN if the header states no finite number.
+        Rescale to HU; NaN if the header has a value that is not a finite number.
     location, instance, gap, thickness
         SliceLocation, InstanceNumber, SpacingBetweenSlices and SliceThickness.
     stack
@@ -282,9 +282,9 @@ class DicomFrame:
     kernel
         ConvolutionKernel.
     marks
-        Other values that distinguish the stacks of one series that cover the same range.
+        Other values that distinguish stacks of a series that cover the same range.
     times
-        Seconds of the day at which it was acquired or made.
+        Time of acquisition or creation, in seconds of the day.
     """
 
     header: ImageHeader

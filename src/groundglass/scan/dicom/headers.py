@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def read_header(found: Found) -> list[DicomFrame]:
-    """Read a file's header and return its frames; a file without an image has one.
+    """Read a file's header and return its frames; a file without an image returns one.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def read_header(found: Found) -> list[DicomFrame]:
 
 @quiet()
 def read_values(path: Path, keywords: Sequence[str]) -> dict[str, str]:
-    """Values of a file's header as text; "" for those that it lacks.
+    """Values of a file's header as text; missing values are "".
 
     Raises
     ------
@@ -123,7 +123,7 @@ def read_values(path: Path, keywords: Sequence[str]) -> dict[str, str]:
         with stream:
             dataset = _dataset(stream, deflated, [Tag(keyword) for keyword in keywords])[0]
         return {keyword: values.text(dataset, keyword) for keyword in keywords}
-    except Exception as error:  # as for read_header
+    except Exception as error:  # as in read_header
         raise ScanError(path, "its DICOM header cannot be read", "it is damaged: get a new copy") from error
 
 
@@ -151,9 +151,9 @@ def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
 
 
 def whole_file(found: Found) -> bytes:
-    """Everything that :func:`open_dicom` gives; the last file is kept in memory.
+    """The whole content of :func:`open_dicom`; the last file is kept in memory.
 
-    For the many frames of one file in a ZIP or of a deflated one, which cannot be reached one at a time.
+    Used for multi-frame files that are deflated or in a ZIP, whose frames cannot be accessed one at a time.
     """
     with _lock:
         return _whole_file(found)
@@ -166,7 +166,7 @@ def _whole_file(found: Found) -> bytes:
 
 
 def _read(found: Found) -> tuple[Dataset, Encoding, bool]:
-    """The header, how the pixels are stored, and whether a file without pixels ends with a whole element."""
+    """The header, the encoding of the pixels, and whether a file without pixels ends with a complete element."""
     try:
         stream, deflated = open_dicom(found)
         with stream:
@@ -199,7 +199,7 @@ def _uncut(dataset: Dataset) -> bool:
 def _dataset(
     stream: BinaryIO, deflated: bool, tags: list[BaseTag | int] = _TAGS
 ) -> tuple[Dataset, str, bool, bool]:
-    """The dataset up to its pixels, where ``stream`` is left; its syntax, whether implicit, little endian.
+    """The dataset up to its pixels, where ``stream`` is left; its syntax; whether implicit, little endian.
 
     The encoding is taken from the elements themselves, not from the file's meta information.
     """
@@ -246,13 +246,13 @@ def _encoding(dataset: Dataset, syntax: str, extent: PixelExtent | None) -> Enco
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a frame's values are found: its own functional groups, else the shared ones, else the dataset."""
+    """The place of a frame's values: its own functional groups, else the shared ones, else the dataset."""
 
     dataset: Dataset
     groups: tuple[Dataset, ...] = ()
 
     def get(self, read: Callable[[Dataset, str], T], sequence: str, keyword: str) -> T:
-        """A value as ``read`` converts it; if there are groups, it is taken from ``sequence``."""
+        """A value, converted by ``read``; if there are functional groups, it is taken from ``sequence``."""
         places = [values.item(group, sequence) for group in self.groups] or [self.dataset]
         *own, last = [read(place, keyword) for place in places]
         return next((value for value in own if value not in (None, "", ())), last)
@@ -264,7 +264,7 @@ def _frames(dataset: Dataset, header: ImageHeader) -> list[DicomFrame]:
     Raises
     ------
     ScanError
-        If an enhanced image does not have as many frames as functional groups.
+        If the number of frames of an enhanced image differs from the number of functional groups.
     """
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         marks, times = ([("", keyword) for keyword in words.split()] for words in (_DISTINGUISHING, _TIMES))
@@ -318,7 +318,7 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
 
     Returns
     -------
-    The files that exist, and how many do not.
+    The existing files, and the number of missing ones.
 
     Raises
     ------
@@ -335,7 +335,7 @@ def referenced_files(path: Path) -> tuple[list[Path], int]:
 
 
 def _place(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Path of a file, whose name may be shown in lower case; None if it is missing or outside ``folder``."""
+    """Path of a file, whose name may be in lower case on disk; None if it is missing or outside ``folder``."""
     if any(name in ("", ".", "..") or "/" in name for name in names):
         return None
     for spelled in (names, tuple(name.lower() for name in names)):

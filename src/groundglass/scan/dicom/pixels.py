@@ -1,7 +1,8 @@
-"""Pixels: decode one frame to stored values, by transfer syntax, and convert these to Hounsfield units.
+"""Pixels: decode a frame to stored values according to its transfer syntax, and convert these to Hounsfield units.
 
-imagecodecs decodes every compressed syntax instead of pydicom's plugins: it reads a lossless JPEG of 512 x 512 in
-2 ms without holding the interpreter lock, where they take 10 ms and hold it, and damaged RLE cannot make it panic.
+imagecodecs decodes every compressed syntax, instead of pydicom's plugins. It reads a lossless JPEG of 512 x
+512 pixels in 2 ms without holding the interpreter lock, while the plugins take 10 ms and hold the lock; and
+it does not crash on damaged RLE.
 """
 
 import io
@@ -29,11 +30,11 @@ Stored = NDArray[np.integer[Any]]
 
 NATIVE = frozenset(uid.UncompressedTransferSyntaxes)
 LOSSY = frozenset((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless))
-"""Syntaxes that change pixels, whatever the header says; JPEG 2000 may or may not."""
+"""Lossy syntaxes, whatever the header says; JPEG 2000 can be either."""
 
 
 class DecodingError(ValueError):
-    """What is wrong with encoded pixels, in words for the user."""
+    """A problem with encoded pixels, worded for the user."""
 
 
 def decode(data: bytes, encoding: Encoding) -> Stored:
@@ -42,18 +43,18 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
     Parameters
     ----------
     data
-        The frame as it is encoded.
+        The encoded frame.
     encoding
-        The syntax, rows, columns and bits that the frame must have.
+        The expected syntax, rows, columns and bits.
 
     Returns
     -------
-    Integers, shape (rows, columns), in the type that the codec stores them in.
+    Integers, shape (rows, columns), in the codec's type.
 
     Raises
     ------
     DecodingError
-        If the frame is cut short, damaged or of another size.
+        If the frame is cut short, damaged or of the wrong size.
     """
     expected = (encoding.rows, encoding.columns)
     check, codec = _CODECS[encoding.syntax]
@@ -62,7 +63,7 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
         raise DecodingError(f"its pixels are {_by(size)}, but its header says {_by(expected)}")
     try:
         pixels = codec(data, encoding)
-    except Exception as error:  # each codec raises its own errors
+    except Exception as error:  # codecs raise errors of their own types
         raise DecodingError("its pixels are damaged") from error
     if pixels.shape != expected:
         raise DecodingError(f"its pixels are {_by(pixels.shape)}, but its header says {_by(expected)}")
@@ -70,10 +71,10 @@ def decode(data: bytes, encoding: Encoding) -> Stored:
 
 
 def syntaxes() -> list[str]:
-    """The transfer syntaxes whose pixels can be read, the best first.
+    """The transfer syntaxes that can be read, the best first.
 
-    A sender that offers several for its images may be unable to decompress them, so lossless compression comes
-    first; it must not be led to compress them with loss, so that comes last.
+    Lossless compression comes first, because a sender may be unable to decompress its images. Lossy
+    compression comes last, so that no sender chooses it for images that are not yet compressed.
     """
     perhaps_lossy = LOSSY | {uid.JPEG2000, uid.HTJ2K}
     lossless = [syntax for syntax in _CODECS if syntax not in perhaps_lossy]
@@ -90,7 +91,8 @@ def _by(size: tuple[int, ...]) -> str:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(rows, columns) of a JPEG or JPEG-LS stream, by its start of frame (ISO 10918-1 B.2.2); checks its end."""
+    """(rows, columns) of a JPEG or JPEG-LS stream from its frame header (ISO 10918-1 B.2.2); also checks its
+    end."""
     if not data.startswith(b"\xff\xd8"):
         raise DecodingError("its pixels are not a JPEG stream, although its transfer syntax says so")
     _check_end(data)
@@ -108,7 +110,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_end(data: bytes) -> None:
-    """Refuse a stream without its end marker, whose rest a decoder would invent; padding may follow."""
+    """Refuse a stream without an end marker, because a decoder would invent the rest; padding may follow the
+    marker."""
     if b"\xff\xd9" not in data[-16:]:
         raise DecodingError("its pixels are cut short")
 
@@ -152,7 +155,7 @@ MAX_HU = 32767
 def slice_hu(
     frames: Sequence[DicomFrame], origin: Origin, intercept: float | None, number: int
 ) -> NDArray[np.float32]:
-    """Frame ``number`` in HU and upright, read as :func:`frame_hu` does; safe to call from several threads."""
+    """Frame ``number`` in HU and upright, read by :func:`frame_hu`; safe to call from several threads."""
     return np.ascontiguousarray(origin.upright(frame_hu(frames[number], intercept)))
 
 
@@ -176,7 +179,7 @@ def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.fl
     Raises
     ------
     ScanError
-        If the frame's pixels are missing, cut short, damaged or not of the size that its header states.
+        If the frame's pixels are missing, cut short, damaged or of a size other than stated in the header.
     """
     pixels, padded = _rescaled(frame, intercept)
     np.clip(pixels, AIR_HU, MAX_HU, out=pixels)
@@ -188,7 +191,7 @@ def frame_hu(frame: DicomFrame, intercept: float | None = None) -> NDArray[np.fl
 def _rescaled(
     frame: DicomFrame, intercept: float | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """A frame's values in HU, even if they are impossible, and where they are padding; None if nowhere."""
+    """A frame's values in HU, even impossible ones, and a mask of the padding; None if there is no padding."""
     container, encoding = _container(frame), frame.header.encoding
     stored = _stored(container, encoding)
     slope, shift = (frame.slope, frame.intercept) if intercept is None else (1.0, intercept)
@@ -200,7 +203,7 @@ def _rescaled(
 
 
 def sample_hu(frames: Sequence[DicomFrame], intercept: float | None) -> NDArray[np.float32]:
-    """One pixel in 16 of a few frames, in HU and without padding; damaged frames are left out."""
+    """Every 16th pixel of a few frames, in HU and without padding; damaged frames are left out."""
     found = [np.empty(0, np.float32)]
     for number in np.unique(np.linspace(0, len(frames) - 1, _SLICES).round().astype(int)):
         with suppress(ScanError):
@@ -289,7 +292,7 @@ def _native(data: bytes, encoding: Encoding) -> Stored:
 
 
 def _stored(container: Stored, encoding: Encoding) -> Stored:
-    """The bits of the container that hold the value; the others may hold anything (PS3.5 8.1.1)."""
+    """The bits of the container that hold the value; the other bits may have any content (PS3.5 8.1.1)."""
     unused = encoding.high_bit + 1 - encoding.stored
     shifted = container >> unused if unused and encoding.syntax in NATIVE else container
     return _number(shifted, encoding.stored, encoding.signed)
@@ -334,7 +337,7 @@ _LEAST_SHARE = 0.02
 
 
 def guess_intercept(frames: Sequence[DicomFrame]) -> int:
-    """0 if stored values are HU, -1024 if they are HU + 1024, and so on for the offsets in use.
+    """0 if stored values are HU, -1024 if they are HU + 1024, and so on for other common offsets.
 
     A chest shows air or lung near -1000 HU and soft tissue near 0; with one of the intercepts, the values of
     a few slices must show both.

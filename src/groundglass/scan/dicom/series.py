@@ -27,7 +27,7 @@ def read_headers(files: Iterable[Found]) -> Iterator[list[DicomFrame] | ScanErro
 
 
 HeaderReader = Callable[[Sequence[Found]], Iterator[list[DicomFrame] | ScanError]]
-"""What reads headers: :func:`read_headers`, or what divides them among processes."""
+"""A function that reads headers: :func:`read_headers`, or one that divides them among processes."""
 
 
 def dicom_series(
@@ -69,7 +69,7 @@ def _uids(frames: list[DicomFrame]) -> tuple[str, str, str]:
 
 
 def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, together: int) -> Series:
-    """The listing's entry for a stack; ``together`` usable ones share its SeriesInstanceUID."""
+    """The listing's entry for a stack; ``together`` usable stacks share its SeriesInstanceUID."""
     header, geometry, source = frames[0].header, stacked.geometry, _source(frames)
     said = () if found.text else _warnings(frames, stacked, together)
     return Series(
@@ -100,7 +100,7 @@ def _series(frames: list[DicomFrame], stacked: SliceStack, found: Problem, toget
 
 
 def _source(frames: Iterable[DicomFrame]) -> Path:
-    """The file or ZIP that holds all frames, else the folder."""
+    """The file or ZIP that contains all frames, else the folder."""
     paths = {frame.header.found.member.path for frame in frames}
     return paths.pop() if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
 

@@ -1,4 +1,4 @@
-"""Stacking: the order and place of a stack's frames, from their positions alone (PS3.3 C.7.6.2.1.1)."""
+"""Stacking: the order and location of a stack's frames, from their positions alone (PS3.3 C.7.6.2.1.1)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -14,7 +14,7 @@ from groundglass.scan.dicom.frame import DicomFrame
 from groundglass.scan.volume import Geometry, Instance, Origin, Plane, Vector
 
 MAX_OBLIQUE = 25.0
-"""Largest angle from axial, in degrees, at which a slice still shows the lung as an axial one does."""
+"""Largest angle from the axial plane, in degrees, at which a slice still shows the lungs as an axial one does."""
 
 T = TypeVar("T")
 By = Literal["position", "SliceLocation", "InstanceNumber", "nothing"]
@@ -29,16 +29,16 @@ class SliceStack:
     frames
         From the feet to the head; empty if none could be placed.
     origin
-        How each is turned upright.
+        How each frame is turned upright.
     geometry
         None if the spacing is not known.
     plane, off_axial
-        Orientation of the slices; degrees between their normal and the long axis of the body.
+        Orientation of the slices; angle in degrees between their normal and the long axis of the body.
     by
-        What their order was taken from.
+        The header value that determined their order.
     incomplete, unplaced, repeated
-        How many frames were left out: cut short, without a position although others have one, and at the
-        position of another; of these last, ``copies`` are the same image again.
+        Numbers of frames left out: cut short, without a position although others have one, and at the
+        position of another frame; ``copies`` of the last kind are identical images.
     """
 
     frames: tuple[DicomFrame, ...]
@@ -54,10 +54,10 @@ class SliceStack:
 
 
 def stack(frames: list[DicomFrame]) -> SliceStack:
-    """Put the frames of one stack, see :func:`groundglass.scan.dicom.stacking.stacks`, in order.
+    """Put the frames of one stack in order; see :func:`groundglass.scan.dicom.stacking.stacks`.
 
-    They are ordered by position; if there are none, by SliceLocation, else by InstanceNumber, which usually
-    starts at the head.
+    They are ordered by position. Without positions, they are ordered by SliceLocation, or else by
+    InstanceNumber, which usually starts at the head.
     """
     complete = [frame for frame in frames if _complete(frame)]
     by, placed = _placed(complete)
@@ -91,7 +91,7 @@ def _complete(frame: DicomFrame) -> bool:
 
 
 def _placed(frames: list[DicomFrame]) -> tuple[By, list[tuple[float, DicomFrame]]]:
-    """Each frame with its height; frames without one are left out if others have one.
+    """Each frame with its height; frames without a height are left out if others have one.
 
     If all positions are the same, as after a careless anonymisation, SliceLocation is used if it differs.
     """
@@ -115,7 +115,8 @@ def _step(frame: DicomFrame) -> float:
 
 
 def _once(placed: list[tuple[float, DicomFrame]]) -> tuple[list[DicomFrame], int, int]:
-    """The frames in order, only the first at each height; how many others there were, and how many were copies."""
+    """The frames in order, only the first at each height; the number of others, and how many of these were
+    copies."""
     ranked = sorted(placed, key=lambda one: (one[0], *_rank(one[1])))
     kept: list[tuple[float, DicomFrame]] = []
     repeated = copies = 0
@@ -176,7 +177,7 @@ def _geometry(frames: tuple[DicomFrame, ...], origin: Origin, by: By) -> Geometr
 
 
 def _positions(frames: tuple[DicomFrame, ...], by: By) -> Vector | None:
-    """Shape (slices, 3): where each stored slice's first pixel lies; unknown coordinates are 0."""
+    """Shape (slices, 3): the position of each stored slice's first pixel; unknown coordinates are 0."""
     if by == "position":
         return np.array([frame.position for frame in frames], dtype=np.float64)
     across = normal(frames[0].orientation)
@@ -202,25 +203,25 @@ def _plane(across: Vector) -> Plane:
 SAME_MM = 0.02
 """Positions that are closer than this along the normal are the same."""
 SAME_DIRECTION = 0.01
-"""How much the direction cosines of one stack's slices may differ."""
+"""Largest difference between the direction cosines of a stack's slices."""
 SAME_SIZE = 1e-3
-"""How much their pixel spacings may differ, in mm."""
+"""Largest difference between their pixel spacings, in mm."""
 _SLACK = 0.05
 PAUSE_S, LONG_PAUSE = 5.0, 10
-"""Two passes are at least this many seconds, and this many times the usual gap between slice times, apart."""
+"""Two passes are separated by at least this many seconds and this many times the usual interval between slices."""
 BETWEEN = 0.6
-"""Share of the slice distance within which another stack's slices lie if both cover one range."""
+"""Slices of two stacks over the same range coincide within this share of the slice distance."""
 EVEN_SHARE = 0.8
-"""Share of the gaps of an even stack that are alike."""
+"""Share of equal gaps in an evenly spaced stack."""
 
 
 def stacks(frames: Iterable[DicomFrame]) -> list[list[DicomFrame]]:
-    """Sort frames into stacks: by series, then by what must agree within a stack.
+    """Sort frames into stacks: by series, then by the values that must agree within a stack.
 
-    Rows, columns, orientation, pixel spacing and whether it is a localizer must agree. Passes over one range,
-    such as two reconstructions or phases under one SeriesInstanceUID, become separate stacks if the header
-    distinguishes them by acquisition, temporal position, kernel, image type, time or the like. Acquisitions
-    that continue each other stay one stack.
+    Rows, columns, orientation and pixel spacing must agree, and localizers are kept apart. Passes over the
+    same range, such as two reconstructions or phases under one SeriesInstanceUID, become separate stacks if
+    the header distinguishes them, for example by acquisition, temporal position, kernel, image type or time.
+    Consecutive acquisitions remain one stack.
 
     Returns
     -------
@@ -283,7 +284,7 @@ def _agree(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
 
 
 def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
-    """Separate passes over the same part of the body; keep together acquisitions that continue one stack."""
+    """Separate passes over the same part of the body, and keep consecutive acquisitions together."""
     for parts in _separations(frames):
         if 1 < len(parts) <= len(frames) / 2 and len(passes := _passes(parts)) > 1:
             return [stack for one in passes for stack in _untangled(one)]
@@ -291,7 +292,7 @@ def _untangled(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
 
 
 def _separations(frames: list[DicomFrame]) -> Iterator[list[list[DicomFrame]]]:
-    """The ways to divide frames by what their headers state: by each mark in turn, then by each time."""
+    """The possible divisions of the frames by header values: by each mark in turn, then by each time."""
     for mark in range(max(len(frame.marks) for frame in frames)):
         parts = _split(frames, partial(_mark, number=mark))
         yield [parts[value] for value in sorted(parts, key=lambda value: (len(str(value)), str(value)))]
@@ -315,7 +316,7 @@ def _cut(values: list[T], at: NDArray[np.intp]) -> list[list[T]]:
 
 
 def _passes(parts: list[list[DicomFrame]]) -> list[list[DicomFrame]]:
-    """Join the parts that continue each other along the body; those that cover the same range stay apart."""
+    """Join consecutive parts along the body; parts that cover the same range stay separate."""
     passes: list[list[DicomFrame]] = []
     for part in parts:
         heights = _heights(part)
@@ -328,9 +329,9 @@ def _passes(parts: list[list[DicomFrame]]) -> list[list[DicomFrame]]:
 
 
 def _same_range(one: Vector, other: Vector) -> bool:
-    """Whether slices at these heights cover the same range, rather than one continuing the other.
+    """Whether slices at these heights cover the same range, instead of being consecutive.
 
-    They do if more than half of the smaller stack's slices lie at the other's positions, or if two evenly
+    They do if more than half of the smaller stack's slices are at positions of the other, or if two evenly
     spaced stacks of at least three slices interleave over more than half of the shorter range.
     """
     few, many = sorted((one, other), key=len)
@@ -347,14 +348,14 @@ def _same_range(one: Vector, other: Vector) -> bool:
 
 
 def _to_nearest(heights: Vector, others: Vector) -> Vector:
-    """How far each height is from the nearest of the others, in mm; both ascend."""
+    """The distance of each height from the nearest of ``others``, in mm; both are ascending."""
     after = np.searchsorted(others, heights)
     below = np.abs(heights - others[np.clip(after - 1, 0, None)])
     return np.minimum(below, np.abs(heights - others[np.clip(after, None, len(others) - 1)]))
 
 
 def _evenly(heights: Vector) -> bool:
-    """Whether most neighbours are equally far apart; randomly chosen slices are not."""
+    """Whether most neighbouring slices are equally far apart, which randomly chosen slices are not."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     return float((np.abs(gaps - usual) <= max(SAME_MM, _SLACK * usual)).mean()) >= EVEN_SHARE
@@ -367,14 +368,15 @@ def _heights(frames: list[DicomFrame]) -> Vector:
 
 
 def height_mm(frame: DicomFrame) -> float | None:
-    """Where a frame lies along the normal of its plane, in mm; SliceLocation if it states no position."""
+    """A frame's position along the normal of its plane, in mm; SliceLocation if it has no position."""
     if frame.position is None:
         return frame.location
     return float(np.dot(frame.position, normal(frame.orientation)))
 
 
 def normal(orientation: tuple[float, ...] | None) -> NDArray[np.float64]:
-    """The unit vector across a plane, to the head where it can be; a plane of unknown orientation is axial."""
+    """The unit vector normal to a plane, towards the head if possible; a plane of unknown orientation counts
+    as axial."""
     if not sound(orientation):
         return np.array([0.0, 0.0, 1.0])
     across = np.cross(orientation[:3], orientation[3:])
@@ -383,7 +385,7 @@ def normal(orientation: tuple[float, ...] | None) -> NDArray[np.float64]:
 
 
 def sound(orientation: tuple[float, ...] | None) -> TypeGuard[tuple[float, ...]]:
-    """Whether an ImageOrientationPatient holds two directions at right angles, as it must."""
+    """Whether an ImageOrientationPatient consists of two perpendicular directions, as it must."""
     if orientation is None:
         return False
     rows, columns = np.array(orientation[:3]), np.array(orientation[3:])
