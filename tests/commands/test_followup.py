@@ -143,7 +143,7 @@ def lose_the_sides(found: dict[str, Any]) -> None:
         (change_spacing, "mm apart before and"),
         (
             lose_the_sides,
-            "Known in only one of the volumes, and so not compared: right lung, right upper third",
+            "Known for only one of the volumes and therefore not compared: right lung, right upper third",
         ),
     ],
 )

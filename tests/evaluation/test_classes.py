@@ -327,7 +327,7 @@ def test_labels_that_are_not_a_class_are_named_with_the_classes():
 
 
 def test_tables_without_classes_and_senseless_settings_are_refused(table):
-    with pytest.raises(GroundglassError, match=r"name no classes: .* give the column class"):
+    with pytest.raises(GroundglassError, match=r"have no classes: .* add the column class"):
         evaluate_classes(table([True, False], [0.9, 0.1]))
     with pytest.raises(GroundglassError, match="confidence between 0 and 1"):
         evaluate_classes(random_classes(20, 8), confidence=95)

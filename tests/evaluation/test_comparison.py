@@ -341,7 +341,7 @@ def test_notes_say_how_far_the_comparison_can_be_trusted(four):
         f"with {groups} patients, differences in AUC below about {np.median(halves):.2g} go undetected"
         in note
     )
-    assert "Trained once, so that variation by seed is not measured: fair." in comparison.notes
+    assert "Trained only once, so the variation between seeds is not measured: fair." in comparison.notes
     assert any("intervals reflect the sampling of patients" in note for note in comparison.notes)
 
 

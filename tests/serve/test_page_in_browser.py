@@ -69,7 +69,7 @@ def test_a_user_signs_in_sends_files_and_sees_the_answer(visit: Open, chest: lis
     one.drawn()
     page.locator(".headline", has_text=re.compile("COVID-19|No answer")).wait_for()
     for text in (
-        "Lesions may have any cause",
+        "Lesions can have any cause",
         "Both lungs",
         "Severity band",
         "Masks (DICOM segmentation)",

@@ -208,7 +208,7 @@ def _warning(detector: Detector) -> str:
     if detector.segmenter is None:
         return f"{alone}; a picture that is not a chest CT slice also gets an answer."
     return (
-        f"{alone}. Lesions may have any cause: their share shows how much of the lung is diseased, not why."
+        f"{alone}. Lesions can have any cause: their share shows how much of the lung is diseased, not why."
     )
 
 

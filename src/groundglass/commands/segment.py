@@ -41,7 +41,7 @@ SHOWN = 60
 LISTED = 1000
 """Slices that the report lists; shares.csv has them all."""
 WARNINGS = [
-    "Lesions may have any cause: their share shows how much of the lung is diseased, not why.",
+    "Lesions can have any cause: their share shows how much of the lung is diseased, not why.",
     "Right and left are the patient's, if the slice is oriented as a radiologist views it, with the right lung on "
     "the left of the picture. A mirrored picture swaps them.",
 ]

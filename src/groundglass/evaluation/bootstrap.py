@@ -1,8 +1,8 @@
 """The cluster bootstrap: percentile intervals from whole groups of slices, resampled with replacement.
 
 Efron & Tibshirani 1993, An introduction to the bootstrap; Field & Welsh 2007, Bootstrapping clustered data,
-doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are alike, so resampling single slices would give
-intervals that are too narrow.
+doi 10.1111/j.1467-9868.2007.00593.x. Slices of one patient are similar, so resampling single slices would
+give intervals that are too narrow.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -36,7 +36,7 @@ def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Ite
     units
         The unit of each slice, numbered from 0, shape (slices,).
     resamples
-        How many are drawn in all.
+        Total number of resamples.
 
     Yields
     ------
@@ -53,7 +53,7 @@ def bootstrap_weights(units: NDArray[np.intp], resamples: int, seed: int) -> Ite
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float] | None:
-    """The middle ``confidence`` of the resampled values, NaN left out; None if all are NaN."""
+    """The central ``confidence`` interval of the resampled values, ignoring NaN; None if all are NaN."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
@@ -81,7 +81,7 @@ def resample(
     resamples, seed
         Settings of the bootstrap.
     """
-    # Every resample of a single group is the same, and an interval of no width would suggest certainty.
+    # All resamples of a single group are the same, and an interval of zero width would suggest certainty.
     if not units.any():
         return computed(np.empty((0, len(units))))
     chunks = [computed(weights) for weights in bootstrap_weights(units, resamples, seed)]

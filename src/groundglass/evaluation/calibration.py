@@ -23,9 +23,9 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
     Parameters
     ----------
     logits
-        Of validation slices, shape (slices,), or (slices, classes) for several classes.
+        Logits of validation slices, shape (slices,), or (slices, classes) for several classes.
     truth
-        Whether each is positive, or the number of its class, shape (slices,).
+        Whether each slice is positive, or the number of its class, shape (slices,).
 
     Returns
     -------
@@ -40,7 +40,7 @@ def fit_temperature(logits: ArrayLike, truth: ArrayLike) -> float:
     logits = np.asarray(logits, dtype=float)
     truth = np.asarray(truth, dtype=np.intp)
     if logits.shape[:1] != truth.shape or logits.ndim > 2:
-        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must be of the same slices")
+        raise ValueError(f"logits {logits.shape} and truth {truth.shape} must belong to the same slices")
     if not np.isfinite(logits).all():
         raise ValueError("a logit is not finite")
     if logits.ndim == 1:
@@ -60,16 +60,16 @@ def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tupl
     """Fit temperature and bias: those with the least log-loss of ``sigmoid(logits / temperature + bias)``.
 
     Platt 1999, Probabilistic outputs for support vector machines, without his softened targets. The bias
-    corrects a systematic shift, as under another prevalence of COVID-19.
+    corrects a systematic shift, such as a different prevalence of COVID-19.
 
     Parameters
     ----------
     logits
-        Of COVID-19, shape (slices,).
+        Logits of COVID-19, shape (slices,).
     truth
         Whether each slice is positive, shape (slices,); both classes must be present.
     weights
-        How much each slice counts, shape (slices,), not negative.
+        Weight of each slice, shape (slices,), not negative.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def fit_scaling(logits: ArrayLike, truth: ArrayLike, weights: ArrayLike) -> tupl
 def balanced_weights(
     sources: ArrayLike, truth: ArrayLike, times: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Weights with which both classes count the same, and in a class each source; each class sums to 1.
+    """Weights that give both classes the same weight, and the sources within a class too; each class sums to 1.
 
     Parameters
     ----------
@@ -193,9 +193,9 @@ class BrierParts(NamedTuple):
     Attributes
     ----------
     reliability
-        Mean squared distance of each bin's mean probability from its share of positives; 0 is calibrated.
+        Mean squared distance of each bin's mean probability from its share of positives; 0 means calibrated.
     resolution
-        Mean squared distance of each bin's share of positives from the share in all; more is better.
+        Mean squared distance of each bin's share of positives from the overall share; higher is better.
     uncertainty
         Variance of the truth itself, 0.25 with equally many positives and negatives; independent of the
         detector.

@@ -37,12 +37,12 @@ from groundglass.evaluation.predictions import (
 from groundglass.labels import CLASS, CLASS_PREFIX, NOT_A_CHEST_CT, UNCERTAIN
 
 CLASS_METRICS = metrics_of("class")
-"""Of each class against the rest, by name, in the order of display."""
+"""Metrics of each class against the rest, by name, in the order of display."""
 MACRO_METRICS = metrics_of("classes")
-"""Of all classes together, by name, in the order of display."""
+"""Metrics of all classes together, by name, in the order of display."""
 MEAN_OF = {"macro_sensitivity": "sensitivity", "macro_ppv": "ppv", "macro_f1": "f1", "macro_auc": "roc_auc"}
 CLASS_COLUMNS = ("Class", "Slices", *(metric.title for metric in CLASS_METRICS.values()))
-"""Above the rows of :func:`class_rows`."""
+"""Header of :func:`class_rows`."""
 
 
 class ClassesEvaluation(StoredResult):
@@ -175,7 +175,8 @@ def check_classes(predictions: pd.DataFrame) -> pd.DataFrame:
     classes = classes_of(frame)
     if not classes:
         raise GroundglassError(
-            f"the predictions name no classes: to evaluate several, give the column {CLASS} and a column "
+            f"the predictions have no classes: to evaluate several classes, add the column {CLASS} and a "
+            "column "
             f"{CLASS_PREFIX}NAME for each class"
         )
     strange = ~labels_of(frame).isin(classes)

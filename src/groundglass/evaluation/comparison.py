@@ -207,7 +207,7 @@ def compare(
         )
     slices = aligned[0].members[0]
     truth = truth_of(slices)
-    # What does not depend on a system is taken from perfect answers.
+    # Results that do not depend on a system are taken from perfect answers.
     faultless = slices.assign(probability=truth.astype(float), verdict=np.where(truth, POSITIVE, NEGATIVE))
     basis = evaluate(faultless, resamples=resamples, confidence=confidence, seed=seed, unit=unit)
     ranked = [_SystemMetrics(system, truth) for system in aligned]
@@ -297,11 +297,12 @@ def _checked(system: System, number: int) -> pd.DataFrame:
 def _in_order(system: System, number: int, first: pd.DataFrame) -> pd.DataFrame:
     """A member's rows in the order of the first member's, which must have the same slices."""
     source, frame = f"{system.name}, member {number + 1}", _checked(system, number)
-    remedy = "let every member answer the same slices of the same dataset"
+    remedy = "run every member on the same slices of the same dataset"
     apart = sorted(set(frame["path"]) ^ set(first["path"]))
     if apart:
         raise GroundglassError(
-            f"{source}: answers other slices than the first member: {len(apart)} are only in one of the two, "
+            f"{source}: answers different slices than the first member: {len(apart)} are only in one of the "
+            "two, "
             f"such as {apart[0]}; {remedy}"
         )
     expected = first.set_index("path")
@@ -430,11 +431,11 @@ def _notes(
         notes += [f"{METRICS[n].title} of {whose} is undefined: {METRICS[n].undefined}." for n in undefined]
     once = [standing.name for standing in standings[: len(ranked)] if standing.members == 1]
     if once:
-        notes.append(f"Trained once, so that variation by seed is not measured: {', '.join(once)}.")
+        notes.append(f"Trained only once, so the variation between seeds is not measured: {', '.join(once)}.")
     if len(once) < len(ranked):
         notes.append(
             "Values are means over a system's members. Their intervals reflect the sampling of "
-            f"{basis.resampled_by}s; variation by seed shows in the spread over the members."
+            f"{basis.resampled_by}s; variation between seeds shows in the spread over the members."
         )
     tests = [standing.auc_test for standing in standings[1 : len(ranked)] if standing.auc_test]
     half_widths = [(test.high - test.low) / 2 for test in tests if test.low < test.high]

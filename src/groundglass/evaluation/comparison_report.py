@@ -109,7 +109,7 @@ def comparison_frame(comparison: Comparison, extra: Extra = NOTHING_ELSE) -> pd.
     ``system``, ``members``; every metric as ``NAME``, ``NAME_low``, ``NAME_high``; ``roc_auc_least`` and
     ``roc_auc_greatest`` among the members; for ``auc`` and ``accuracy`` the best's minus this one's as
     ``NAME_difference``, ``NAME_difference_low``, ``NAME_difference_high``, with ``NAME_p`` and, after Holm's
-    correction, ``NAME_p_holm``; ``verdict``; the columns of ``extra``. What is not known is missing.
+    correction, ``NAME_p_holm``; ``verdict``; the columns of ``extra``. Unknown values are missing.
 
     Raises
     ------
@@ -320,7 +320,7 @@ def intervals_figure(comparison: Comparison) -> Figure:
 
 
 def home_and_elsewhere(pages: Mapping[str, pd.DataFrame]) -> Figure:
-    """AUC of each system on the test part of its own dataset, and on datasets from elsewhere, with intervals.
+    """AUC of each system on the test part of its own dataset and on external datasets, with intervals.
 
     Parameters
     ----------
@@ -331,13 +331,15 @@ def home_and_elsewhere(pages: Mapping[str, pd.DataFrame]) -> Figure:
     """
     own = {name: page[page["part"] != "all"] for name, page in pages.items()}
     counts = [len(rows) for rows in own.values()]
-    figure = blank("AUC at home and elsewhere", height=2.0 + 0.7 * len(pages) + 0.36 * sum(counts))
+    figure = blank(
+        "AUC on the own dataset and on external ones", height=2.0 + 0.7 * len(pages) + 0.36 * sum(counts)
+    )
     panels = figure.subplots(len(pages), squeeze=False, sharex=True, height_ratios=counts)[:, 0]
     for axes, (name, page) in zip(panels, pages.items(), strict=True):
         others = page[page["part"] == "all"].groupby("dataset", sort=False)
         elsewhere = {str(other): rows for other, rows in others}
         _bars(axes, own[name], elsewhere)
-        axes.set_title(f"trained on {name}; elsewhere: {', '.join(elsewhere)}", fontsize=TEXT, loc="left")
+        axes.set_title(f"trained on {name}; external: {', '.join(elsewhere)}", fontsize=TEXT, loc="left")
     panels[-1].set_xlabel("area under the ROC curve (AUC); dotted: chance")
     legends = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
     shown = {label: handle for legend in legends for handle, label in legend}

@@ -1,6 +1,6 @@
 """Metrics of how well predicted masks of lungs and lesions overlap the true ones, by case.
 
-A case is a patient or a volume. Its slices are alike, so they are first summed by case, and the intervals
+A case is a patient or a volume. Its slices are similar, so they are first summed by case, and the intervals
 resample whole cases. On the choice of metrics: Maier-Hein et al. 2024, Metrics reloaded, doi
 10.1038/s41592-023-02151-z; their definitions: Taha & Hanbury 2015, doi 10.1186/s12880-015-0068-x.
 """

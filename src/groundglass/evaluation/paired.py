@@ -1,8 +1,8 @@
 """Two systems on the same test slices: tests of their difference in AUC and in accuracy.
 
-Slices of one patient are alike, so the tests count whole units (patients or groups). A system may have been
-trained several times; the mean over these members is compared. The members are taken as fixed: the tests tell
-whether the difference would hold for other patients, not for further trainings.
+Slices of one patient are similar, so the tests count whole units (patients or groups). A system may have been
+trained several times; the mean over these members is compared. The members are treated as fixed: the tests
+show whether the difference would hold for other patients, not for further trainings.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class PairedTest:
         a minus b, mean over members.
     low, high
         Confidence interval of the difference by normal approximation; NaN if the estimated variance is 0,
-        as an interval of no width would suggest certainty.
+        because an interval of zero width would suggest certainty.
     p_value
         Two-sided; 1.0 if the two never differ.
     """

@@ -25,7 +25,7 @@ from groundglass.evaluation.recalibration import DRAWS, LabelledAnswers, choose_
 from groundglass.labels import LUNG_AREAS, POSITIVE
 
 FEWEST = 20
-"""With fewer patients of a class than this, nothing is chosen."""
+"""Smallest number of patients of each class for choosing a rule."""
 
 OF_LESIONS = {name: parts for name, parts in AGGREGATIONS.items() if set(parts) <= LESION_FEATURES}
 """Aggregations that are valid for every network with the same segmenter."""
@@ -54,7 +54,7 @@ class LabelledPatients:
 
     @classmethod
     def of_predictions(cls, slices: pd.DataFrame, least_slices: int, name: str) -> "LabelledPatients":
-        """The patients in a table of labelled predictions; ``name`` is that of the dataset, for errors.
+        """The patients in a table of labelled predictions; ``name`` is the dataset's name, for errors.
 
         Raises
         ------
@@ -121,7 +121,7 @@ def choose_rule(
     """Choose an aggregation and fit it.
 
     Every aggregation is fitted as a logistic function of its features and evaluated by cross-validation over
-    patients. The simplest good one is taken (groundglass.evaluation.logistic_choice).
+    patients. The simplest good one is chosen (groundglass.evaluation.logistic_choice).
 
     Parameters
     ----------

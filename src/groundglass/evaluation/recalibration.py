@@ -52,9 +52,9 @@ class LabelledAnswers:
     sources
         The source of each; "" if unknown.
     logits
-        Of COVID-19, before calibration; None keeps the temperature and the bias.
+        Logits of COVID-19 before calibration; with None the temperature and the bias are kept.
     shares
-        The logarithm of the mean lesion probability, as groundglass.detect.setting weighs it; None leaves it out.
+        The logarithm of the mean lesion probability, as in groundglass.detect.setting; None leaves it out.
     """
 
     truth: Bools
@@ -105,8 +105,8 @@ class LabelledAnswers:
     def fit_scaling(self) -> Scaling | None:
         """Bias and weight of the logit, and of the logarithm of the lesion probability if it is known.
 
-        None without logits. Both classes have equal weight, and in these each source: the probability is that at
-        even odds, and its odds are a likelihood ratio.
+        None without logits. Both classes have equal weight, and so have the sources within a class: the
+        probability is that at even odds, and its odds are a likelihood ratio.
         """
         return self._fit(np.ones(len(self.truth)))
 
@@ -124,14 +124,14 @@ class LabelledAnswers:
         return tuple(found)
 
     def _fit(self, times: Floats) -> Scaling | None:
-        """The weights, if each answer counts this many times, shape (answers,)."""
+        """The weights when each answer counts this many times, shape (answers,)."""
         if self.logits is None:
             return None
         weights = balanced_weights(self.sources, self.truth, times)
         if self.shares is None:
             temperature, bias = fit_scaling(self.logits, self.truth, weights)
             return bias, 1 / temperature
-        # A larger lesion must not speak against COVID-19, whatever else the controls of a source have.
+        # A larger lesion must not speak against COVID-19, whatever diseases a source's controls have.
         return tuple(fit_weights(self._inputs(), self.truth, weights, [(0.05, 20), (0, 20)]))
 
     def _inputs(self) -> Floats:
@@ -192,14 +192,14 @@ class HeldOutPerformance:
 
     @classmethod
     def of(cls, left_out: str, truth: Bools, verdicts: NDArray[np.object_], covered: Bools) -> Self:
-        """Count verdicts, and the right answers that were possible; arrays of shape (cases,)."""
+        """Count verdicts and the possible correct answers; arrays of shape (cases,)."""
         answered = verdicts != UNCERTAIN
         shares = (((verdicts == POSITIVE) == truth)[answered], covered[truth], covered[~truth])
         accuracy, covid, other = (float(share.mean()) if len(share) else None for share in shares)
         return cls(left_out, len(truth), float(answered.mean()), accuracy, covid, other)
 
     def choice(self) -> Choice:
-        """As a bundle stores it."""
+        """The performance in the form that a bundle stores."""
         shares = {
             "answered": self.answered,
             "of these right": self.accuracy,
@@ -270,7 +270,7 @@ def recalibrate(
 def choose_setting(
     facts: BundleFacts, answers: LabelledAnswers, name: str, coverage: float, origin: str, seed: int = 0
 ) -> Recalibration:
-    """Choose how a detector answers in one setting: the likelihood ratio, and from where on it is a verdict.
+    """Choose how a detector answers in one setting: the likelihood ratio and the limits of the verdicts.
 
     Parameters are those of :func:`recalibrate`; ``name`` is the setting's. The answers need lesion probabilities,
     and logits of a network that was not trained on their source.

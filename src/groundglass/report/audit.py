@@ -14,10 +14,11 @@ from groundglass.scan.read import read_scan
 from groundglass.segment.overlay import PICTURE_SIDE
 
 SETS, PICTURES, ROWS = 6, 4, 30
-"""Sets of pictures of a check, pictures of a set, and rows of details that the page shows; audit.json has all."""
+"""The page shows this many sets of pictures per check, pictures per set, and rows of details; audit.json has
+all."""
 NO_GUARANTEE = (
-    "If a check passes, this way of being misled was not seen; it may exist all the same. Nothing here makes a "
-    "detector fit for use on patients."
+    "A passed check means that the problem was not found, not that it does not exist. No result of an audit "
+    "makes a detector fit for use on patients."
 )
 
 

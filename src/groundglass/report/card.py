@@ -1,5 +1,5 @@
-"""Reporting standards, filled with what a bundle or a run records: each item answered, left to the author, or not
-applicable. The items and the facts that answer them are in ``standards/*.yaml``."""
+"""Reporting checklists completed from the records of a bundle or a run: each item is answered, left to the
+author, or not applicable. The items and the facts that answer them are in ``standards/*.yaml``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,11 +21,11 @@ Status = Literal["answered", "in part", "for the author", "not applicable"]
 STANDARDS = ("claim-2024", "tripod-ai")
 HEADER = ("item", "what it asks for", "answer", "where")
 NO_SCORE = (
-    "The counts are not a score: an answered item says that something is reported, not that it was done well. Read "
-    "every answer before you submit it, and complete those for the author."
+    "The counts are not a score: an answered item means that something is reported, not that it was done "
+    "well. Check every answer before you submit the checklist, and complete the items left to the author."
 )
 MAIN = ("roc_auc", "sensitivity", "specificity")
-"""The metrics that an answer names; the model card has all."""
+"""The metrics given in an answer; the model card has all."""
 KEPT_TOGETHER = {
     "official": "the split that the dataset's authors published",
     "grouped": "no patient or group in two parts",
@@ -33,7 +33,7 @@ KEPT_TOGETHER = {
     "random": "slice by slice, so slices of one patient may be in two parts",
 }
 OVERLAPS = {"seen in training", "groups in two parts", "split by slice", "split not known"}
-"""Reasons in ``groundglass.bundle.facts.REASONS`` that say how far parts overlap."""
+"""Reasons in ``groundglass.bundle.facts.REASONS`` that concern overlap between the parts."""
 
 
 class _Words(BaseModel):
@@ -41,7 +41,7 @@ class _Words(BaseModel):
 
 
 class _Fact(_Words):
-    """A template of a recorded fact, with the file and the place in it that record it."""
+    """A template of a recorded fact, with the file and the place in that file where it is recorded."""
 
     file: str
     at: str
@@ -49,22 +49,22 @@ class _Fact(_Words):
 
 
 class Item(_Words):
-    """An item of a standard.
+    """An item of a reporting standard.
 
     Attributes
     ----------
     item, section, asks
-        Its number, the part of the article that it concerns, and what it asks for, in our words.
+        Its number, the section of the article that it concerns, and its requirement, paraphrased.
     study
-        ``D`` if it is only for studies that develop a model, ``E`` if only for those that evaluate one.
+        ``D`` if it applies only to studies that develop a model, ``E`` if only to those that evaluate one.
     fact
         The recorded fact that answers it, in ``facts.yaml``.
     complete
-        Whether that fact leaves nothing to the author.
+        Whether the fact answers the item completely.
     author
         What the author must add.
     not_applicable
-        Template of the reason why the item does not apply where no fact answers it; blank if it does.
+        Template of the reason why the item does not apply if no fact answers it; blank if it applies.
     """
 
     item: str
@@ -85,9 +85,9 @@ class Standard(_Words):
     title, name, citation
         Its short and full name, and the publication.
     source
-        From which transcription its items were taken, and what their licence allows.
+        The transcription that its items were taken from, and the terms of their licence.
     detectors_only
-        Whether it is only for models that predict an outcome.
+        Whether it applies only to models that predict an outcome.
     items
         In their order.
     """
@@ -102,7 +102,8 @@ class Standard(_Words):
 
 @dataclass(frozen=True)
 class Answer:
-    """An item with its answer; ``where`` is the file that records it and the place in it, or two empty texts."""
+    """An item with its answer; ``where`` is the file that records it and the place in that file, or two empty
+    texts."""
 
     item: Item
     status: Status
@@ -111,7 +112,7 @@ class Answer:
 
     @property
     def told(self) -> str:
-        """The answer in words, with what the author must add."""
+        """The answer in words, including what the author must add."""
         if self.status == "not applicable":
             return f"Not applicable, because {self.text}"
         left = "" if self.status == "answered" else f"For the author: {self.item.author}"
@@ -119,7 +120,7 @@ class Answer:
 
 
 def standards(facts: Facts) -> list[Standard]:
-    """The standards for a network of this kind."""
+    """The standards that apply to a network of this kind."""
     read = [Standard.model_validate(_read(name)) for name in STANDARDS]
     return [one for one in read if facts.kind == "detector" or not one.detectors_only]
 
@@ -132,9 +133,9 @@ def answers(
     Parameters
     ----------
     facts
-        Those of the bundle.
+        The bundle's facts.
     recipe
-        The recipe that it was trained from; empty for a model that was not trained by Groundglass.
+        The training recipe; empty for a model that was not trained by Groundglass.
     run
         The content of ``run.json``; empty if only the bundle is known.
     """
@@ -208,7 +209,7 @@ def _metrics(measured: Any) -> list[tuple[str, str]]:
 
 
 def _figures(one: EvaluationFacts, titles: Iterable[str] = ()) -> str:
-    """The main figures of an evaluation with their intervals, and how many slices they are of."""
+    """The main figures of an evaluation with their intervals, and the number of slices."""
     kept = set(titles) or {METRICS[name].title for name in MAIN}
     shown = [
         f"{name} {value}" for name, value in _metrics(one.slices) if name in kept or "mean over cases" in name
@@ -261,7 +262,7 @@ _TEMPLATES.filters |= {
 
 
 def counted(answered: Iterable[Answer]) -> str:
-    """How many items have which status, in words."""
+    """The number of items with each status, in words."""
     counts = Counter(answer.status for answer in answered)
     return (
         f"{counts.total()} items: {counts['answered']} answered from the record, {counts['in part']} in part, "
@@ -272,7 +273,7 @@ def counted(answered: Iterable[Answer]) -> str:
 def card_page(
     facts: Facts, filled: Mapping[str, tuple[Standard, list[Answer]]], left_out: list[str]
 ) -> Report:
-    """The page with all standards; ``filled`` has them by the name of their Markdown file."""
+    """The page with all standards; ``filled`` contains them by the name of their Markdown file."""
     sources = dict.fromkeys((*facts.training.sources, *facts.training.masks))
     counts = [f"{standard.title}: {counted(answered)}." for standard, answered in filled.values()]
     return Report(

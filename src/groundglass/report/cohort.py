@@ -1,7 +1,7 @@
 """The report of a cohort: verdicts, lesions, severity, warnings and failures of all studies, and a page of times.
 
-The report says nothing about time or machines, so that the same studies give the same page, however many workers
-answered them, and in which order.
+The report contains no times or machines, so that the same studies give the same page, regardless of the
+number of workers and the order in which they ran.
 """
 
 import re
@@ -20,11 +20,11 @@ from groundglass.report.page import Chart, Link, Report, Table, bundle_table, ma
 from groundglass.report.volume import LESIONS, uncertainty
 
 LISTED = 5000
-"""Studies that the page lists; patients.csv has them all."""
+"""Number of studies listed on the page; patients.csv has them all."""
 VERDICTS = (POSITIVE, UNCERTAIN, NEGATIVE, NOT_A_CHEST_CT)
 NO_BAND = "no band"
 SHARES = (0.0025, 0.05, 0.25, 0.5, 0.75)
-"""Limits of the classes of lesion shares: those of the severity bands, and 5%."""
+"""Limits of the classes of lesion share: those of the severity bands, and 5%."""
 VOLUMES = (1, 10, 50, 200, 500)
 """Limits of the classes of lesion volumes, in ml."""
 AMOUNTS = {
@@ -33,7 +33,7 @@ AMOUNTS = {
     "both_ground_glass_ml": "ground glass, ml",
     "both_consolidation_ml": "consolidation, ml",
 }
-"""Columns of patients.csv, and what the report calls them."""
+"""Columns of patients.csv, and their headings in the report."""
 Row = Mapping[str, Any]
 
 
@@ -43,9 +43,9 @@ def cohort_report(rows: Sequence[Row], failures: Sequence[Failure], detector: De
     Parameters
     ----------
     rows, failures
-        Those of groundglass.commands.predict_volumes.PatientAnswers.
+        The rows and failures of groundglass.commands.predict_volumes.PatientAnswers.
     detector
-        What answered.
+        The detector that answered.
     """
     answered = [row for row in rows if not row["problem"]]
     counts = Counter(row["verdict"] for row in answered)
@@ -97,7 +97,7 @@ def _charts(rows: Sequence[Row]) -> list[Chart]:
 def _classes(
     rows: Sequence[Row], column: str, limits: Sequence[float], words: Sequence[str]
 ) -> list[tuple[str, float]]:
-    """How many rows have a value up to each limit, and above the last."""
+    """The number of rows with a value up to each limit, and above the last."""
     values = [row[column] for row in rows if row[column] is not None]
     names = [f"up to {words[0]}", *(f"to {word}" for word in words[1:]), f"over {words[-1]}"]
     counts = Counter(sum(value > limit for limit in limits) for value in values)
@@ -134,7 +134,7 @@ def _warnings(row: Row) -> list[str]:
 
 
 def _counted(title: str, what: str, texts: Iterable[str]) -> list[Table]:
-    """How often each text occurs, numbers in it aside; no table if there are none."""
+    """How often each text occurs, ignoring numbers in it; no table if there are none."""
     counts = Counter(re.sub(r"-?\d+(\.\d+)?", "…", text) for text in texts)
     rows = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return [Table(title, (what, "how often"), [(text, str(count)) for text, count in rows])] if rows else []
@@ -147,7 +147,7 @@ def _listed(rows: Sequence[Row]) -> Table:
     amounts = [name for name in AMOUNTS if any(row.get(name) not in (None, "") for row in rows)]
     header = ("study", "patient", "probability", "verdict", "lesions", *(AMOUNTS[name] for name in amounts))
     more = f"{len(rows) - LISTED} more are in patients.csv." if len(rows) > LISTED else ""
-    note = "A click on a heading sorts by it."
+    note = "Click on a heading to sort by it."
     return Table(
         "All studies, most probable first",
         (*header, "severity", "warnings", "reason"),
@@ -214,9 +214,9 @@ def times_report(seconds: Mapping[str, Mapping[str, float]], detector: Detector)
                 "",
                 ("stage", "all, s", "median, s", "95% are below, s", "longest, s"),
                 rows,
-                "read: ordering and decoding the slices, added up over threads; the networks compute meanwhile, "
-                "and it is part of answer. write: masks, DICOM results and the report. cpu: processor time of all. "
-                "times.csv has each study.",
+                "read: ordering and decoding the slices, summed over threads. It overlaps with the "
+                "networks' work and is part of answer. write: masks, DICOM results and the report. cpu: "
+                "processor time of all stages. times.csv has each study.",
             )
         ],
         facts=[Table("About this report", (), made_by_rows(*networks))],

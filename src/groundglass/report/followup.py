@@ -1,6 +1,6 @@
 """Two volumes of one patient compared: lungs and lesions before and after, by region and lesion type.
 
-Everything comes from the ``findings.json`` of the two, so nothing is segmented again.
+Everything is taken from the two ``findings.json`` files, so nothing is segmented again.
 """
 
 from collections.abc import Mapping
@@ -17,27 +17,27 @@ from groundglass.segment.extent import REGIONS, SIDES, region_name
 Document = Mapping[str, Any]
 KINDS = {"lesion": "Lesions", "ground_glass": "Ground glass", "consolidation": "Consolidation"}
 SPACING_RATIO = 1.2
-"""Slices whose distances differ by more than this factor do not show the same amount of small lesions."""
+"""If slice distances differ by more than this factor, the two volumes do not show small lesions equally well."""
 LIMIT = (
-    "Deeper or shallower breathing also changes the volumes and shares, and so does the segmenter's error, which "
-    "is not known for this patient. A small change may be neither better nor worse."
+    "Differences in inspiration also change the volumes and shares, and so does the segmenter's error, "
+    "which is unknown for this patient. A small change may mean neither improvement nor progression."
 )
 
 
 @dataclass(frozen=True)
 class Change:
-    """An amount before and after, in ml or as a share in [0, 1]; None where it is not known."""
+    """An amount before and after, in ml or as a share in [0, 1]; None if unknown."""
 
     before: float | None
     after: float | None
 
     @property
     def change(self) -> float | None:
-        """After minus before; None where one of them is not known."""
+        """After minus before; None if one of them is unknown."""
         return None if self.before is None or self.after is None else self.after - self.before
 
     def to_dict(self, share: bool) -> dict[str, float | None]:
-        """For JSON; the change of a share is given in percentage points."""
+        """The change as a dictionary for JSON; the change of a share is in percentage points."""
         name, factor = ("change_points", 100) if share else ("change", 1)
         change = None if self.change is None else round(factor * self.change, 6)
         return {"before": self.before, "after": self.after, name: change}
@@ -45,17 +45,17 @@ class Change:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """The comparison.
+    """The comparison of two volumes.
 
     Attributes
     ----------
     before, after
-        What was found, as in ``findings.json``.
+        The findings, as in ``findings.json``.
     changes
         By region and amount, such as ``changes["both"]["lesion_ml"]``; regions and amounts that only one of the
         volumes has are left out.
     warnings
-        What makes the two less comparable.
+        Reasons why the two are less comparable.
     """
 
     before: Document
@@ -129,26 +129,26 @@ class FollowUp:
 
 
 def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ()) -> FollowUp:
-    """Compare what was found in two volumes.
+    """Compare the findings in two volumes.
 
     Parameters
     ----------
     before, after
         The content of each ``findings.json``.
     warnings
-        What is already known to make them less comparable.
+        Reasons already known why they are less comparable.
 
     Raises
     ------
     GroundglassError
-        If one of them is not of a chest CT volume.
+        If one of them is not a chest CT volume.
     """
     for name, one in (("before", before), ("after", after)):
         if "both" not in one:
-            raise GroundglassError(f"the study {name} holds pictures: only volumes have a follow-up")
+            raise GroundglassError(f"the study {name} contains pictures: only volumes can be followed up")
         if one["verdict"] == NOT_A_CHEST_CT:
             raise GroundglassError(
-                f"the study {name} is not a chest CT ({one['reason']}): there is no follow-up"
+                f"the study {name} is not a chest CT ({one['reason']}): it cannot be followed up"
             )
     changes = {}
     for region in REGIONS:
@@ -159,19 +159,19 @@ def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ())
 
 
 def _figures(found: Document, region: str) -> Mapping[str, float | None]:
-    """A region's amounts by name; empty where the region is not known."""
+    """A region's amounts by name; empty if the region is unknown."""
     return (found[region] if region in SIDES else found["zones"].get(region)) or {}
 
 
 def _differences(before: Document, after: Document) -> list[str]:
-    """What makes two volumes less comparable, in sentences."""
+    """Reasons why two volumes are less comparable, in sentences."""
     warnings = []
     for kind, name in (("segmenter", "segmenters"), ("bundle", "detectors")):
         one, other = _version(before, kind), _version(after, kind)
         if one != other:
             warnings.append(
-                f"Different {name} were used, {one} before and {other} after: part of the change may come from "
-                "them. Answer both studies with the same one."
+                f"Different {name} were used, {one} before and {other} after: part of the change may be due "
+                "to this. Run both studies with the same one."
             )
     if before["groundglass"] != after["groundglass"]:
         warnings.append(
@@ -179,26 +179,26 @@ def _differences(before: Document, after: Document) -> list[str]:
         )
     one, other = (found["volume"]["spacing_mm"] for found in (before, after))
     if one is None or other is None:
-        warnings.append(
-            "The spacing of one of the volumes is not known, so there are no volumes in ml to compare."
-        )
+        warnings.append("The spacing of one of the volumes is unknown, so volumes in ml cannot be compared.")
     elif max(one[0], other[0]) > SPACING_RATIO * min(one[0], other[0]):
         warnings.append(
             f"The slices are {one[0]:.3g} mm apart before and {other[0]:.3g} mm after: small lesions are "
-            "not measured alike."
+            "not measured in the same way."
         )
     if before["volume"]["is_hu"] != after["volume"]["is_hu"]:
         warnings.append(
-            "Only one of the volumes holds Hounsfield units: the segmenter saw different grey values."
+            "Only one of the volumes is in Hounsfield units: the segmenter saw different grey values."
         )
     known = [{region for region in REGIONS if _figures(found, region)} for found in (before, after)]
     if left_out := [region_name(region) for region in REGIONS if region in known[0] ^ known[1]]:
-        warnings.append(f"Known in only one of the volumes, and so not compared: {', '.join(left_out)}.")
+        warnings.append(
+            f"Known for only one of the volumes and therefore not compared: {', '.join(left_out)}."
+        )
     return [*warnings, *_own_warnings(before, after)]
 
 
 def _own_warnings(before: Document, after: Document) -> list[str]:
-    """The warnings about each volume, such as that a lung is missing or not wholly inside it, each once."""
+    """The warnings about each volume, for example that a lung is missing or cut off, each once."""
     sides = {
         warning: [
             name for name, found in (("before", before), ("after", after)) if warning in found["warnings"]
@@ -231,7 +231,7 @@ def _described(found: Document) -> dict[str, str]:
 
 
 def _cells(one: Change, unit: str) -> tuple[str, str, str]:
-    """Before, after and the change, of an amount in ``ml`` or of a share in ``%``."""
+    """Before, after and change, for an amount in ``ml`` or a share in ``%``."""
     factor, digits, change_unit = (1, 0, "ml") if unit == "ml" else (100, 1, "points")
 
     def shown(value: float | None, unit: str, sign: str = "") -> str:

@@ -1,4 +1,5 @@
-"""A recipe evaluated on each of its sources by a detector that never saw it: figures, their means and the page."""
+"""A recipe evaluated on each of its sources with a detector that never saw that source: figures, means and
+the page."""
 
 import statistics
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from groundglass.report.page import Link, Report, Table, dataset_table
 
 REPORT = "report.html"
 JUDGED = "left-out"
-"""Folder, in that of the run, of the evaluation on the source that the run left out."""
+"""Folder, within the run's, of the evaluation on the source that was left out."""
 SHOWN = ("roc_auc", "accuracy", "sensitivity", "specificity", "ece")
 COVERAGE = "coverage"
 OF_PATIENTS = ("roc_auc", "accuracy", "sensitivity", "specificity", COVERAGE)
@@ -32,7 +33,7 @@ MEAN = "mean over sources"
 
 @dataclass(frozen=True)
 class SourceResult:
-    """The evaluation on one source of the detector that was trained on the remaining sources.
+    """The evaluation of a detector on the one source that was left out of its training.
 
     Attributes
     ----------
@@ -41,15 +42,15 @@ class SourceResult:
     run
         The name of the run's folder.
     threshold
-        The detector's, on the calibrated probability.
+        The detector's threshold on the calibrated probability.
     predictions
-        For all slices of the source that could be read.
+        The predictions for all readable slices of the source.
     most_certain
-        Accuracy on the most certain of them.
+        Accuracy on the most certain slices.
     failures
         Files that could not be read.
     facts
-        The figures of slices and patients, as a bundle holds them.
+        The figures per slice and per patient, in a bundle's form.
     """
 
     source: str
@@ -93,7 +94,7 @@ class SourceResult:
 
 @dataclass(frozen=True)
 class LeaveOneOutResult:
-    """The recipe, and the evaluation on each source of its data."""
+    """A recipe, and the evaluations on each source of its data."""
 
     recipe: AnyRecipe
     each: tuple[SourceResult, ...]
@@ -119,7 +120,7 @@ class LeaveOneOutResult:
         if auc is None:
             return "No source has both classes, so no AUC is defined."
         defined = len(self.values("roc_auc"))
-        return f"Mean ROC AUC {auc:.2f} over {defined} sources, each judged by a detector that never saw it."
+        return f"Mean ROC AUC {auc:.2f} over {defined} sources, each evaluated with a detector that never saw it."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -147,9 +148,9 @@ class LeaveOneOutResult:
             "Each source, by a detector trained on the remaining sources",
             ("source", f"slices ({POSITIVE})", "groups", *(TITLES[figure] for figure in self.figures)),
             [*rows, (MEAN, "", "", *map(self._mean_text, self.figures))],
-            "The 95% interval of the AUC, by a bootstrap over the groups, is in brackets. The mean is the plain "
-            "mean of the sources, each counted once. Certain answers are those far from the threshold, as a share "
-            "of the way to 0 or 1. " + " ".join(notes),
+            "The 95% interval of the AUC, by a bootstrap over the groups, is in brackets. The mean is the "
+            "unweighted mean over the sources. The most certain answers are those farthest from the "
+            "threshold, relative to the distance to 0 or 1. " + " ".join(notes),
         )
 
     def patients_table(self) -> Table | None:
@@ -193,7 +194,7 @@ class LeaveOneOutResult:
                 for one in self.each
                 if one.failures
             ],
-            tables_title="How well it does at a source that it has never seen",
+            tables_title="Performance on a source that it has never seen",
             figures_of_merit=[
                 *filter(None, (self.table(), self.patients_table())),
                 Table("Each detector", header, pages),

@@ -1,4 +1,4 @@
-"""Reports as HTML: each page contains everything it shows and loads nothing from elsewhere."""
+"""Reports as HTML: each page is self-contained and loads nothing from elsewhere."""
 
 import base64
 import io
@@ -33,8 +33,8 @@ class Link(str):
 class Table:
     """Rows of text under a heading, with a ``note`` below.
 
-    ``prose`` says that the cells are sentences: a phone then shows the cells of a row one below the other. A reader
-    can sort a ``sortable`` table by a click on a heading.
+    ``prose`` means that the cells are sentences, which phones show one below the other. Readers can sort a
+    ``sortable`` table by clicking on a heading.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars of non-negative numbers under a caption, drawn as SVG within the page."""
+    """Bars of non-negative numbers with a caption, drawn as SVG within the page."""
 
     caption: str
     bars: Sequence[tuple[str, float]]
@@ -60,7 +60,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as PNG, with a caption, which screen readers also read."""
+    """A figure as PNG, with a caption that screen readers also use."""
 
     caption: str
     png: bytes
@@ -68,22 +68,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class SliceCard:
-    """A slice beside its heatmap or its masks, with the answer.
+    """A slice beside its heatmap or masks, with the answer.
 
     Attributes
     ----------
     name, verdict, answer, note
-        Text below the pictures; ``answer`` adds to the ``verdict`` what was found.
+        Text below the pictures; ``answer`` adds the findings to the ``verdict``.
     images
-        The slice, and what was drawn over it.
+        The slice, and the drawings on it.
     truth
-        The label; "" if it is not known.
+        The label; "" if unknown.
     right
-        Whether the verdict agrees with the label; None if there is nothing to compare.
+        Whether the verdict agrees with the label; None if they cannot be compared.
     unsure
         Whether the verdict is neither yes nor no.
     drawn
-        What the other pictures show, for screen readers.
+        Description of the drawings, for screen readers.
     """
 
     name: str
@@ -121,7 +121,7 @@ class StackViewer:
 
 @dataclass(frozen=True)
 class Card:
-    """A grade with the reasons why it is not better, and the items that it is based on, with a ``note`` below.
+    """A grade with the reasons for not being better and the items it is based on, with a ``note`` below.
 
     ``grade`` is a letter from A to E, and ``meaning`` the same in words.
     """
@@ -138,8 +138,8 @@ class Card:
 class Report:
     """The content of a page, from top to bottom; parts without content are left out.
 
-    ``headline`` is the result in one sentence, ``card`` how far it can be trusted, and ``warnings`` what a reader
-    must know first. Of ``facts``, a PDF has only the first table.
+    ``headline`` is the result in one sentence, ``card`` states how far it can be trusted, and ``warnings``
+    come first. A PDF has only the first table of ``facts``.
     """
 
     title: str
@@ -147,7 +147,7 @@ class Report:
     card: Card | None = None
     warnings: list[str] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
-    tables_title: str = "How well it does"
+    tables_title: str = "Performance"
     figures_of_merit: list[Table] = field(default_factory=list)
     pictures_title: str = "Curves"
     pictures: list[Picture] = field(default_factory=list)
@@ -164,7 +164,7 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def render(template: str, report: Report) -> str:
-    """The HTML of a report, by one of the templates of this package."""
+    """The HTML of a report, from one of this package's templates."""
     environment = Environment(
         loader=PackageLoader("groundglass.report"),
         autoescape=True,
@@ -193,13 +193,13 @@ def _jpeg_address(image: Image.Image) -> str:
 
 
 def made_by_rows(*bundles: Facts) -> list[tuple[str, str]]:
-    """When a report was made, and with which versions of the program and its networks."""
+    """The time at which a report was made, and the versions of the program and its networks."""
     networks = [(one.kind.capitalize(), f"{one.name}, version {one.graph_sha256[:12]}") for one in bundles]
     return [("Made", f"{datetime.now():%Y-%m-%d %H:%M}"), ("Groundglass", __version__), *networks]
 
 
 def bundle_table(facts: Facts) -> Table:
-    """The detector or segmenter: what it is, what it was trained on, and what was chosen on what."""
+    """The detector or segmenter: its description, training data and choices."""
     training = facts.training
     identity = ("Graph (SHA-256)", facts.graph_sha256)
     rows = [("Bundle", facts.name), ("Description", facts.description.strip())]
@@ -223,7 +223,7 @@ def bundle_table(facts: Facts) -> Table:
 
 
 def dataset_table(name: str) -> Table | None:
-    """The dataset, where the registry knows it."""
+    """The dataset, if it is in the registry."""
     if name not in DATASETS:
         return None
     dataset = DATASETS[name]

@@ -1,8 +1,8 @@
-"""A report as a PDF of one or two A4 pages, to print or to send.
+"""A report as a PDF of one or two A4 pages, for printing or sending.
 
-WeasyPrint lays it out, from the same content and with the same colours as the HTML page. Of the maintained
-libraries (WeasyPrint, fpdf2, ReportLab) it alone writes tagged PDF, which a screen reader can follow. It needs the
-system library Pango.
+WeasyPrint lays it out, with the same content and colours as the HTML page. Among the maintained libraries
+(WeasyPrint, fpdf2, ReportLab) it is the only one that writes tagged PDF, which screen readers can follow. It
+needs the system library Pango.
 """
 
 import logging
@@ -19,7 +19,8 @@ from groundglass.report.page import Report, render
 PDF = "report.pdf"
 MOST_PAGES = 2
 CARDS, WIDE_CARDS, ROWS = 6, 3, 24
-"""Most slices, slices with more than two pictures, and rows of a table in a PDF; the HTML page shows more."""
+"""Largest numbers of slices, of slices with more than two pictures, and of table rows in a PDF; the HTML page
+shows more."""
 NO_PANGO = (
     "a PDF needs the system library Pango, which was not found. Debian and Ubuntu: apt install libpango-1.0-0 "
     "libpangoft2-1.0-0 libharfbuzz-subset0; macOS: brew install pango; Windows: "
@@ -28,7 +29,7 @@ NO_PANGO = (
 
 
 def need_pdf() -> None:
-    """Check that PDFs can be written; called before long work rather than after it.
+    """Check that PDFs can be written; call this before a long computation rather than after it.
 
     Raises
     ------
@@ -41,18 +42,18 @@ def need_pdf() -> None:
     try:
         import weasyprint  # noqa: F401
 
-        # WeasyPrint lets Pillow read truncated pictures everywhere, and a truncated slice must be refused.
+        # WeasyPrint makes Pillow accept truncated pictures everywhere, but a truncated slice must be refused.
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     except OSError as error:
         raise GroundglassError(NO_PANGO) from error
-    # It warns of what it leaves out of the shared style sheet, such as the colours for dark screens.
+    # It warns about parts of the shared style sheet that it ignores, such as the colours for dark screens.
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
 
 
 def write_pdf(report: Report, path: Path) -> None:
-    """Write the report as a PDF of at most two pages, with its text, its language and its structure.
+    """Write the report as a tagged PDF of at most two pages.
 
-    Of the facts it has only the first table. Where there are too many slices for two pages, it shows fewer.
+    It contains only the first table of the facts, and shows fewer slices if they do not fit on two pages.
 
     Raises
     ------
@@ -74,6 +75,6 @@ def _laid_out(report: Report) -> Any:
     from weasyprint import HTML
     from weasyprint.urls import URLFetcher
 
-    # Everything is inside the text; nothing is fetched from elsewhere.
+    # The page is self-contained; nothing is fetched from elsewhere.
     inside = URLFetcher(allowed_protocols=("data",))
     return HTML(string=render("report.pdf.jinja", report), url_fetcher=inside).render(pdf_tags=True)

@@ -1,4 +1,4 @@
-"""Evaluate a ``predictions.csv`` alone: figures with intervals, curves and tables."""
+"""Evaluate a ``predictions.csv`` by itself: figures with intervals, curves and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,9 @@ class EvaluatedPredictions:
     threshold
         Probability from which on the verdict is covid.
     slices, patients
-        Figures per slice, and per patient where patients are known.
+        Figures per slice and, if patients are known, per patient.
     classes
-        Figures of each of several classes, where the detector knows several and the labels are among them.
+        Figures of each class, if the detector knows several classes and the labels are among them.
     pictures
         Figures by file name.
     """
@@ -92,9 +92,9 @@ class EvaluatedPredictions:
         return dict(zip(map(Path, self.predictions["path"]), self.predictions["label"], strict=True))
 
     def telling_slices(self) -> list[Path]:
-        """The surest errors first, then the surest right answers of each class.
+        """The most certain errors first, then the most certain correct answers of each class.
 
-        With several classes, an error is any other class than the label, and its sureness is that about COVID-19.
+        With several classes, any class other than the label is an error; certainty refers to COVID-19.
         """
         answered = self.predictions[self.predictions["verdict"].isin((POSITIVE, NEGATIVE))]
         if self.classes is None:
@@ -118,7 +118,7 @@ def evaluate_predictions(
     path
         A predictions.csv.
     threshold
-        The detector's; None takes the one that the verdicts imply.
+        The detector's threshold; None means the one that the verdicts imply.
     rule
         The bundle's rule for patients; without it, or without lung areas in the table, a patient's probability is
         the mean over slices.
@@ -161,7 +161,7 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
 
     Returns
     -------
-    The metrics and figures, and the trust card, which says how far to trust the AUC.
+    The metrics and figures, and the trust card, which states how far to trust the AUC.
     """
     need_positive(read_predictions(path)["label"], str(path))
     evaluated = evaluate_predictions(path)
@@ -171,7 +171,7 @@ def evaluate_file(path: Path, folder: Path) -> tuple[EvaluatedPredictions, Trust
         title=f"Predictions in {path.name}",
         headline=evaluated.headline(),
         card=trust_box(card),
-        warnings=["Nothing is known about the detector, not even whether it was trained on these slices."],
+        warnings=["Nothing is known about the detector, including whether it was trained on these slices."],
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
     )
@@ -215,12 +215,12 @@ def _draw_classes(predictions: pd.DataFrame, classes: ClassesEvaluation) -> dict
 
 
 def trust_box(card: TrustCard) -> Card:
-    """How far to trust the AUC, as a box of a report."""
+    """The grade of trust in the AUC, as a box for a report."""
     return Card(
-        title="How far the AUC can be believed",
+        title="How far the AUC can be trusted",
         grade=card.grade,
         meaning=MEANINGS[card.grade],
         reasons=card.reasons,
         rows=card.rows(),
-        note="The grade is of the AUC, not of the detector. Its rules: docs/honest-numbers.md.",
+        note="The AUC is graded, not the detector. The rules are in docs/honest-numbers.md.",
     )

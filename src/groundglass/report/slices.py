@@ -1,4 +1,4 @@
-"""Slices as reports show them, and tables of how well masks agree with the truth."""
+"""Slices for reports, and tables of the agreement between masks and ground truth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def slice_cards(
     detector: Detector, paths: Sequence[Path], labels: Mapping[Path, str] | None = None
 ) -> list[SliceCard]:
-    """Read and answer slices again, and draw each beside its heatmap.
+    """Read slices, run the detector on them again, and draw each beside its heatmap.
 
-    ``labels`` maps a path to its label; a slice without a label is not called right or wrong. A file that has
-    become unreadable in the meantime is left out.
+    ``labels`` maps paths to labels; a slice without a label is called neither right nor wrong. Files that
+    have become unreadable in the meantime are left out.
     """
     return [
         slice_card(finding, (labels or {}).get(path, ""))
@@ -40,7 +40,7 @@ def slice_cards(
 
 
 def slice_card(finding: SliceFinding, label: str = "") -> SliceCard:
-    """The card of a finding that still holds its slice and evidence; ``label`` decides whether it is right."""
+    """The card of a finding that still has its slice and evidence; it is right if it agrees with ``label``."""
     decided = finding.verdict in (POSITIVE, NEGATIVE)
     return SliceCard(
         name=Path(finding.path).name,
@@ -80,7 +80,7 @@ def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
             continue
         scan, segmentation = answer
         picture = Image.fromarray(preprocessing.picture(scan))
-        # At the size at which a report shows it: contours stay visible, and memory small.
+        # Drawn at the report's size, which keeps contours visible and saves memory.
         picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
         grey8 = np.asarray(picture)
         drawn = overlay(grey8, resize(segmentation, grey8.shape), line=2)
@@ -100,7 +100,7 @@ def mask_cards(segmenter: Segmenter, paths: Sequence[Path]) -> list[SliceCard]:
 
 
 SHOWN = 24
-"""Slices that a report shows."""
+"""Number of slices in a report."""
 
 
 def overlap_tables(evaluation: OverlapEvaluation, cases: "pd.DataFrame") -> list[Table]:

@@ -35,25 +35,26 @@ from groundglass.segment.shares import lesions_in_words, segmentation_of
 from groundglass.segment.volume import VolumeMasks
 
 MOST_FRAMES = 200
-"""Most slices of a stack; of a longer volume it has every second, third, and so on."""
+"""Largest number of slices in a stack; for longer volumes it contains every second slice, every third, and so
+on."""
 QUALITY = 75
 
 
 @dataclass(frozen=True, eq=False)
 class AnsweredStudy:
-    """A study with the patient's answer, which holds the volume and its masks."""
+    """A study with the patient's answer, which includes the volume and its masks."""
 
     study: Study
     finding: PatientFinding
 
 
 def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -> AnsweredStudy:
-    """Answer for the series of a study that was chosen; ``seen`` is called after each slice.
+    """Answer for the chosen series of a study; ``seen`` is called after each slice.
 
     Raises
     ------
     ScanError
-        If the study has no usable series, or it cannot be read.
+        If the study has no usable series, or if the series cannot be read.
     """
     if study.series is None:
         raise study.error()
@@ -99,8 +100,8 @@ def _caption(finding: PatientFinding, number: int) -> str:
 
 
 TELLING = 6
-"""Slices that are shown with heatmap and masks."""
-LESIONS = "Lesions may have any cause: their share shows how much of the lung is diseased, not why."
+"""Number of slices shown with heatmap and masks."""
+LESIONS = "Lesions can have any cause: their share shows how much of the lung is diseased, not why."
 
 
 def volume_report(
@@ -166,20 +167,20 @@ def answer(finding: PatientFinding) -> str:
 
 
 def caveats(facts: BundleFacts) -> list[str]:
-    """What a reader must know about every answer of a bundle."""
+    """Caveats that apply to every answer of a bundle."""
     rule = facts.patient
     if rule is None or not set(rule.weights) <= LESION_FEATURES:
         return [LESIONS, *uncertainty(facts)]
     return [
         LESIONS,
         *uncertainty(facts),
-        "The patient's probability follows from the amount of lesion alone, by this bundle's rule for patients. "
-        "The slices' answers below also take into account what the lesions look like.",
+        "By this bundle's rule for patients, the patient's probability depends only on the amount of "
+        "lesion. The answers for slices below also take the appearance of the lesions into account.",
     ]
 
 
 def uncertainty(facts: BundleFacts) -> list[str]:
-    """What ``uncertain`` means for a patient, if the bundle states it."""
+    """The meaning of ``uncertain`` for a patient, if the bundle states it."""
     rule = facts.patient
     return [] if rule is None or rule.abstention is None else [rule.abstention.meaning("patients")]
 
@@ -191,11 +192,11 @@ def _extent(finding: PatientFinding) -> Table:
         else "No severity band is given."
     )
     if len(finding.extent) > len(SIDES):
-        zones = "The thirds divide the height of the lungs, and are the same for both."
+        zones = "The thirds divide the height of the lungs and are the same for both lungs."
     elif "right" in finding.extent:
-        zones = "The thirds of each lung are not given: the lungs go on beyond the volume."
+        zones = "The thirds of each lung are not given because the lungs extend beyond the volume."
     else:
-        zones = "Each lung on its own and its thirds are not given: the volume's orientation is not known."
+        zones = "Single lungs and their thirds are not given because the volume's orientation is unknown."
     header, rows = extent_table(finding.extent)
     return Table("", header, rows, f"{zones} {band}")
 
@@ -226,7 +227,7 @@ def _card(masks: VolumeMasks, one: SliceFinding) -> SliceCard | None:
 
 
 def _about(answered: AnsweredStudy, detector: Detector, identities: bool) -> Table:
-    """What was read and what was not, and by which networks."""
+    """The series that were read and not read, and the networks used."""
     study, masks = answered.study, answered.finding.masks
     volume, series, spacing = masks.volume, study.series, masks.volume.spacing
     patient = series.patient if identities and series else study.patient
