@@ -15,6 +15,7 @@ from groundglass.train.models import (
     timm_backbone,
     with_substitute,
 )
+from groundglass.train.module import DepthwiseInFloat32
 
 SMALL = Model(name="small-cnn", filters=(4, 6), dropout=0.2)
 DENSE = Model(name="small-cnn", filters=(4, 6), hidden=5, dropout=0.2)
@@ -160,3 +161,13 @@ def test_a_convolution_over_equal_channels_is_a_convolution() -> None:
     for output in outputs:
         output.square().sum().backward()
     torch.testing.assert_close(plain.weight.grad, folded.weight.grad)
+
+
+def test_mixed_precision_leaves_depthwise_convolutions_in_32_bits() -> None:
+    depthwise, pointwise = torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.Conv2d(8, 4, 1)
+    images = torch.rand(2, 8, 9, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16), DepthwiseInFloat32():
+        filtered = depthwise(images.bfloat16())
+        mixed = pointwise(filtered)
+    assert (filtered.dtype, mixed.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(filtered, depthwise(images.bfloat16().float()))

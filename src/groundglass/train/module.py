@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import groundglass.train.torchvision_ops  # noqa: F401
@@ -11,8 +12,10 @@ import groundglass.train.torchvision_ops  # noqa: F401
 import lightning.pytorch as pl
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchmetrics.functional.classification import (
     binary_accuracy,
     binary_auroc,
@@ -38,6 +41,23 @@ def model_images(grey: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Model input, shape (batch, channels, height, width), of grey in [0, 1], (batch, height, width)."""
     images = preprocessing.normalise(grey)[:, None].expand(-1, preprocessing.channels, -1, -1)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+class DepthwiseInFloat32(TorchFunctionMode):
+    """Compute depthwise convolutions in 32 bits, where mixed precision would use 16.
+
+    On a CPU their gradients take several times longer in bf16. EfficientNet-Lite0 trains 1.3 to 1.6 times as
+    fast this way.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function; a grouped convolution (the seventh argument counts its groups) without autocast."""
+        if func is F.conv2d and len(args) == 7 and args[6] > 1:
+            with torch.autocast("cpu", enabled=False):
+                return func(args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class TaskModule(pl.LightningModule):
@@ -79,7 +99,9 @@ class TaskModule(pl.LightningModule):
         torch.manual_seed(
             self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx + 15_485_863 * self.global_rank
         )
-        loss = self.training_loss(batch, batch_idx)
+        on_cpu = self.device.type == "cpu"
+        with DepthwiseInFloat32() if on_cpu and torch.is_autocast_enabled("cpu") else nullcontext():
+            loss = self.training_loss(batch, batch_idx)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
