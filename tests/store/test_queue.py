@@ -98,7 +98,7 @@ def test_a_job_whose_worker_dies_is_tried_again_later_and_given_up_in_the_end(
             clock[0] += 0.2
     found = entry(database, study).study
     assert found.state == "failed"
-    assert found.problem == f"the process that answers ended unexpectedly {ATTEMPTS} times with this study"
+    assert found.problem == f"the worker process ended unexpectedly {ATTEMPTS} times on this study"
     assert claim(database, "me") is None
 
 

@@ -1,4 +1,4 @@
-"""Cohorts on several processes and machines, by Ray (extra ``scale``)."""
+"""Cohorts on several processes and machines with Ray (extra ``scale``)."""
 
 import os
 import secrets
@@ -6,10 +6,10 @@ import sys
 
 
 def protect() -> None:
-    """Let only this process use the Ray that it will start, by a random token.
+    """Restrict the Ray instance that this process will start to this process, with a random token.
 
-    Ray listens on all of the machine's addresses, and without a token whoever reaches them can run programs here.
-    It reads these variables when it is imported, so nothing is changed afterwards.
+    Ray listens on all of the machine's addresses; without a token, anyone who can reach them could run
+    programs here. Ray reads these variables when it is imported, so later changes have no effect.
     """
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -1,8 +1,8 @@
-"""Answer the studies of a cohort on Ray: workers that keep their detector loaded, on one machine or a cluster.
+"""Answer the studies of a cohort with Ray workers that keep their detector loaded, on one machine or a cluster.
 
-Ray places and starts the workers; each free one gets the next study. What is answered and written is what
-``groundglass predict`` does without workers (groundglass.commands.study.begin_study). No worker keeps anything that
-matters: a study counts as done once its folder is in place.
+Ray places and starts the workers; each free worker gets the next study. Answers and files are the same as
+those of ``groundglass predict`` without workers (groundglass.commands.study.begin_study). Workers keep no
+state: a study counts as done once its folder is in place.
 """
 
 import io
@@ -24,7 +24,9 @@ from typing import Any
 import cv2
 import psutil
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
+os.environ.setdefault(
+    "RAY_USAGE_STATS_ENABLED", "0"
+)  # otherwise Ray sends usage statistics to its developers
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -43,28 +45,28 @@ log = logging.getLogger(__name__)
 
 MB = 1_000_000
 LOOK = 0.1
-"""Seconds between two looks at a worker's memory and time."""
+"""Seconds between two checks of a worker's memory and time."""
 GRACE = 30.0
-"""Seconds after its time limit that a worker may take to say so itself, before it is stopped from outside."""
+"""Seconds that a worker has after its time limit to stop by itself, before it is stopped from outside."""
 TRIES = 2
-"""How often a study is tried whose worker ends without an answer, or cannot write its results."""
+"""Number of attempts for a study whose worker ends without an answer or cannot write its results."""
 START = 300.0
-"""Seconds within which the first worker must be ready."""
+"""Seconds that the first worker may take to be ready."""
 OBJECTS = 500 * MB
-"""Shared memory of a Ray that is started for one run; it holds only the detector."""
+"""Shared memory of a Ray instance started for one run; it holds only the detector."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one study may take.
+    """The limits of one study.
 
     Attributes
     ----------
     seconds
-        After this time it is stopped.
+        Time in seconds after which it is stopped.
     memory_mb
-        Memory of its worker from which it is stopped. Ray places no more workers on a machine than its memory has
-        room for.
+        Memory of its worker at which it is stopped. Ray places only as many workers on a machine as fit in
+        its memory.
     """
 
     seconds: float = 900.0
@@ -72,12 +74,12 @@ class Limits:
 
 
 class _StoppedError(ScanError):
-    """A study that reached a limit; its worker still works on it and must be ended."""
+    """A study reached a limit; its worker is still busy with it and must be ended."""
 
 
 def set_up(cores: int, here: Path) -> None:
-    """Prepare a process as a worker of so many cores, for a command that runs in the folder ``here``."""
-    warnings.simplefilter("ignore")  # warnings quote values of headers, and Ray writes them into its logs
+    """Prepare a process as a worker with this many cores, for a command that runs in the folder ``here``."""
+    warnings.simplefilter("ignore")  # warnings quote header values, and Ray writes them to its logs
     logging.disable(logging.CRITICAL)
     with suppress(OSError):
         os.chdir(here)
@@ -86,7 +88,7 @@ def set_up(cores: int, here: Path) -> None:
 
 
 class _Worker:
-    """An actor of Ray: holds a detector and answers one study after the other."""
+    """A Ray actor that holds a detector and answers one study after the other."""
 
     def __init__(
         self, shared: list[Any], results: Path | str | None, cores: int, limits: Limits, here: Path
@@ -104,7 +106,7 @@ class _Worker:
         self._process = psutil.Process()
 
     def ready(self) -> str:
-        """The id of its machine, once the detector is loaded."""
+        """The id of its machine; returns once the detector is loaded."""
         return str(ray.get_runtime_context().get_node_id())
 
     def answer(self, study: Study, making: Making) -> Outcome:
@@ -146,18 +148,18 @@ def _too_long(study: Study, limits: Limits) -> _StoppedError:
 
 @dataclass(frozen=True)
 class Workers:
-    """Answers studies by workers on this machine or a Ray cluster; see groundglass.commands.study.Crew.
+    """Answers studies with workers on this machine or a Ray cluster; see groundglass.commands.study.Crew.
 
     Attributes
     ----------
     number
-        How many; None for one on each core.
+        Number of workers; None for one per core.
     address
-        The cluster's address, or ``auto``; None for this machine alone.
+        The cluster's address, or ``auto``; None for this machine only.
     limits
-        Of each study.
+        The limits of each study.
     results
-        The address that studies are copied to (groundglass.scale.remote); None if they stay in their folder.
+        The address that studies are copied to (groundglass.scale.remote); None to leave them in their folder.
     """
 
     number: int | None = None
@@ -168,15 +170,15 @@ class Workers:
     def __call__(
         self, detector: Detector, folder: Path | None, todo: Todo
     ) -> Iterator[tuple[Study, Outcome]]:
-        """Answer studies and yield each outcome when it is known.
+        """Answer studies, and yield each outcome as soon as it is known.
 
-        A study whose worker ends without an answer is tried again once, unless its machine was lost, which is not
-        the study's fault. A worker that cannot write results gets no further studies.
+        If a worker ends without an answer, its study is tried once more. The loss of a machine does not count
+        as an attempt. A worker that cannot write results gets no further studies.
 
         Raises
         ------
         GroundglassError
-            If there is no such cluster, no worker can start, or none can write.
+            If there is no such cluster, or if no worker can start or write.
         """
         if not todo:
             return
@@ -186,9 +188,9 @@ class Workers:
 
 @contextmanager
 def connected(address: str | None, number: int | None) -> Iterator[None]:
-    """Be connected to Ray, which is started if there is no address; a connection that exists is used.
+    """Connect to Ray, which is started if there is no address; an existing connection is used.
 
-    Ray prints about each worker that ends, also about those that are ended here, which would mix with results.
+    Ray prints a message for each worker that ends, even if it was ended on purpose; this would mix with results.
     """
     if ray.is_initialized():
         with redirect_stdout(io.StringIO()):
@@ -220,7 +222,7 @@ def connected(address: str | None, number: int | None) -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError if nothing listens at ``HOST:PORT``: Ray itself would wait for minutes."""
+    """Raise OSError if nothing listens at ``HOST:PORT``; Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -228,7 +230,7 @@ def _reach(address: str) -> None:
 
 @dataclass
 class _Task:
-    """What a worker is doing: answering a study, or starting or waiting if there is none."""
+    """What a worker is doing: answering a study or, if there is none, starting or waiting."""
 
     worker: Any
     node: str = ""
@@ -237,7 +239,7 @@ class _Task:
 
 
 class _Crew:
-    """The workers of one run, and the studies that wait for them."""
+    """The workers of one run, and the studies waiting for them."""
 
     def __init__(self, workers: Workers, detector: Detector, folder: Path | None, todo: Todo) -> None:
         self.limits = workers.limits
@@ -247,7 +249,7 @@ class _Crew:
         self.idle: list[_Task] = []
         number, cores = _places(workers.number, self.limits)
         self.total, number = len(todo), min(number, len(todo))
-        # Within a list, the detector is not loaded before the threads are limited.
+        # Inside a list, the detector is loaded only after the number of threads is limited.
         shared = [__version__, ray.put(detector)]
         kind: Any = ray.remote(_Worker)
         actor = kind.options(num_cpus=cores, memory=int(self.limits.memory_mb * MB))
@@ -259,7 +261,7 @@ class _Crew:
             self._start()
 
     def run(self) -> Iterator[tuple[Study, Outcome]]:
-        """Outcomes until none is missing."""
+        """Yield outcomes until none is missing."""
         with rated("studies", self.total) as advance:
             while self.waiting or any(task.item for task in self.busy.values()):
                 while self.waiting and self.idle:
@@ -298,13 +300,13 @@ class _Crew:
             yield task.item[0], answer
 
     def _lost(self, task: _Task, error: RayError) -> Iterator[tuple[Study, Outcome]]:
-        """A worker has ended: start another one, and try its study again or list it."""
+        """Handle the end of a worker: start another one, and retry its study or report it."""
         if task.item is None:
             self.failed_starts += 1
             if self.failed_starts > TRIES:
                 raise _not_started(error) from error
         elif not _is_alive(task.node):
-            log.warning("a machine was lost; its study is answered by another")
+            log.warning("a machine was lost; its study moves to another machine")
             self.waiting.appendleft(task.item)
         elif self._again(task.item):
             log.warning("a worker ended without an answer; its study is tried again")
@@ -316,7 +318,8 @@ class _Crew:
     def _cannot_write(
         self, task: _Task, item: tuple[Study, Making], error: GroundglassError
     ) -> Iterator[tuple[Study, Outcome]]:
-        """Give a worker without room for results no more studies; its study is tried by another, or listed."""
+        """Stop giving studies to a worker without disk space; another worker retries its study, or it is
+        reported."""
         ray.kill(task.worker)
         if not self.busy and not self.idle:
             raise error
@@ -325,7 +328,7 @@ class _Crew:
             yield item[0], ScanError(item[0].source, f"its results could not be written: {error}")
 
     def _overdue(self) -> Iterator[tuple[Study, Outcome]]:
-        """Stop workers that did not notice themselves that they reached the time limit."""
+        """Stop workers that did not notice that they had reached the time limit."""
         now = time.monotonic()
         late = self.limits.seconds + GRACE
         for ref in [ref for ref, task in self.busy.items() if task.item and now - task.started > late]:
@@ -343,7 +346,7 @@ class _Crew:
             self._start()
 
     def _again(self, item: tuple[Study, Making]) -> bool:
-        """Queue a study once more, unless it has been tried often enough."""
+        """Queue a study once more, unless its attempts are used up."""
         self.tries[item[0].name] += 1
         if self.tries[item[0].name] >= TRIES:
             return False
@@ -352,7 +355,7 @@ class _Crew:
 
 
 def _places(wanted: int | None, limits: Limits) -> tuple[int, int]:
-    """How many workers fit in the cores and memory of the machines, at most the wanted, and the cores of each."""
+    """How many workers fit on the machines by cores and memory, up to the number wanted, and the cores of each."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = int(sum(machine.get("CPU", 0) for machine in machines))
     cores = max(1, total // wanted) if wanted else 1

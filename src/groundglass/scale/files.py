@@ -1,4 +1,4 @@
-"""Divide the files of one command among workers of this machine: each reads its share and answers it."""
+"""Divide the files of one command among workers on this machine, each of which reads and answers its share."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,40 +22,40 @@ from groundglass.segment.segmenter import Segmenter
 
 Network = TypeVar("Network", Detector, Segmenter)
 FILES = 16
-"""Files that a worker answers before it hands them over."""
+"""Number of files that a worker answers at a time."""
 HEADERS = 500
-"""Headers that a task reads."""
+"""Number of headers that a task reads."""
 MANY = 20_000
-"""Files from which on starting Ray takes less time than it saves."""
+"""Number of files from which on starting Ray saves time."""
 AHEAD = 2
-"""How many such parts of each worker may wait to be taken; more would fill the memory with slices."""
+"""Number of finished parts per worker that may wait; more would fill the memory with slices."""
 
 
 class _Worker:
-    """An actor of Ray: holds a network and answers files."""
+    """A Ray actor that holds a network and answers files."""
 
     def __init__(self, network: list[Any], cores: int, here: Path) -> None:
         set_up(cores, here)
         self._network = ray.get(network[0])
 
     def answer(self, method: str, paths: list[Path]) -> list[Any]:
-        """What a method of the network yields for files."""
+        """The results of a method of the network for files."""
         return list(getattr(self._network, method)(paths))
 
 
 class _Pool:
-    """Workers that hold the same network."""
+    """Workers with the same network."""
 
     def __init__(self, number: int, network: Detector | Segmenter) -> None:
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // number)
         kind: Any = ray.remote(_Worker)
         shared = [ray.put(network)]
-        # Several networks of one command are asked in turn, so none reserves cores.
+        # Several networks of one command run in turn, so none reserves cores.
         unreserved = kind.options(num_cpus=0)
         self._workers = [unreserved.remote(shared, cores, Path.cwd()) for _ in range(number)]
 
     def answers(self, method: str, paths: Sequence[Path]) -> Iterator[Any]:
-        """What a method of the network yields for files, in their order."""
+        """The results of a method of the network for files, in order."""
         parts = (paths[start : start + FILES] for start in range(0, len(paths), FILES))
         workers = cycle(self._workers)
         asked = (next(workers).answer.remote(method, list(part)) for part in parts)
@@ -63,7 +63,7 @@ class _Pool:
 
 
 def _in_order(refs: Iterable[Any], most: int) -> Iterator[Any]:
-    """The items of the lists that Ray computes; at most so many lists are computed or wait to be taken."""
+    """The items of the lists that Ray computes; at most this many lists are being computed or waiting."""
     waiting: deque[Any] = deque()
     for ref in refs:
         waiting.append(ref)
@@ -86,13 +86,14 @@ def _taken(ref: Any) -> Any:
 
 
 def _headers(files: list[Found], here: Path) -> list[list[DicomFrame] | ScanError]:
-    """A task of Ray."""
+    """A Ray task."""
     set_up(1, here)
     return list(read_headers(files))
 
 
 def header_reader(workers: Workers) -> HeaderReader:
-    """A reader of the headers of many DICOM files by all cores of a machine or cluster; of few, by this process."""
+    """A reader of DICOM headers that uses all cores of a machine or cluster for many files, and this process
+    for few."""
 
     def read(files: Sequence[Found]) -> Iterator[list[DicomFrame] | ScanError]:
         if len(files) < MANY:
@@ -109,7 +110,7 @@ def header_reader(workers: Workers) -> HeaderReader:
 
 @contextmanager
 def divided(number: int) -> Iterator[Any]:
-    """Workers of this machine; yields a function that makes a network answer files by them.
+    """Start workers on this machine; yields a function that distributes a network's files among them.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Results at an address that fsspec understands, such as ``s3://bucket/results``.
 
-A study is answered and written on its worker's own disk and then copied, ``findings.json`` last. As in a folder, it
-counts as done once that file is there.
+A study's results are written to its worker's own disk and then copied, ``findings.json`` last. As in a
+folder, the study counts as done once that file exists.
 """
 
 import shutil
@@ -17,21 +17,21 @@ from groundglass.errors import GroundglassError
 from groundglass.scan.studies import KEY_FILE, key_of
 
 PROBLEMS = (OSError, ValueError, ImportError, RuntimeError)
-"""What file systems of fsspec raise when they cannot be reached or written, or are not installed."""
+"""Exceptions that fsspec's file systems raise if they are unreachable, not writable or not installed."""
 
 
 class Remote:
-    """The results at an address.
+    """Results at an fsspec address.
 
     Parameters
     ----------
     address
-        Where they are, by fsspec.
+        The address.
 
     Raises
     ------
     GroundglassError
-        If fsspec does not know such addresses, or needs a package that is not installed.
+        If fsspec does not know this kind of address, or needs a package that is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -45,7 +45,7 @@ class Remote:
         return GroundglassError(f"{self.address}: cannot be written ({str(error).partition(chr(10))[0]})")
 
     def put(self, study: Path) -> None:
-        """Copy a study's local folder to the address, replacing what is there, and delete it here.
+        """Copy a study's local folder to the address, replacing an existing one, and delete the local folder.
 
         Raises
         ------
@@ -67,9 +67,9 @@ class Remote:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A temporary folder that knows which studies are done; at its end, its new tables and pages are copied.
+        """A temporary folder with the state of all studies; at the end, its new tables and pages are copied.
 
-        Of each study it holds ``findings.json``, and the other files without their content.
+        For each study it contains ``findings.json``, and empty files for the other results.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Remote:
         self._files.put_file(str(path), f"{self._root}/{name}")
 
     def _fetch(self, local: Path) -> None:
-        """Fetch the key, the tables and each study's findings, and note the names of its other files."""
+        """Fetch the key, the tables and each study's findings, and record the names of the other files."""
         if not self._files.exists(self._root):
             return
         for file in self._files.find(self._root):

@@ -1,1 +1,1 @@
-"""What the server keeps: the studies it received, the queue of work on them, and their history (extra: serve)."""
+"""The server's storage: received studies, the job queue, and the history (extra: serve)."""

@@ -1,4 +1,4 @@
-"""Tokens and sessions, of which only hashes are stored, and the log of what their users did."""
+"""Tokens and sessions, stored only as hashes, and the log of user actions."""
 
 import hashlib
 import secrets
@@ -12,14 +12,14 @@ from groundglass.store.database import Database
 from groundglass.store.tables import Event, Token
 
 SCOPES = ("read", "write", "admin")
-"""What a token allows: to see studies and results, to send and delete them, and to read the log."""
+"""The permissions of a token: see studies and results, send and delete them, and read the log."""
 DAY = 86400.0
 AGAIN = 600.0
-"""Seconds within which the same user's look at the same study is one line of the log."""
+"""Repeated views of a study by the same user within this many seconds are logged once."""
 
 
 def hash_of(secret: str) -> str:
-    """What is stored of a secret; it is random, so a plain hash suffices."""
+    """The stored hash of a secret; secrets are random, so a plain hash is sufficient."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -30,20 +30,20 @@ def add_token(
     days: float | None = None,
     parent: Token | None = None,
 ) -> str:
-    """Make a token, or a session of one.
+    """Create a token, or a session for one.
 
     Parameters
     ----------
     database
         The server's database.
     name
-        Who uses it.
+        The user.
     scopes
         Some of :data:`SCOPES`.
     days
-        After which it is no longer valid; None for no end.
+        Days until it expires; None for never.
     parent
-        Of a session, the token that it was opened with.
+        For a session, the token that opened it.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def add_token(
 
 
 def token_of(database: Database, secret: str) -> Token | None:
-    """The token or session of a secret; None where there is none, or it or its parent is no longer valid."""
+    """The token or session of a secret; None if there is none, or if it or its parent has expired."""
     with database.read() as session:
         token = session.scalar(select(Token).where(Token.hash == hash_of(secret)))
         if token is None or _over(token):
@@ -88,20 +88,20 @@ def _over(token: Token) -> bool:
 
 
 def tokens(database: Database) -> list[Token]:
-    """All tokens, without sessions, in the order in which they were made."""
+    """All tokens, without sessions, in order of creation."""
     with database.read() as session:
         return list(session.scalars(select(Token).where(Token.parent.is_(None)).order_by(Token.created)))
 
 
 def revoke(database: Database, token: str) -> bool:
-    """Delete a token with its sessions, or one session; False where there is no such id."""
+    """Delete a token with its sessions, or one session; False if there is no such id."""
     with database.write() as session:
         session.execute(delete(Token).where(Token.parent == token))
         return session.execute(delete(Token).where(Token.id == token).returning(Token.id)).first() is not None
 
 
 def record(database: Database, who: str, action: str, study: str | None = None) -> None:
-    """Write a line of the log; a look at the same study soon after is not written again."""
+    """Write a line to the log; another view of the same study shortly afterwards is not logged again."""
     now = time.time()
     if action == "view":
         same = (Event.who == who) & (Event.action == action) & (Event.study == study)
@@ -114,7 +114,7 @@ def record(database: Database, who: str, action: str, study: str | None = None) 
 
 
 def events(database: Database, limit: int = 100, offset: int = 0) -> tuple[list[Event], int]:
-    """Lines of the log, the latest first, and how many there are."""
+    """Lines of the log, the latest first, and their total number."""
     with database.read() as session:
         latest = select(Event).order_by(Event.id.desc()).limit(limit).offset(offset)
         total = session.scalar(select(func.count()).select_from(Event)) or 0

@@ -1,4 +1,4 @@
-"""Backup and restore: one tar file with the database and all files, whatever database is used."""
+"""Backup and restore: one tar file with the database and all files, for either kind of database."""
 
 import os
 import tarfile
@@ -18,25 +18,25 @@ BATCH = 1000
 
 
 def copy_tables(source: Database, target: Database) -> None:
-    """Copy all rows into a database of the same form that has none; the rows are those of one moment."""
+    """Copy all rows, as of one point in time, into an empty database with the same schema."""
     with source.engine.connect() as reading, target.engine.begin() as writing:
         if source.engine.name == "postgresql":
             reading = reading.execution_options(isolation_level="REPEATABLE READ")
         for table in Base.metadata.sorted_tables:
-            counted = table.autoincrement_column  # the other database counts by itself
+            counted = table.autoincrement_column  # the other database numbers its rows itself
             columns = [column for column in table.columns if column is not counted]
             rows = select(*columns)
             if table is Token.__table__:
-                rows = rows.where(Token.parent.is_(None))  # whoever is signed in signs in again
+                rows = rows.where(Token.parent.is_(None))  # users must sign in again
             for batch in reading.execute(rows).mappings().partitions(BATCH):
                 writing.execute(insert(table), [dict(row) for row in batch])
 
 
 def back_up(database: Database, data: Path, archive: Path) -> int:
-    """Write a backup, also while the server runs.
+    """Write a backup; the server may be running.
 
-    The database comes first, and files never change once it names them, so what it names is in the archive. A study
-    that is deleted meanwhile is left out.
+    The database is copied first, and files never change once the database refers to them, so the archive
+    contains every file that it refers to. Studies that are deleted during the backup are left out.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def back_up(database: Database, data: Path, archive: Path) -> int:
         gone = [study for study in studies if not _add(tar, data, study)]
         with copy.write() as session:
             session.execute(delete(Study).where(Study.id.in_(gone)))
-        copy.close()  # which writes everything into the one file
+        copy.close()  # this writes everything into the one file
         tar.add(Path(temporary) / FILE, FILE)
         if (data / KEY_FILE).exists():
             tar.add(data / KEY_FILE, KEY_FILE)
@@ -68,7 +68,7 @@ def back_up(database: Database, data: Path, archive: Path) -> int:
 
 
 def _add(tar: tarfile.TarFile, data: Path, study: str) -> bool:
-    """Add a study's folder; False where it is gone."""
+    """Add a study's folder; False if it no longer exists."""
     try:
         tar.add(data / STUDIES / study, f"{STUDIES}/{study}")
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def _add(tar: tarfile.TarFile, data: Path, study: str) -> bool:
 def restore(archive: Path, data: Path, url: str | None = None) -> int:
     """Put a backup into a data folder that does not exist yet, or is empty.
 
-    A backup of an earlier version of Groundglass is brought to the form of this one.
+    A backup from an earlier version of Groundglass is migrated to this version.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def restore(archive: Path, data: Path, url: str | None = None) -> int:
     Raises
     ------
     GroundglassError
-        If the folder is not empty, the database holds studies, or the archive cannot be read.
+        If the folder is not empty, the database contains studies, or the archive cannot be read.
     """
     if data.exists() and any(data.iterdir()):
         raise GroundglassError(f"{data}: is not empty; name a new folder with --data")

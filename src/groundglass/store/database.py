@@ -39,18 +39,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that may change something; it is committed, durably, where the block ends well."""
+        """A transaction that may write; it is committed durably if the block ends without an error."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads: it never waits for one that writes."""
+        """A read-only transaction: it never waits for writers."""
         with self.engine.connect().execution_options(**{READING: True}) as connection:
             yield Session(connection, expire_on_commit=False, autoflush=False)
 
     def migrate(self, to: str = "head") -> None:
-        """Create the tables, or change those of an earlier version of Groundglass to the newest form.
+        """Create the tables, or migrate those of an earlier version of Groundglass.
 
         Raises
         ------
@@ -84,19 +84,19 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # SQLAlchemy begins transactions below, not the driver
+        connection.isolation_level = None  # transactions are begun by SQLAlchemy (below), not by the driver
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",  # a commit is on the disk when it returns
+            "synchronous=FULL",  # a commit returns once it is on disk
             "foreign_keys=ON",
-            "secure_delete=ON",  # what was deleted is overwritten
+            "secure_delete=ON",  # deleted content is overwritten
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         reading = connection.get_execution_options().get(READING)
-        # A transaction that writes takes the lock at once: one that read first could not get it any more.
+        # A writing transaction takes the lock at once: if it read first, it could no longer get it.
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine

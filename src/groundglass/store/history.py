@@ -1,4 +1,4 @@
-"""What the server has received and answered: to list, look at and delete."""
+"""The studies that the server has received: list, show and delete them."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from groundglass.store.upload import RESULTS, STUDIES
 
 @dataclass(frozen=True)
 class Entry:
-    """A study with its place among the versions of it, and the state of its job.
+    """A study with its version number and neighbouring versions, and the state of its job.
 
     Attributes
     ----------
     version
         1 for the first study of this StudyInstanceUID and bundle.
     superseded_by
-        The id of the next version, where there is one.
+        The id of the next version, if there is one.
     supersedes
-        The id of the version before.
+        The id of the previous version.
     progress, total
-        Slices that are read, and all slices.
+        Number of slices read so far, and of all slices.
     attempts
-        How often the job was started.
+        Number of times the job was started.
     """
 
     study: Study
@@ -43,7 +43,7 @@ class Entry:
 
 
 def _versions() -> Subquery:
-    """Each study's version and its neighbours: those of one UID and bundle belong together."""
+    """Each study's version number and neighbouring versions; studies with the same UID and bundle are versions."""
 
     def over(function: FunctionElement[Any]) -> ColumnElement[Any]:
         same = (func.coalesce(Study.uid, Study.id), Study.bundle)
@@ -92,18 +92,18 @@ def listed(
     limit: int = 50,
     offset: int = 0,
 ) -> tuple[list[Entry], int]:
-    """Studies, the latest first, and how many there are in all.
+    """Studies, the latest first, and their total number.
 
     Parameters
     ----------
     database
         The server's database.
     state, verdict
-        Only those.
+        Return only these.
     text
-        Words that must all be in the patient's name or id, the date of the study, or the study's id.
+        Words that must all occur in the patient's name or id, the study date, or the study's id.
     since, until
-        When they were received, in seconds since 1970; ``until`` itself is left out.
+        Range of the time of receipt, in seconds since 1970; ``until`` is excluded.
     limit, offset
         The page.
     """
@@ -111,7 +111,7 @@ def listed(
     for column, value in ((Study.state, state), (Study.verdict, verdict)):
         if value is not None:
             conditions.append(column == value)
-    for word in text.replace("\0", " ").lower().split():  # PostgreSQL takes no NUL
+    for word in text.replace("\0", " ").lower().split():  # PostgreSQL does not accept NUL
         named = (Study.patient_name, Study.patient_id, Study.study_date, Study.id)
         conditions.append(or_(*(func.lower(column).contains(word, autoescape=True) for column in named)))
     if since is not None:
@@ -126,19 +126,19 @@ def listed(
 
 
 def files_of(database: Database, study: str) -> list[StoredFile]:
-    """The files of a study, in the order in which they were sent."""
+    """The files of a study, in the order of sending."""
     with database.read() as session:
         files = select(StoredFile).where(StoredFile.study_id == study).order_by(StoredFile.stored)
         return list(session.scalars(files))
 
 
 def superseded(database: Database, study: str) -> bool:
-    """Whether there is a later version of a study of the DICOM node that is answered, or will be."""
+    """Whether a study of the DICOM node has a later version that is or will be answered."""
     return any(one.state != FAILED for one in _of_the_node(database, study, later=True))
 
 
 def sent_before(database: Database, study: str) -> str | None:
-    """The id of the latest earlier version of which at least a part may have been sent to a destination."""
+    """The id of the latest earlier version that may have been sent to a destination, at least in part."""
     for one in reversed(_of_the_node(database, study, later=False)):
         with database.read() as session:
             sent = select(Job.id).where(Job.study_id == one.id, Job.kind == SEND, Job.progress > 0).limit(1)
@@ -148,7 +148,7 @@ def sent_before(database: Database, study: str) -> str | None:
 
 
 def _of_the_node(database: Database, study: str, *, later: bool) -> list[Study]:
-    """The earlier or later versions of a study that the DICOM node received, in their order."""
+    """The earlier or later versions of a study that the DICOM node received, in order."""
     with database.read() as session:
         this = session.get(Study, study)
         if this is None or not this.options.get(BY_DICOM):
@@ -161,14 +161,14 @@ def _of_the_node(database: Database, study: str, *, later: bool) -> list[Study]:
 
 
 def counts(database: Database) -> dict[str, int]:
-    """How many studies are in each state."""
+    """The number of studies in each state."""
     with database.read() as session:
         rows = session.execute(select(Study.state, func.count()).group_by(Study.state)).all()
     return {row[0]: row[1] for row in rows}
 
 
 def results(data: Path, study: str) -> list[str]:
-    """The names of a study's results, those in subfolders with ``/``."""
+    """The names of a study's results; names in subfolders contain ``/``."""
     folder = data / STUDIES / study / RESULTS
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = [path.relative_to(folder) for path in files]
@@ -176,12 +176,11 @@ def results(data: Path, study: str) -> list[str]:
 
 
 def forget(database: Database, data: Path, study: str) -> bool:
-    """Delete a study: its rows, its files and its results.
+    """Delete a study with its rows, files and results.
 
     Returns
     -------
-    Whether nothing of it is left on the disk. Where something is, :func:`groundglass.store.retention.sweep` tries
-    again.
+    Whether everything was removed from the disk. If not, :func:`groundglass.store.retention.sweep` tries again.
     """
     with database.write() as session:
         _delete(session, study)

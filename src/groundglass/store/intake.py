@@ -1,8 +1,8 @@
-"""Intake: files are stored durably, and only then is their study acknowledged.
+"""Intake: a study is acknowledged only once its files are stored durably.
 
-The folder of a finished upload is moved to ``studies/ID/files``, and then one transaction enters the study, its
-files and its job. What is killed before that was not acknowledged, and its files are removed at the next start by
-:func:`groundglass.store.retention.sweep`.
+The folder of a finished upload is moved to ``studies/ID/files``, and one transaction then enters the study,
+its files and its job. If the server is killed before that, the study was not acknowledged, and
+:func:`groundglass.store.retention.sweep` removes its files at the next start.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Wanted:
     bundle_key
         A hash of the bundle's content.
     options
-        As the API takes them, such as ``anonymise``.
+        Options as in the API, such as ``anonymise``.
     """
 
     bundle: str
@@ -44,44 +44,44 @@ class Wanted:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, content: str) -> str:
-        """The key of the job that answers files of this content so."""
+        """The key of the job that answers files with this content in this way."""
         parts = [content, self.bundle_key, sorted(self.options.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def content_of(files: Iterable[Received]) -> str:
-    """A hash of the bytes of files, whatever their order and names."""
+    """A hash of the files' bytes, independent of their order and names."""
     return hashlib.sha256("\n".join(sorted(file.sha256 for file in files)).encode()).hexdigest()
 
 
 def accept(
     database: Database, upload: Upload, wanted: Wanted, *, uid: str | None = None, queued: bool = True
 ) -> tuple[str, bool]:
-    """Take an upload over as a study, with a job; when this returns, both are durable.
+    """Turn an upload into a study with a job; when this returns, both are durable.
 
     Parameters
     ----------
     database
         The server's database.
     upload
-        Whose files are all closed.
+        The upload; its files must all be closed.
     wanted
         How it is to be answered.
     uid
-        StudyInstanceUID, where the sender knows it.
+        StudyInstanceUID, if the sender knows it.
     queued
-        Whether the job may start now; else the study stays ``received`` until
+        Whether the job may start now; otherwise the study remains ``received`` until
         :func:`groundglass.store.queue.release`.
 
     Returns
     -------
-    The study's id, and whether it is new. The same files with the same bundle and options are one study; where it
-    has failed, it is queued again.
+    The study's id, and whether it is new. The same files with the same bundle and options are the same study;
+    if it has failed, it is queued again.
 
     Raises
     ------
     RefusedError
-        If there is no file, or no room.
+        If there is no file, or not enough disk space.
     """
     if not upload.files:
         raise RefusedError(422, "no file was sent", "send at least one in the field `files`")
@@ -95,7 +95,7 @@ def accept(
             session.add(study)
             session.flush()
             session.add_all([*_rows(study.id, upload.files), *([new_job(study.id)] if queued else [])])
-    except IntegrityError:  # the same files came at the same time
+    except IntegrityError:  # the same files were sent at the same time
         shutil.rmtree(upload.data / STUDIES / study.id, ignore_errors=True)
         if known := _again(database, key):
             return known, False
@@ -104,7 +104,7 @@ def accept(
 
 
 def put_folder(data: Path, study: str, folder: Path) -> None:
-    """Move a folder of finished files to where the study's files belong."""
+    """Move a folder of finished files to the study's folder."""
     target = data / STUDIES / study
     durable(sync_folder, folder)
     durable(target.mkdir, 0o777, True)
@@ -116,7 +116,7 @@ def put_folder(data: Path, study: str, folder: Path) -> None:
 def new_study(
     files: Sequence[Received], wanted: Wanted, *, uid: str | None = None, queued: bool = True
 ) -> Study:
-    """The row of a study that was just received."""
+    """The row of a newly received study."""
     content = content_of(files)
     return Study(
         id=secrets.token_hex(10),
@@ -141,7 +141,7 @@ def _rows(study: str, files: Iterable[Received]) -> list[StoredFile]:
 
 
 def _again(database: Database, key: str) -> str | None:
-    """The id of the study of this key; one that failed is queued again."""
+    """The id of the study with this key; a failed study is queued again."""
     with database.read() as session:
         study = session.scalar(select(Study).where(Study.key == key))
     if study is None:
@@ -154,7 +154,7 @@ def _again(database: Database, key: str) -> str | None:
 def divide(
     database: Database, data: Path, study: Study, parts: Sequence[Sequence[str]], wanted: Wanted
 ) -> list[str]:
-    """Make each part of a study's files a study of its own; the first one keeps no answer but their ids.
+    """Make each part of a study's files a study of its own; the original study keeps only their ids as its answer.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def divide(
 
     Returns
     -------
-    The ids of the parts, in their order; a part that was sent before keeps its id.
+    The ids of the parts, in order; a part that was sent before keeps its id.
     """
     with database.read() as session:
         rows = session.scalars(select(StoredFile).where(StoredFile.study_id == study.id)).all()

@@ -1,6 +1,6 @@
-"""The queue of jobs: a worker leases one, renews the lease while it works, and ends it in one transaction.
+"""The job queue: a worker leases a job, renews the lease while it works, and ends the job in one transaction.
 
-A job whose worker dies is done again, with a growing delay, by whoever is free. A worker that lost its lease cannot
+If a worker dies, another one repeats its job, with increasing delays. A worker that has lost its lease cannot
 end the job, so no result is entered twice.
 """
 
@@ -32,7 +32,7 @@ class Claim:
 
 
 def new_job(study: str, destination: str | None = None) -> Job:
-    """The row of a job that may start now: to answer a study, or to send its results to a destination."""
+    """The row of a job that may start now: answer a study, or send its results to a destination."""
     kind = ANSWER if destination is None else SEND
     return Job(
         study_id=study,
@@ -47,23 +47,23 @@ def new_job(study: str, destination: str | None = None) -> Job:
 
 
 def delay(attempts: int, longest: float = LONGEST_DELAY) -> float:
-    """Seconds to wait after so many attempts."""
+    """Seconds to wait after this many attempts."""
     return float(min(longest, FIRST_DELAY * 2.0 ** min(attempts - 1, 30)))
 
 
 def claim(
     database: Database, owner: str, destination: str | None = None, lease: float = LEASE
 ) -> Claim | None:
-    """Lease the job that has waited longest; None where none waits.
+    """Lease the job that has waited longest; None if no job is waiting.
 
     Parameters
     ----------
     database
         The server's database.
     owner
-        Who does it.
+        The worker's name.
     destination
-        Where results are to be sent; None for a study to answer.
+        Destination of the results to send; None for a study to answer.
     lease
         Seconds.
     """
@@ -94,7 +94,7 @@ def claim(
 
 
 def renew(database: Database, claim: Claim, progress: int, total: int, lease: float = LEASE) -> bool:
-    """Keep the lease and record the progress; False where the job is no longer this worker's."""
+    """Renew the lease and record the progress; False if the job no longer belongs to this worker."""
     with database.write() as session:
         job = _mine(session, claim)
         if job is None:
@@ -104,19 +104,19 @@ def renew(database: Database, claim: Claim, progress: int, total: int, lease: fl
 
 
 def identify(database: Database, claim: Claim, **person: str | None) -> None:
-    """Record what the files' headers say about the person and the examination."""
+    """Record the person and the examination according to the files' headers."""
     with database.write() as session:
         if (job := _mine(session, claim)) is not None:
             _set(session, job, **person)
 
 
 def finish(database: Database, claim: Claim, answer: Mapping[str, Any]) -> bool:
-    """Enter an answer, columns of the study's row; False where the job is no longer this worker's."""
+    """Enter an answer, as columns of the study's row; False if the job no longer belongs to this worker."""
     return _ended(database, claim, DONE, answer)
 
 
 def fail(database: Database, claim: Claim, problem: str, remedy: str = "") -> bool:
-    """End a job without an answer; False where it is no longer this worker's."""
+    """End a job without an answer; False if it no longer belongs to this worker."""
     return _ended(database, claim, FAILED, {"problem": problem, "remedy": remedy})
 
 
@@ -129,30 +129,30 @@ def postpone(
     attempts: float = ATTEMPTS,
     longest: float = LONGEST_DELAY,
 ) -> None:
-    """Do a job again after a delay of at most ``longest`` seconds, or give it up after so many attempts."""
+    """Repeat a job after a delay of at most ``longest`` seconds, or give up after this many attempts."""
     with database.write() as session:
         if (job := _mine(session, claim)) is not None:
             _again(session, job, {"problem": problem, "remedy": remedy}, attempts, longest)
 
 
 def running(database: Database, owner: str) -> tuple[Claim, float] | None:
-    """The job that a worker does, and when it started."""
+    """The job that a worker is doing, and its start time."""
     with database.read() as session:
         job = session.scalar(select(Job).where(Job.owner == owner, Job.state == RUNNING))
     return None if job is None else (Claim(job.id, job.study_id, owner, job.attempts), job.started or 0.0)
 
 
 def lost(database: Database, owner: str) -> None:
-    """Do the job of a worker that died again later, or give it up after :data:`ATTEMPTS`."""
+    """Repeat the job of a worker that died later, or give up after :data:`ATTEMPTS`."""
     with database.write() as session:
         for job in session.scalars(select(Job).where(Job.owner == owner, Job.state == RUNNING)):
             _again(session, job, _gave_up(job))
 
 
 def recover(database: Database) -> None:
-    """Queue the jobs of all workers again, at the start of a server: none of them is alive.
+    """Queue the jobs of all workers again when a server starts, because no worker is alive then.
 
-    That the server was stopped is not the job's fault, so the attempt does not count.
+    The attempt does not count, because the job did not cause the server to stop.
     """
     with database.write() as session:
         for job in session.scalars(select(Job).where(Job.state == RUNNING)):
@@ -162,7 +162,7 @@ def recover(database: Database) -> None:
 
 
 def release(database: Database, study: str) -> bool:
-    """Queue a study that was ``received``; False where it is in another state."""
+    """Queue a study that was ``received``; False if it is in another state."""
     with database.write() as session:
         row = session.get(Study, study)
         if row is None or row.state != RECEIVED:
@@ -173,7 +173,7 @@ def release(database: Database, study: str) -> bool:
 
 
 def retry(database: Database, study: str) -> bool:
-    """Queue a study that has failed again; False where it is in another state."""
+    """Queue a failed study again; False if it is in another state."""
     with database.write() as session:
         row = session.get(Study, study)
         if row is None or row.state != FAILED:
@@ -188,7 +188,7 @@ def retry(database: Database, study: str) -> bool:
 
 
 def resend(database: Database, study: str, destination: str | None = None) -> int:
-    """Send a study's results again, to one destination or to all; returns to how many."""
+    """Send a study's results again, to one destination or to all; returns the number of destinations."""
     again = Job.destination.is_not(None) if destination is None else Job.destination == destination
     with database.write() as session:
         jobs = session.scalars(
@@ -229,8 +229,8 @@ def _again(
 
 def _gave_up(job: Job) -> dict[str, str]:
     return {
-        "problem": f"the process that answers ended unexpectedly {job.attempts} times with this study",
-        "remedy": "report it; the other studies go on",
+        "problem": f"the worker process ended unexpectedly {job.attempts} times on this study",
+        "remedy": "report this; other studies are not affected",
     }
 
 

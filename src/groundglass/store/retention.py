@@ -1,4 +1,4 @@
-"""What is removed: what was never acknowledged, and studies that are too old or for which there is no room."""
+"""Removal of uploads that were never acknowledged, and of studies that are too old or exceed the space limit."""
 
 import logging
 import shutil
@@ -25,9 +25,9 @@ class Retention:
     Attributes
     ----------
     days
-        Studies that were received longer ago are deleted; None keeps them.
+        Studies received longer ago are deleted; None keeps them.
     bytes
-        The oldest studies are deleted while all files together are larger; None keeps them.
+        The oldest studies are deleted while the files exceed this total size; None keeps them.
     """
 
     days: float | None = None
@@ -42,12 +42,12 @@ def sweep(database: Database, data: Path, older: float = 0.0) -> int:
     database, data
         The server's database and data folder.
     older
-        Only folders that are older than so many seconds: while the server runs, an upload may be about to be
-        entered.
+        Remove only folders older than this many seconds: while the server is running, an upload may not have
+        been entered yet.
 
     Returns
     -------
-    How many folders were removed.
+    The number of folders removed.
     """
     known = set(ids(database))
     removed = 0
@@ -61,7 +61,7 @@ def sweep(database: Database, data: Path, older: float = 0.0) -> int:
 
 
 def expired(database: Database, retention: Retention) -> list[str]:
-    """The ids of studies to delete, the oldest first; one that is not yet answered is kept."""
+    """The ids of studies to delete, the oldest first; studies that are not yet answered are kept."""
     with database.read() as session:
         over = select(Study.id, Study.received, Study.size).where(Study.state.in_((DONE, FAILED)))
         rows = session.execute(over.order_by(Study.received)).all()
@@ -77,10 +77,10 @@ def expired(database: Database, retention: Retention) -> list[str]:
 
 
 def clean(database: Database, data: Path, retention: Retention) -> list[str]:
-    """Delete what retention says, and what was left over; returns the ids of the studies that were deleted."""
+    """Delete expired studies and leftover files; returns the ids of the deleted studies."""
     gone = expired(database, retention)
     for study in gone:
         if not forget(database, data, study):
-            log.error("the files of a deleted study are still on the disk; the next cleaning tries again")
+            log.error("the files of a deleted study are still on the disk; the next cleanup tries again")
     sweep(database, data, older=HOUR)
     return gone

@@ -9,32 +9,32 @@ from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
 
 RECEIVED, QUEUED, RUNNING, DONE, FAILED = STATES = ("received", "queued", "running", "done", "failed")
-"""The states of a study. ``received``: its files are stored, and more may follow before it is queued."""
+"""The states of a study. ``received``: its files are stored, but more may follow before it is queued."""
 ANSWER, SEND = "answer", "send"
-"""The kinds of jobs: to predict a study, and to send its results to a destination."""
+"""The kinds of jobs: predict for a study, and send its results to a destination."""
 RECEIVING, TAKEN, IGNORED = "receiving", "taken", "ignored"
-"""The states of an arrival: more may come; it is a study; nothing of it is to be answered."""
+"""The states of an arrival: more may follow; it has become a study; nothing in it is to be answered."""
 
 
 BY_DICOM = "dicom"
-"""An option of studies that the DICOM node received."""
+"""The option that marks studies received by the DICOM node."""
 
 
 class Base(DeclarativeBase):
-    """What all tables share."""
+    """The base of all tables."""
 
     type_annotation_map = {float: Double, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
 
 
 class Study(Base):
-    """One examination, or a set of pictures, with the bundle and the options it is answered by."""
+    """One examination, or a set of pictures, with the bundle and the options for answering it."""
 
     __tablename__ = "studies"
     __table_args__ = (Index("studies_of_one_uid", "uid", "bundle"), Index("studies_by_time", "received"))
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
-    """A hash of content, bundle and options: the same study is not answered twice."""
+    """A hash of content, bundle and options, so that the same study is not answered twice."""
     content: Mapped[str] = mapped_column(String(64))
     """A hash of the bytes of all files."""
     bundle: Mapped[str] = mapped_column(String(200))
@@ -48,9 +48,9 @@ class Study(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     """Bytes of all files."""
 
-    # Who was examined, from the files' headers. It identifies a person: it belongs in no log, URL or message.
+    # The person examined, from the files' headers. This must not appear in any log, URL or message.
     uid: Mapped[str | None] = mapped_column(String(200))
-    """StudyInstanceUID; studies of one UID and bundle are versions, of which the latest is valid."""
+    """StudyInstanceUID; studies with the same UID and bundle are versions, of which the latest is valid."""
     patient_id: Mapped[str | None] = mapped_column(String(200))
     patient_name: Mapped[str | None] = mapped_column(String(400))
     study_date: Mapped[str | None] = mapped_column(String(16))
@@ -62,13 +62,13 @@ class Study(Base):
     findings: Mapped[dict[str, Any] | None] = deferred(mapped_column(JSON))
     """The content of ``findings.json``."""
     divided_into: Mapped[list[str] | None]
-    """Ids of the studies that an upload of several examinations became."""
+    """Ids of the studies that an upload with several examinations was divided into."""
     problem: Mapped[str | None] = mapped_column(Text)
     remedy: Mapped[str | None] = mapped_column(Text)
 
 
 class StoredFile(Base):
-    """A file of a study, stored under a name that says nothing about the patient."""
+    """A file of a study, stored under a name that reveals nothing about the patient."""
 
     __tablename__ = "files"
 
@@ -76,13 +76,13 @@ class StoredFile(Base):
     stored: Mapped[str] = mapped_column(String(32), primary_key=True)
     """Its name in the study's folder."""
     name: Mapped[str] = mapped_column(Text)
-    """Its name when it was sent; of a file in a ZIP, that in the ZIP."""
+    """Its name when it was sent, or within the ZIP."""
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
 
 
 class Job(Base):
-    """Work that waits for a worker, is done by one, or is over."""
+    """Work that is waiting for a worker, in progress, or finished."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("jobs_to_do", "state", "kind", "run_after"),)
@@ -91,67 +91,68 @@ class Job(Base):
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
     destination: Mapped[str | None] = mapped_column(String(64))
-    """Where results are sent."""
+    """The destination of results."""
     state: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int]
     run_after: Mapped[float]
     owner: Mapped[str | None] = mapped_column(String(64))
-    """The worker that does it."""
+    """The worker that is doing it."""
     started: Mapped[float | None]
     lease_until: Mapped[float | None]
-    """Another worker may take the job from then on, unless its owner renews the lease."""
+    """The time from which on another worker may take the job, unless its owner renews the lease."""
     progress: Mapped[int]
     total: Mapped[int]
-    """Slices that are read, and all slices; 0 while that is not known. Of results, those of which sending began."""
+    """Number of slices read, and of all slices (0 while unknown); or number of results whose sending has
+    begun, and of all."""
     problem: Mapped[str | None] = mapped_column(Text)
-    """Why results were not sent, or not yet."""
+    """Why results were not sent, or not sent yet."""
 
 
 class Arrival(Base):
-    """What the DICOM node received of one examination."""
+    """What the DICOM node has received of one examination."""
 
     __tablename__ = "arrivals"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    """Also the name of the folder with the instances that are not yet part of a study."""
+    """Also the name of the folder for instances that are not yet part of a study."""
     uid: Mapped[str] = mapped_column(String(200), unique=True)
-    """StudyInstanceUID. It identifies a person: it belongs in no log, URL or message."""
+    """StudyInstanceUID. It identifies a person and must not appear in any log, URL or message."""
     caller: Mapped[str] = mapped_column(String(64))
-    """Who sent the latest instance: an AE title, or how it came."""
+    """The sender of the latest instance: an AE title, or the way it arrived."""
     state: Mapped[str] = mapped_column(String(16), index=True)
     first: Mapped[float]
     last: Mapped[float]
-    """When the first and the latest instance came."""
+    """Times of arrival of the first and the latest instance."""
     instances: Mapped[dict[str, Any]]
     """The instances of each series, whether answered or left out, as hashes of their UIDs."""
     left_out: Mapped[dict[str, Any]]
     """Reasons why instances are not answered, with their number."""
     problem: Mapped[str | None] = mapped_column(Text)
-    """Why it waits, or what was missing when it was taken."""
+    """Why it is waiting, or what was missing when it was accepted."""
     study_id: Mapped[str | None] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
     """The latest version of its study."""
     answered: Mapped[bool]
-    """Whether this version has an answer, and its results were handed over to the destinations."""
+    """Whether this version has been answered and its results queued for the destinations."""
 
 
 class Token(Base):
-    """A token for programs, or the session of somebody who signed in with one; only its hash is stored."""
+    """A token for programs, or a session opened with one; only its hash is stored."""
 
     __tablename__ = "tokens"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     hash: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(String(200))
-    """Who uses it; the log names this."""
+    """The user's name, which the log contains."""
     scopes: Mapped[list[str]]
     created: Mapped[float]
     expires: Mapped[float | None]
     parent: Mapped[str | None] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
-    """Of a session, the token that it was opened with; it ends with that."""
+    """For a session, the token that opened it; the session ends with that token."""
 
 
 class Event(Base):
-    """A line of the log: who signed in, or saw, exported, sent or deleted which study."""
+    """A line of the log: who signed in, or who viewed, exported, sent or deleted which study."""
 
     __tablename__ = "events"
 
@@ -160,4 +161,4 @@ class Event(Base):
     who: Mapped[str] = mapped_column(String(200))
     action: Mapped[str] = mapped_column(String(32))
     study: Mapped[str | None] = mapped_column(String(32))
-    """Its id, also after it was deleted."""
+    """Its id, kept after the study is deleted."""

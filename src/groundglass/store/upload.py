@@ -1,6 +1,6 @@
-"""Uploads: files are written as they arrive, within limits, under names that say nothing about the patient.
+"""Uploads: files are written as they arrive, within limits, under names that reveal nothing about the patient.
 
-Every file is written as ``NAME.part``, synchronised with the disk and renamed; a ZIP is unpacked.
+Every file is written as ``NAME.part``, synchronised with the disk and renamed; ZIPs are unpacked.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ from groundglass.scan.volume import VOLUME_ENDINGS
 
 INCOMING, STUDIES, FILES, RESULTS = "incoming", "studies", "files", "results"
 ENDINGS = (*VOLUME_ENDINGS, ".img", *sorted(SUFFIXES | DICOM_SUFFIXES))
-"""Those that a stored file keeps; the rest of its name could identify the patient."""
+"""Extensions that a stored file keeps; the rest of its name could identify the patient."""
 DETACHED = (".mhd", ".nhdr")
 CHUNK = 1 << 20
 
 
 class RefusedError(GroundglassError):
-    """An upload that is not taken.
+    """An upload that is refused.
 
     Parameters
     ----------
     status
-        The HTTP status that says why: 413 too large, 422 cannot be used, 507 no room.
+        The HTTP status: 413 too large, 422 unusable, 507 not enough space.
     problem, remedy
-        What is wrong and what the user can do, without full stops; neither quotes a file's name or content.
+        What is wrong and what the user can do, without full stops; neither contains a file's name or content.
     """
 
     def __init__(self, status: int, problem: str, remedy: str = "") -> None:
@@ -47,20 +47,20 @@ class RefusedError(GroundglassError):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one upload may hold.
+    """The limits of one upload.
 
     Attributes
     ----------
     files
-        Files, those within ZIPs included.
+        Number of files, including those within ZIPs.
     file_bytes, bytes
-        Bytes of one file and of all together, after unpacking.
+        Size of one file and of all files together in bytes, after unpacking.
     ratio
-        How far a ZIP may be packed as a whole; CT packs to a half or a third.
+        Largest compression ratio of a ZIP as a whole; CT is compressed to a half or a third.
     seconds
-        How long an upload may take.
+        Longest duration of an upload.
     free_bytes
-        What must stay free on the disk; new uploads are refused before.
+        Space that must remain free on the disk; with less, new uploads are refused.
     """
 
     files: int = 5000
@@ -83,14 +83,14 @@ class Received:
 
 @dataclass
 class Upload:
-    """Files on their way into the store; close it, or use it with ``with``, to remove what was not accepted.
+    """Files being received; close it, or use it with ``with``, to remove files that were not accepted.
 
     Parameters
     ----------
     data
         The server's data folder.
     limits
-        What the upload may hold.
+        The upload's limits.
     """
 
     data: Path
@@ -114,11 +114,11 @@ class Upload:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def file(self, name: str) -> "Receiving":
-        """Begin a file that was sent under this name."""
+        """Begin a file sent under this name."""
         return Receiving(self, name)
 
     def grown(self, size: int, file_size: int) -> None:
-        """Count bytes that were written; raises RefusedError where a limit is exceeded."""
+        """Count written bytes; raises RefusedError if a limit is exceeded."""
         self.bytes += size
         limits = self.limits
         if self.bytes > limits.bytes:
@@ -129,7 +129,7 @@ class Upload:
             raise RefusedError(413, f"the upload took more than {limits.seconds:.0f} seconds", "send less")
 
     def name_for(self, name: str) -> str:
-        """A new stored name: a number and the ending; the two files of an Analyze volume get one number."""
+        """A new stored name: a number and the extension; the two files of an Analyze volume get the same number."""
         path, lower = PurePosixPath(name.replace("\\", "/")), name.lower()
         ending = next((one for one in ENDINGS if lower.endswith(one)), "")
         if ending in DETACHED:
@@ -159,21 +159,21 @@ class Receiving:
         self._handle = durable(self._part.open, "wb")
 
     def write(self, data: bytes) -> None:
-        """Add bytes; raises RefusedError where a limit is exceeded or the disk is full."""
+        """Add bytes; raises RefusedError if a limit is exceeded or the disk is full."""
         self.size += len(data)
         self._upload.grown(len(data), self.size)
         self._hash.update(data)
         durable(self._handle.write, data)
 
     def close(self, *, unpack: bool = True) -> None:
-        """Put the file on the disk for good; a ZIP is unpacked in its place, unless it lay in another one."""
+        """Finish the file durably; a ZIP is replaced by its files, unless it is inside another ZIP."""
         try:
             durable(self._handle.flush)
             durable(os.fsync, self._handle.fileno())
         finally:
-            with suppress(OSError):  # on a full disk, closing fails as well
+            with suppress(OSError):  # on a full disk, closing also fails
                 self._handle.close()
-        if not self.size and not self.name:  # a form's field that was left empty
+        if not self.size and not self.name:  # a form field that was left empty
             self._part.unlink()
         elif unpack and zip_begins(self._part):
             self._unpack()
@@ -184,9 +184,10 @@ class Receiving:
             self._upload.files.append(file)
 
     def _unpack(self) -> None:
-        """Put the files of a ZIP in its place.
+        """Replace a ZIP by its files.
 
-        Their names are not used as paths, so none can lead out of the folder; a ZIP that tries is refused anyway.
+        Their names are not used as paths, so none can escape from the folder; a ZIP that tries this is
+        refused anyway.
         """
         try:
             with zipfile.ZipFile(self._part) as archive:
@@ -201,7 +202,7 @@ class Receiving:
         self._part.unlink()
 
     def _extract(self, archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo]) -> None:
-        """Write a ZIP's files, unless what it states about itself already exceeds a limit."""
+        """Write a ZIP's files, unless its stated sizes already exceed a limit."""
         limits, unpacked = self._upload.limits, sum(entry.file_size for entry in entries)
         if unpacked > limits.ratio * max(self.size, CHUNK):
             raise RefusedError(
@@ -210,19 +211,19 @@ class Receiving:
                 "unpack it and send its files",
             )
         if len(entries) > limits.files:
-            raise RefusedError(413, f"the ZIP holds more than {limits.files} files", "send fewer files")
+            raise RefusedError(413, f"the ZIP contains more than {limits.files} files", "send fewer files")
         if unpacked > limits.bytes:
             raise RefusedError(413, f"the ZIP unpacks to more than {_mb(limits.bytes)}", "send fewer files")
         for entry in archive.infolist():
             path = PurePosixPath(entry.filename.replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(entry.external_attr >> 16):
                 raise RefusedError(
-                    422, "the ZIP holds a file whose path leads out of it, or a link", "pack it again"
+                    422, "the ZIP contains a link, or a file whose path leads out of it", "pack it again"
                 )
         for entry in entries:
             with archive.open(entry) as source:
                 if entry.filename.lower().endswith(".zip"):
-                    raise RefusedError(422, "the ZIP holds a ZIP", "unpack it and send its files")
+                    raise RefusedError(422, "the ZIP contains another ZIP", "unpack it and send its files")
                 file = self._upload.file(entry.filename)
                 while chunk := source.read(CHUNK):
                     file.write(chunk)
@@ -230,15 +231,17 @@ class Receiving:
 
 
 def durable(do: Any, *arguments: Any) -> Any:
-    """Call something that writes; raises RefusedError where the disk is full."""
+    """Call a function that writes; raises RefusedError if the disk is full."""
     try:
         return do(*arguments)
     except OSError as error:
-        raise RefusedError(507, "the server's disk cannot take the upload", "try again later") from error
+        raise RefusedError(
+            507, "the server has not enough disk space for the upload", "try again later"
+        ) from error
 
 
 def zip_begins(path: Path) -> bool:
-    """Whether a file begins as a ZIP does, with files in it or empty."""
+    """Whether a file begins like a ZIP, empty or not."""
     with path.open("rb") as handle:
         return handle.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -248,10 +251,12 @@ def _mb(size: float) -> str:
 
 
 def check_room(data: Path, limits: Limits) -> None:
-    """Raise RefusedError, of status 507, where the disk is nearly full."""
+    """Raise RefusedError with status 507 if the disk is nearly full."""
     if shutil.disk_usage(data).free < limits.free_bytes:
         raise RefusedError(
-            507, "the server's disk is nearly full", "try again later; the server's operator has to make room"
+            507,
+            "the server's disk is nearly full",
+            "try again later; the server's operator has to free disk space",
         )
 
 

@@ -1,4 +1,4 @@
-"""What alembic runs: the migrations, on the connection of groundglass.store.database."""
+"""Run by alembic: applies the migrations on the connection of groundglass.store.database."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Tokens, and the log of what their users did."""
+"""Tokens, and the log of user actions."""
 
 import sqlalchemy as sa
 from alembic import op

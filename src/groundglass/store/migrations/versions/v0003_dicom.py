@@ -1,4 +1,4 @@
-"""What the DICOM node received, and where results are sent."""
+"""Arrivals at the DICOM node, and destinations of results."""
 
 import sqlalchemy as sa
 from alembic import op
