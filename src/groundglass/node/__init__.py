@@ -1,1 +1,1 @@
-"""A DICOM node: it receives chest CT from a PACS, and sends the results back (extra: pacs)."""
+"""A DICOM node that receives chest CT from a PACS and sends the results back (extra: pacs)."""

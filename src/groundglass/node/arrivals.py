@@ -1,11 +1,11 @@
-"""From acknowledged instances to studies: sorted by examination, complete, chosen, and queued to be answered.
+"""Turn acknowledged instances into studies: sort them by examination, await complete ones, and queue them.
 
-One thread does all of this (:meth:`Arrivals.look`), in steps that may be interrupted anywhere and done again:
+One thread does all this (:meth:`Arrivals.look`), in steps that can be interrupted at any point and repeated:
 
 1. An instance in ``node/incoming`` is entered into its examination's row, and then moved to ``node/pending/ROW``.
-2. A complete examination becomes a study, or a new version of its study, by the same intake as an upload; then
-   its row names the study, and its pending instances are removed.
-3. A study that has its answer gets a job for each destination, in one transaction with its row.
+2. A complete examination becomes a study, or a new version of its study, through the same intake as an
+upload. Its row then names the study, and its pending instances are removed.
+3. An answered study gets a job for each destination, in one transaction with its row.
 """
 
 import hashlib
@@ -49,23 +49,23 @@ KEYWORDS = (
 )
 UNREADABLE = "its header cannot be read"
 OLD = 120.0
-"""Seconds after which the empty folder of a sender is removed."""
+"""Seconds after which a sender's empty folder is removed."""
 ASKED = 10.0
-"""Seconds between two questions to the PACS for the same study."""
+"""Seconds between two queries to the PACS about the same study."""
 AT_ONCE = 200
-"""Instances that are sorted in one transaction."""
+"""Number of instances sorted in one transaction."""
 Counted = Callable[[str], Mapping[str, int]]
-"""Gives the number of instances that the PACS has of each series of a study, by the series' codes."""
+"""Returns the number of instances that the PACS has of each series of a study, by the series' codes."""
 
 
 def code_of(uid: str) -> str:
-    """A name for an instance or series that says nothing about the patient."""
+    """A name for an instance or series that reveals nothing about the patient."""
     return hashlib.sha256(uid.encode()).hexdigest()[:24]
 
 
 def left_out(header: Mapping[str, str], choice: Choice) -> str:
-    """Why an instance is not answered; "" if it is. The reasons quote nothing but the configuration."""
-    if header["SOPClassUID"] not in CT_CLASSES:  # so this node's own results never trigger work
+    """Why an instance is not answered; "" if it is. The reasons contain only text from the configuration."""
+    if header["SOPClassUID"] not in CT_CLASSES:  # so that this node's own results are never answered
         return "is not a CT image"
     if header["Modality"].upper() not in choice.modality:
         return f"its modality is not {' or '.join(choice.modality)}"
@@ -73,9 +73,9 @@ def left_out(header: Mapping[str, str], choice: Choice) -> str:
         return "its body part is not among those of dicom.choose.body_part"
     texts = f"{header['SeriesDescription']}\n{header['StudyDescription']}"
     if not re.search(choice.description, texts, re.IGNORECASE):
-        return "its description lacks what dicom.choose.description asks for"
+        return "its description does not match dicom.choose.description"
     if choice.not_description and re.search(choice.not_description, texts, re.IGNORECASE):
-        return "its description contains what dicom.choose.not_description excludes"
+        return "its description matches dicom.choose.not_description"
     if choice.thickness_mm and header["SliceThickness"]:
         least, greatest = choice.thickness_mm
         try:
@@ -89,7 +89,7 @@ def left_out(header: Mapping[str, str], choice: Choice) -> str:
 
 @dataclass(frozen=True)
 class _Instance:
-    """An instance that waits to be sorted."""
+    """An instance waiting to be sorted."""
 
     path: Path
     study: str
@@ -99,7 +99,7 @@ class _Instance:
 
 
 class Arrivals:
-    """What was received, and what became of it.
+    """Received instances, and their processing.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Arrivals:
     limits
         What a study may hold.
     counted
-        Asks the PACS how many instances it has; None where no PACS is to be asked.
+        Asks the PACS how many instances it has; None if no PACS is to be asked.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Arrivals:
             folder.mkdir(parents=True, exist_ok=True)
 
     def recover(self) -> None:
-        """At the start: take up what was interrupted between two steps."""
+        """At start-up, complete steps that were interrupted."""
         left = [folder.name for folder in self._pending.iterdir() if any(folder.iterdir())]
         with self._database.write() as session:
             for arrival in session.scalars(select(Arrival).where(Arrival.id.in_(left))):
@@ -146,11 +146,11 @@ class Arrivals:
         Parameters
         ----------
         open_
-            The folders of senders that may still send, as they were before this call.
+            The folders of senders that may still be sending, as of before this call.
         """
         still, before = set(open_), set(self._senders)
         self._sort()
-        # A sender that appeared meanwhile is open, or is known to be closed at the next look.
+        # A sender that has appeared since then is open, or will be known to be closed at the next call.
         self._senders = {
             name: ids for name, ids in self._senders.items() if name in still or name not in before
         }
@@ -158,8 +158,8 @@ class Arrivals:
         for arrival in self._quiet(blocked):
             try:
                 self._complete(arrival)
-            except Exception as error:  # the rest are completed; this one is tried again
-                log.error("a study that was received is not answered yet: %s", place_of(error))
+            except Exception as error:  # the others are completed; this one is tried again
+                log.error("a received study is not answered yet: %s", place_of(error))
         self._hand_over()
 
     def _sort(self) -> None:
@@ -169,7 +169,7 @@ class Arrivals:
                 read = [self._read(path) for path in files[start : start + AT_ONCE]]
                 self._enter(read, caller_of(folder), folder.name)
             if not files and time.time() - folder.stat().st_mtime > OLD:
-                with suppress(OSError):  # it is not empty: an instance is just being written
+                with suppress(OSError):  # it is not empty: an instance is being written
                     folder.rmdir()
 
     def _read(self, path: Path) -> _Instance:
@@ -185,7 +185,7 @@ class Arrivals:
         )
 
     def _enter(self, read: Sequence[_Instance], caller: str, sender: str) -> None:
-        """Enter instances into their rows, and only then move them."""
+        """Enter instances into their rows, and move them only afterwards."""
         now = time.time()
         places: dict[str, str] = {}
         with self._database.write() as session:
@@ -241,7 +241,7 @@ class Arrivals:
             study = self._take(arrival, new)
         except RefusedError as error:
             self._update(arrival, problem=str(error))
-            log.warning("a study that was received is not answered yet: %s", error)
+            log.warning("a received study is not answered yet: %s", error)
             return
         changed = study != arrival.study_id
         self._update(
@@ -254,7 +254,7 @@ class Arrivals:
         shutil.rmtree(self._pending / arrival.id, ignore_errors=True)
 
     def _take(self, arrival: Arrival, new: Mapping[str, Path]) -> str:
-        """The id of the study of these instances and those of the version before."""
+        """The id of the study with these instances and those of the previous version."""
         with Upload(self._data, self._limits) as upload:
             files = self._files_before(arrival)
             digests = {code: _digest(path) for code, path in new.items()}
@@ -268,14 +268,14 @@ class Arrivals:
             if (latest := self._latest(arrival, content_of(upload.files))) is not None:
                 return latest
             study, _ = accept(self._database, upload, self._wanted, uid=arrival.uid)
-            if superseded(self._database, study):  # a correction was taken back
+            if superseded(self._database, study):  # a correction was reverted
                 options = {**self._wanted.options, "after": arrival.study_id}
                 wanted = replace(self._wanted, options=options)
                 study, _ = accept(self._database, upload, wanted, uid=arrival.uid)
             return study
 
     def _latest(self, arrival: Arrival, content: str) -> str | None:
-        """The id of the latest version if it has this content; it is answered again if it has failed."""
+        """The id of the latest version if it has this content; a failed version is queued again."""
         with self._database.read() as session:
             study = None if arrival.study_id is None else session.get(Study, arrival.study_id)
         if study is None or (study.content, study.bundle_key) != (content, self._wanted.bundle_key):
@@ -293,14 +293,14 @@ class Arrivals:
         return {row.name.removesuffix(FINAL): (folder / row.stored, row.sha256) for row in rows}
 
     def _missing(self, arrival: Arrival) -> str:
-        """What the PACS has of the series that came and has not sent; "" if nothing, or it does not say."""
+        """What the PACS has not sent of the received series, in words; "" if nothing, or if it does not say."""
         if self._counted is None:
             return ""
         at, text = self._asked.get(arrival.id, (-ASKED, ""))
         if time.monotonic() - at >= ASKED:
             try:
                 counts = self._counted(arrival.uid)
-            except GroundglassError as error:  # it must not keep a study from being answered
+            except GroundglassError as error:  # this must not prevent a study from being answered
                 log.warning("the PACS does not say how many instances a study has: %s", error)
                 counts = {}
             lacking = sum(max(0, counts.get(name, 0) - len(have)) for name, have in arrival.instances.items())
@@ -315,7 +315,7 @@ class Arrivals:
                 setattr(row, name, value)
 
     def _hand_over(self) -> None:
-        """Give the studies that were answered to their destinations."""
+        """Queue the results of answered studies for their destinations."""
         waiting = (
             select(Arrival, Study)
             .join(Study, Study.id == Arrival.study_id)
@@ -341,7 +341,8 @@ class Arrivals:
 
 
 def _count(row: Arrival, read: Iterable[_Instance]) -> None:
-    """Count instances, each once however often it comes; the columns are replaced, so that they are written."""
+    """Count instances, each once even if it is sent repeatedly; the columns are replaced, so that they are
+    saved."""
     instances = {series: list(codes) for series, codes in row.instances.items()}
     reasons = dict(row.left_out)
     for one in read:

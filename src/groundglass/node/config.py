@@ -1,4 +1,4 @@
-"""The section ``dicom`` of the server's configuration: who sends, what is answered, and where results go."""
+"""The section ``dicom`` of the server's configuration: senders, choice of images, and destinations of results."""
 
 import re
 from pathlib import Path
@@ -31,20 +31,20 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
+    """A section of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class TlsConfig(Section):
-    """How this node proves who it is, and whom it trusts, as PEM files.
+    """This node's identity and trusted certificates, as PEM files.
 
     Attributes
     ----------
     certificate, key
-        This node's.
+        This node's certificate and key.
     authority
-        Who has signed the certificates of the other systems; all of them must have one.
+        The authority that has signed the other systems' certificates; all systems must have one.
     """
 
     certificate: Path
@@ -58,17 +58,17 @@ class Peer(Section):
     Attributes
     ----------
     name
-        What the rest of the configuration, the page and the commands call it.
+        Its name in the rest of the configuration, on the page and in commands.
     ae_title, host, port
         Its address for DIMSE.
     tls
-        Whether it is called by DICOM TLS.
+        Whether to connect to it with DICOM TLS.
     url
         The root of its DICOMweb service.
     user, password_file, token_file
-        How this node signs in there: a user with a password, or a token. Files hold the secrets.
+        This node's credentials there: a user with a password, or a token. The secrets are in files.
     by
-        Whether images are fetched by C-GET, or by C-MOVE to this node, whose address the peer must know.
+        Whether images are fetched with C-GET, or with C-MOVE to this node, whose address the peer must know.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,60}$")]
@@ -90,14 +90,14 @@ class Peer(Section):
 
 
 class Caller(Section):
-    """Who may send images to this node, beside the peers.
+    """A system that may send images to this node, besides the peers.
 
     Attributes
     ----------
     ae_title
         Its AE title.
     hosts
-        Addresses, networks such as 10.1.0.0/16, or names; all are allowed if there are none.
+        Allowed addresses, networks such as 10.1.0.0/16, or host names; empty means any.
     """
 
     ae_title: AeTitle
@@ -112,11 +112,11 @@ class Destination(Section):
     to
         The name of a peer.
     objects
-        The report (sr), the segmentation (seg), the picture (sc).
+        The objects to send: report (sr), segmentation (seg), picture (sc).
     anonymise
-        De-identify them; they are then of another study than the images.
+        De-identify them; they then belong to a different study than the images.
     callers
-        Only results of studies that these AE titles sent, or ``STOW-RS``; all if there are none.
+        Send only results of studies from these AE titles, or ``STOW-RS``; empty means all.
     """
 
     to: str
@@ -126,20 +126,20 @@ class Destination(Section):
 
 
 class Choice(Section):
-    """Which instances are answered; the rest are received, counted and removed.
+    """Which instances are answered; the others are received, counted and removed.
 
-    The expressions are regular, are searched for anywhere in the value, and ignore case.
+    The regular expressions are searched for anywhere in the value, ignoring case.
 
     Attributes
     ----------
     modality
-        Values of Modality.
+        Accepted values of Modality.
     body_part
-        BodyPartExamined; the default also takes images that do not state it.
+        Expression for BodyPartExamined; the default also accepts images that do not state it.
     description, not_description
-        What the descriptions of series and study must and must not contain.
+        Expressions that the descriptions of series and study must and must not match.
     thickness_mm
-        The least and the greatest SliceThickness; images that do not state it are taken.
+        Smallest and largest SliceThickness; images that do not state it are accepted.
     """
 
     modality: tuple[str, ...] = ("CT",)
@@ -150,16 +150,16 @@ class Choice(Section):
 
 
 class FetchRule(Section):
-    """Studies that this node asks a peer for.
+    """Studies that this node fetches from a peer.
 
     Attributes
     ----------
     source
         The peer's name; ``from`` in the file.
     minutes
-        Between two questions.
+        Minutes between two queries.
     days
-        How many days back studies may be; 1 is today.
+        Maximum age of studies in days; 1 means today.
     description
         A regular expression that StudyDescription must contain.
     """
@@ -176,32 +176,31 @@ class DicomConfig(Section):
     Attributes
     ----------
     ae_title, host, port
-        What this node is called, and where it listens.
+        This node's AE title, and the address and port on which it listens.
     tls
-        With it, this node takes only associations by DICOM TLS whose certificates it trusts.
+        If given, this node accepts only DICOM TLS associations with trusted certificates.
     bundle
         The detector; None for the server's default.
     peers
-        The systems that this node calls; those with an AE title may also send to it.
+        The systems that this node connects to; those with an AE title may also send to it.
     callers
         Further systems that may send.
     associations, object_mb, idle_seconds
-        How many associations there may be at a time, how large an instance, and how long an association may be
-        silent.
+        Maximum number of simultaneous associations, size of an instance, and idle time of an association.
     quiet_seconds
-        A study is complete when nothing of it has come for so long, and no association that sent some is open.
+        A study is complete when nothing has arrived for this long and no association that sent parts of it is open.
     counts_from
-        A peer that is asked how many instances each series has; while some are missing, the study waits.
+        A peer that is asked for the number of instances of each series; while some are missing, the study waits.
     wait_seconds
-        How long it waits for them at most.
+        Longest time to wait for missing instances.
     choose
-        What is answered.
+        Which images are answered.
     destinations
         Where results are sent.
     fetch
-        What is fetched without being sent.
+        Studies to fetch from peers.
     give_up_hours
-        How long results are sent again to a destination that cannot be reached, before they count as failed.
+        How long to retry sending to an unreachable destination before the results count as failed.
     """
 
     ae_title: AeTitle = "GROUNDGLASS"
@@ -238,7 +237,7 @@ class DicomConfig(Section):
         return self
 
     def peer(self, name: str) -> Peer:
-        """The peer of this name; or one that ``AETITLE@HOST:PORT`` or the URL of a DICOMweb service describes.
+        """The peer with this name, or one given by ``AETITLE@HOST:PORT`` or the URL of a DICOMweb service.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The DICOM conformance statement, made from what the code does."""
+"""The DICOM conformance statement, generated from the code."""
 
 from collections.abc import Iterator
 
@@ -27,13 +27,13 @@ def _lines() -> Iterator[str]:
     yield "|---|---|---|"
     for uid, role in (
         (ECHO, "SCP and SCU"),
-        *((one, "SCP of C-STORE; C-GET takes it, too") for one in map(str, CT_CLASSES)),
+        *((one, "SCP of C-STORE, also within C-GET") for one in map(str, CT_CLASSES)),
         *((one, "SCU of C-STORE") for one in RESULTS),
         *((one, "SCU") for one in QUERIES),
     ):
         yield f"| {UID(uid).name} | `{uid}` | {role} |"
     yield ""
-    yield "Images are taken in these transfer syntaxes, of which the first one that is offered is chosen:"
+    yield "Images are accepted in these transfer syntaxes; the first in this list that is offered is chosen:"
     yield ""
     for syntax in syntaxes():
         yield f"- {UID(syntax).name} (`{syntax}`)"
@@ -44,12 +44,12 @@ def _lines() -> Iterator[str]:
     yield "|---|---|"
     yield f"| associations at a time | {config.associations} (`associations`); more are rejected as transient |"
     yield f"| longest PDU | {PDU} bytes |"
-    yield f"| silence after which an association is aborted | {config.idle_seconds:g} s (`idle_seconds`) |"
+    yield f"| idle time after which an association is aborted | {config.idle_seconds:g} s (`idle_seconds`) |"
     yield f"| largest instance | {config.object_mb:g} MB (`object_mb`); then the association is aborted |"
     yield "| unknown AE titles or addresses | rejected permanently: calling or called AE title not recognised |"
-    yield "| status 0x0000 of C-STORE | the instance is on the disk, and stays there if the power fails |"
-    yield "| status 0xA700 of C-STORE | the disk is full; nothing of the instance is kept |"
-    yield "| accepted answers to C-STORE | 0x0000, warnings 0xBxxx, and 0x0111 (already there) |"
+    yield "| status 0x0000 of C-STORE | the instance is stored durably and survives a power failure |"
+    yield "| status 0xA700 of C-STORE | the disk is full; no part of the instance is kept |"
+    yield "| C-STORE responses accepted as success | 0x0000, warnings 0xBxxx, and 0x0111 (already there) |"
     yield "| asynchronous operations, storage commitment, user identity | not supported |"
     yield "| DICOMweb server | STOW-RS: `POST /dicom-web/studies` with `application/dicom` |"
     yield "| DICOMweb client | QIDO-RS, WADO-RS, STOW-RS |"

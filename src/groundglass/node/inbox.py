@@ -1,7 +1,7 @@
-"""Where instances are kept from the moment they are acknowledged until they are part of a study.
+"""Storage for instances from their acknowledgement until they are part of a study.
 
-``node/incoming/SENDER/NUMBER.dcm`` are the instances that came in one association, request or fetch, in the order
-in which they came. An instance is written as ``.part``, synchronised with the disk and renamed; then it is safe.
+``node/incoming/SENDER/NUMBER.dcm`` contains the instances of one association, request or fetch, in order of
+arrival. An instance is written as ``.part``, synchronised with the disk and renamed; then it is durable.
 """
 
 import os
@@ -27,9 +27,9 @@ class Inbox:
     root
         The folder ``incoming``.
     caller
-        Who sends: an AE title, or how it comes.
+        The sender: an AE title, or the way of arrival.
     room
-        Raises RefusedError where the disk is nearly full.
+        Raises RefusedError if the disk is nearly full.
     """
 
     def __init__(self, root: Path, caller: str, room: Callable[[], None] = lambda: None) -> None:
@@ -42,7 +42,7 @@ class Inbox:
         Raises
         ------
         RefusedError
-            If the disk is full; then nothing of it is left.
+            If the disk is full; then no part of it remains.
         """
         self._room()
         with self._lock:
@@ -62,17 +62,17 @@ class Inbox:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise RefusedError(
-                507, "the server's disk cannot take the instance", "try again later"
+                507, "the server has not enough disk space for the instance", "try again later"
             ) from error
         return final
 
 
 def caller_of(folder: Path) -> str:
-    """Who sent the instances in a folder."""
+    """The sender of the instances in a folder."""
     return folder.name.partition("~")[2]
 
 
 def tidy(root: Path) -> None:
-    """At the start: remove instances that were never acknowledged."""
+    """At start-up, remove instances that were never acknowledged."""
     for part in root.glob(f"*/*{PART}"):
         part.unlink()

@@ -26,7 +26,7 @@ from groundglass.store.upload import Limits, RefusedError, check_room
 log = logging.getLogger(__name__)
 
 LOOK = 0.3
-"""Seconds between two looks at what came."""
+"""Seconds between two checks for new instances."""
 
 
 class Node:
@@ -41,7 +41,7 @@ class Node:
     wanted
         How studies are to be answered.
     limits
-        What a study may hold, and what must stay free on the disk.
+        The limits of a study, and the space that must remain free on the disk.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Node:
         self._threads: list[threading.Thread] = []
 
     def listen(self) -> None:
-        """Begin to receive; raises GroundglassError where the port cannot be bound."""
+        """Start listening; raises GroundglassError if the port cannot be bound."""
         tidy(self._root)
         self.receiver.start()
         self._listening = True
 
     def start(self) -> None:
-        """Take up what was interrupted, and begin; raises GroundglassError where :meth:`listen` does."""
+        """Complete interrupted steps, and start; raises GroundglassError as :meth:`listen` does."""
         if not self._listening:
             self.listen()
         self._arrivals.recover()
@@ -86,7 +86,7 @@ class Node:
         self._threads[-1].start()
 
     def stop(self) -> None:
-        """Stop listening, and end the threads; what they did not finish is done after the next start."""
+        """Stop listening, and end the threads; unfinished work is done after the next start."""
         self._over.set()
         self.receiver.stop()
         for thread in self._threads:
@@ -94,7 +94,7 @@ class Node:
 
     @contextmanager
     def inbox(self, caller: str) -> Iterator[Inbox]:
-        """A folder for instances that come in another way than by an association; meanwhile it counts as open."""
+        """A folder for instances that do not arrive by an association; it counts as open during the block."""
         inbox = Inbox(self._root, caller, self._room)
         self._inboxes.add(inbox.folder.name)
         try:
@@ -107,7 +107,7 @@ class Node:
             try:
                 self._arrivals.look(self.receiver.open() | self._inboxes.copy())
             except Exception as error:  # such as a full disk
-                log.error("what was received could not be sorted: %s; trying again", place_of(error))
+                log.error("received instances could not be sorted: %s; trying again", place_of(error))
                 self._over.wait(1)
 
     def _counted(self, study: str) -> Mapping[str, int]:
@@ -130,7 +130,7 @@ class Node:
             self._over.wait(rule.minutes * 60)
 
     def fetch(self, rule: FetchRule) -> int:
-        """Fetch the studies that a rule asks for and that are not here yet; returns how many."""
+        """Fetch the studies that match a rule and are not here yet; returns their number."""
         client, today = self._clients[rule.source], date.today()
         first = today - timedelta(days=rule.days - 1)
         keys = {

@@ -1,4 +1,4 @@
-"""What the node received and where it went, for the page."""
+"""Overview of received studies and their delivery, for the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from groundglass.store.database import Database
 from groundglass.store.tables import DONE, FAILED, IGNORED, RECEIVING, SEND, Arrival, Job, Study
 
 State = Literal["receiving", "waiting", "answered", "sent", "failed", "ignored"]
-"""``answered``: there is an answer, which is still to be sent, or is not sent. ``failed``: it could not be answered
-or sent."""
+"""``answered``: there is an answer, which is still to be sent or need not be sent. ``failed``: it could not
+be answered or sent."""
 STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
 class Received:
-    """One examination, its study where there is one, and the jobs that send the study's results."""
+    """One examination, its study if there is one, and the jobs that send the study's results."""
 
     arrival: Arrival
     state: State
@@ -43,7 +43,7 @@ def _state() -> ColumnElement[str]:
 def overview(
     database: Database, state: State | None = None, limit: int = 50, offset: int = 0
 ) -> tuple[list[Received], dict[State, int]]:
-    """What was received, the latest first, and how many examinations are in each state."""
+    """The examinations received, the latest first, and the number of examinations in each state."""
     label = _state()
     rows = select(Arrival, Study, label).outerjoin(Study, Study.id == Arrival.study_id)
     page = rows.order_by(Arrival.last.desc(), Arrival.id).limit(limit).offset(offset)

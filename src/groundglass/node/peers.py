@@ -1,4 +1,4 @@
-"""What this node asks of other systems, by DIMSE or DICOMweb: an echo, a search, images, and to store results."""
+"""Requests to other systems by DIMSE or DICOMweb: echo, find, fetch images, and store results."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from groundglass.scan.dicom.pixels import syntaxes
 
 PENDING, DUPLICATE = (0xFF00, 0xFF01), 0x0111
 TIMEOUT = (10, 60)
-"""Seconds to connect to a DICOMweb service, and to wait for it."""
+"""Seconds to connect to a DICOMweb service, and to wait for its response."""
 STUDY_KEYS = (
     "StudyInstanceUID",
     "PatientName",
@@ -49,13 +49,13 @@ SERIES_KEYS = (
     "NumberOfSeriesRelatedInstances",
 )
 Begun = Callable[[int], None]
-"""Called before an object is sent, with how many were begun."""
+"""Called before each object is sent, with the number begun so far."""
 
 
 class PeerError(GroundglassError):
-    """Another system cannot be reached or does not answer; it may later.
+    """Another system cannot be reached or does not answer, perhaps temporarily.
 
-    Its text names the system as the configuration does, and quotes nothing that the system said.
+    Its text names the system as in the configuration, and quotes nothing from the system's response.
     """
 
 
@@ -64,19 +64,19 @@ class RefusesError(PeerError):
 
 
 class Client(Protocol):
-    """A system that can be asked."""
+    """The interface of a client for another system."""
 
     def echo(self) -> None:
-        """Ask whether it answers; raises PeerError if not."""
+        """Check that the system answers; raises PeerError if not."""
 
     def find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
-        """Search studies (STUDY) or a study's series (SERIES); empty values are wanted, others must match."""
+        """Search studies (STUDY) or a study's series (SERIES); empty values are returned, others must match."""
 
     def fetch(self, study: str, series: str | None, inbox: Inbox) -> int:
-        """Fetch CT in its stored syntax; returns how many instances came, 0 where they come by another way."""
+        """Fetch CT in its stored syntax; returns the number of instances, 0 if they arrive in another way."""
 
     def store(self, objects: Sequence[Dataset], begun: Begun = lambda count: None) -> None:
-        """Store objects; returns once all are accepted, or were there already."""
+        """Store objects; returns once all have been accepted or were already there."""
 
 
 def client_of(config: DicomConfig, peer: Peer) -> Client:
@@ -90,7 +90,7 @@ class Dimse:
     Parameters
     ----------
     config
-        The node's: its AE title, certificate and timeouts.
+        The node's configuration: its AE title, certificate and timeouts.
     peer
         The system.
     """
@@ -130,7 +130,7 @@ class Dimse:
         return int(answer.Status)
 
     def echo(self) -> None:
-        """Ask whether it answers; raises PeerError if not."""
+        """Check that the system answers; raises PeerError if not."""
         with self._associated([build_context(Verification)]) as assoc:
             if self._status(assoc.send_c_echo()):
                 raise PeerError(f"{self._peer.name}: refuses the echo")
@@ -148,13 +148,13 @@ class Dimse:
         return found
 
     def find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
-        """Search studies (STUDY) or a study's series (SERIES); empty values are wanted, others must match."""
+        """Search studies (STUDY) or a study's series (SERIES); empty values are returned, others must match."""
         model = StudyRootQueryRetrieveInformationModelFind
         with self._associated([build_context(model)]) as assoc:
             return self._answers(assoc, assoc.send_c_find(_identifier(level, keys), model))[:-1]
 
     def fetch(self, study: str, series: str | None, inbox: Inbox) -> int:
-        """Fetch CT in its stored syntax; returns how many instances came, 0 where they come by C-MOVE."""
+        """Fetch CT in its stored syntax; returns the number of instances, 0 if they arrive by C-MOVE."""
         keys = {"StudyInstanceUID": study, **({"SeriesInstanceUID": series} if series else {})}
         identifier = _identifier("SERIES" if series else "STUDY", keys)
         if self._peer.by == "move":
@@ -178,7 +178,7 @@ class Dimse:
         return came
 
     def store(self, objects: Sequence[Dataset], begun: Begun = lambda count: None) -> None:
-        """Store objects; returns once all are accepted, or were there already."""
+        """Store objects; returns once all have been accepted or were already there."""
         kinds = dict.fromkeys((one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in objects)
         contexts = [build_context(*kind) for kind in kinds]
         contexts += [build_context(sop_class, ImplicitVRLittleEndian) for sop_class, _ in kinds]
@@ -188,14 +188,14 @@ class Dimse:
                 try:
                     status = self._status(assoc.send_c_store(one))
                 except ValueError as error:  # no accepted context fits
-                    raise RefusesError(f"{self._peer.name}: does not take objects of this kind") from error
+                    raise RefusesError(f"{self._peer.name}: does not accept objects of this kind") from error
                 if status and status != DUPLICATE and status >> 12 != 0xB:
                     kind = RefusesError if status >> 8 == 0xA9 or status >> 12 == 0xC else PeerError
                     raise kind(f"{self._peer.name}: refuses an object (status 0x{status:04X})")
 
 
 class Web:
-    """A system that has a DICOMweb service."""
+    """A system with a DICOMweb service."""
 
     def __init__(self, peer: Peer) -> None:
         silence()
@@ -225,12 +225,12 @@ class Web:
             raise PeerError(f"{self._peer.name}: does not answer as a DICOMweb service") from error
 
     def echo(self) -> None:
-        """Ask whether it answers; raises PeerError if not."""
+        """Check that the system answers; raises PeerError if not."""
         with self._asked():
             self._client.search_for_studies(limit=1)
 
     def find(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
-        """Search studies (STUDY) or a study's series (SERIES); empty values are wanted, others must match."""
+        """Search studies (STUDY) or a study's series (SERIES); empty values are returned, others must match."""
         wanted = {key: value for key, value in keys.items() if value}
         study = wanted.pop("StudyInstanceUID", None)
         fields = [key for key, value in keys.items() if not value]
@@ -243,7 +243,7 @@ class Web:
             return [Dataset.from_json(one) for one in found]
 
     def fetch(self, study: str, series: str | None, inbox: Inbox) -> int:
-        """Fetch CT in its stored syntax; returns how many instances came."""
+        """Fetch CT in its stored syntax; returns the number of instances."""
         keys = {"StudyInstanceUID": study, "Modality": "CT"}
         chosen = [series] if series else [str(one.SeriesInstanceUID) for one in self.find("SERIES", keys)]
         came = 0
@@ -260,7 +260,7 @@ class Web:
         return came
 
     def store(self, objects: Sequence[Dataset], begun: Begun = lambda count: None) -> None:
-        """Store objects; returns once all are accepted, or were there already."""
+        """Store objects; returns once all have been accepted or were already there."""
         for number, one in enumerate(objects, start=1):
             begun(number)
             try:

@@ -1,6 +1,6 @@
-"""The receiver: C-ECHO, and C-STORE of CT in every transfer syntax that can be read.
+"""The receiver: C-ECHO, and C-STORE of CT in every supported transfer syntax.
 
-A handler writes what came as it came, without decoding it, and answers success once it is durable.
+Handlers write instances as received, without decoding them, and answer success once they are durable.
 """
 
 import io
@@ -39,13 +39,13 @@ NOT_RECOGNISED = (0x01, 0x01, 0x03)
 """Rejected permanently by the user: calling AE title not recognised (PS3.8 9.3.4)."""
 PDU = 1 << 17
 RESOLVED = 60.0
-"""Seconds for which the addresses of a host name are remembered."""
+"""Seconds for which the addresses of a host name are cached."""
 IMPLEMENTATION = UID("2.25.197513047262904935612718834862352117593")
 VERSION = f"GROUNDGLASS_{__version__.replace('.', '')}"[:16]
 
 
 def silence() -> None:
-    """Keep pynetdicom from logging, since its messages quote UIDs and names of patients."""
+    """Disable pynetdicom's logging, because its messages contain UIDs and patients' names."""
     _config.LOG_HANDLER_LEVEL = "none"
     for name in ("pynetdicom", "dicomweb_client"):
         logger = logging.getLogger(name)
@@ -54,7 +54,7 @@ def silence() -> None:
 
 
 def entity(config: DicomConfig) -> AE:
-    """An application entity of this node's name and timeouts."""
+    """An application entity with this node's name and timeouts."""
     silence()
     entity = AE(config.ae_title)
     entity.implementation_class_uid, entity.implementation_version_name = IMPLEMENTATION, VERSION
@@ -65,7 +65,8 @@ def entity(config: DicomConfig) -> AE:
 
 
 class _Context(ssl.SSLContext):
-    """A context whose server does the handshake in the association's thread: no caller can block the next."""
+    """A context whose server does the handshake in the association's thread, so that no caller can block
+    another."""
 
     def wrap_socket(  # type: ignore[override]
         self, sock: Any, server_side: bool = False, **options: Any
@@ -75,7 +76,7 @@ class _Context(ssl.SSLContext):
 
 
 def context(tls: TlsConfig, *, server: bool) -> ssl.SSLContext:
-    """What TLS needs, for the node or for calling another; both sides show a certificate.
+    """The TLS context, for listening or for connecting; both sides present a certificate.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def context(tls: TlsConfig, *, server: bool) -> ssl.SSLContext:
     try:
         made.load_verify_locations(tls.authority)
         made.load_cert_chain(tls.certificate, tls.key)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         raise GroundglassError(f"dicom.tls: the files cannot be used ({reason_of(error)})") from error
     made.verify_mode = ssl.CERT_REQUIRED
     return made
@@ -94,7 +95,7 @@ def context(tls: TlsConfig, *, server: bool) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as it came: its file depends on nothing else, such as who sent it."""
+    """An instance as received; its file does not depend on anything else, such as the sender."""
 
     sop_class: str
     sop_instance: str
@@ -118,7 +119,7 @@ class Instance:
             meta = read_dataset(io.BytesIO(content[132:end]), is_implicit_VR=False, is_little_endian=True)
             sop_class, sop_instance = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
             return cls(str(sop_class), str(sop_instance), str(meta.TransferSyntaxUID), content[end:])
-        except Exception:  # pydicom raises almost anything on damaged bytes
+        except Exception:  # pydicom raises almost any exception on damaged bytes
             return None
 
     @property
@@ -135,17 +136,17 @@ class Instance:
 
 
 def keep(inbox: Inbox, event: Any) -> int:
-    """Handle a C-STORE request: store its instance, and give the status to answer."""
+    """Handle a C-STORE request: store its instance, and return the status."""
     try:
         inbox.add(Instance.of_request(event).pieces)
     except RefusedError:
-        log.warning("an instance was refused, since the disk is full")
+        log.warning("an instance was refused because the disk is full")
         return OUT_OF_RESOURCES
     return SUCCESS
 
 
 class Receiver:
-    """Listens for associations.
+    """Accepts associations.
 
     Parameters
     ----------
@@ -176,11 +177,11 @@ class Receiver:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self._server.socket.getsockname()[1])
 
     def start(self) -> None:
-        """Listen; raises GroundglassError where that is impossible."""
+        """Start listening; raises GroundglassError if this is impossible."""
         config = self._config
         secure = None if config.tls is None else context(config.tls, server=True)
         handlers: list[Any] = [
@@ -204,7 +205,7 @@ class Receiver:
         self._entity.shutdown()
 
     def open(self) -> set[str]:
-        """The names of the folders of associations that are still open."""
+        """The names of the folders of open associations."""
         found = (getattr(one, "inbox", None) for one in self._server.active_associations)
         return {inbox.folder.name for inbox in found if inbox is not None}
 
@@ -214,7 +215,7 @@ class Receiver:
         connection.settimeout(self._config.idle_seconds)
 
     def _requested(self, event: Any) -> None:
-        """Reject who may not call."""
+        """Reject callers that are not allowed."""
         assoc = event.assoc
         title, address = assoc.requestor.primitive.calling_ae_title.strip(), assoc.requestor.address
         for caller in self._callers:
@@ -245,7 +246,7 @@ class Receiver:
         return found
 
     def _received(self, event: Any) -> None:
-        """Count an instance's bytes while it comes, since it is kept in memory until it is complete."""
+        """Count an instance's bytes during reception, because it is kept in memory until it is complete."""
         if isinstance(event.pdu, P_DATA_TF):
             assoc = event.assoc
             assoc.coming = getattr(assoc, "coming", 0) + event.pdu.pdu_length
@@ -258,7 +259,7 @@ class Receiver:
         event.assoc.coming = 0
 
     def _store(self, event: Any) -> int:
-        assoc = event.assoc  # whose requests are handled one after the other
+        assoc = event.assoc  # its requests are handled one after the other
         if not hasattr(assoc, "inbox"):
             assoc.inbox = Inbox(self._root, assoc.requestor.ae_title.strip(), self._room)
         return keep(assoc.inbox, event)

@@ -1,4 +1,4 @@
-"""Send results to a destination: until it has accepted them, or for as long as the configuration says."""
+"""Send results to a destination until it has accepted them or the configured time has passed."""
 
 import logging
 import secrets
@@ -21,9 +21,9 @@ from groundglass.store.upload import RESULTS, STUDIES
 log = logging.getLogger(__name__)
 
 LOOK = 0.3
-"""Seconds between two looks at an empty queue."""
+"""Seconds between two checks of an empty queue."""
 LONGEST_PAUSE = 20.0
-"""Seconds between two attempts at most, so that a destination gets everything soon after it is back."""
+"""Longest interval between two attempts in seconds, so that a destination gets everything soon after it is back."""
 ORDER = ("seg", "sc", "sr")
 """The report comes last: it refers to the segmentation."""
 
@@ -34,15 +34,15 @@ class Sender:
     Parameters
     ----------
     destination
-        What is sent there.
+        The destination, and what is sent there.
     client
         The destination's client.
     database, data
         The server's database and data folder.
     key
-        The server's secret, from which pseudonyms follow.
+        The server's secret, from which pseudonyms are derived.
     give_up_hours
-        After which results that cannot be sent count as failed.
+        Hours after which results that cannot be sent count as failed.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Sender:
         self._unreachable = 0
 
     def run(self, over: threading.Event) -> None:
-        """Send until told to stop. While the destination cannot be reached, only one study is tried at a time."""
+        """Send until told to stop. While the destination is unreachable, only one study is tried at a time."""
         while not over.wait(queue.delay(self._unreachable, LONGEST_PAUSE) if self._unreachable else LOOK):
             try:
                 while not over.is_set() and self.one() and not self._unreachable:
                     pass
-            except Exception as error:  # such as a database that cannot be reached for a moment
+            except Exception as error:  # such as a database that is briefly unreachable
                 log.error("%s: nothing was sent: %s", self._destination.to, place_of(error))
                 over.wait(LONGEST_PAUSE)
 
     def one(self) -> bool:
-        """Send the results that have waited longest; False where none wait."""
+        """Send the results that have waited longest; False if none are waiting."""
         lease = queue.claim(self._database, self._owner, self._destination.to)
         if lease is None:
             return False

@@ -1,1 +1,1 @@
-"""The server: REST API, workers, and a client for Python (extra: serve)."""
+"""The server: REST API, workers, and a Python client (extra: serve)."""

@@ -1,4 +1,4 @@
-"""From a study's files to its results: the same calls as ``groundglass predict``."""
+"""Answer a study: from its files to its results, with the same calls as ``groundglass predict``."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ PERSON = {
     "patient_name": "PatientName",
     "study_date": "StudyDate",
 }
-"""Columns of a study's row, and the DICOM attributes that they hold."""
+"""Columns of a study's row, and the DICOM attributes that they contain."""
 LONGEST = {"uid": 64, "patient_id": 64, "patient_name": 324, "study_date": 8}
 Progress = Callable[[int, int], None]
 HERE = Path()
@@ -40,21 +40,21 @@ class Answering:
     detector
         A detector with a segmenter.
     made_from
-        The study's key, which ``findings.json`` repeats.
+        The study's key, which is also in ``findings.json``.
     key
-        The server's secret, from which pseudonyms follow.
+        The server's secret, from which pseudonyms are derived.
     anonymise
         De-identify DICOM results.
     pdf
         Also write each report as ``report.pdf``.
     when
-        The time that DICOM results state: when the study was received.
+        The time stated in DICOM results: when the study was received.
     replaces
-        The DICOM report of an earlier version that was sent; None for none.
+        The DICOM report of an earlier version that was sent; None if there is none.
     progress
-        Called with the number of slices that are read, and of all.
+        Called with the number of slices read so far, and of all slices.
     identify
-        Called with what the headers say about the person, before the answer.
+        Called with the personal data in the headers, before the answer.
     """
 
     detector: Detector
@@ -70,26 +70,27 @@ class Answering:
 
 @dataclass(frozen=True)
 class Several:
-    """The files are of several examinations; ``parts`` are the names of each one's files."""
+    """The files belong to several examinations; ``parts`` has the names of each one's files."""
 
     parts: list[list[str]]
 
 
 def answer(files: Path, results: Path, how: Answering) -> dict[str, Any] | Several:
-    """Answer for the files of one study, and write its results.
+    """Run the detector on the files of one study, and write its results.
 
     Parameters
     ----------
     files
-        The folder of the files; it becomes the process's working folder meanwhile.
+        The folder with the files; it is the process's working folder during the call.
     results
-        Where to write what ``groundglass predict`` writes of a study; what the page shows is written beside it.
+        Folder for the results that ``groundglass predict`` writes for a study; the data for the page's viewer
+        are written beside it.
     how
-        With which detector.
+        The detector and options.
 
     Returns
     -------
-    The columns of the study's row; or, where there are several examinations, the files of each.
+    The columns of the study's row; or, if there are several examinations, the files of each.
 
     Raises
     ------
@@ -161,14 +162,14 @@ def _pictures(listing: Listing, results: Path, how: Answering) -> dict[str, Any]
     unfinished.rename(results)
     only = found.rows[0] if len(found.rows) == 1 else None
     return {
-        "verdict": only.verdict if only else None,  # each picture is answered on its own
+        "verdict": only.verdict if only else None,  # each picture is answered separately
         "probability": only.probability if only else None,
         "findings": found.document,
     }
 
 
 def _person(study: Study) -> dict[str, str]:
-    """What the header of one of the study's files says about the person."""
+    """The personal data in the header of one of the study's files."""
     series = study.series or (study.others[0][0] if study.others else None)
     if series is None or series.kind != "dicom":
         return {}
@@ -176,7 +177,7 @@ def _person(study: Study) -> dict[str, str]:
 
 
 def _header(path: Path) -> dict[str, str]:
-    """What the header of a DICOM file says about the person."""
+    """The personal data in the header of a DICOM file."""
     from pydicom import dcmread
 
     from groundglass.scan.dicom.headers import quiet
@@ -185,16 +186,16 @@ def _header(path: Path) -> dict[str, str]:
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON.values()), force=True)
             values = {name: str(header.get(tag, "") or "").strip() for name, tag in PERSON.items()}
-        except Exception:  # a damaged header raises almost anything
+        except Exception:  # damaged headers raise almost any exception
             return {}
     return {name: value.replace("\0", "")[: LONGEST[name]] for name, value in values.items() if value}
 
 
 def _parts(studies: Sequence[Study], listing: Listing) -> list[list[str]]:
-    """The names of each examination's files: those of each study, and all pictures together."""
+    """The file names of each examination: those of each study, and all pictures together."""
     groups = [{path.name for path in study.files} for study in studies]
     if listing.pictures:
         groups.append({path.name for path in listing.pictures})
-    if groups:  # what cannot be read is listed with the first part
+    if groups:  # unreadable files are listed with the first part
         groups[0] |= {path.name for path in HERE.iterdir()}.difference(*groups)
     return [sorted(names) for names in groups]

@@ -47,14 +47,14 @@ from groundglass.store.intake import accept
 from groundglass.store.upload import RESULTS, STUDIES, RefusedError, Upload
 
 WAIT = 10.0
-"""Seconds that an upload waits for its turn before its client is asked to come back."""
+"""Seconds that an upload waits for its turn before the client is asked to try again."""
 LOOK = 0.5
-"""Seconds between two looks at a study whose events are sent."""
+"""Seconds between two checks of a study whose events are sent."""
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "frame-ancestors 'self'; base-uri 'none'; form-action 'none'; sandbox allow-scripts allow-popups"
 )
-"""A report has its script and pictures inside; in a sandbox it cannot act for who looks at it."""
+"""A report contains its script and pictures; in a sandbox it cannot act on behalf of the person viewing it."""
 
 
 def _date(value: str) -> str:
@@ -64,7 +64,7 @@ def _date(value: str) -> str:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date)]
-"""A time with its zone; a bare number, which pydantic takes for seconds since 1970, is refused."""
+"""A time with time zone; a bare number, which pydantic would read as seconds since 1970, is refused."""
 PREFIX = "/api/v1"
 router = APIRouter(responses=responses(400, 429))
 
@@ -80,8 +80,8 @@ Writer = Annotated[User, Depends(needs("write"))]
 Admin = Annotated[User, Depends(needs("admin"))]
 STUDY_ID = "^[0-9a-f]{20}$"
 StudyId = Annotated[str, Path(alias="id", description="The study's id.", pattern=STUDY_ID)]
-Page = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-Offset = Annotated[int, Query(ge=0, le=2**31, description="How many of the first to leave out.")]
+Page = Annotated[int, Query(ge=1, le=1000, description="Maximum number of entries.")]
+Offset = Annotated[int, Query(ge=0, le=2**31, description="Number of entries to skip.")]
 PROTECTED, CHANGING = responses(401, 403, 422), responses(401, 403, 404, 422)
 
 
@@ -93,7 +93,7 @@ def _existing(server: TheServer, study: StudyId) -> Entry:
 
 
 TheStudy = Annotated[Entry, Depends(_existing)]
-"""Stands after the user in an operation, so that nobody learns without a token which studies there are."""
+"""Must follow the user in an operation's parameters, so that nobody without a token learns which studies exist."""
 
 
 @router.post(
@@ -107,7 +107,7 @@ async def send_study(
     ] = None,
     anonymise: Annotated[bool, Query(description="De-identify the DICOM results.")] = False,
 ) -> Accepted:
-    """Send the files of one study. Once this is answered, they are stored durably."""
+    """Send the files of one study. When this request is answered, they are stored durably."""
     server = _server(request)
     wanted = server.wanted(bundle, anonymise)
     if wanted is None:
@@ -143,7 +143,7 @@ def list_studies(
     user: Reader,
     state: State | None = None,
     verdict: Verdict | None = None,
-    since: Annotated[Moment | None, Query(description="Received at this time or later.")] = None,
+    since: Annotated[Moment | None, Query(description="Received at or after this time.")] = None,
     until: Annotated[Moment | None, Query(description="Received before this time.")] = None,
     limit: Page = 50,
     offset: Offset = 0,
@@ -163,14 +163,14 @@ def list_studies(
 
 @router.post("/search", responses=PROTECTED)
 def search_studies(server: TheServer, user: Reader, body: Search) -> StudyList:
-    """List the studies of which certain words are true, the latest first; the words are in no address."""
+    """Search studies, the latest first. The search words are not part of the URL."""
     entries, total = history.listed(server.database, **body.model_dump())
     return StudyList(studies=[StudySummary(**StudySummary.values(entry)) for entry in entries], total=total)
 
 
 @router.get("/studies/{id}", responses=CHANGING)
 def get_study(server: TheServer, user: Reader, entry: TheStudy) -> StudyDetails:
-    """Give one study with its findings."""
+    """Get one study with its findings."""
     study = entry.study
     record(server.database, user.name, "view", study.id)
     files = history.files_of(server.database, study.id)
@@ -195,7 +195,7 @@ def get_result(
     entry: TheStudy,
     name: Annotated[str, Path(description="One of the study's `results`.")],
 ) -> FileResponse:
-    """Give one file of the results."""
+    """Get one file of the results."""
     study = entry.study.id
     if name not in history.results(server.data, study):
         raise HTTPException(404, "there is no such result; the study's `results` lists them")
@@ -214,10 +214,10 @@ def get_view(
         str, Path(description="`view.json`, or a file that it describes.", pattern=r"^[\w.-]{1,60}$")
     ],
 ) -> FileResponse:
-    """Give what a viewer shows of a study; `slices` can be read in parts, by a header `Range`."""
+    """Get the data that the viewer shows for a study; `slices` can be read in parts with the header `Range`."""
     path = server.data / STUDIES / entry.study.id / VIEW / name
     if entry.study.state != "done" or not path.is_file():
-        raise HTTPException(404, "there is no such part of the view; see `view.json`")
+        raise HTTPException(404, "there is no such file in the view; see `view.json`")
     record(server.database, user.name, "view", entry.study.id)
     headers = {"Content-Encoding": "gzip"} if name in PACKED else {}
     return FileResponse(path, media_type=_media_type(name), headers=headers)
@@ -229,7 +229,9 @@ def compare_studies(
     user: Reader,
     before: Annotated[str, Query(description="The id of the earlier study.", pattern=STUDY_ID)],
     after: Annotated[str, Query(description="The id of the later study.", pattern=STUDY_ID)],
-    any_patient: Annotated[bool, Query(description="Compare even studies of different patients.")] = False,
+    any_patient: Annotated[
+        bool, Query(description="Compare the studies even if they are of different patients.")
+    ] = False,
 ) -> dict[str, Any]:
     """Compare two volumes of one patient: lungs and lesions before and after, by region and lesion type."""
     one, other = (_existing(server, study).study for study in (before, after))
@@ -255,7 +257,7 @@ def compare_studies(
 
 @router.get("/studies/{id}/events", response_class=EventSourceResponse, responses=CHANGING)
 async def follow_study(server: TheServer, user: Reader, entry: TheStudy) -> AsyncIterator[ServerSentEvent]:
-    """Follow a study: an event each time that its state or progress changes, until it is done or has failed."""
+    """Follow a study: sends an event whenever its state or progress changes, until it is done or has failed."""
     now: Entry | None = entry
     before = None
     while now is not None:
@@ -276,7 +278,7 @@ async def follow_study(server: TheServer, user: Reader, entry: TheStudy) -> Asyn
 
 @router.post("/studies/{id}/retry", status_code=202, responses={**CHANGING, **responses(409)})
 def retry_study(server: TheServer, user: Writer, entry: TheStudy) -> Accepted:
-    """Queue a study that has failed again."""
+    """Queue a failed study again."""
     if not queue.retry(server.database, entry.study.id):
         raise HTTPException(409, "the study has not failed")
     record(server.database, user.name, "retry", entry.study.id)
@@ -295,13 +297,13 @@ def delete_study(server: TheServer, user: Writer, entry: TheStudy) -> Response:
 
 @router.get("/bundles", responses=responses(401, 403))
 def list_bundles(server: TheServer, user: Reader) -> list[BundleInfo]:
-    """List the detectors that a study can be answered with."""
+    """List the available detectors."""
     return [bundle.info for bundle in server.bundles.values()]
 
 
 @router.get("/health")
 async def get_health(request: Request) -> Health:
-    """Say whether the server can work; no token is needed."""
+    """Get the server's health; no token is needed."""
     server = _server(request)
     workers, room = server.workers.ready, server.room
     return Health(
@@ -318,20 +320,20 @@ async def get_health(request: Request) -> Health:
     },
 )
 def get_metrics(server: TheServer, user: Reader) -> Response:
-    """Give measurements for Prometheus."""
+    """Get metrics for Prometheus."""
     return Response(generate_latest(server.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.post("/session", status_code=201, responses=responses(401, 422))
 def sign_in(request: Request, response: Response, body: SignIn) -> Session:
-    """Sign in with a token: the answer sets a cookie."""
+    """Sign in with a token; the response sets a cookie."""
     access: Access = request.app.state.access
     return _session(access.sign_in(request, response, body.token))
 
 
 @router.get("/session", responses=responses(401, 403))
 def get_session(user: Reader) -> Session:
-    """Say who is signed in."""
+    """Get the signed-in user."""
     return _session(user)
 
 
@@ -346,7 +348,7 @@ def sign_out(request: Request, user: Reader) -> Response:
 
 @router.get("/log", responses=PROTECTED)
 def get_log(server: TheServer, user: Admin, limit: Page = 100, offset: Offset = 0) -> Log:
-    """List who signed in, and who saw, exported, sent or deleted which study, the latest first."""
+    """List who signed in, and who viewed, exported, sent or deleted which study, the latest first."""
     lines, total = events(server.database, limit, offset)
     return Log(lines=[LogLine.of(line) for line in lines], total=total)
 

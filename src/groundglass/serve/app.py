@@ -36,23 +36,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLEANED = 600.0
-"""Seconds between two cleanings."""
+"""Seconds between two cleanups."""
 
 
 def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
-    """The application of a server; its database is brought to the newest form.
+    """Create the application of a server, and migrate its database.
 
     Parameters
     ----------
     config
-        Its settings.
+        The server's settings.
     work
-        Start workers with the application; else studies wait.
+        Start workers with the application; otherwise studies wait.
 
     Raises
     ------
     GroundglassError
-        If the data folder, the database or a bundle cannot be used, or the settings open the server to everybody.
+        If the data folder, the database or a bundle cannot be used, or if the settings would open the server
+        to everybody.
     """
     config.check()
     config = config.model_copy(update={"data": config.data.absolute()})
@@ -90,7 +91,7 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
         version=__version__,
         summary="COVID-19 detection in chest CT. Research use only; not a medical device.",
         openapi_url="/api/openapi.json",
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other servers
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -106,7 +107,7 @@ def build(config: ServeConfig, *, work: bool = True) -> FastAPI:
 
 
 def _node(server: Server) -> "Node | None":
-    """The DICOM node, where one is configured."""
+    """The DICOM node, if one is configured."""
     config = server.config.dicom
     if config is None:
         return None
@@ -120,7 +121,7 @@ def _node(server: Server) -> "Node | None":
 
 
 def _allowed(path: str) -> str:
-    """The methods that an address takes, for the header ``Allow``."""
+    """The methods that a URL accepts, for the header ``Allow``."""
     inside = path.removeprefix(api.PREFIX)
     routes = [
         route
@@ -131,7 +132,7 @@ def _allowed(path: str) -> str:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the form of errors, to which the operations refer."""
+    """The OpenAPI document, including the error schema that the operations refer to."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
@@ -140,19 +141,19 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 async def _clean(server: Server) -> None:
-    """Delete from time to time what retention says."""
+    """Apply the retention rules at intervals."""
     while True:
         try:
             gone = await asyncio.to_thread(clean, server.database, server.data, server.config.retention.rules)
             if gone:
-                log.info("%d studies were deleted by the rules of retention", len(gone))
+                log.info("%d studies were deleted by the retention rules", len(gone))
         except Exception as error:
-            log.warning("nothing was cleaned (%s); trying again", type(error).__name__)
+            log.warning("cleanup failed (%s); trying again", type(error).__name__)
         await asyncio.sleep(CLEANED)
 
 
 def _gauges(server: Server) -> None:
-    """Measurements that are taken when Prometheus asks."""
+    """Metrics that are measured when Prometheus asks for them."""
 
     def gauge(name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(f"groundglass_{name}", text, registry=server.registry).set_function(value)
@@ -165,4 +166,8 @@ def _gauges(server: Server) -> None:
         studies.labels(state).set_function(partial(count, state))
     gauge("workers_ready", "Workers that can answer.", lambda: server.workers.ready)
     gauge("workers_bytes", "Memory of all workers.", lambda: server.workers.memory)
-    gauge("disk_free_bytes", "Free on the data folder's disk.", lambda: shutil.disk_usage(server.data).free)
+    gauge(
+        "disk_free_bytes",
+        "Free space on the data folder's disk.",
+        lambda: shutil.disk_usage(server.data).free,
+    )

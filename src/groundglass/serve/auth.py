@@ -1,4 +1,4 @@
-"""Who sends a request: a program with a token, somebody who signed in, or a user whom a reverse proxy names."""
+"""The user of a request: a program with a token, a person who signed in, or a user named by a reverse proxy."""
 
 import hashlib
 import hmac
@@ -23,22 +23,22 @@ CSRF_HEADER = "X-CSRF-Token"
 SAFE = ("GET", "HEAD", "OPTIONS")
 SIGN_IN = "send a token in the header `Authorization: Bearer TOKEN`, or sign in"
 
-bearer = HTTPBearer(auto_error=False, description="A token of `groundglass serve token`.")
+bearer = HTTPBearer(auto_error=False, description="A token from `groundglass serve token`.")
 
 
 @dataclass(frozen=True)
 class User:
-    """Who sends a request.
+    """The user of a request.
 
     Attributes
     ----------
     name
-        That of the token, or the one that the proxy gives.
+        The token's name, or the name given by the proxy.
     scopes
-        What the user may do.
+        The user's permissions.
     csrf
-        What a request that changes something must repeat in ``X-CSRF-Token``; None for a token in the header, which
-        a browser never sends by itself.
+        The value that requests that change something must repeat in ``X-CSRF-Token``; None for a token in the
+        header, which browsers never send by themselves.
     """
 
     name: str
@@ -47,14 +47,14 @@ class User:
 
 
 class Access:
-    """Finds the user of a request.
+    """Identifies the user of a request.
 
     Parameters
     ----------
     database
         The server's database.
     config
-        The section ``access``.
+        The section ``access`` of the configuration.
     key
         The server's secret.
     """
@@ -64,7 +64,7 @@ class Access:
         self._failures = Buckets(config.sign_ins_per_minute)
 
     def user(self, request: Request, credentials: HTTPAuthorizationCredentials | None) -> User:
-        """The user of a request; raises HTTPException where there is none, or a CSRF token is missing."""
+        """The user of a request; raises HTTPException if there is none, or if a CSRF token is missing."""
         user = self._of(request, credentials)
         if user is None and not self.config.required and "authorization" not in request.headers:
             user = User("local", frozenset(SCOPES), self._csrf("local"))
@@ -77,7 +77,7 @@ class Access:
         return user
 
     def sign_in(self, request: Request, response: Response, secret: str) -> User:
-        """Open a session with a token, as a cookie; raises HTTPException where the token is not valid."""
+        """Open a session with a token, as a cookie; raises HTTPException if the token is not valid."""
         token = token_of(self._database, secret)
         if token is None or token.parent is not None:
             self._refuse(request, "the token is not valid")
@@ -123,7 +123,7 @@ class Access:
         return hmac.new(self._key, f"csrf {secret}".encode(), hashlib.sha256).hexdigest()
 
     def _refuse(self, request: Request, why: str) -> NoReturn:
-        """Raise HTTPException; whoever often sends a wrong token has to wait."""
+        """Raise HTTPException; clients that repeatedly send wrong tokens have to wait."""
         tried = "authorization" in request.headers or request.method == "POST" or request.cookies.get(COOKIE)
         if tried and (wait := self._failures.wait(request.state.client)):
             raise HTTPException(429, "too many wrong tokens; wait", {"Retry-After": str(wait)})
@@ -131,7 +131,7 @@ class Access:
 
 
 def needs(scope: str) -> Callable[..., User]:
-    """A dependency that gives the user, and refuses one who lacks a scope."""
+    """A dependency that returns the user, and refuses users without a scope."""
 
     def user(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]

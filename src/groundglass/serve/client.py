@@ -1,4 +1,4 @@
-"""A client for Python: send studies to a server, wait for the answer, and get the results."""
+"""A Python client: send studies to a server, wait for the answers, and get the results."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ TRIES = 60
 
 
 class ServerError(GroundglassError):
-    """What the server answered instead of what was asked.
+    """An error response of the server.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ class ServerError(GroundglassError):
 
 
 class Client:
-    """Speaks to a server; requests that the server asks to repeat later are repeated.
+    """Communicates with a server, and repeats requests when the server asks for this.
 
     Parameters
     ----------
     url
-        Where the server is, such as ``http://127.0.0.1:8080``.
+        The server's address, such as ``http://127.0.0.1:8080``.
     token
         A token of ``groundglass server token``.
     timeout
-        Seconds to wait for one answer.
+        Seconds to wait for one response.
 
     Examples
     --------
@@ -83,11 +83,11 @@ class Client:
         return str(self._again(request).json()["id"])
 
     def study(self, study: str) -> dict[str, Any]:
-        """What the server knows about a study."""
+        """The server's data on a study."""
         return dict(self._get(f"/studies/{study}").json())
 
     def studies(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        """All studies, the latest first; ``filters`` as the API names them, such as ``state="failed"``."""
+        """All studies, the latest first; ``filters`` are named as in the API, such as ``state="failed"``."""
         offset, total = 0, 1
         while offset < total:
             page = self._get("/studies", **filters, limit=100, offset=offset).json()
@@ -125,7 +125,8 @@ class Client:
         return self._again(lambda: self._http.get(path, params=params))
 
     def _again(self, request: Any) -> httpx.Response:
-        """Send a request, again where the server asks to, or the connection broke: each may be sent twice."""
+        """Send a request, and repeat it if the server asks for this or the connection breaks, since each may
+        safely be sent twice."""
         for attempt in range(1, TRIES + 1):
             try:
                 answer: httpx.Response = request()

@@ -1,4 +1,4 @@
-"""The server's configuration: ``serve.yaml``, of which every key has a default; unknown keys are errors."""
+"""The server's configuration, ``serve.yaml``: every key has a default, and unknown keys are errors."""
 
 import ipaddress
 from pathlib import Path
@@ -22,11 +22,11 @@ class WorkerConfig(Section):
     Attributes
     ----------
     processes
-        Each answers one study at a time and holds its networks, about 0.6 GB.
+        Number of processes. Each answers one study at a time and keeps its networks in memory, about 0.6 GB.
     time_limit
         Seconds after which a study is stopped.
     memory_limit_mb
-        Memory of a process from which its study is stopped.
+        Memory of a process at which its study is stopped.
     """
 
     processes: Count = 1
@@ -35,12 +35,12 @@ class WorkerConfig(Section):
 
 
 class UploadConfig(Section):
-    """What one upload may hold; see groundglass.store.upload.Limits.
+    """The limits of one upload; see groundglass.store.upload.Limits.
 
     Attributes
     ----------
     at_once
-        Uploads that are received at the same time; further ones are asked to come back (429).
+        Number of uploads received at the same time; further clients are asked to try again (429).
     """
 
     files: Count = 5000
@@ -65,14 +65,14 @@ class UploadConfig(Section):
 
 
 class RetentionConfig(Section):
-    """What is kept for how long; without a value, everything is kept.
+    """How long studies are kept; without values, everything is kept.
 
     Attributes
     ----------
     days
-        Studies that were received longer ago are deleted.
+        Studies received longer ago are deleted.
     gb
-        The oldest studies are deleted while all uploaded files together are larger.
+        The oldest studies are deleted while the uploaded files exceed this total size.
     """
 
     days: Positive | None = None
@@ -80,7 +80,7 @@ class RetentionConfig(Section):
 
     @property
     def rules(self) -> Retention:
-        """The same, in bytes."""
+        """The same rules, in bytes."""
         return Retention(self.days, None if self.gb is None else int(self.gb * GB))
 
 
@@ -90,20 +90,20 @@ class AccessConfig(Section):
     Attributes
     ----------
     required
-        Whether a token is needed; without, the server binds loopback addresses only.
+        Whether a token is needed; otherwise, the server binds only loopback addresses.
     requests_per_minute
-        Of one client; more are asked to come back (429).
+        Requests allowed per client; above this, clients are asked to try again (429).
     sign_ins_per_minute
-        Wrong or missing tokens of one address; more are asked to come back (429).
+        Wrong or missing tokens allowed per address; above this, clients are asked to try again (429).
     session_hours
-        How long a sign-in of the page lasts.
+        How long a sign-in on the page lasts.
     proxies
-        Addresses of reverse proxies, whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+        Addresses of reverse proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted.
     user_header
-        A header in which these proxies name the user whom they have authenticated, for example by OIDC; None
-        believes no such header.
+        A header in which these proxies name the user they have authenticated, for example by OIDC; None means
+        that no such header is trusted.
     user_scopes
-        What these users may do.
+        The permissions of these users.
     """
 
     required: bool = True
@@ -127,9 +127,9 @@ class ServeConfig(Section):
     host, port
         Where the server listens.
     hosts
-        Names under which the server may be called, beside ``host`` and those of the loopback address.
+        Host names of the server, besides ``host`` and the names of the loopback address.
     bundles
-        Detectors that a request may name: names of shipped bundles, folders or ZIPs. The first one is the default.
+        Detectors that requests may use: names of shipped bundles, folders or ZIPs. The first one is the default.
     dicom
         The DICOM node (docs/pacs.md); None for none.
     """
@@ -155,20 +155,18 @@ class ServeConfig(Section):
             return self.host == "localhost"
 
     def check(self) -> None:
-        """Raise GroundglassError where the settings would open the server to everybody."""
+        """Raise GroundglassError if the settings would open the server to everybody."""
         if not self.access.required and not self.loopback:
             raise GroundglassError(
                 f"{self.host}: without authentication the server binds loopback addresses only; "
                 "use --host 127.0.0.1, or set access.required to true"
             )
         if self.access.user_header and not self.access.proxies:
-            raise GroundglassError(
-                "access.user_header is believed only from access.proxies; name the proxies"
-            )
+            raise GroundglassError("access.user_header is trusted only from access.proxies; name the proxies")
 
 
 def load_config(path: Path | None, **options: Any) -> ServeConfig:
-    """Read a configuration; options that are not None replace what it says.
+    """Read a configuration; options that are not None override it.
 
     Raises
     ------

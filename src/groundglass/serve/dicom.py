@@ -1,4 +1,4 @@
-"""The DICOM node in the API: what was received and sent, sending again, and STOW-RS."""
+"""The DICOM node in the API: received studies, deliveries, resending, and STOW-RS."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ stow_router = APIRouter(include_in_schema=False)
 
 
 class Delivery(BaseModel):
-    """The results of a study on their way to a destination; ``problem`` says why they are not there."""
+    """The delivery of a study's results to a destination; ``problem`` states why they have not arrived."""
 
     destination: str
     state: State
@@ -40,7 +40,7 @@ class Delivery(BaseModel):
 
     @classmethod
     def of(cls, job: Job) -> "Delivery":
-        """The delivery of a job; one that was superseded is ``ignored``."""
+        """The delivery of a job; superseded deliveries are ``ignored``."""
         states: dict[str, State] = {"done": "ignored" if job.problem else "sent", "failed": "failed"}
         return cls(
             destination=str(job.destination),
@@ -51,16 +51,16 @@ class Delivery(BaseModel):
 
 
 class Examination(BaseModel):
-    """What was received of an examination.
+    """An examination as received.
 
     Attributes
     ----------
     study
         The id of its latest version, once it is complete.
     caller
-        Who sent the latest instance.
+        The sender of the latest instance.
     instances
-        How many came, and how many of them for each reason are not answered.
+        The number received, and for each reason the number not answered.
     """
 
     state: State
@@ -75,7 +75,7 @@ class Examination(BaseModel):
 
     @classmethod
     def of(cls, received: Received) -> "Examination":
-        """The content for an examination of the overview."""
+        """The content for an examination in the overview."""
         arrival, study = received.arrival, received.study
         return cls(
             state=received.state,
@@ -91,7 +91,7 @@ class Examination(BaseModel):
 
 
 class NodeStatus(BaseModel):
-    """The DICOM node; without one, ``ae_title`` is null and the lists are empty."""
+    """The state of the DICOM node; without a node, ``ae_title`` is null and the lists are empty."""
 
     ae_title: str | None
     port: int | None
@@ -101,7 +101,7 @@ class NodeStatus(BaseModel):
 
 
 class Sending(BaseModel):
-    """To how many destinations results are sent again."""
+    """The number of destinations to which results are sent again."""
 
     destinations: int
 
@@ -110,7 +110,7 @@ class Sending(BaseModel):
 def get_node(
     server: TheServer, user: Reader, state: State | None = None, limit: Page = 50, offset: Offset = 0
 ) -> NodeStatus:
-    """List what the DICOM node received, the latest first, and what became of it."""
+    """List the studies that the DICOM node received, the latest first, with their state."""
     config = server.config.dicom
     received, counts = overview(server.database, state, limit, offset)
     return NodeStatus(
@@ -127,19 +127,19 @@ def send_again(
     server: TheServer,
     user: Writer,
     entry: TheStudy,
-    destination: Annotated[str | None, Query(description="One destination; by default all.")] = None,
+    destination: Annotated[str | None, Query(description="The destination; by default all.")] = None,
 ) -> Sending:
-    """Send a study's results again, to where they were sent or could not be."""
+    """Send a study's results again to the destinations where they were sent or where sending failed."""
     count = queue.resend(server.database, entry.study.id, destination)
     if not count:
-        raise HTTPException(409, "no results of this study were sent there, or they are on their way")
+        raise HTTPException(409, "no results of this study were sent there, or they are still being sent")
     record(server.database, user.name, "resend", entry.study.id)
     return Sending(destinations=count)
 
 
 @stow_router.post(STOW)
 async def store(request: Request, server: TheServer, user: Writer) -> JSONResponse:
-    """Receive instances (STOW-RS): those that the answer lists as stored are durable."""
+    """Receive instances (STOW-RS). Those that the response lists as stored are durable."""
     if server.node is None:
         raise HTTPException(404, "no DICOM node is configured")
     media, options = parse_options_header(request.headers.get("content-type", ""))
@@ -160,7 +160,7 @@ async def store(request: Request, server: TheServer, user: Writer) -> JSONRespon
 
 
 class _Parts:
-    """The parts of a request, each of which is one instance and is stored as soon as it is complete."""
+    """The parts of a request; each is one instance and is stored as soon as it is complete."""
 
     def __init__(self, boundary: bytes, inbox: Any, longest: float) -> None:
         self._inbox, self._longest, self._part = inbox, longest, bytearray()

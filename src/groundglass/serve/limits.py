@@ -1,4 +1,4 @@
-"""What every request passes: the Host check, the rate limit, headers for safety, a log line and a measurement."""
+"""Applied to every request: Host check, rate limit, security headers, log line and metrics."""
 
 import logging
 import math
@@ -27,22 +27,22 @@ SAFETY = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-"""Headers of each answer, unless it sets its own."""
+"""Headers of each response, unless it sets its own."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FORGET = 600.0
 BODY = 1 << 16
-"""Bytes that a request may have, other than an upload."""
+"""Maximum size in bytes of a request that is not an upload."""
 
 
 class Buckets:
-    """So many requests a minute from each client, with a tenth of that at once.
+    """Limits each client to a number of requests per minute, with bursts of a tenth of it.
 
     Parameters
     ----------
     per_minute
         Requests.
     clock
-        Gives seconds that only grow.
+        Returns seconds, never decreasing.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class Buckets:
         self._lock = threading.Lock()
 
     def wait(self, client: str) -> int:
-        """Count a request; the seconds to wait where there were too many, else 0."""
+        """Count a request; returns the seconds to wait if there were too many, else 0."""
         now = self._clock()
         with self._lock:
             if len(self._clients) > 10_000:
@@ -66,18 +66,20 @@ class Buckets:
 
 @dataclass(frozen=True)
 class Measured:
-    """What Prometheus is told about requests, by route and never by URL."""
+    """Request metrics for Prometheus, by route and never by URL."""
 
     requests: Counter
     seconds: Histogram
 
     @classmethod
     def of(cls, registry: CollectorRegistry) -> "Measured":
-        """New measurements in a registry."""
+        """New metrics in a registry."""
         labels = ("method", "route", "status")
         return cls(
             Counter("groundglass_requests", "Requests.", labels, registry=registry),
-            Histogram("groundglass_request_seconds", "Seconds to answer.", ("route",), registry=registry),
+            Histogram(
+                "groundglass_request_seconds", "Response time in seconds.", ("route",), registry=registry
+            ),
         )
 
 
@@ -87,11 +89,11 @@ class Guard:
     Parameters
     ----------
     app
-        What answers the request.
+        The application that answers the requests.
     config
         Hosts, proxies and rates.
     measured
-        Where requests are counted.
+        The metrics that count requests.
     """
 
     def __init__(self, app: ASGIApp, config: ServeConfig, measured: Measured) -> None:
@@ -123,7 +125,7 @@ class Guard:
             self._tell(scope, status, time.perf_counter() - started)
 
     def _client(self, scope: Scope, headers: Headers) -> None:
-        """Enter who called, and how, into the request's state."""
+        """Record the client and its protocol in the request's state."""
         state = scope.setdefault("state", {})
         peer = (scope.get("client") or ("", 0))[0]
         state["by_proxy"] = peer in self._proxies
@@ -133,9 +135,9 @@ class Guard:
             state["https"] = headers.get("x-forwarded-proto", "") == "https"
 
     def _refused(self, scope: Scope, headers: Headers) -> Any:
-        """An answer that refuses the request, if that has to be."""
+        """A response that refuses the request, if necessary."""
         if _host(headers.get("host", "")) not in self._hosts:
-            return problem(400, "the server does not go by this name; add it to `hosts` in the configuration")
+            return problem(400, "this is not a name of the server; add it to `hosts` in the configuration")
         if wait := self._buckets.wait(scope["state"]["client"]):
             return problem(429, "too many requests; wait", {"Retry-After": str(wait)})
         uploads = scope["method"] == "POST" and scope["path"].endswith("/studies")
@@ -145,7 +147,7 @@ class Guard:
         return None
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # the URL itself could name a file
+        route = getattr(scope.get("route"), "path", "other")  # the URL itself could contain a file's name
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._measured.requests.labels(method, route, status).inc()
         self._measured.seconds.labels(route).observe(seconds)

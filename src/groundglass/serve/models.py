@@ -1,4 +1,4 @@
-"""What the API answers with: its documentation and the client's texts follow from these classes."""
+"""The API's responses; its documentation is generated from these classes."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -14,26 +14,26 @@ Scope = Literal["read", "write", "admin"]
 
 
 def when(seconds: float | None) -> datetime | None:
-    """A time of the database as one with its zone."""
+    """A time from the database, with time zone."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 class Accepted(BaseModel):
-    """An upload that is stored durably. ``known`` says that the same study was sent before."""
+    """An upload that is stored durably. ``known`` means that the same study was sent before."""
 
     id: str
     known: bool
 
 
 class Patient(BaseModel):
-    """Who was examined, as the files state it."""
+    """The person examined, according to the files."""
 
     name: str | None
     id: str | None
 
 
 class Progress(BaseModel):
-    """Slices that are read, and all slices; 0 while that is not known."""
+    """Number of slices read, and of all slices; 0 while unknown."""
 
     done: int
     total: int
@@ -45,13 +45,13 @@ class StudySummary(BaseModel):
     Attributes
     ----------
     version
-        1 for the first study of this StudyInstanceUID; later ones supersede it.
+        1 for the first study with this StudyInstanceUID; later ones supersede it.
     verdict, probability, lesion_ml
-        The answer. Pictures that were sent together are answered one by one, so they have no common verdict.
+        The answer. Pictures that were sent together are answered separately and have no common verdict.
     problem, remedy
         Why the study failed, and what to do about it.
     divided_into
-        Ids of the studies that an upload of several examinations became.
+        Ids of the studies that an upload with several examinations was divided into.
     """
 
     id: str
@@ -78,7 +78,7 @@ class StudySummary(BaseModel):
 
     @classmethod
     def values(cls, entry: Entry) -> dict[str, Any]:
-        """The content for an entry of the history."""
+        """The content for an entry in the history."""
         study: Study = entry.study
         return {
             "id": study.id,
@@ -106,7 +106,7 @@ class StudySummary(BaseModel):
 
 
 class FileSent(BaseModel):
-    """A file of a study: results name it as ``stored``."""
+    """A file of a study; results refer to it by the name ``stored``."""
 
     stored: str
     name: str
@@ -116,7 +116,7 @@ class FileSent(BaseModel):
 class StudyDetails(StudySummary):
     """A study with its findings (the content of ``findings.json``), the names of its results, and its files.
 
-    ``viewable`` says that its slices or pictures can be seen, under ``/studies/{id}/view/view.json``.
+    ``viewable`` means that its slices or pictures can be viewed, see ``/studies/{id}/view/view.json``.
     """
 
     findings: dict[str, Any] | None
@@ -126,9 +126,9 @@ class StudyDetails(StudySummary):
 
 
 class Search(BaseModel):
-    """What to look for; each word of ``text`` must be in the patient's name or id, the date, or the study's id."""
+    """Search terms; each word of ``text`` must occur in the patient's name or id, the date, or the study's id."""
 
-    model_config = ConfigDict(strict=True)  # so that false is not taken for 0
+    model_config = ConfigDict(strict=True)  # so that false is not read as 0
 
     text: Annotated[str, Field(max_length=200)] = ""
     state: State | None = None
@@ -138,14 +138,14 @@ class Search(BaseModel):
 
 
 class StudyList(BaseModel):
-    """A page of studies, the latest first, and how many there are on all pages."""
+    """A page of studies, the latest first, and the total number on all pages."""
 
     studies: list[StudySummary]
     total: int
 
 
 class StudyEvent(BaseModel):
-    """Where a study stands; sent whenever that changes."""
+    """The state of a study, sent whenever it changes."""
 
     state: State
     progress: Progress
@@ -154,7 +154,7 @@ class StudyEvent(BaseModel):
 
 
 class BundleInfo(BaseModel):
-    """A detector that a study can be answered with; ``limits`` are sentences on what its answers do not say."""
+    """An available detector; ``limits`` are sentences about the limits of its answers."""
 
     name: str
     default: bool
@@ -164,7 +164,7 @@ class BundleInfo(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server can work. ``workers`` are those that are ready; ``room`` says that uploads are taken."""
+    """The server's health. ``workers`` is the number that are ready; ``room`` means that uploads are accepted."""
 
     status: Literal["ok", "degraded"]
     version: str
@@ -179,7 +179,7 @@ class SignIn(BaseModel):
 
 
 class Session(BaseModel):
-    """Who is signed in. Requests that change something repeat ``csrf`` in the header ``X-CSRF-Token``."""
+    """The signed-in user. Requests that change something must repeat ``csrf`` in the header ``X-CSRF-Token``."""
 
     user: str
     scopes: list[str]
@@ -196,14 +196,14 @@ class LogLine(BaseModel):
 
     @classmethod
     def of(cls, event: Event) -> "LogLine":
-        """The line of a row."""
+        """The log line of a row."""
         return cls(
             at=datetime.fromtimestamp(event.at, UTC), who=event.who, action=event.action, study=event.study
         )
 
 
 class Log(BaseModel):
-    """A page of the log, the latest line first, and how many lines there are."""
+    """A page of the log, the latest line first, and the total number of lines."""
 
     lines: list[LogLine]
     total: int

@@ -10,15 +10,15 @@ from fastapi import APIRouter, Header, HTTPException, Response
 
 PLACE = "/page"
 VERSION_MARK = b"{version}"
-"""What ``index.html`` says for the version, a part of the addresses of all other files."""
+"""Placeholder in ``index.html`` for the version, which is part of the addresses of all other files."""
 COLOURS = "colours.css"
-"""The colours that the page shares with reports."""
+"""The colours, shared by the page and the reports."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The page loads its own files and nothing else, and no text can become part of it as HTML or as a script."""
+"""The page loads only its own files, and no text can be inserted as HTML or as a script."""
 FOREVER, ASK = "public, max-age=31536000, immutable", "no-cache"
 
 
@@ -30,7 +30,7 @@ def page_files() -> dict[str, bytes]:
 
 
 def page_router() -> APIRouter:
-    """``/`` is the page; its other files have the version in their address, so that browsers keep them."""
+    """``/`` is the page; its other files have the version in their address, so that browsers can cache them."""
     content = page_files()
     version = hashlib.sha256(b"".join(content[name] for name in sorted(content))).hexdigest()[:16]
     index = content.pop("index.html").replace(VERSION_MARK, version.encode())

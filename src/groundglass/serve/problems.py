@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details, with the texts of the command line; none quotes a file's name or content."""
+"""Errors as RFC 9457 problem details, with the command line's texts; none contains a file's name or content."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """What is wrong with a request.
+    """A problem with a request.
 
     Attributes
     ----------
@@ -41,14 +41,14 @@ class Problem(BaseModel):
 
 
 def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An answer that says what is wrong."""
+    """A response that states the problem."""
     title = HTTPStatus(status).phrase
     content = Problem(title=title, status=status, detail=detail or title).model_dump()
     return JSONResponse(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What an operation's documentation says about its errors."""
+    """An operation's errors, for its documentation."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
@@ -57,7 +57,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def add_handlers(app: FastAPI, allowed: Callable[[str], str]) -> None:
-    """Turn every error of an application into a problem; ``allowed`` gives the methods that an address takes."""
+    """Turn every error of an application into a problem; ``allowed`` returns the methods that a URL accepts."""
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -79,4 +79,4 @@ def add_handlers(app: FastAPI, allowed: Callable[[str], str]) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("a request failed: %s", place_of(error))
-        return problem(500, "an error in Groundglass; report it, with the time at which it happened")
+        return problem(500, "an error in Groundglass; please report it, with the time at which it happened")

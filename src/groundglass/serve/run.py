@@ -16,7 +16,7 @@ from groundglass.store.access import SCOPES, add_token, tokens
 
 LOCK_FILE = ".lock"
 GRACE = 5
-"""Seconds that open connections get when the server is stopped."""
+"""Seconds that open connections are given when the server stops."""
 
 
 def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
@@ -27,7 +27,7 @@ def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:
     config
         Its settings.
     tell
-        Called with lines for the user: the address, and once the first token.
+        Called with lines for the user: the address and, only once, the first token.
 
     Raises
     ------
@@ -58,14 +58,14 @@ def _run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     )
     if config.access.required and not tokens(server.database):
         token = add_token(server.database, "first", SCOPES)
-        tell(f"The first token, which is shown only now: {token}")
+        tell(f"The first token (it is shown only once): {token}")
     if config.dicom is not None:
         tell(f"The DICOM node {config.dicom.ae_title} listens at {config.dicom.host}:{config.dicom.port}")
     settings = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # groundglass.serve.limits believes only the proxies of the configuration
+        proxy_headers=False,  # groundglass.serve.limits trusts only the proxies in the configuration
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )

@@ -1,4 +1,4 @@
-"""What the operations of the API share: settings, database, bundles, workers."""
+"""State shared by the API's operations: settings, database, bundles, workers."""
 
 import asyncio
 import hashlib
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OfferedBundle:
-    """A bundle that requests may name.
+    """A bundle that requests may use.
 
     Attributes
     ----------
     info
-        What the API says about it.
+        The API's description of it.
     source
-        Where it is.
+        Its location.
     key
-        A hash of all that results follow from, other than files and options.
+        A hash of everything that results depend on, other than files and options.
     """
 
     info: BundleInfo
@@ -60,14 +60,14 @@ class OfferedBundle:
 
 @dataclass
 class Server:
-    """What the operations of the API use; it is ``app.state.server``.
+    """State used by the API's operations, as ``app.state.server``.
 
     Attributes
     ----------
     bundles
-        By name; the first one is the default.
+        Bundles by name; the first one is the default.
     node
-        The DICOM node, where one is configured.
+        The DICOM node, if one is configured.
     """
 
     config: ServeConfig
@@ -88,7 +88,7 @@ class Server:
 
     @property
     def room(self) -> bool:
-        """Whether uploads are taken."""
+        """Whether uploads are accepted."""
         try:
             check_room(self.data, self.config.upload.limits)
         except (RefusedError, OSError):
@@ -96,7 +96,7 @@ class Server:
         return True
 
     def wanted(self, bundle: str | None, anonymise: bool) -> Wanted | None:
-        """How a study is to be answered; None where there is no such bundle."""
+        """How a study is to be answered; None if there is no such bundle."""
         offered = self.bundles.get(bundle or next(iter(self.bundles)))
         if offered is None:
             return None

@@ -1,4 +1,4 @@
-"""Receiving an upload: a form with files, or a ZIP, goes to the disk as it arrives."""
+"""Receive an upload: a form with files, or a ZIP, is written to the disk as it arrives."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from groundglass.store.upload import Receiving, RefusedError, Upload
 FIELD = "files"
 FORM, ZIP = "multipart/form-data", "application/zip"
 PIECE = 1 << 18
-"""Bytes that are handed to a thread at a time."""
+"""Number of bytes passed to a thread at a time."""
 DRAINED, DRAINING = 32 << 20, 5
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -41,7 +41,7 @@ BODY: dict[str, Any] = {
         },
     }
 }
-"""What the documentation says about the body."""
+"""The body's documentation."""
 
 
 async def receive(request: Request, upload: Upload) -> None:
@@ -52,7 +52,7 @@ async def receive(request: Request, upload: Upload) -> None:
     RefusedError
         If a limit is exceeded, or the disk is full.
     HTTPException
-        If the body is not such a form, and not a ZIP.
+        If the body is neither such a form nor a ZIP.
     """
     media, options = parse_options_header(request.headers.get("content-type", ""))
     if media == ZIP.encode():
@@ -67,9 +67,11 @@ async def receive(request: Request, upload: Upload) -> None:
 
 
 async def drain(request: Request) -> None:
-    """Read what is left of a body, for a while: a client that is still sending may not read the answer."""
+    """Read the rest of a body, for a limited time: a client that is still sending may not read the response."""
     left = DRAINED
-    with suppress(RuntimeError, TimeoutError, ClientDisconnect):  # it was read already, is slow, or gone
+    with suppress(
+        RuntimeError, TimeoutError, ClientDisconnect
+    ):  # it was already read, or the client is slow or gone
         async with asyncio.timeout(DRAINING):
             async for chunk in request.stream():
                 left -= len(chunk)
@@ -78,7 +80,7 @@ async def drain(request: Request) -> None:
 
 
 async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """A body as it arrives, in parts that are worth a thread's while."""
+    """A body as it arrives, in parts large enough for a thread."""
     waiting = bytearray()
     async for chunk in request.stream():
         waiting += chunk
@@ -89,7 +91,7 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 class _Zip:
-    """A body that is one file."""
+    """A body that is a single file."""
 
     def __init__(self, upload: Upload) -> None:
         self._file = upload.file("upload.zip")
@@ -154,7 +156,7 @@ class _Form:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != FIELD.encode():
-            raise RefusedError(422, "the form has another field", f"send files in the field `{FIELD}` alone")
+            raise RefusedError(422, "the form has another field", f"send files only in the field `{FIELD}`")
         if b"filename" not in options:
             raise RefusedError(422, f"the field `{FIELD}` is not a file", "send it with a file name")
         self._file = self._upload.file(options[b"filename"].decode("utf-8", "replace"))

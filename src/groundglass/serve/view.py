@@ -1,6 +1,6 @@
-"""What the page's viewer shows of a study, in a folder beside its results.
+"""The data for the page's viewer, in a folder beside a study's results.
 
-Of a volume, ``view.json`` says where the slices lie, and three files hold the pixels:
+For a volume, ``view.json`` gives the slices' positions, and three files contain the pixels:
 
 - ``slices``: int16, little-endian, every slice from the feet to the head, in HU or in thousandths of grey. They are
   written while the detector reads them, so nothing is decoded twice.
@@ -8,7 +8,7 @@ Of a volume, ``view.json`` says where the slices lie, and three files hold the p
   groundglass.segment.shares.label_plane in the upper 4 bits, and the number of pixels in the lower 28.
 - ``heat``: gzip of the evidence for COVID-19, uint8, of the slices that have any.
 
-Of pictures, there is one PNG for each, named after the stored file.
+For pictures, there is one PNG per picture, named after the stored file.
 """
 
 import gzip
@@ -43,16 +43,16 @@ VIEW, INDEX = "view", "view.json"
 SLICES, MASKS, HEAT = "slices", "masks", "heat"
 PACKED = (MASKS, HEAT)
 GREY_STEPS = 1000
-"""Steps of grey, which is stored in whole numbers."""
+"""Number of grey levels, which are stored as integers."""
 HEAT_SIDE = 128
-"""Longest side of a heatmap, which is smooth, in pixels."""
+"""Longest side in pixels of a heatmap, which is smooth."""
 RUN_BITS = np.uint32(28)
-"""Bits of a run's length; its label lies above them."""
+"""Bits of a run's length; its label is in the bits above."""
 LIMITS = np.iinfo(np.int16)
 
 
 def new_view(study: Path) -> Path:
-    """An empty folder for the view of the study in this folder."""
+    """Create an empty folder for the view of the study in this folder."""
     folder = study / VIEW
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ def new_view(study: Path) -> Path:
 
 
 def recorded(series: Series, folder: Path) -> Series:
-    """The series; the slices of the volume that it opens are also written to the view as they are read."""
+    """The series, with a volume whose slices are also written to the view as they are read."""
 
     def opened() -> Volume:
         volume = series.load()
@@ -83,14 +83,14 @@ def recorded(series: Series, folder: Path) -> Series:
 
 
 def write_volume_view(folder: Path, finding: PatientFinding) -> None:
-    """Write everything but the slices; raises OSError where the disk is full.
+    """Write everything but the slices; raises OSError if the disk is full.
 
     Parameters
     ----------
     folder
         The view's folder.
     finding
-        What was found on the volume, which it still holds.
+        The finding on the volume, which must still contain it.
     """
     masks, volume = finding.masks, finding.masks.volume
     geometry = volume.geometry
@@ -136,7 +136,7 @@ def write_volume_view(folder: Path, finding: PatientFinding) -> None:
 
 
 def write_picture_view(folder: Path, paths: Sequence[Path], preprocessing: Preprocessing) -> None:
-    """Write each picture that can be read as an 8-bit grey PNG; raises OSError where the disk is full."""
+    """Write each readable picture as an 8-bit grey PNG; raises OSError if the disk is full."""
     names = []
     for path in paths:
         try:
@@ -150,7 +150,7 @@ def write_picture_view(folder: Path, paths: Sequence[Path], preprocessing: Prepr
 
 
 def _heat(finding: SliceFinding, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The evidence of a slice as 8 bits, made smaller."""
+    """The evidence of a slice, in 8 bits and at reduced size."""
     strength = evidence_strength(finding, shape)
     scale = min(1.0, HEAT_SIDE / max(shape))
     size = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))

@@ -1,7 +1,8 @@
-"""A worker: a process that holds its detectors and answers one study after the other.
+"""A worker: a process that keeps its detectors loaded and answers one study after the other.
 
 The server starts it as ``python -m groundglass.serve.worker`` (see groundglass.serve.workers) and writes its
-settings, one line of JSON, to its standard input. When that input ends, the server is gone, and it ends too.
+settings, one line of JSON, to its standard input. When that input ends, the server is gone, and the worker
+exits too.
 """
 
 import json
@@ -36,11 +37,11 @@ from groundglass.store.upload import FILES, RESULTS, STUDIES, RefusedError
 log = logging.getLogger("groundglass.serve.worker")  # __name__ is "__main__" in the process
 
 IDLE = 0.2
-"""Seconds between two looks at an empty queue."""
+"""Seconds between two checks of an empty queue."""
 SHOWN = 0.5
-"""Seconds between two entries of the progress."""
+"""Seconds between two updates of the progress."""
 READY = "ready"
-"""What a worker prints when its detector is loaded."""
+"""The line that a worker prints when its detector is loaded."""
 
 
 class Worker:
@@ -55,7 +56,7 @@ class Worker:
     owner
         This worker's name in the queue.
     bundles
-        Where each bundle that may be asked for is, by its name; the first one is loaded at once.
+        The location of each available bundle, by name; the first one is loaded at once.
     """
 
     def __init__(self, data: Path, url: str | None, owner: str, bundles: dict[str, str]) -> None:
@@ -68,13 +69,13 @@ class Worker:
         self.pdf = _can_write_pdf()
 
     def run(self) -> None:
-        """Answer studies for ever."""
+        """Answer studies forever."""
         while True:
             if not self.one():
                 time.sleep(IDLE)
 
     def one(self) -> bool:
-        """Answer the study that has waited longest; False where none waits."""
+        """Answer the study that has waited longest; False if none is waiting."""
         lease = queue.claim(self.database, self.owner)
         if lease is None:
             return False
@@ -87,10 +88,12 @@ class Worker:
                 self.database, lease, "its bundle cannot be loaded", "send it again with another bundle"
             )
         except (GroundglassError, OSError):
-            log.warning("job %d: the results could not be written; it is tried again later", lease.job)
-            queue.postpone(self.database, lease, "the results could not be written", "make room on the disk")
+            log.warning("job %d: the results could not be written; trying again later", lease.job)
+            queue.postpone(self.database, lease, "the results could not be written", "free disk space")
         except MemoryError:
-            queue.fail(self.database, lease, "the study needs more memory than there is", "send fewer slices")
+            queue.fail(
+                self.database, lease, "the study needs more memory than is available", "send fewer slices"
+            )
         except Exception as error:
             where = place_of(error)
             log.error("job %d: %s", lease.job, where)
@@ -119,7 +122,7 @@ class Worker:
             found = answer(folder / FILES, self._results(study.id), how)
             columns = self._divided(study, found) if isinstance(found, Several) else found
         if not queue.finish(self.database, lease, columns) and find(self.database, lease.study) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # the study was deleted meanwhile
+            shutil.rmtree(folder, ignore_errors=True)  # the study has been deleted in the meantime
 
     def _results(self, study: str) -> Path:
         return self.data / STUDIES / study / RESULTS
@@ -150,7 +153,7 @@ def _can_write_pdf() -> bool:
 
 @contextmanager
 def _renewing(database: Database, lease: Claim) -> Iterator[Any]:
-    """Renew a lease in a thread, and enter the progress; call what it gives with the progress."""
+    """Renew a lease in a thread and record the progress; call the function that it yields with the progress."""
     now, over = [0, 0], threading.Event()
 
     def renew() -> None:
@@ -182,8 +185,10 @@ def _end_with_the_server() -> None:
 
 def main() -> None:
     """Run a worker with the settings on standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then ends its workers
-    warnings.simplefilter("ignore")  # warnings quote values of headers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is handled by the server, which then stops its workers
+    warnings.simplefilter("ignore")  # warnings quote header values
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.CRITICAL)
     logging.getLogger("groundglass.serve").setLevel(logging.WARNING)
     settings = json.loads(sys.stdin.buffer.readline())

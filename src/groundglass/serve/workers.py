@@ -1,4 +1,4 @@
-"""The server's workers: started, watched, stopped at their limits of time and memory, and replaced."""
+"""Start, monitor, stop at their time and memory limits, and replace the server's workers."""
 
 import json
 import logging
@@ -22,18 +22,18 @@ from groundglass.store.database import Database
 log = logging.getLogger(__name__)
 
 LOOK = 0.1
-"""Seconds between two looks at the workers' memory; their time is looked at every tenth time."""
+"""Seconds between two checks of the workers' memory; their time is checked every tenth time."""
 LONGEST_PAUSE = 60.0
 
 
 @dataclass
 class Running:
-    """One process.
+    """A worker process.
 
     Attributes
     ----------
     owner
-        Its name in the queue; each process has a new one.
+        Its name in the queue, new for each process.
     ready
         Set once its detector is loaded.
     """
@@ -51,16 +51,16 @@ class Running:
 
 
 class Workers:
-    """Starts worker processes and keeps that many of them alive.
+    """Starts worker processes and keeps the configured number of them alive.
 
     Parameters
     ----------
     database, data, url
-        The server's database, its data folder, and the database's URL.
+        The server's database and data folder, and the database's URL.
     bundles
-        Where each bundle is, by its name.
+        The location of each bundle, by name.
     config
-        Number and limits.
+        Number and limits of the workers.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Workers:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the processes; what they were doing is queued again."""
+        """Stop the processes; their jobs are queued again."""
         self._over.set()
         self._thread.join()
         for worker in self._running:
@@ -107,7 +107,9 @@ class Workers:
         process = subprocess.Popen(
             [sys.executable, "-m", "groundglass.serve.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        if process.stdin is not None:  # the pipe stays open: its end tells the worker that the server is gone
+        if (
+            process.stdin is not None
+        ):  # the pipe stays open: when it closes, the worker knows that the server is gone
             process.stdin.write(json.dumps({**self._settings, "owner": owner}).encode() + b"\n")
             process.stdin.flush()
         worker = Running(process, owner)
@@ -132,8 +134,8 @@ class Workers:
                         self._end(worker, f"the study needs more than {limit}")
                     elif looks % 10 == 0 and self._too_long(worker):
                         self._end(worker, f"the study took more than {self._config.time_limit:.0f} seconds")
-            except Exception as error:  # such as a database that is not reachable for a moment
-                log.warning("the workers could not be looked after (%s); trying again", type(error).__name__)
+            except Exception as error:  # such as a database that is briefly unreachable
+                log.warning("the workers could not be monitored (%s); trying again", type(error).__name__)
                 self._over.wait(1)
 
     def _too_long(self, worker: Running) -> bool:
@@ -141,7 +143,7 @@ class Workers:
         return job is not None and time.time() - job[1] > self._config.time_limit
 
     def _end(self, worker: Running, problem: str) -> None:
-        """Stop a worker and list its study as failed; the next look replaces it."""
+        """Stop a worker and mark its study as failed; the next check replaces the worker."""
         job = queue.running(self._database, worker.owner)
         worker.process.kill()
         worker.process.wait()
@@ -150,7 +152,7 @@ class Workers:
             log.warning("job %d was stopped at its limit", job[0].job)
 
     def _replace(self, place: int, worker: Running) -> None:
-        """Start another process in the place of one that has ended; after failures, not before a pause."""
+        """Replace a process that has ended, after failures only after a pause."""
         if not worker.ready.is_set():
             pause = min(LONGEST_PAUSE, 2.0**self._failures)
             if time.monotonic() - worker.started < pause:
