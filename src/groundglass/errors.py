@@ -37,7 +37,7 @@ class ScanError(GroundglassError):
 
 
 def place_of(error: Exception) -> str:
-    """Where an error of our own was raised; its text is left out, since it may quote a header."""
+    """The place where an internal error was raised, without its text, which may quote a header."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
 
@@ -88,13 +88,13 @@ class MissingExtraError(GroundglassError):
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """What to tell a user whose import failed; None if no extra has the module."""
+    """The error for a failed import; None if no extra has the module."""
     missing = (error.name or "").partition(".")[0]
     return next((MissingExtraError(extra, missing) for extra in EXTRAS if missing in EXTRAS[extra]), None)
 
 
 def need_extra(extra: str) -> None:
-    """Raise MissingExtraError if a module of an extra is missing; called before long work rather than after it."""
+    """Raise MissingExtraError if a module of an extra is missing; call this before a long computation."""
     for name in EXTRAS[extra]:
         if find_spec(name) is None:
             raise MissingExtraError(extra, name)

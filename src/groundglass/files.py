@@ -108,7 +108,7 @@ def refuse_overwriting(files: Iterable[Path], written: Iterable[Path]) -> None:
 
 
 def address_of(output: Path) -> str | None:
-    """The address, such as ``s3://bucket/results``, that a path stands for; None for a folder.
+    """The address, such as ``s3://bucket/results``, that a path represents; None for a folder.
 
     A path has lost one of the slashes after the colon.
     """

@@ -285,7 +285,8 @@ class Preprocessing(BaseModel):
         return canvas
 
     def _seen(self, grey: NDArray[np.float32], lungs: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Grey at the input's size, normalised to its landmarks, without what the model must not see."""
+        """Grey at the input's size, normalised to its landmarks, with everything hidden that the model must
+        not see."""
         if self.greys == "landmarks":
             grey = to_landmarks(grey, lungs)
         if self.lungs == "crop":

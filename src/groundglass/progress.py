@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 SHORT = 8
-"""For up to this many items no bar is drawn: it would disappear too quickly."""
+"""No bar is drawn for up to this many items: it would disappear too quickly."""
 LINE_EVERY = 60.0
 """Seconds between two lines of :func:`rated`."""
 

@@ -11,7 +11,7 @@ Window = tuple[float, float, float]
 """Top, left and side of a part of a square picture, as shares of its side."""
 WHOLE: Window = (0.0, 0.0, 1.0)
 EXHAUSTIVE = 20_000
-"""Up to this many vectors, all are compared; beyond, only those in the nearest clusters."""
+"""Up to this many vectors, all are compared; above, only those in the nearest clusters."""
 PROBED = 12
 """Number of clusters that are searched."""
 

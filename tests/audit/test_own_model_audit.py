@@ -77,8 +77,8 @@ def test_it_gets_the_figures_of_the_bundle(
         for name, estimate in wanted[unit]["metrics"].items():
             assert given["metrics"][name] == pytest.approx(estimate, abs=1e-5), name
     page = (tmp_path / "report.html").read_text()
-    assert "Nothing states what the model was trained on: it may have seen these slices." in page
-    assert "nothing states what the detector was trained on" in page
+    assert "It is unknown what the model was trained on: it may have seen these slices." in page
+    assert "it is unknown what the detector was trained on" in page
     assert json.loads((tmp_path / "metrics.json").read_text())["external"] is None
 
 

@@ -89,5 +89,5 @@ def test_a_picture_is_known_at_another_size_and_contrast_and_mirrored(
 
 
 def test_without_fingerprints_it_does_not_apply(tmp_path: Path) -> None:
-    with pytest.raises(NotApplicable, match="no fingerprints of the slices"):
+    with pytest.raises(NotApplicable, match="no fingerprints of its training slices"):
         SeenInTraining().run(trial_of(tmp_path / "t", [picture(1)], None))

@@ -121,7 +121,7 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"elsewhere": elsewhere(0.82, 0.78, 0.859)}, "C", "On another source"),
         ({"elsewhere": elsewhere(0.82, 0.78, 0.86)}, "A", ""),
         ({"elsewhere": elsewhere(0.70, 0.40, 0.95)}, "A", ""),
-        ({"elsewhere": ()}, "B", "No set of another source"),
+        ({"elsewhere": ()}, "B", "No dataset from another source"),
         ({"auc": figure(0.80, 0.69, 0.90)}, "C", "±0.1"),
         ({"auc": figure(0.80, 0.70, 0.90)}, "B", "±0.10"),
         ({"auc": figure(0.89, 0.839, 0.94)}, "B", "±0.05"),
@@ -207,7 +207,7 @@ def test_the_rows_say_what_is_known() -> None:
 
 def test_the_dictionary_holds_grade_words_and_figures() -> None:
     held = card(elsewhere=()).to_dict()
-    assert (held["grade"], held["reasons"]) == ("B", ["B: No set of another source was tested."])
+    assert (held["grade"], held["reasons"]) == ("B", ["B: No dataset from another source was tested."])
     assert held["meaning"] == MEANINGS["B"]
     assert held["items"][ELSEWHERE] == "not tested"
     assert held["auc"] == {"value": 0.9, "low": 0.86, "high": 0.94}

@@ -171,8 +171,8 @@ def test_what_has_no_follow_up_is_refused(studies: list[Path], tmp_path: Path) -
         follow_up(found, refused)
     with pytest.raises(GroundglassError, match="the study before holds pictures"):
         follow_up({"verdict": "covid"}, found)
-    with pytest.raises(GroundglassError, match="does not hold findings"):
+    with pytest.raises(GroundglassError, match="does not contain findings"):
         write_follow_up(studies[0], tmp_path / "missing", tmp_path / "out")
     (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(GroundglassError, match="does not hold the findings of one study"):
+    with pytest.raises(GroundglassError, match="does not contain the findings of a single study"):
         write_follow_up(studies[0], tmp_path / "list.json", tmp_path / "out")

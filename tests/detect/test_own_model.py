@@ -191,7 +191,7 @@ def test_what_it_was_trained_on_is_known_only_if_stated() -> None:
     assert stated.known
     assert stated.sources == ("covid-ct",)
     assert answering([0.4], trained_on=()).bundle.facts.training.known
-    assert "Nothing states what it was trained on." in Bundle.card_of(answering([0.4]).bundle.facts)
+    assert "It is not stated what it was trained on." in Bundle.card_of(answering([0.4]).bundle.facts)
 
 
 def test_a_description_knows_the_classes_by_any_of_their_names() -> None:

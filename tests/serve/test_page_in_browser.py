@@ -110,7 +110,7 @@ def test_work_and_failures_are_shown_as_they_happen(visit: Open, served: Served,
     bomb.write_text("ElementDataFile = x.raw")
     page.locator("[data-picker=files]").set_input_files(bomb)
     page.get_by_text(
-        "The server did not take the files: the voxels of a .mhd file are in another file"
+        "The server did not accept the files: the voxels of a .mhd file are in another file"
     ).wait_for()
     one.accessible()
 

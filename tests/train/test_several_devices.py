@@ -100,5 +100,5 @@ def test_devices_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_comparison_refuses_to_train_on_several_devices(recipe_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(GroundglassError, match="a command of its own"):
+    with pytest.raises(GroundglassError, match="a separate command"):
         finish_training(load_recipe(recipe_file, (DEVICES,)), Run(tmp_path / "run"))

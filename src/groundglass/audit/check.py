@@ -1,4 +1,4 @@
-"""What a check is, what it reports, and how the checks in a package are found.
+"""The base class of checks, their results, and the search for the checks in a package.
 
 Like skore's checks, each is a small class with a code and a section in the docs. The class measures; its
 texts are in ``checks.yaml``, by its code: the title, the worst severity, what the check needs, the remedy,
@@ -31,7 +31,7 @@ NOTHING = Estimate(value=None)
 
 
 class NotApplicable(Exception):  # noqa: N818 (not an error)
-    """Raised by a check that does not apply to its subject; the message is the reason, a full sentence."""
+    """Raised by a check that does not apply to its subject; the message gives the reason in a full sentence."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Result:
     Attributes
     ----------
     severity
-        How much it matters; None if nothing is wrong.
+        How serious the finding is; None if nothing is wrong.
     message
         One or two full sentences with the figures, for a reader who does not know the check.
     figure, measure
@@ -99,7 +99,7 @@ class Check(ABC, Generic[Subject]):
     code
         ``GG1xx`` for data, ``GG2xx`` for a detector; never reused.
     title
-        What is looked for, as a short phrase.
+        What the check looks for, as a short phrase.
     severity
         The worst severity that it reports.
     needs
@@ -161,7 +161,7 @@ class Check(ABC, Generic[Subject]):
 
     @classmethod
     def page(cls) -> str:
-        """The section of the docs that explains what it does, how, and at which figure it reports something."""
+        """The section of the documentation that explains the check and its limits."""
         return f"{DOCS}#{cls.code.lower()}"
 
 
@@ -252,7 +252,7 @@ def run_checks(
     checks
         The checks, in the order in which they run.
     subject
-        What they look at; its ``NEEDS`` say whether anything is missing for a check.
+        The subject; its ``NEEDS`` state whether anything is missing for a check.
     tell
         Called with each check's code and title before it runs.
     """

@@ -2,7 +2,7 @@
 
 Drawings are distinguished from anatomy by what a scanner does not produce: strokes with an edge one pixel
 wide on an even background, equidistant ticks, straight filled strips. The rules were tuned by eye on slices
-of covid-ct; docs/audit-checks.md tells how many marks they find and miss.
+of covid-ct; docs/audit-checks.md states how many marks they find and miss.
 """
 
 from collections.abc import Iterator

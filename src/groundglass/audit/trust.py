@@ -21,7 +21,7 @@ ELSEWHERE, KNOWN = "External AUC", "Near-duplicates across parts"
 UNITS = {"patient": "patients", "guessed group": "guessed groups", "slice": "slices"}
 """The plural of each unit."""
 NOT_TOLD = "the predictions alone do not show it"
-NOT_STATED = "nothing states what the detector was trained on"
+NOT_STATED = "it is unknown what the detector was trained on"
 
 
 class _Item(BaseModel):
@@ -89,7 +89,7 @@ class ExternalAuc(_Item):
 
 
 class TrustItems(_Item):
-    """What a reader of an AUC must know; by default, nothing is known.
+    """The facts that a reader of an AUC needs; by default, nothing is known.
 
     Attributes
     ----------
@@ -98,8 +98,7 @@ class TrustItems(_Item):
     basis
         What was resampled for the interval, in words.
     unit
-        What is known about where slices come from: patients, guessed groups such as blocks of numbers, or
-        nothing.
+        What is known about the origin of slices: patients, guessed groups such as blocks of numbers, or nothing.
     patients
         Number of patients; None if they are not all known.
     covid_units, other_units
@@ -207,9 +206,9 @@ Value = int | float | str | Estimate
 Reason = tuple[str, dict[str, Value]]
 """The name in ``groundglass.bundle.facts.REASONS``, and the values of its sentence."""
 MEANINGS: dict[Grade, str] = {
-    "A": "No check speaks against the AUC.",
+    "A": "No check casts doubt on the AUC.",
     "B": "Plausible, but its interval is not narrow, or no other source was tested.",
-    "C": "Only an indication: something other than the disease may explain the AUC, or not enough is known.",
+    "C": "Only an indication: something other than the disease may explain the AUC, or too little is known.",
     "D": "Do not quote it alone: something else explains the AUC or contradicts it.",
     "E": "Not a test.",
 }

@@ -1,4 +1,5 @@
-"""Measure how far to trust an AUC from data collected while the detector answers: no slice is read twice."""
+"""Measure how far an AUC can be trusted, from data collected while the detector runs, so that no slice is
+read twice."""
 
 from collections.abc import Sequence
 
@@ -67,7 +68,7 @@ class SliceCollector:
         self._segmentations: list[Segmentation] = []
 
     def add(self, place: int, finding: SliceFinding) -> None:
-        """Store what is needed of the finding for the slice in this row; call it in the order of the rows."""
+        """Store the required parts of the finding for the slice in this row; call this in the order of the rows."""
         self._places.append(place)
         if self._detector.bundle.fingerprints is not None:
             self._grey.append(
@@ -98,7 +99,7 @@ class SliceCollector:
 
 
 def trust_of_predictions(predictions: pd.DataFrame, evaluation: Evaluation) -> TrustCard:
-    """What a table of predictions alone shows; everything else is unknown.
+    """The trust card of a table of predictions alone; everything else is unknown.
 
     Parameters
     ----------

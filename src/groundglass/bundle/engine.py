@@ -16,14 +16,14 @@ CLASSICAL = b"ai.onnx.ml"
 """The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that uses any has
 this name in plain text among its operator sets. Searching for it is faster than a failed attempt to read the
 graph, and OpenVINO's error would not distinguish such a graph from a damaged one. If weights contain the name
-by chance, only the runtime changes."""
+by chance, only the runtime is different."""
 
 _threads = 0
 """Threads of an engine; 0 for as many as there are cores."""
 
 
 def limit_threads(number: int) -> None:
-    """Let engines that are loaded from now on use at most this many threads, so that processes share the cores."""
+    """Limit the threads of engines that are loaded from now on, so that processes share the cores."""
     global _threads
     _threads = number
 
@@ -78,7 +78,7 @@ class _OnnxRuntime:
     """One slice after the other, each on all threads."""
 
     def __init__(self, graph: bytes) -> None:
-        # Imported here, so that graphs run by OpenVINO do not pay for it.
+        # Imported here, so that graphs that OpenVINO runs do not need it.
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -98,7 +98,7 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    """Several slices in flight.
+    """Runs several slices concurrently.
 
     One slice per request and one stream per core is the fastest setting measured (benchmarks/README.md).
     """
@@ -133,7 +133,7 @@ class _OpenVino:
             while busy:
                 yield self._next(busy)
         finally:
-            # If the caller stops early, requests are still running; they must come back.
+            # If the caller stops early, requests are still running and must be returned.
             for _, request in busy:
                 if request is not None:
                     self._finish(request)

@@ -93,13 +93,13 @@ class TrainingFacts(FactsPart):
 
     @classmethod
     def stated(cls, sources: tuple[str, ...] | None) -> Self:
-        """What is known of a model that was not trained by Groundglass; None where its data are not stated."""
+        """What is known about a model that was not trained by Groundglass; None if its data are not stated."""
         dataset = "" if sources is None else " + ".join(sources) or "no dataset that Groundglass knows"
         return cls(dataset=dataset, sources=sources or ())
 
     @property
     def known(self) -> bool:
-        """Whether anything states what it was trained on."""
+        """Whether the training data are known."""
         return self.dataset != ""
 
     @property
@@ -119,17 +119,17 @@ class TrainingFacts(FactsPart):
     def terms(self) -> str:
         """What the licences of the data mean for a user of the network, as one sentence; blank if they allow all
         use."""
-        problems = {"no": "does not allow commercial use", "not known": "is not known"}
+        problems = {"no": "commercial use is not allowed for", "not known": "the licence is not known for"}
         refused = [
-            f"the licence of {name} {problems[commercial]}"
-            for name, _, commercial in self.licences()
-            if commercial in problems
+            f"{problem} {', '.join(names)}"
+            for commercial, problem in problems.items()
+            if (names := [name for name, _, use in self.licences() if use == commercial])
         ]
         if not refused:
             return ""
         return (
-            f"Non-commercial terms apply: {', '.join(refused)}, and that may extend to a network that was trained "
-            "on the data."
+            f"Non-commercial terms apply: {'; '.join(refused)}. They may extend to networks that were trained on "
+            "these data."
         )
 
 
@@ -144,20 +144,20 @@ REASONS = {
     "seen in training": "{count} of the {of} slices are in the training or validation part.",
     "groups in two parts": "The patients or groups of {count} slices are also in the training or validation part.",
     "split not known": "Neither patients nor the split are known, so slices of one patient may be on both sides.",
-    "split by slice": "Patients are not known and the split was made by slice: they are on both sides of it.",
+    "split by slice": "Patients are not known and the split was made by slice, so patients are in several parts.",
     "patients guessed": "Patients are only guessed: the interval may be too narrow.",
     "patients not known": "Patients are not known: the interval may be too narrow.",
     "label is the source": "Each of the {sources} sources has one class only, so the source reveals the label.",
     "few patients": "A class comes from fewer than {least} {units}: {fewest}.",
     "lungs removed": "With the lungs blacked out the AUC is still {auc}.",
-    "headers reach the AUC": "Without a pixel, the files' headers alone reach the AUC: {auc}.",
+    "headers reach the AUC": "The files' headers alone reach the AUC, without any pixel: {auc}.",
     "headers predict the label": "The files' headers alone predict the label with AUC {auc}.",
-    "worse on another source": "On another source the AUC is {auc} on {dataset}.",
+    "worse on another source": "On another source, {dataset}, the AUC is {auc}.",
     "no interval": "The AUC has no interval.",
     "wide interval": "The interval is ±{half_width:.2f}.",
     "not measured": "{item}: not known: {why}.",
-    "not known on another source": "Whether it holds on another source is not known.",
-    "no other source tested": "No set of another source was tested.",
+    "not known on another source": "It is not known whether the AUC holds on another source.",
+    "no other source tested": "No dataset from another source was tested.",
 }
 """The sentence of each reason that lowers a grade."""
 
@@ -223,8 +223,8 @@ class Facts(FactsPart):
     chosen
         What was chosen, and on which data.
     validation
-        The figures on the validation part, on which it was chosen; ``validation_superseded`` if the verdicts
-        have been recalibrated since.
+        The figures on the validation part, which was used to choose the network; ``validation_superseded`` if
+        the verdicts have been recalibrated since.
     evaluations
         Evaluations of this network.
     left_out
@@ -305,7 +305,7 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
 def _trained_on(training: TrainingFacts, positive: str) -> list[str]:
     if not training.parts:  # a model that was not trained by Groundglass
         return [
-            f"Stated: {training.dataset}." if training.known else "Nothing states what it was trained on."
+            f"Stated: {training.dataset}." if training.known else "It is not stated what it was trained on."
         ]
     best = "" if training.best_epoch is None else f", best epoch {training.best_epoch}"
     return [
@@ -331,7 +331,7 @@ def describe_input(facts: Facts) -> str:
     """The input of a network in words."""
     p = facts.preprocessing
     fit = "aspect ratio kept, padded" if p.resize == "pad" else "stretched"
-    window = f"HU through a window of level {p.window.level:g}, width {p.window.width:g}; grey as it is"
+    window = f"HU in a window of level {p.window.level:g}, width {p.window.width:g}; grey is not changed"
     parts = [f"{p.size[0]} x {p.size[1]} pixels, {fit}; {window}"]
     if p.clahe is not None:
         parts.append(f"contrast equalised locally (CLAHE, clip limit {p.clahe:g})")
@@ -345,7 +345,7 @@ def describe_input(facts: Facts) -> str:
             f"{p.outside:g} outside"
         )
     if p.greys == "landmarks":
-        parts.append("aerated lung and soft tissue brought to fixed greys")
+        parts.append("aerated lung and soft tissue mapped to fixed greys")
     return "; ".join(parts)
 
 
@@ -370,7 +370,7 @@ SUPERSEDED = "The verdicts were calibrated again since: only AUC and PR AUC stil
 
 
 def _validation(facts: Facts) -> list[str]:
-    title = f"{facts.training.dataset}, validation part (used to choose it, so the figures are too good)"
+    title = f"{facts.training.dataset}, validation part (used for choices, so the figures are too optimistic)"
     if facts.validation is None:
         return [f"### {title}", "", "Not evaluated.", ""]
     return _table(title, facts.validation.rows(), superseded=facts.validation_superseded)
@@ -388,7 +388,7 @@ def _graded(evaluation: EvaluationFacts) -> list[str]:
     if not evaluation.grade:
         return []
     reasons = [f"- {reason}" for reason in evaluation.grade_reasons]
-    return [f"How far the AUC can be believed, from A to E: **{evaluation.grade}**", "", *reasons, ""]
+    return [f"How far the AUC can be trusted, from A to E: **{evaluation.grade}**", "", *reasons, ""]
 
 
 def _table(title: str, figures: Iterable[tuple[str, str]], *, superseded: bool) -> list[str]:

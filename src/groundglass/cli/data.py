@@ -210,13 +210,13 @@ def convert(
     name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")],
     published: Annotated[Path, typer.Argument(help="The folder with the unpacked files, as published.")],
     turn: Annotated[
-        Turn, typer.Option(help="How to turn medseg's slices upright: the back of the patient is below.")
+        Turn, typer.Option(help="How to turn medseg's slices upright, with the patient's back at the bottom.")
     ] = Turn.none,
 ) -> None:
     """Convert a dataset that you downloaded by hand to the form that Groundglass reads.
 
     It is written to the folder GROUNDGLASS_DATA, by default a folder in your user data folder, and verified.
-    Check a slice by eye afterwards.
+    Inspect a slice afterwards.
     """
     from groundglass.data import datasets
     from groundglass.data.convert import convert as convert_dataset

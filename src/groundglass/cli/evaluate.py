@@ -191,8 +191,8 @@ def calibrate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="A labelled predictions.csv of slices that the detector was not trained on, best from other "
-            "hospitals."
+            help="A labelled predictions.csv of slices that the detector was not trained on, preferably "
+            "from other hospitals."
         ),
     ],
     bundle: Detector = None,

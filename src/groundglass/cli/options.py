@@ -1,4 +1,4 @@
-"""What the commands share: how they are added to the program, and common options."""
+"""Shared by the commands: how they are added to the program, and common options."""
 
 import functools
 import inspect
@@ -92,8 +92,8 @@ Lungs = Annotated[
     bool,
     typer.Option(
         "--lungs/--no-lungs",
-        help="Find lungs and lesions, to report the lesion share and reject what is not a chest CT. A detector "
-        "that sees only the lungs, such as the default, always does this.",
+        help="Find lungs and lesions, to report the lesion share and to reject images that are not chest "
+        "CT. Detectors that use only the lungs, such as the default, always do this.",
     ),
 ]
 
@@ -109,8 +109,8 @@ SettingOption = Annotated[
     Setting | None,
     typer.Option(
         "--setting",
-        help="Who else was scanned: patients with other lung diseases (differential), or mostly healthy people "
-        "(screening) [the detector's default, differential].",
+        help="The other people who are scanned: patients with other lung diseases (differential), or mostly "
+        "healthy people (screening) [the detector's default, differential].",
     ),
 ]
 Workers = Annotated[
@@ -129,7 +129,7 @@ Json = Annotated[
 
 @contextmanager
 def divided(workers: int | None) -> Iterator[Callable[[Any], Any]]:
-    """What makes a network answer files by so many processes; it changes nothing if there are none."""
+    """A function that distributes a network's files among this many processes; it has no effect without any."""
     if workers is None:
         yield lambda network: network
         return

@@ -24,13 +24,13 @@ EXIT_CODES = {
     STOPPED: "stopped with Ctrl-C",
 }
 PRINTED = 20
-"""How many slices are printed if a table lists all of them."""
+"""Number of slices printed if a table lists all of them."""
 STDOUT = Path("-")
 """The value of ``--json`` without a file."""
 
 
 class WrongUsageError(GroundglassError):
-    """Options that do not go together."""
+    """Options that cannot be combined."""
 
 
 def wrong_usage(*wrong: tuple[bool, str]) -> None:

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from groundglass.node.config import DicomConfig, Peer
 
 app = typer.Typer(
-    help="Talk to a PACS: echo, find, fetch, send.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Communicate with a PACS: echo, find, fetch, send.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 BATCH = 50
-"""Files that are sent in one association."""
+"""Number of files sent in one association."""
 PeerName = Annotated[
     str, typer.Argument(help="A peer of serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service.")
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
 Title = Annotated[
-    str | None, typer.Option("--ae-title", help="What this side is called (default: GROUNDGLASS).")
+    str | None, typer.Option("--ae-title", help="The AE title of this side (default: GROUNDGLASS).")
 ]
 
 
@@ -40,7 +42,7 @@ def register(main: typer.Typer) -> None:
 
 
 def echo(peer: PeerName, config: Config = None, ae_title: Title = None) -> None:
-    """Ask a PACS whether it answers (C-ECHO, or a search of one study)."""
+    """Check that a PACS answers (C-ECHO, or a search for one study)."""
     settings, to = _peer(config, ae_title, peer)
     from groundglass.node.peers import client_of
 
@@ -53,13 +55,13 @@ def find(
     patient: Annotated[str, typer.Option("--patient", help="PatientID; * stands for any text.")] = "",
     name: Annotated[str, typer.Option("--name", help="PatientName; * stands for any text.")] = "",
     date: Annotated[str, typer.Option("--date", help="20261130, or a range such as 20261101-20261130.")] = "",
-    modality: Annotated[str, typer.Option("--modality", help="Of any of its series.")] = "CT",
-    study: Annotated[str, typer.Option("--study", help="List the series of the study of this UID.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="The modality of any of its series.")] = "CT",
+    study: Annotated[str, typer.Option("--study", help="List the series of the study with this UID.")] = "",
     config: Config = None,
     ae_title: Title = None,
     json: Json = None,
 ) -> None:
-    """Search a PACS for studies, or for the series of a study. The list names patients."""
+    """Search a PACS for studies, or for the series of a study. The list contains patients' names."""
     settings, to = _peer(config, ae_title, peer)
     from groundglass.node.peers import SERIES_KEYS, STUDY_KEYS, client_of
 
@@ -85,11 +87,11 @@ def fetch(
     peer: PeerName,
     study: Annotated[str, typer.Argument(help="StudyInstanceUID.")],
     series: Annotated[str | None, typer.Option("--series", help="SeriesInstanceUID, for one series.")] = None,
-    output: Annotated[Path, output("The folder to write, which must not exist yet.")] = Path("fetched"),
+    output: Annotated[Path, output("The folder to write; it must not exist yet.")] = Path("fetched"),
     config: Config = None,
     ae_title: Title = None,
 ) -> None:
-    """Fetch the CT of a study, as the PACS stores it, by C-GET, C-MOVE or WADO-RS."""
+    """Fetch the CT images of a study as the PACS stores them, with C-GET, C-MOVE or WADO-RS."""
     settings, to = _peer(config, ae_title, peer)
     from groundglass.node.inbox import Inbox
     from groundglass.node.peers import client_of
@@ -168,7 +170,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         found = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
         if not found or not found[0].is_file():
-            raise GroundglassError(f"{path}: holds no file NAME.dcm; name a folder of DICOM files, or a file")
+            raise GroundglassError(
+                f"{path}: contains no file NAME.dcm; give a folder of DICOM files, or a file"
+            )
         yield from found
 
 
@@ -177,5 +181,5 @@ def _read(path: Path) -> Any:
 
     try:
         return dcmread(path)
-    except Exception as error:  # pydicom raises almost anything on damaged bytes
+    except Exception as error:  # pydicom raises almost any exception on damaged bytes
         raise GroundglassError(f"{path}: is not a DICOM file; nothing more was sent") from error

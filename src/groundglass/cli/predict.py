@@ -46,8 +46,8 @@ def predict(
     pretest: Annotated[
         float | None,
         typer.Option(
-            help="Probability of COVID-19 before the scan, between 0 and 1, to add the probability after it. No "
-            "verdict depends on it."
+            help="Pre-test probability of COVID-19, between 0 and 1; adds the post-test probability. It "
+            "does not change the verdict."
         ),
     ] = None,
     heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
@@ -74,16 +74,22 @@ def predict(
         str | None,
         typer.Option(
             "--cluster",
-            help="Answer volumes on the Ray cluster at this address, HOST:PORT, or 'auto' for this machine's.",
+            help="Process volumes on the Ray cluster at this address, HOST:PORT, or 'auto' for this "
+            "machine's.",
         ),
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(min=1, help="With workers: seconds after which a study is stopped and listed [900]."),
+        typer.Option(
+            min=1, help="With workers: seconds after which a study is stopped and reported as failed [900]."
+        ),
     ] = None,
     memory_limit: Annotated[
         float | None,
-        typer.Option(min=1, help="With workers: MB of memory at which a study is stopped and listed [3000]."),
+        typer.Option(
+            min=1,
+            help="With workers: MB of memory at which a study is stopped and reported as failed [3000].",
+        ),
     ] = None,
     as_json: Json = None,
 ) -> None:
@@ -149,7 +155,10 @@ def predict(
 
         address = output and address_of(output)
         wrong_usage(
-            (address is not None, f"-o {address}: pictures need a folder; only volumes go to an address")
+            (
+                address is not None,
+                f"-o {address}: pictures need a folder; only results of volumes can be written to an address",
+            )
         )
 
         unread = () if listing.series else listing.failures
@@ -176,9 +185,9 @@ def scan(
     paths: Annotated[list[str], typer.Argument(help=SCANS)],
     as_json: Json = None,
 ) -> None:
-    """List the series and volumes in files and folders, and say which can be used, and why not if they cannot.
+    """List the series and volumes in files and folders, and state for each whether it can be used and, if not, why.
 
-    Nothing is computed, and no patient is named.
+    No networks are run, and no patients are named.
     """
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series
@@ -207,7 +216,7 @@ def _crew(
     memory_limit: float | None,
     output: Path | None,
 ) -> dict[str, Any]:
-    """The parameter of predict_volumes about who answers; none for this process."""
+    """The parameter of predict_volumes for workers; none for this process."""
     from groundglass.files import address_of
 
     address = None if output is None else address_of(output)
@@ -265,7 +274,7 @@ def _looking() -> "Iterator[Progress]":
     """A progress bar over the files that are searched."""
     from groundglass.progress import counting_to
 
-    with counting_to("Looking at files") as progress:
+    with counting_to("Searching files") as progress:
         yield progress
 
 

@@ -10,7 +10,7 @@ from groundglass.cli.output import give_json, say
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Documents for readers and journals: about a detector or a segmenter, and about the course of a disease.",
+    help="Documents for readers and journals: on a detector or segmenter, and on the course of a disease.",
 )
 
 
@@ -23,10 +23,10 @@ def card(
     ],
     output: Annotated[Path | None, output("Folder for the card and the checklists [cards/NAME].")] = None,
 ) -> None:
-    """Write the model card, and CLAIM 2024 and TRIPOD+AI filled with what is recorded.
+    """Write the model card, and the checklists CLAIM 2024 and TRIPOD+AI completed from recorded facts.
 
-    Each item is answered with a link to the file that records it, left to the author, or not applicable with the
-    reason. There is no score.
+    Each item is answered with a link to the file that records the fact, left to the author, or marked as not
+    applicable with the reason. There is no score.
     """
     from groundglass.commands.report_card import report_card
 
@@ -42,14 +42,15 @@ def followup(
     output: Annotated[Path, output("Folder for the comparison.")] = Path("followup"),
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write it as a PDF.")] = False,
     any_patient: Annotated[
-        bool, typer.Option("--any-patient", help="Compare even studies of different patients.")
+        bool,
+        typer.Option("--any-patient", help="Compare the studies even if they are of different patients."),
     ] = False,
     as_json: Json = None,
 ) -> None:
     """Compare two CT volumes of one patient: lungs and lesions before and after, and the change.
 
-    Both must have been answered by `groundglass predict ... -o`. The volumes in ml and the shares of the lung are
-    given by lung, zone and lesion type, with a warning if the two were not measured alike.
+    Both must be results of `groundglass predict ... -o`. Volumes in ml and shares of the lung are given by
+    lung, zone and lesion type, with a warning if the two were not measured in the same way.
     """
     from groundglass.commands.followup import STEM, write_follow_up
 

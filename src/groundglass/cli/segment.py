@@ -26,14 +26,14 @@ def segment(
     workers: Workers = None,
     as_json: Json = None,
 ) -> None:
-    """Find the lungs and their lesions: masks, and how much of each lung is diseased.
+    """Find the lungs and their lesions: masks, and the diseased share of each lung.
 
-    For a single slice, writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255 at the
-    size of the slice, and a row of shares.csv. The masks of a picture that is not a chest CT are empty. For a
-    volume (DICOM series, NIfTI), writes a folder with lungs.nii.gz (1 right, 2 left), lesions.nii.gz and
-    montage.png, and a row of volumes.csv in ml, by lung and by thirds of each lung. If the segmenter tells ground
-    glass from consolidation, so do the tables, NAME_lesion_types.png (127 and 254) and lesions.nii.gz (1 and 2).
-    Right is the patient's right, on the left of the picture.
+    For a single slice, writes NAME_lungs.png (including lesions) and NAME_lesions.png with values 0 and 255
+    at the size of the slice, and a row of shares.csv. The masks of a picture that is not a chest CT are
+    empty. For a volume (DICOM series, NIfTI), writes a folder with lungs.nii.gz (1 right, 2 left),
+    lesions.nii.gz and montage.png, and a row of volumes.csv in ml, by lung and by thirds of each lung. If the
+    segmenter distinguishes ground glass (1) from consolidation (2), so do the tables, NAME_lesion_types.png
+    (127, 254) and lesions.nii.gz. Right is the patient's right, on the left of the picture.
     """
     from groundglass.commands.segment import segment_paths
     from groundglass.segment.segmenter import Segmenter

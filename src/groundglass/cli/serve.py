@@ -41,15 +41,15 @@ def register(main: typer.Typer) -> None:
 def serve(
     data: Data = None,
     host: Annotated[
-        str | None, typer.Option("--host", help="The address to listen at (default: 127.0.0.1).")
+        str | None, typer.Option("--host", help="The address to listen on (default: 127.0.0.1).")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="The port to listen at; 0 for a free one (default: 8080).")
+        int | None, typer.Option("--port", help="The port to listen on; 0 for any free one (default: 8080).")
     ] = None,
     config: Config = None,
     bundle: Detector = None,
 ) -> None:
-    """Run a server with a REST API: it receives studies, answers them, and keeps the results.
+    """Run a server with a REST API that receives studies, runs the detector on them, and stores the results.
 
     The first start creates the data folder and prints a token. Nothing else is needed: no database server, broker
     or container. docs/server.md describes the API, the settings and the deployment.
@@ -61,7 +61,7 @@ def serve(
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Who uses the token; the log names this.")],
+    name: Annotated[str, typer.Argument(help="The user of the token; this name appears in the log.")],
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,7 +110,7 @@ def backup(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Write the database, all files and all results into one file, also while the server runs."""
+    """Write the database, all files and all results into one file; the server may be running."""
     from groundglass.store.backup import back_up
 
     settings = _config(config, data)
@@ -119,11 +119,11 @@ def backup(
 
 
 def restore(
-    archive: Annotated[Path, typer.Argument(help="A file of `groundglass server backup`.")],
+    archive: Annotated[Path, typer.Argument(help="A file written by `groundglass server backup`.")],
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Put a backup into a new data folder, and into an empty database where serve.yaml names one."""
+    """Restore a backup into a new data folder, and into an empty database if serve.yaml names one."""
     from groundglass.store.backup import restore as run
 
     settings = _config(config, data)

@@ -125,7 +125,7 @@ def audit_detector(
 def audit_predictions(
     file: Path, dataset: str, options: AuditOptions | None = None, tell: Tell | None = None
 ) -> Audit:
-    """Check predictions of any detector; what needs the detector itself does not apply, and the audit says so.
+    """Check predictions of any detector; checks that need the detector itself do not apply, which the audit states.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def audit_predictions(
     Raises
     ------
     GroundglassError
-        If the file is no predictions.csv, or a readable slice of the dataset has no prediction.
+        If the file is not a predictions.csv, or a readable slice of the dataset has no prediction.
     """
     options = options or AuditOptions()
     checks = chosen_checks(detector_checks, options)
@@ -166,7 +166,7 @@ def audit_predictions(
 
 
 def _cannot_be_asked(slices: NDArray[np.float32]) -> NDArray[np.float64]:
-    raise GroundglassError("only predictions are known, so no other slice can be answered")
+    raise GroundglassError("only predictions are known, so the detector cannot be run on other slices")
 
 
 def _watch(answers: Iterator[Any], total: int) -> Iterator[Any]:

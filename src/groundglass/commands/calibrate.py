@@ -38,10 +38,10 @@ def calibrate(
     coverage
         The share of each class whose right answer should stay possible.
     refit
-        Also fit temperature and bias to the scores, with each source weighted alike, and choose the threshold by
-        balanced accuracy.
+        Also fit temperature and bias to the scores, with equal weight for each source, and choose the
+        threshold by balanced accuracy.
     setting
-        Choose how it answers in this setting (groundglass.detect.setting.CONTROLS), with its likelihood ratios; the
+        The setting (groundglass.detect.setting.CONTROLS) whose answers and likelihood ratios are chosen;
         other settings are kept.
     sources
         Use only slices of these sources; all by default.

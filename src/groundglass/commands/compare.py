@@ -41,7 +41,7 @@ from groundglass.report.slices import slice_cards
 from groundglass.scan.read import read_scan
 
 TIMED_SLICES, TIMED_ROUNDS = 32, 3
-"""Slices that each system answers for timing, and how often; the systems take turns."""
+"""Number of slices that each system answers for timing, and of rounds; the systems take turns."""
 HOW_TIMED = (
     f"Time of one training on this machine; slices per second is the median of {TIMED_ROUNDS} rounds over "
     f"{TIMED_SLICES} slices in memory; the systems take turns."
@@ -364,14 +364,14 @@ def _external_rows(datasets: Sequence[str], trained_on: str) -> dict[str, pd.Dat
         common = (set(rows["source"]) - {""}) & set(own["source"])
         if common:
             raise GroundglassError(
-                f"{dataset}: comes from {', '.join(sorted(common))} like the training data, so it is no external "
-                "set"
+                f"{dataset}: comes from {', '.join(sorted(common))} like the training data, so it is not an "
+                "external dataset"
             )
         shared = sum(Path(path).resolve() in seen for path in rows["path"])
         if shared:
             raise GroundglassError(
-                f"{dataset}: {shared} of its {len(rows)} slices are in the training data, so it is not "
-                "an external set"
+                f"{dataset}: {shared} of its {len(rows)} slices are in the training data, so it is not an "
+                "external dataset"
             )
         _check_classes(dataset, rows)
         found[name] = rows

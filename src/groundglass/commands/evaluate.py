@@ -77,9 +77,9 @@ class Labelled:
     @property
     def _kind(self) -> str:
         if self.external is None:
-            return "Nothing states what the model was trained on: it may have seen these slices."
+            return "It is unknown what the model was trained on: it may have seen these slices."
         if self.external:
-            return "External validation: no source of these slices was trained on."
+            return "External validation: none of the sources of these slices was used for training."
         return f"The {self.part} part of the dataset that it was trained on."
 
     def facts(self, slices: Evaluation | OverlapEvaluation, **further: Any) -> EvaluationFacts:
@@ -169,8 +169,8 @@ def evaluate(
     Parameters
     ----------
     detector
-        A detector or segmenter, or what ``load`` takes: the name of a shipped bundle, a bundle or a training run;
-        or a labelled ``predictions.csv`` of any detector.
+        A detector or segmenter; or anything that ``load`` accepts: the name of a shipped bundle, a bundle or
+        a training run; or a labelled ``predictions.csv`` of any detector.
     data
         A manifest, a dataset's name, a manifest CSV, or a folder with a subfolder per class; None for a
         ``predictions.csv``.

@@ -1,4 +1,4 @@
-"""``groundglass report followup``: two results of one patient compared."""
+"""``groundglass report followup``: compare two results of one patient."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from groundglass.scan.studies import KEY_FILE
 
 STEM = "followup"
 NOT_CHECKED = (
-    "Whether both volumes are of one patient could not be checked: the files do not say, or the results were "
-    "written to different folders, where patients have different pseudonyms."
+    "It could not be checked whether both volumes are of the same patient: the files do not state it, or "
+    "the results are in different folders, in which patients have different pseudonyms."
 )
 
 
@@ -58,15 +58,18 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GroundglassError(
-            f"{path}: does not hold findings; give the folder of a study's results, which predict -o writes"
+            f"{path}: does not contain findings; give the folder of a study's results, as written by "
+            "predict -o"
         ) from error
     if not isinstance(found, dict) or not {"bundle", "slices"} <= found.keys():
-        raise GroundglassError(f"{path}: does not hold the findings of one study; give the folder of a study")
+        raise GroundglassError(
+            f"{path}: does not contain the findings of a single study; give the folder of a study"
+        )
     return {"patient": "", **found}
 
 
 def _patients(files: list[Path], one: str, other: str, any_patient: bool) -> tuple[str, ...]:
-    """What is to be said of the patients, whose pseudonyms can be compared if they come from one key."""
+    """Warnings about the patients, whose pseudonyms can be compared if they were derived from the same key."""
     if one and one == other:
         return ()
     keys = [file.parent.parent / KEY_FILE for file in files]

@@ -47,7 +47,7 @@ def leave_one_source_out(
         and for each source a run, with its results in ``left-out``; by default
         ``evaluations/NAME-leave-one-source-out``.
     lungs
-        Look for lungs when answering, as ``groundglass evaluate`` does.
+        Look for lungs, as ``groundglass evaluate`` does.
     record
         The bundle of a detector that was trained by the recipe on all sources: the figures are recorded in it
         and its model card, as those of networks trained in the same way.

@@ -213,7 +213,7 @@ def _warning(detector: Detector) -> str:
 
 
 def _least(facts: BundleFacts) -> str:
-    """Which probabilities are called covid."""
+    """The probabilities that are called covid, in words."""
     if facts.abstention is None:
         return f"probability of {facts.threshold:.2f} or more"
     return (

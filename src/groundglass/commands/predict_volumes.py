@@ -43,7 +43,7 @@ from groundglass.segment.segmenter import SegmenterBundle
 PATIENTS = "patients"
 """Stem of the table and the documents about all studies together."""
 TIMES = "times"
-"""Stem of the table and the page of how long the studies took, which differs from run to run."""
+"""Stem of the table and the page of times per study, which differ from run to run."""
 NUMBERS = ("slices", "slices_counted", "probability")
 RESULTS_FORMAT = 7
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
@@ -147,7 +147,7 @@ def predict_volumes(
     fresh
         Keep no earlier results.
     crew
-        Whatever answers the studies: by default this process, one study after the other.
+        What runs the detector: by default this process, one study after the other.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def predict_volumes(
             result = job.run(fresh, crew)
         finally:
             job.save()
-            sweep(folder)  # what workers that were stopped have left
+            sweep(folder)  # remains of stopped workers
         write_json(folder / f"{PATIENTS}.json", result.document())
         write_report(cohort_report(result.rows, result.failures, detector), folder / f"{PATIENTS}.html")
         write_report(times_report(job.seconds, detector), folder / f"{TIMES}.html")
@@ -187,7 +187,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Job:
-    """One run over many studies: what need not be repeated, and the rows of those that are answered."""
+    """One run over many studies: results that need not be repeated, and the rows of answered studies."""
 
     def __init__(
         self,
@@ -312,7 +312,7 @@ class _Job:
 
 
 def made_by(detector: Bundle, segmenter: SegmenterBundle) -> list[int | str]:
-    """Everything besides files and options that the results of a study depend on."""
+    """Everything that a study's results depend on, besides files and options."""
     return [RESULTS_FORMAT, *(bundle.facts.model_dump_json() for bundle in (detector, segmenter))]
 
 

@@ -17,7 +17,7 @@ NO_TRIPOD = "TRIPOD+AI is left out: it is for models that predict an outcome, an
 
 
 def report_card(name_or_path: str | Path, folder: Path | str) -> dict[str, str]:
-    """Write the model card, and CLAIM 2024 and TRIPOD+AI filled with what is recorded.
+    """Write the model card, and CLAIM 2024 and TRIPOD+AI completed from recorded facts.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def report_card(name_or_path: str | Path, folder: Path | str) -> dict[str, str]:
 
     Returns
     -------
-    By the name of each standard, how many of its items are answered, left to the author or not applicable.
+    By the name of each standard, the numbers of items answered, left to the author and not applicable.
 
     Raises
     ------

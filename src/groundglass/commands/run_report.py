@@ -43,7 +43,8 @@ def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
     return {
         "warnings": [
             "These figures are from the validation part, on which epoch, calibration and threshold were chosen: "
-            "they are too optimistic. Only the test part or another hospital shows how good the detector is."
+            "they are too optimistic. Only the test part or another hospital shows how well the detector "
+            "performs."
         ],
         "figures_of_merit": evaluated.tables(),
         "pictures": list(evaluated.pictures.values()),

@@ -80,7 +80,7 @@ class SegmentResult:
 def segment_paths(
     paths: Sequence[str], folder: Path, *, segmenter: Segmenter, overlays: bool = True
 ) -> SegmentResult:
-    """Segment what the paths name: single slices by :func:`segment`, volumes by ``segment_volumes``.
+    """Segment the scans in the paths: single slices by :func:`segment`, volumes by ``segment_volumes``.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def segment(
     """Write masks of lungs and lesions, and their areas.
 
     ``NAME_lungs.png``, lesions included, and ``NAME_lesions.png`` are 8-bit grey, 0 and 255, of the slice's
-    size. If the segmenter distinguishes lesion types, ``NAME_lesion_types.png`` has 127 in ground glass and 254
-    in consolidation, as masks for training do. If no reliable lungs were found, the masks are empty, and
-    ``overlays/NAME.png`` shows what was mistaken for lungs. NAME is the file's stem, or ``NAME-2`` for the second
+    size. If the segmenter distinguishes lesion types, ``NAME_lesion_types.png`` has 127 in ground glass and
+    254 in consolidation, as masks for training do. If no reliable lungs were found, the masks are empty, and
+    ``overlays/NAME.png`` shows the rejected candidates. NAME is the file's stem, or ``NAME-2`` for the second
     file with that stem.
 
     Parameters

@@ -94,10 +94,10 @@ class Making:
     key
         The results folder's secret: UIDs and pseudonyms in DICOM results are derived from it.
     when
-        The time that DICOM results state. With it, their UIDs follow from ``made_from`` and the key alone, so that
-        a repetition makes no second report; None for now, and new UIDs.
+        The time that DICOM results state. With it, their UIDs are derived from ``made_from`` and the key
+        alone, so that a repetition does not create a second report. None means the current time and new UIDs.
     replaces
-        The file of a report that the new one supersedes; None for none.
+        The file of a report that the new one supersedes; None if there is none.
     """
 
     outputs: Outputs
@@ -109,7 +109,7 @@ class Making:
 
 @dataclass(frozen=True)
 class StudyAnswer:
-    """What came of a study that could be answered.
+    """The result for a study that could be answered.
 
     Attributes
     ----------
@@ -124,17 +124,17 @@ class StudyAnswer:
 
 
 STAGES = ("read", "answer", "write", "cpu")
-"""The stages of a study whose times are recorded, and the time of processors that they took together.
+"""The stages of a study whose times are recorded, and their total processor time.
 
-Threads read slices while the networks answer, so the time to read is part of the time to answer; where it is
-about as long, reading is the bottleneck. The time of processors is that of the whole process: without workers, it
-includes what was done for the neighbouring study meanwhile.
+Threads read slices while the networks run, so the time for reading is part of the time for answering; if it is
+about as long, reading is the bottleneck. Processor time is that of the whole process: without workers, it includes
+work on the neighbouring study.
 """
 Outcome = StudyAnswer | GroundglassError
 """A ScanError says why the study has no answer; any other error, why its results could not be written."""
 Todo = Sequence[tuple[Study, Making]]
 Crew = Callable[[Detector, Path | None, Todo], Iterator[tuple[Study, Outcome]]]
-"""Whatever answers studies and yields each outcome when it is known, in any order: :func:`answer_in_turn`, or
+"""Answers studies and yields each outcome as soon as it is known, in any order: :func:`answer_in_turn`, or
 groundglass.scale.cohort.Workers. The folder is that of all results; None if nothing is written."""
 
 
@@ -200,7 +200,7 @@ def _finish(
 
 
 def _timed(series: Series, seconds: dict[str, float]) -> Series:
-    """The series; the time that opening it and reading its slices take is added up, also over several threads."""
+    """The series; the time for opening it and reading its slices is summed over all threads."""
 
     def opened() -> Volume:
         started = time.perf_counter()
@@ -266,19 +266,20 @@ def refuse_foreign(folder: Path) -> None:
     """Raise GroundglassError if the folder of the results contains something else."""
     if folder.exists() and not (folder / RESULTS).is_file():
         raise GroundglassError(
-            f"{folder}: already exists and does not hold results; move it, or choose another folder with -o"
+            f"{folder}: already exists and does not contain results; move it, or choose another folder with "
+            "-o"
         )
 
 
 def warm_up(outputs: Outputs) -> None:
-    """Import what writing needs, in a thread, since it takes most of a second."""
+    """Import in a thread the modules needed for writing, which takes most of a second."""
     needed = {"groundglass.dicom_out.write": outputs.dicom, "groundglass.scan.nifti_out": outputs.nifti}
     for module in (name for name, wanted in needed.items() if wanted):
         import_module(module)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove partial results of a killed process."""
     with suppress(OSError):
         for left in folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(left, ignore_errors=True)

@@ -136,9 +136,9 @@ def _processes(recipe: AnyRecipe) -> int:
 
 
 def _helps(recipe: AnyRecipe) -> bool:
-    """Whether this process only helps the first one of several that train by a recipe.
+    """Whether this process only assists the first of several processes that train a recipe.
 
-    Lightning starts the same command for each further device, and numbers it in these variables, as Slurm does.
+    Lightning starts the same command for each further device and numbers it in these variables, as Slurm does.
     """
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return _processes(recipe) > 1 and any(os.environ.get(name, "0") != "0" for name in names)
@@ -157,8 +157,8 @@ def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = p
         return False
     if _processes(recipe) > 1:
         raise GroundglassError(
-            f"{recipe.name}: trains on several devices, which needs a command of its own; train it with "
-            "`groundglass train` first and name the run, or set trainer.devices and trainer.nodes to 1"
+            f"{recipe.name}: trains on several devices, which needs a separate command; train it with "
+            "`groundglass train` first and give the run, or set trainer.devices and trainer.nodes to 1"
         )
     if not Run.is_run(run.folder):
         train_recipe(recipe, run, tell=tell)

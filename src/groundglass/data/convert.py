@@ -1,4 +1,4 @@
-"""Convert datasets from their published form to the form that their layout reads."""
+"""Convert datasets from their published form to the form that Groundglass reads."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Mask = NDArray[np.uint8]
 GROUND_GLASS, CONSOLIDATION = 127, 254
 """Values in a mask of lesion types."""
 INF_NET = {38: GROUND_GLASS, 75: CONSOLIDATION, 127: GROUND_GLASS, 254: CONSOLIDATION}
-"""Greys of Inf-Net's masks (red for ground glass, green for consolidation) and of copies of them."""
+"""Grey values of Inf-Net's masks (red for ground glass, green for consolidation) and of copies of them."""
 RADIOPAEDIA_LESIONS = (1, 2)
 """Ground glass and consolidation in the volumes' masks; other values, such as 3, are not lesions."""
 IQ_OTHNCCD_FOLDERS = {"normal": "normal", "benign": "bengin", "malignant": "malignant"}
@@ -43,10 +43,9 @@ def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") ->
     - ``medseg``: Inf-Net's MultiClassInfection-Train and MultiClassInfection-Test, each with the folders Imgs and
       GT. Masks become 0, 127 (ground glass) and 254 (consolidation).
     - ``radiopaedia-volumes``: rp_im, rp_lung_msk and rp_msk, each with 1.nii.gz to 9.nii.gz. Slices are
-      written
-      upright in the lung window, from the feet up.
-    - ``iq-othnccd``: Normal cases, Bengin cases and Malignant cases. Files are copied unchanged. -
-      ``emphysema-slices``: one folder for each class, upper or lower case. Files are copied unchanged.
+      written upright in the lung window, from the feet upwards.
+    - ``iq-othnccd``: Normal cases, Bengin cases and Malignant cases. Files are copied unchanged.
+    - ``emphysema-slices``: one folder for each class, upper or lower case. Files are copied unchanged.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") ->
 
 @dataclass(frozen=True)
 class _Job:
-    """One conversion: where the files are, where they go, and how pictures are turned."""
+    """One conversion: source and target folders, and how pictures are turned."""
 
     published: Path
     folder: Path

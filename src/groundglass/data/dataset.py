@@ -66,7 +66,7 @@ class Dataset:
     hashes
         Name of the list of SHA-256 hashes in the folder ``hashes``, if there is one.
     masks
-        Which of the manifest's mask columns the dataset fills, each with the folder that holds the masks.
+        The mask columns of the manifest that the dataset fills, each with the folder of the masks.
     lesion_free
         Labels whose slices show neither ground glass nor consolidation, according to the dataset's authors.
     groups
@@ -75,8 +75,8 @@ class Dataset:
     patient_of
         The patient of each volume, if the dataset's own table does not give it.
     patients_from
-        The dataset that shows the same patients under the same ids; "" if there is none. A recipe keeps both copies
-        of a patient in one part.
+        The dataset with the same patients under the same ids; "" if there is none. A recipe keeps both copies
+        of a patient in the same part.
     folder
         The folder's name; two datasets may share one.
     """

@@ -344,7 +344,7 @@ _EMPHYSEMA_SLICES = Dataset(
     known_problems=(
         "No slice shows COVID-19: together with a dataset of COVID-19 alone, a model learns the source, not the "
         "disease.",
-        "The same file number in two classes is another picture.",
+        "The same file number in two classes refers to different pictures.",
         "Nobody marked these slices: the absence of ground glass and consolidation follows from their class.",
     ),
     folder="emphysema-slices",

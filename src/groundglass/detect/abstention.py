@@ -93,7 +93,7 @@ class Abstention(FactsPart):
         return (
             f"Coverage {self.coverage:.0%}: among {of} like those on which it was chosen, on average at most "
             f"{most:.0%} of those with COVID-19, and of those without, get the wrong verdict; the rest are "
-            f"{UNCERTAIN} where necessary. This does not hold at a hospital whose scans differ from those."
+            f"{UNCERTAIN} where necessary. This does not hold at a hospital whose scans are different."
         )
 
 

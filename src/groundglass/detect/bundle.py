@@ -150,14 +150,14 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def model_card(facts: BundleFacts) -> str:
     """The model card as Markdown."""
-    evidence = ", with a map of the places that speak for it" if facts.training.parts else ""
+    evidence = ", with a map of the areas that speak for it" if facts.training.parts else ""
     what_it_does = [
-        "It takes one axial chest CT slice and gives the probability that the slice shows COVID-19 (the positive"
-        f" class){evidence}. It knows no other question: a slice of another body part, another projection or"
+        "It takes an axial chest CT slice and returns the probability that the slice shows COVID-19 (the positive"
+        f" class){evidence}. It answers no other question: a slice of another body part, another projection or"
         " another disease also gets a probability.",
         "",
-        "It is meant for research on, and teaching with, chest CT of adults. It is not meant to find, exclude or"
-        " grade a disease in a patient, nor for children, for radiographs or for slices without lungs.",
+        "It is intended for research and teaching with chest CT of adults. It is not intended to detect, exclude or"
+        " grade a disease in a patient, nor for children, radiographs or slices without lungs.",
         "",
         f"- Input: {describe_input(facts)}",
         *_calibration(facts),

@@ -90,7 +90,7 @@ def new_uid(uid: str, key: bytes) -> str:
 
 
 def _treat(dataset: Dataset, key: bytes, kept: frozenset[BaseTag], done: dict[int, Dataset]) -> None:
-    if id(dataset) in done:  # a dataset made in memory may hold one item in several places
+    if id(dataset) in done:  # a dataset created in memory may contain the same item in several places
         return
     done[id(dataset)] = dataset
     for tag in list(dataset.keys()):
@@ -125,7 +125,7 @@ def _table() -> dict[int, str]:
 
 
 def _replace_uid(element: DataElement, key: bytes) -> None:
-    if element.VR != "UI":  # U* of a sequence means the UIDs within it
+    if element.VR != "UI":  # U* for a sequence refers to the UIDs within it
         return
     value = element.value
     if value:

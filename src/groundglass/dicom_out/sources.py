@@ -1,4 +1,4 @@
-"""What the results copy from the source images' headers; invalid values are repaired or left blank."""
+"""Values that the results copy from the source images' headers; invalid ones are repaired or left blank."""
 
 import math
 import re
@@ -128,7 +128,7 @@ def _value(header: Dataset, keyword: str, doubts: list[str]) -> Any:
             _require_valid(text, keyword)
         if len(stated) > 1 and dictionary_VM(keyword) == "1":
             raise ValueError("several values")
-    except Exception:  # on damaged bytes pydicom raises nearly any kind
+    except Exception:  # pydicom raises almost any exception on damaged bytes
         doubts.append(f"{keyword} is not valid in the source and was left blank")
         return None
     return stated if len(stated) > 1 else stated[0]
@@ -204,7 +204,7 @@ _THICKEST_MM = 100
 
 @dataclass(frozen=True)
 class Plane:
-    """Where an image lies according to its header, in mm (PS3.3 C.7.6.2.1.1)."""
+    """The position of an image according to its header, in mm (PS3.3 C.7.6.2.1.1)."""
 
     position: tuple[float, ...]
     orientation: tuple[float, ...]
@@ -353,7 +353,7 @@ def _read(member: Member) -> Dataset:
             return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
     except ScanError:
         raise
-    except Exception as error:  # on damaged bytes pydicom raises nearly any kind
+    except Exception as error:  # pydicom raises almost any exception on damaged bytes
         raise ScanError(
             str(member), "its DICOM header can no longer be read", "read the scan again"
         ) from error

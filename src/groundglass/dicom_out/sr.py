@@ -20,7 +20,7 @@ from groundglass.segment.extent import DiseaseExtent, region_name
 
 SERIES_NUMBER = 9001
 DEVICE = uid_of("device", codes.NAME)
-"""UID of the observer: this program, wherever it runs."""
+"""UID of the observer: this program, on any machine."""
 
 Group = hd.MeasurementsAndQualitativeEvaluations | hd.VolumetricROIMeasurementsAndQualitativeEvaluations
 
@@ -129,7 +129,7 @@ def _segment(
 
 
 def _regions(measured: Measured, stamp: Stamp) -> Iterator[Group]:
-    """What no segment shows: the lung of each zone, and the types of lesions in each lung and zone."""
+    """Regions without a segment: the lung of each zone, and the types of lesions in each lung and zone."""
     for region, extent in measured.extent.items():
         side, _, third = region.partition("_")
         if side == "both":

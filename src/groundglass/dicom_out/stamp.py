@@ -1,4 +1,4 @@
-"""What all result objects share: the measurements, the codes, and the identity and time of one run."""
+"""Shared by all result objects: the measurements, the codes, and the identity and time of a run."""
 
 import hashlib
 import uuid
@@ -54,7 +54,7 @@ class Measured:
     slices_used
         How many slices the answer is based on.
     likelihood_ratios
-        That of COVID-19 for each setting; none if the detector has no settings.
+        The likelihood ratios of COVID-19 for each setting; empty if the detector has no settings.
     """
 
     probability: float | None
@@ -72,7 +72,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Written:
-    """The files that were written, and what had to be assumed or left out.
+    """The files written, with notes on assumptions and omissions.
 
     Attributes
     ----------
@@ -194,7 +194,7 @@ def uid_of(seed: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What all objects of one run have in common.
+    """Values shared by all objects of one run.
 
     Attributes
     ----------

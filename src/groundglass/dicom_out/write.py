@@ -90,7 +90,7 @@ def write_results(
         :func:`groundglass.segment.shares.label_plane` gives each slice: 1 in the right lung, 2 in the left,
         plus 4 in a lesion, plus 8 in consolidation. None, or all 0, for no segmentation.
     measured
-        What the report says; its texts must say nothing about the patient.
+        The measurements for the report; their texts must reveal nothing about the patient.
     montage
         uint8, shape (height, width, 3), RGB, with the words "research use" and no text about the
         patient; None for no picture.
@@ -149,7 +149,7 @@ def write_results(
 
 
 def read_report(path: Path) -> Dataset | None:
-    """What identifies a report of :func:`write_results`; None where it is no longer there."""
+    """The identity of a report from :func:`write_results`; None if it no longer exists."""
     try:
         return dcmread(path)
     except (OSError, InvalidDicomError):
@@ -157,7 +157,7 @@ def read_report(path: Path) -> Dataset | None:
 
 
 def anonymised(written: Dataset, key: bytes) -> None:
-    """De-identify an object of :func:`write_results` in place, as that function itself does with this key."""
+    """De-identify an object of :func:`write_results` in place, as that function does with this key."""
     with _silence():
         remove_free_text(written)
         deidentify(written, key, clean=OWN_WORDS)

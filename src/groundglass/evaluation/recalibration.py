@@ -291,7 +291,7 @@ def choose_setting(
             Choice(
                 what="likelihood ratio",
                 values=dict(zip(("bias", "logit", "log lesion probability"), scaling, strict=True)),
-                criterion="least log loss, both classes weighted alike, and in these each source",
+                criterion="least log loss, equal weight for both classes, and for the sources within a class",
                 data=origin,
             ),
         ),
@@ -407,7 +407,7 @@ def _refit(
         Choice(
             what="calibration",
             values={"temperature": temperature, "bias": bias},
-            criterion="least log loss, both classes weighted alike, and in these each source",
+            criterion="least log loss, equal weight for both classes, and for the sources within a class",
             data=origin,
         ),
         Choice(

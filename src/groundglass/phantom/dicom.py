@@ -41,7 +41,7 @@ class PhantomStack:
     geometry
         Where the slices lie, in the order of ``hu``.
     seed
-        The phantom's, which makes the patient's name and id.
+        The phantom's seed, from which the patient's name and id are made.
     key
         All UIDs are derived from it.
     """
@@ -163,7 +163,7 @@ def _enhanced_image(stack: PhantomStack) -> Dataset:
 
 
 def _shared(stack: PhantomStack) -> Dataset:
-    """What all frames of an Enhanced CT image have in common."""
+    """Values shared by all frames of an Enhanced CT image."""
     spacing = _pixel_spacing(stack.geometry)
     [thickness] = decimals([_thickness(stack.geometry)])
     high, wide = map(float, spacing)

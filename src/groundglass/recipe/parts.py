@@ -190,11 +190,12 @@ class Length(RecipePart):
 
 
 class Trainer(RecipePart):
-    """On what Lightning trains: so many ``devices`` (processors or GPUs) of each of so many ``nodes``.
+    """Hardware for training with Lightning: number of ``devices`` (processors or GPUs) per node, and of ``nodes``.
 
-    ``auto`` is Lightning's choice of a ``strategy``: none for one device, ``ddp`` for several. A batch is divided
-    among the devices, so its size stays the recipe's. Each device validates on the whole validation part. On
-    several nodes, the same command runs on each, on a shared folder, started as Lightning or Slurm asks for it.
+    With ``auto``, Lightning chooses the ``strategy``: none for one device, ``ddp`` for several. A batch is
+    divided among the devices, so its total size is that of the recipe. Each device validates on the whole
+    validation part. With several nodes, the same command runs on each node with a shared folder, started as
+    Lightning or Slurm require.
     """
 
     devices: Count = 1

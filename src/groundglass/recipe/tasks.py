@@ -106,7 +106,7 @@ class SegmentationLoss(RecipePart):
 
 
 class Smaller(RecipePart):
-    """Train the first ``epochs`` on smaller inputs, which cost less and teach most."""
+    """Train the first ``epochs`` on smaller inputs, which are cheaper and sufficient for most of the learning."""
 
     epochs: Count
     size: tuple[Count, Count]
@@ -115,10 +115,10 @@ class Smaller(RecipePart):
 class SegmentationTraining(Length):
     """Length of the run, and how the epoch to keep is chosen on the validation part.
 
-    ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last`` keeps
-    the last epoch. ``start_from`` names a run of the same network whose weights this one starts from, and
-    ``keep_start`` is their share in the final weights, which are the mean of both: what is learned in addition then
-    costs less of what was known (Wortsman et al. 2022, arXiv 2109.01903). The last convolution is not averaged.
+    ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last``
+    keeps the last epoch. ``start_from`` names a run of the same network whose weights this one starts from,
+    and ``keep_start`` is their share in the final weights, which are the mean of both: this reduces
+    forgetting (Wortsman et al. 2022, arXiv 2109.01903). The last convolution is not averaged.
 
     ``lungs_from`` names the segmenter that finds the lungs of slices without lung masks; these are used for
     cropping only, not as targets. Each slice then contributes the lungs, lesions and types that its dataset
@@ -210,12 +210,12 @@ SIDE_STEP = 32
 
 
 class GroundedModel(RecipePart):
-    """The network: a segmenter's, which is not trained further, and a linear head on what it marks as lesion.
+    """The network: a segmenter that is not trained further, with a linear head on the lesions that it marks.
 
     ``segmenter`` names the shipped segmenter, or the path of a segmenter's run or bundle. The head weighs the
-    features of the lesions, their mean weighted by lesion probability, and the logarithm of the lesion share. It is
-    fitted by logistic regression; both classes count the same, and in a class each source. ``strength`` is the
-    inverse of the penalty on the weights of the features, scikit-learn's ``C``.
+    features of the lesions, their mean weighted by lesion probability, and the logarithm of the lesion share.
+    It is fitted by logistic regression, with equal weight for both classes and for the sources within a
+    class. ``strength`` is the inverse of the penalty on the weights of the features, scikit-learn's ``C``.
     """
 
     segmenter: str = "lungs-lite0"

@@ -79,14 +79,14 @@ class SegmenterBundle(StoredBundle[SegmenterFacts]):
         rules = facts.post_processing
         types = "distinguished" if facts.typed else "not distinguished"
         what_it_does = [
-            "It takes one axial chest CT slice and marks the lungs, lesions included, and the lesions in them"
-            f" (ground-glass opacity and consolidation, {types}, whatever their cause). Where it finds no"
-            " lungs, it says that the picture is not a chest CT, and why.",
+            "It takes an axial chest CT slice and marks the lungs, including their lesions, and the lesions"
+            f" (ground-glass opacity and consolidation, {types}, whatever their cause). If it finds no lungs,"
+            " it reports that the picture is not a chest CT, and why.",
             "",
             f"- Input: {describe_input(facts)}",
             f"- Thresholds on the probabilities: lungs {rules.lung_threshold:g},"
             f" lesions {rules.lesion_threshold:g}",
-            f"- Computed in {facts.precision}, where the processor can",
+            f"- Computed in {facts.precision}, if the processor supports it",
         ]
         note = "95% intervals by bootstrap over cases. Distances are in pixels of the slice."
         return card(facts, what_it_does, positive="COVID-19", validation_note=note)

@@ -85,7 +85,7 @@ class Tuned:
 
     @property
     def decides(self) -> bool:
-        """Whether it answers by a decision function rather than by a share of neighbours or trees."""
+        """Whether it answers with a decision function rather than a share of neighbours or trees."""
         return hasattr(self.pipeline, "decision_function")
 
     @property

@@ -44,8 +44,7 @@ VALIDATION = "the validation part"
 TOLERANCE = 5e-4
 """Largest difference of the logit between training and the exported graph, relative if the logit exceeds 1.
 
-Rounding in 32 bits gives up to 2e-4 after a head of several dense layers; a probability changes by 1.3e-4 at
-most.
+Rounding to 32 bits gives up to 2e-4 after a head of several dense layers; a probability changes by at most 1.3e-4.
 """
 
 SMALL = 1024
@@ -135,7 +134,7 @@ def halve_weights(graph: bytes) -> bytes:
 def run_graph(
     graph: bytes, preprocessing: Preprocessing, grey8: NDArray[np.uint8], precision: Precision = "f32"
 ) -> Iterator[Outputs]:
-    """Outputs for slices, uint8 (slices, height, width), by the engine that users run."""
+    """Outputs for slices, uint8 (slices, height, width), from the same engine that users run."""
     engine = Engine(graph, (preprocessing.channels, *preprocessing.size), precision)
     return engine.run(preprocessing.model_input(one[None])[0] for one in grey8)
 
@@ -314,7 +313,7 @@ def _of_datasets(data: Data, masks: Iterable[str]) -> dict[str, Any]:
     names = [part.name if about else Path(part.dataset).name for part, about in zip(used, known, strict=True)]
     return {
         "dataset": " + ".join(names),
-        "title": _once(about.title if about else "a set of the user's own" for about in known),
+        "title": _once(about.title if about else "the user's own dataset" for about in known),
         "licence": _once(about.licence if about else "not stated" for about in (*known, *of_masks)),
         "citation": _once(about.citation if about else "none" for about in (*known, *of_masks)),
         "splits": {name: part.scheme + without for name, part in zip(names, used, strict=True)},

@@ -46,7 +46,7 @@ class Fit:
     early_stopping
         When to stop early, if ever.
     devices
-        On what it is trained.
+        The devices used for training.
     """
 
     module: TaskModule
@@ -89,7 +89,7 @@ def fit(
     """
     if resume_from is not None and not resume_from.exists():
         raise GroundglassError(
-            f"{run.folder}: was stopped before its first epoch finished; --overwrite starts again"
+            f"{run.folder}: was stopped before its first epoch was finished; start again with --overwrite"
         )
     log = EpochLog(run.log_file, task.logged, tell)
     trainer = _trainer(task, run, [log, *_callbacks(task, run)], show_progress)
@@ -100,7 +100,7 @@ def fit(
         trainer.fit(task.module, task.train, task.validation, ckpt_path=checkpoint, weights_only=False)
     except SystemExit as stopped:  # Lightning raises this on an interrupt from the keyboard
         raise GroundglassError(
-            f"{run.folder}: stopped; train --resume, or the same comparison again, continues after the last "
+            f"{run.folder}: stopped; train --resume, or the same comparison, continues after the last "
             "finished epoch"
         ) from stopped
     if trainer.is_global_zero:

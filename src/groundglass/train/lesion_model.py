@@ -1,4 +1,4 @@
-"""The network of a grounded detector: a segmenter marks lesions, and a linear head scores what it marks."""
+"""The network of a grounded detector: a segmenter marks lesions, and a linear head scores them."""
 
 import groundglass.train.torchvision_ops  # noqa: F401
 
@@ -23,11 +23,11 @@ STRIDE = 8
 STRIDES = (4, 8, 16, 32)
 """Input pixels per location of the encoder's stages that are scored."""
 FAINT = 0.001
-"""Lesion share, of the lungs, from which on its logarithm grows."""
+"""Lesion share of the lungs from which on its logarithm increases."""
 SPREAD = 0.003
 """Share of the lungs that is added to the weight of all lesions: smaller ones have less influence."""
 LEAST = 1e-3
-"""Keeps a picture without lungs or lesions from a division by zero; in locations."""
+"""Prevents a division by zero for pictures without lungs or lesions; in locations."""
 
 
 class Grounded(nn.Module):
@@ -42,7 +42,7 @@ class Grounded(nn.Module):
 
         logit = bias + presence * log(1 + sum(p) / A / FAINT) + sum(p * (judge(f))) / (sum(p) + SPREAD * A)
 
-    That is linear in the figures of :meth:`summary`, so the head is fitted by logistic regression.
+    This is linear in the values of :meth:`summary`, so the head is fitted by logistic regression.
     """
 
     def __init__(self, unet: nn.Module) -> None:
@@ -55,7 +55,7 @@ class Grounded(nn.Module):
 
     @torch.no_grad()
     def set_head(self, weights: NDArray[np.float64], intercept: float) -> None:
-        """Set the weights of the figures of :meth:`summary`, shape (features + 2,), and the intercept."""
+        """Set the weights of the values of :meth:`summary`, shape (features + 2,), and the intercept."""
         head = torch.from_numpy(weights).float()
         self.judge.weight.copy_(head[:-2].view_as(self.judge.weight))
         self.judge.bias.fill_(head[-2])  # type: ignore[union-attr]
@@ -78,7 +78,7 @@ class Grounded(nn.Module):
         return self.bias + evidence.sum(dim=(1, 2)), evidence
 
     def summary(self, images: Tensor) -> Tensor:
-        """What the logit is linear in, shape (batch, features + 2).
+        """The inputs of the linear head, shape (batch, features + 2).
 
         The mean features of the lesions, with the share SPREAD of the lungs added to the lesions' area; their area
         divided by that sum; and the logarithm of their share of the lungs.

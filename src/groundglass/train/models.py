@@ -1,8 +1,8 @@
 """Backbones and heads; a head maps features to the logits and to the evidence for COVID-19.
 
-The evidence is how much each location of the feature map adds to the logit (for Grad-CAM, relative to the
-other locations). It is computed in the forward pass, so that it becomes an output of the ONNX graph. With
-several classes it is that of the logit of COVID-19 minus the mean of the other logits.
+The evidence is the contribution of each location of the feature map to the logit (for Grad-CAM, relative to
+the other locations). It is computed in the forward pass, so that it becomes an output of the ONNX graph. With
+several classes it refers to the logit of COVID-19 minus the mean of the other logits.
 """
 
 import logging
@@ -51,14 +51,14 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def evidence(self, features: Tensor) -> Tensor:
-        """What each location adds to the logit, shape (batch, rows, columns)."""
+        """The contribution of each location to the logit, shape (batch, rows, columns)."""
 
     def _logits(self, features: Tensor) -> Tensor:
         logits = self.linear(self.dropout(features))
         return logits.squeeze(1) if self.linear.out_features == 1 else logits
 
     def _weights(self) -> Tensor:
-        """How much each feature adds to the logit of COVID-19, shape (features,)."""
+        """The contribution of each feature to the logit of COVID-19, shape (features,)."""
         return self.contrast @ self.linear.weight
 
 

@@ -106,9 +106,9 @@ class TaskModule(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Let all devices validate the network that the checkpoint will hold: the first one's.
+        """Make all devices validate the network that the checkpoint will contain, that of the first device.
 
-        Its statistics of batch normalisation differ from theirs since the last step.
+        Its batch normalisation statistics have differed from theirs since the last step.
         """
         if torch.distributed.is_initialized():
             for buffer in self.buffers():

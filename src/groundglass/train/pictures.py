@@ -1,5 +1,4 @@
-"""Imitate what users' pictures show but training sets lack: other anatomy, marks on a slice, and pictures
-other than CT.
+"""Imitate contents of pictures that training sets lack: other anatomy, marks, and pictures other than CT.
 
 Slices of neck and abdomen are made from slices of the chest. A slice below the lungs differs from one through
 the lungs in two ways: tissue replaces them, and dark areas in the body are gas in the stomach or bowel,

@@ -115,13 +115,14 @@ class Run:
         if self.folder.exists() and any(path != self.recipe_file for path in self.folder.iterdir()):
             if not self.is_run(self.folder):
                 raise GroundglassError(
-                    f"{self.folder}: holds files that are not a run; choose another folder with -o"
+                    f"{self.folder}: contains files that do not belong to a run; choose another folder with "
+                    "-o"
                 )
             if not overwrite:
                 state = self.facts()["state"]
                 raise GroundglassError(
-                    f"{self.folder}: already holds a run ({state}); "
-                    "--resume continues it, --overwrite starts again, -o names another folder"
+                    f"{self.folder}: already contains a run ({state}); --resume continues it, --overwrite "
+                    "starts again, -o chooses another folder"
                 )
             shutil.rmtree(self.folder)
         write_text(self.recipe_file, dump_recipe(recipe))

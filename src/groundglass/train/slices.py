@@ -26,7 +26,7 @@ from groundglass.segment.segmenter import Segmenter, answer_files, segmenter_for
 
 CACHE_VARIABLE = "GROUNDGLASS_CACHE"
 DECODING_FORMAT = 2
-"""Increase this whenever reading, segmenting or preprocessing a slice can give other greys than before.
+"""Increase this whenever reading, segmenting or preprocessing can give different greys than before.
 
 It is part of the cache's key, so that no run trains on slices that an earlier version decoded differently.
 """
@@ -207,9 +207,10 @@ class Slices(Dataset[tuple[Tensor, ...]]):
 class Batches(Sampler[list[int]]):
     """Batches of row numbers; each epoch's order depends only on the seed and the epoch's number.
 
-    So an epoch is the same whether or not the run was resumed before it. A last batch of one slice is joined
-    to the previous one, since batch normalisation cannot train on a single slice. Where several devices train,
-    each takes its part of each shuffled batch; batches in order, which validate, are the same for all.
+    An epoch is therefore the same whether or not the run was resumed before it. A last batch of one slice is
+    joined to the previous one, because batch normalisation cannot train on a single slice. If several devices
+    train, each takes its part of each shuffled batch; ordered batches, used for validation, are the same for
+    all.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ class Batches(Sampler[list[int]]):
         return starts
 
     def _devices(self) -> tuple[int, int]:
-        """The number of this device, from 0, and of all that train; one if batches are in order."""
+        """The index of this device, from 0, and the number of devices; one if batches are in order."""
         if self.seed is None or not torch.distributed.is_initialized():
             return 0, 1
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -98,7 +98,7 @@ def test_the_last_epoch_is_kept_beside_the_best(recipe_file: Path, tmp_path: Pat
 
 def test_a_folder_with_a_run_is_not_lost(trained: Path, recipe_file: Path, tmp_path: Path) -> None:
     before = (trained / "run.json").read_text()
-    with pytest.raises(GroundglassError, match="already holds a run"):
+    with pytest.raises(GroundglassError, match="already contains a run"):
         quiet_train(recipe_file, trained)
     with pytest.raises(GroundglassError, match="another recipe"):
         quiet_train(recipe_file, trained, "training.epochs=9", resume=True)

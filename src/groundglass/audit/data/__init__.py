@@ -1,1 +1,1 @@
-"""Checks of labelled scans; each looks at a :class:`~groundglass.audit.material.Material`."""
+"""Checks of labelled scans; each examines a :class:`~groundglass.audit.material.Material`."""

@@ -96,7 +96,7 @@ class _Duplicates(Check[Material]):
         """The pairs of duplicates that matter, the worst first."""
 
     def counts(self, material: Material) -> NDArray[np.bool_]:
-        """The slices that the share is of, shape (slices,)."""
+        """The slices that the share refers to, shape (slices,)."""
         return np.ones(len(material.paths), dtype=bool)
 
     def sets(self, material: Material, pairs: list[DuplicatePair]) -> list[list[int]]:

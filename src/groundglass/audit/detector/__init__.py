@@ -1,1 +1,1 @@
-"""Checks of a detector on labelled scans; each looks at a :class:`~groundglass.audit.trial.Trial`."""
+"""Checks of a detector on labelled scans; each examines a :class:`~groundglass.audit.trial.Trial`."""

@@ -34,8 +34,8 @@ class SeenInTraining(Check[Trial]):
         known = None if stored is None else stored.trained()
         if known is None:
             raise NotApplicable(
-                "There are no fingerprints of the slices that it was trained on: it has no bundle, or an earlier "
-                "version exported that. Exporting its run again adds them."
+                "There are no fingerprints of its training slices: it has no bundle, or the bundle was "
+                "exported by an earlier version. Exporting its run again adds them."
             )
         paths = [str(path) for path in subject.material.paths]
         how, where, apart = _recognised(paths, subject.material.pictures.grey, known)

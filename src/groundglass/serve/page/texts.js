@@ -1,4 +1,4 @@
-// Every text of the page. To translate the page, translate this file. Warnings and reasons come from the server.
+// All texts of the page. To translate the page, translate this file. Warnings and reasons come from the server.
 
 const two = number => number.toFixed(2);
 export const percent = share => (share == null ? "–" : `${(100 * share).toFixed(1)}%`);
@@ -45,7 +45,7 @@ export const T = {
   signIn: {
     title: "Sign in",
     token: "Token",
-    hint: "The server printed the first token when it was started. Its operator can make others.",
+    hint: "The server printed the first token when it was first started. Its operator can create others.",
     button: "Sign in",
     ended: "You were signed out. Sign in again.",
   },
@@ -53,17 +53,17 @@ export const T = {
   upload: {
     title: "Send a chest CT",
     drop: "Drop files, a folder or a ZIP here",
-    formats: "DICOM, NIfTI, MetaImage, NRRD, PNG or JPEG. Files that are sent together are one study.",
+    formats: "DICOM, NIfTI, MetaImage, NRRD, PNG or JPEG. Files that are sent together form one study.",
     files: "Choose files",
     folder: "Choose a folder",
     options: "Options",
     bundle: "Detector",
     anonymise: "Remove the patient's identity from DICOM results",
-    empty: "There are no files in what you dropped.",
+    empty: "There were no files to send.",
     sending: (count, done) => `Sending ${plural(count, "file", "files")}: ${done}%`,
-    storing: "The server checks and stores the files",
-    sent: "Your files were sent. Show their study.",
-    refused: "The server did not take the files",
+    storing: "The server is checking and storing the files",
+    sent: "Your files were sent. Show the study.",
+    refused: "The server did not accept the files",
     stopped: "The upload was stopped.",
     readOnly: "Your token allows you to see studies, but not to send any.",
   },
@@ -88,7 +88,7 @@ export const T = {
       actions: "Actions",
     },
     unnamed: "No name",
-    chosen: name => `Choose the study ${of(name)} for comparing`,
+    chosen: name => `Choose the study ${of(name)} for comparison`,
     compare: "Compare the two chosen studies",
     compareHint: "Choose two answered studies to compare them.",
     remove: "Delete",
@@ -137,20 +137,20 @@ export const T = {
 
   remove: {
     title: "Delete this study?",
-    text: name => `The study ${of(name)}, its files and its results are deleted for good.`,
+    text: name => `The study ${of(name)}, its files and its results will be deleted permanently.`,
     button: "Delete",
   },
 
   study: {
     title: name => `Study ${of(name)}`,
     answer: "Answer",
-    limits: "What limits this answer",
-    lesionsOnly: "Lesions have many causes. Their share says how much of the lung is diseased, not by what.",
+    limits: "Limits of this answer",
+    lesionsOnly: "Lesions have many causes. Their share shows how much of the lung is diseased, not why.",
     warnings: "Warnings about this scan",
     failed: "The study was not answered",
     retry: "Try again",
     remove: "Delete this study",
-    divided: "The files are of several examinations. Each one is a study of its own:",
+    divided: "The files belong to several examinations. Each one is a separate study:",
     part: number => `Study ${number}`,
     superseded: "Files of the same examination were sent later.",
     latest: "Show the later version",
@@ -169,8 +169,8 @@ export const T = {
     compareWith: "Other studies of this patient",
     noOthers: "There is no other answered study with this patient's id. You can choose any two in the list.",
     unread: "Not read",
-    notes: "Zones are thirds of the height of the lungs, the same for both. They are not lobes.",
-    noZones: "The zones are not known: they need a known orientation and lungs that do not go on beyond the volume.",
+    notes: "Zones are thirds of the height of the lungs and are the same for both lungs. They are not lobes.",
+    noZones: "The zones are unknown: they require a known orientation and lungs that are completely within the volume.",
   },
 
   /** The answer in one sentence. */
@@ -193,7 +193,7 @@ export const T = {
     (summary.uncertain ? ` ${summary.uncertain} uncertain.` : "") +
     (summary.not_a_chest_ct ? ` ${summary.not_a_chest_ct} not a chest CT.` : "") +
     (summary.failed ? ` ${plural(summary.failed, "file", "files")} could not be read.` : ""),
-  pictureLimits: "Each picture is answered on its own, even if several are of one patient.",
+  pictureLimits: "Each picture is answered separately, even if several are of the same patient.",
   picture: "Picture",
   heatmap: "Heatmap",
   pictureOf: name => `Picture ${name}`,
@@ -222,14 +222,14 @@ export const T = {
   viewer: {
     stage: "Slice viewer",
     keys: [
-      ["Up, Down", "next slice to the head, to the feet"],
+      ["Up, Down", "next slice towards the head, towards the feet"],
       ["Page Up, Page Down", "ten slices"],
       ["Home, End", "last slice at the head, first at the feet"],
       ["1, 2, 3", "window for lung, mediastinum, bone"],
       ["+, −, 0", "larger, smaller, whole slice"],
       ["Alt and arrows", "move the slice"],
-      ["Shift and arrows", "move the cross that reads values"],
-      ["M", "set an end of a length at the cross"],
+      ["Shift and arrows", "move the cross-hair that reads values"],
+      ["M", "set an end of a length at the cross-hair"],
       ["Escape", "remove the length"],
       ["O", "show or hide all overlays"],
     ],
@@ -268,7 +268,7 @@ export const T = {
     right: "R",
     left: "L",
     sides: "R is the patient's right.",
-    assumed: "The files do not say which side is right. It was assumed.",
+    assumed: "The files do not state which side is right. It was assumed.",
     value: (value, unit) => `${signed(value)} ${unit}`,
     grey: "grey",
     place: (x, y, z) =>
@@ -291,11 +291,11 @@ export const T = {
     change: "Change",
     points: points => `${points.toFixed(1)} points`,
     link: "Move both to the same height of the lungs",
-    same: "The same height is the same share of the way from the lowest slice with lungs to the highest.",
-    warnings: "What makes the two less comparable",
-    undated: "The files state no dates, so the order is that in which they were sent.",
+    same: "The height is relative: the share of the distance from the lowest slice with lungs to the highest.",
+    warnings: "Limits of the comparison",
+    undated: "The files state no dates, so the studies are in order of sending.",
     swap: "Swap before and after",
-    limit: "Deeper or shallower breathing also changes these figures. The segmenter's own error was not subtracted.",
+    limit: "Differences in inspiration also change these figures. The segmenter's own error was not taken into account.",
   },
 
   details: {

@@ -1,4 +1,4 @@
-"""Lesions: a detector whose only evidence is what a segmenter marks as lesion, scored by logistic regression."""
+"""Lesions: a detector whose only evidence is the lesions that a segmenter marks, scored by logistic regression."""
 
 import time
 from collections.abc import Callable
@@ -31,9 +31,9 @@ from groundglass.train.task import DetectorTask
 
 CHECKPOINT = "head.joblib"
 FREE = 30.0
-"""The lesions' share and area are scaled up by this, so that the penalty hardly acts on their weights."""
+"""The lesions' share and area are scaled up by this, so that the penalty hardly affects their weights."""
 Head = tuple[NDArray[np.float64], float]
-"""The weights of the figures of Grounded.summary, and the intercept."""
+"""The weights of the values of Grounded.summary, and the intercept."""
 
 
 class LesionsTask(DetectorTask[GroundedRecipe]):
@@ -85,7 +85,7 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
             Choice(
                 what="head",
                 values={"strength": recipe.model.strength},
-                criterion="logistic regression, both classes weighted alike, and in these each source",
+                criterion="logistic regression, equal weight for both classes, and for the sources within a class",
                 data="the training part",
             ),
         )
@@ -107,7 +107,7 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
     def _summaries(
         self, network: Grounded, grey8: NDArray[np.uint8], precision: Precision | None = None
     ) -> NDArray[np.float32]:
-        """The figures of Grounded.summary, shape (slices, features + 2).
+        """The values of Grounded.summary, shape (slices, features + 2).
 
         The engine that users run computes them, which is several times as fast as torch.
         """
@@ -120,7 +120,7 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
 
 
 class _Summary(nn.Module):
-    """A network that gives the figures that its head weighs."""
+    """A network whose output is the inputs of the linear head."""
 
     def __init__(self, network: Grounded) -> None:
         super().__init__()
@@ -131,7 +131,8 @@ class _Summary(nn.Module):
 
 
 def balanced(part: PartData) -> NDArray[np.float64]:
-    """The weight of each slice, so that both classes count the same, and in a class each source; 1 on average."""
+    """The weight of each slice, such that both classes, and the sources within a class, have equal weight; 1
+    on average."""
     weights = balanced_weights(part.rows["source"], part.truth)
     return np.asarray(weights * len(weights) / weights.sum())
 
@@ -142,7 +143,7 @@ def fit_head(
     weights: NDArray[np.float64],
     strength: float,
 ) -> Head:
-    """Logistic regression on the figures of Grounded.summary.
+    """Logistic regression on the values of Grounded.summary.
 
     Parameters
     ----------
@@ -151,14 +152,15 @@ def fit_head(
     truth
         Whether a slice is COVID-19, shape (slices,).
     weights
-        How much each slice counts, shape (slices,).
+        The weight of each slice, shape (slices,).
     strength
-        The inverse of the penalty. It acts on the features once their deviation over the lesions is 1.
+        The inverse of the penalty, which is applied to the features after their deviation over the lesions is
+        scaled to 1.
     """
     looks, area, share = np.split(summaries.astype(np.float64), [-2, -1], axis=1)
     total = float(weights @ area[:, 0])
     mean = weights @ looks / total
-    # Divided by the area, a slice's features are the mean over its lesions.
+    # Divided by the area, a slice's features become the mean over its lesions.
     deviations = looks / np.maximum(area, 1e-6) - mean
     scale = np.sqrt((weights * area[:, 0]) @ deviations**2 / total) + 1e-3
     figures = np.concatenate([(looks - area * mean) / scale, FREE * area, FREE * share / 5], axis=1)
@@ -172,6 +174,6 @@ def fit_head(
 
 
 def _rounded(weights: torch.Tensor) -> torch.Tensor:
-    """Weights as the graph will hold them, so that torch and the graph can be compared closely."""
+    """Weights as stored in the graph, so that torch and the graph can be compared closely."""
     rounded = weights.half().float()
     return rounded if torch.isfinite(rounded).all() else weights

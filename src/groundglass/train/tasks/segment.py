@@ -56,7 +56,7 @@ AUGMENTING = 2
 TOLERANCE = {"f32": 0.005, "bf16": 0.03}
 """Largest mean difference of a probability between torch and the exported graph, by the graph's precision."""
 DOUBTFUL = 0.02
-"""Pixels with a lower probability are not compared: they are the majority and would hide differences elsewhere."""
+"""Pixels with lower probabilities are not compared: they are the majority and would hide differences elsewhere."""
 HEAD = "segmentation_head."
 """The last convolution, in the names of weights."""
 THRESHOLDS = np.arange(0.2, 0.71, 0.05)
@@ -139,7 +139,7 @@ class SegmenterModule(TaskModule):
         summed = np.stack([np.nansum(counts[member], axis=0) for member in members])
         known = np.stack([~np.isnan(counts[member]).all(axis=(0, 2)) for member in members])
         common, total = summed[..., 0], summed[..., 1] + summed[..., 2]
-        # If there is nothing to find, finding nothing is right.
+        # If there is nothing to find, finding nothing is correct.
         dice = np.where(total > 0, 2 * common / np.maximum(1, total), 1)
         dice = np.array([values[known[:, number]].mean() for number, values in enumerate(dice.T)])
         self.log("val_loss", float(np.mean(self._losses)))
@@ -336,7 +336,8 @@ class _Probabilities(nn.Module):
 
 
 def _start(folder: str) -> tuple[Run, str]:
-    """The run that a training starts from, and by what its epoch is kept; GroundglassError if there is none."""
+    """The run that a training starts from, and the criterion of its kept epoch; GroundglassError if there is
+    none."""
     earlier = Run(Path(folder))
     recipe = earlier.recipe()
     if not isinstance(recipe, SegmentationRecipe):
@@ -354,7 +355,7 @@ def _knows_types(run: Run) -> bool:
 def _equal_types(module: SegmenterModule, grey8: NDArray[np.uint8]) -> None:
     """Make ground glass and consolidation equally likely, each half as likely as the type that prevails in slices.
 
-    Where no type is known, only the sum of both is trained, so one type takes all of it by chance.
+    If no type is known, only the sum of both is trained, so one of the types would take all of it by chance.
     """
     prevailing = 1 + int(np.argmax(module.probabilities(grey8)[:, 1:].sum(axis=(0, 2, 3))))
     last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
@@ -369,7 +370,8 @@ def taught_slices(part: MaskedPart) -> dict[str, int]:
 
 
 def _repeated(part: MaskedPart, repeat: Mapping[str, int]) -> MaskedPart:
-    """A part with each slice as often as its source is repeated; GroundglassError if there is no such source."""
+    """A part in which slices are repeated as configured for their source; GroundglassError if there is no
+    such source."""
     if not repeat:
         return part
     sources = part.rows["source"]
