@@ -125,7 +125,7 @@ def documented() -> dict[str, str]:
     """The message for each kind of chest that is not treated like an adult's, as in docs/bad-input.md."""
     text = (
         DOC.read_text(encoding="utf-8")
-        .split("## What is read, but is not answered", 1)[1]
+        .split("## Scans that are read, but not answered", 1)[1]
         .split("\n## ", 1)[0]
     )
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "“" in line]
