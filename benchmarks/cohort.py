@@ -1,9 +1,9 @@
 """Efficiency of `groundglass predict --workers`: two workers of one core, one worker of one core, and a shell loop.
 
-The studies are phantoms. One worker runs with one core for everything, Ray and the command included; two run with
-two. `groundglass predict` is also started once for each of some studies, on both cores, as a shell loop would.
-Every run writes all results into a new folder. Ray gives its workers a low priority (15); here they get the usual
-one, like what they are compared with. The stages' times come from times.csv. See benchmarks/README.md.
+The studies are phantoms. One worker runs with one core for everything, Ray and the command included; two run
+with two. `groundglass predict` is also started once for each of some studies, on both cores, as in a shell
+loop. Every run writes all results into a new folder. Ray gives its workers a low priority (15); here they
+have the usual one, for a fair comparison. The stages' times come from times.csv. See benchmarks/README.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ STAGES = ("read", "answer", "write", "cpu")
 
 
 def cohort(scans: Path, work: Path, cores: str, workers: int) -> tuple[Cost, list[dict[str, str]]]:
-    """The cost of a run with so many workers on these cores, and the times of its studies."""
+    """The cost of a run with this many workers on these cores, and the times of its studies."""
     with tempfile.TemporaryDirectory(dir=work) as out:
         limits = ["--memory-limit", "2000"]
         cost = run_command(

@@ -180,7 +180,7 @@ def series(folder: Path) -> list[Dataset]:
 
 
 def speed(images: list[Dataset], repetitions: int) -> None:
-    """Seconds from when a study counts as complete until Orthanc has all of its results."""
+    """Seconds from the time a study counts as complete until Orthanc has all of its results."""
     took = []
     with both() as (orthanc, server):
         for number in range(1, repetitions + 2):
@@ -197,7 +197,7 @@ def speed(images: list[Dataset], repetitions: int) -> None:
 
 
 def current(orthanc: Orthanc, study: str) -> tuple[int, int]:
-    """How many reports Orthanc has of a study, and how many of them no other one replaces."""
+    """The number of Orthanc's reports of a study, and of those that no other report replaces."""
     ids = orthanc.find(Modality="SR", StudyInstanceUID=study)
     reports = [pydicom.dcmread(io.BytesIO(orthanc.content(f"/instances/{one}/file"))) for one in ids]
     replaced = {
@@ -242,7 +242,7 @@ def kills(count: int, seed: int) -> None:
 
 
 def moment(server: Server) -> str:
-    """What the server is doing."""
+    """The server's current activity."""
     doing = [
         *(["receiving"] if server.rows(Arrival, Arrival.state == "receiving") else []),
         *sorted({f"{job.kind}ing" for job in server.rows(Job, Job.state == "running")}),
@@ -275,7 +275,7 @@ def persistently(images: Sequence[Dataset], acknowledged: set[str]) -> None:
 
 
 def down(seconds: float, count: int) -> None:
-    """An archive that is down, refuses or is frozen for a while: what is sent how soon after its return."""
+    """An archive that is down, refuses or hangs for a while: the deliveries after its return, and their delay."""
     images = phantom()
     with both("covid-ct-lite0") as (orthanc, server):
         send(copies(images, 1))
@@ -330,7 +330,7 @@ def know(orthanc: Orthanc, modalities: dict[str, Any]) -> None:
 
 
 def many(images: list[Dataset]) -> None:
-    """Many senders: exactly the results that there should be."""
+    """Many senders: check that exactly the expected results exist."""
     small = phantom()
     with both("covid-ct-lite0") as (orthanc, server):
         fifty = copies(small, 2) + copies(small, 3)  # two studies, interleaved
@@ -396,7 +396,7 @@ def reception(folder: Path, repetitions: int) -> None:
 
 
 def fuzz(count: int, seed: int) -> None:
-    """Damaged messages and objects: the node must neither end nor stop answering."""
+    """Damaged messages and objects: the node must neither crash nor stop answering."""
     draw, images = random.Random(seed), phantom(6, 64)
     recorded = record(images[:2])
     with both() as (orthanc, server):
@@ -440,7 +440,7 @@ def fuzz(count: int, seed: int) -> None:
 
 
 def record(images: Sequence[Dataset]) -> bytes:
-    """What a sender writes: an association request and a C-STORE."""
+    """Record the bytes of a sender: an association request and a C-STORE."""
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         entity = AE("SCANNER")
         entity.acse_timeout = 2

@@ -1,4 +1,4 @@
-"""The web page in Chromium: its size, how soon it can be used, how soon a slice is seen, and the time of a frame.
+"""The web page in Chromium: its size, times until it can be used and until the first slice, and time per frame.
 
 .venv/bin/python benchmarks/page.py
 .venv/bin/python benchmarks/page.py --pictures ../pictures     # pictures of each screen, made from phantoms
