@@ -363,11 +363,11 @@ def test_an_undefined_metric_of_some_member_is_undefined_and_noted(table):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda frame: frame.drop(index=[3, 4]), r"other slices .*: 2 are .* slice 3\.png; let every"),
-        (lambda frame: pd.concat([frame, frame.head(1).assign(path="new.png")]), r": 1 are .* new\.png; let"),
+        (lambda frame: frame.drop(index=[3, 4]), r"different slices .*: 2 are .* slice 3\.png; run every"),
+        (lambda frame: pd.concat([frame, frame.head(1).assign(path="new.png")]), r": 1 are .* new\.png; run"),
         (
             lambda frame: frame.assign(label=frame["label"].where(frame.index != 6, "unlike")),
-            r"label differs from the first member's in row slice 6\.png \(got 'unlike'\); let every",
+            r"label differs from the first member's in row slice 6\.png \(got 'unlike'\); run every",
         ),
         (lambda frame: frame.assign(patient="p"), "patient differs from the first member's"),
         (lambda frame: frame.assign(group="g"), "group differs from the first member's"),

@@ -149,7 +149,7 @@ def test_every_system_is_drawn_at_home_and_elsewhere(compared):
     figure = home_and_elsewhere({"home": page, "other": page.replace({"dataset": {"home": "other"}})})
     assert len(figure.axes) == 2
     for axes, name in zip(figure.axes, ("home", "other"), strict=True):
-        assert axes.get_title("left") == f"trained on {name}; elsewhere: away"
+        assert axes.get_title("left") == f"trained on {name}; external: away"
         assert [text.get_text().replace("\n", " ") for text in axes.get_yticklabels()] == list(home["system"])
         squares, circles = (container for container in axes.containers)
         for drawn, rows in ((squares, home), (circles, away)):
