@@ -27,11 +27,16 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The documentation site, docs/_build/index.html; a warning, such as a broken link, is an error.
-# The commands of its tutorials are run first.
+# The documentation site, docs/_build/index.html; a warning, such as a broken link, is an error. First the commands of
+# its tutorials, the examples in docstrings and the notebooks are run; the site shows the notebooks with their results.
+docs: export PATH := $(abspath $(BIN)):$(PATH)
+docs: export OMP_NUM_THREADS = 1
 docs: $(VENV)/.installed-dev
-	$(BIN)/pytest -m tutorial
-	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
+	rm -rf .docs docs/_build && cp -r docs .docs
+	$(BIN)/pytest -n 2 -m tutorial
+	$(BIN)/pytest --doctest-modules $(shell grep -rl '>>> ' src --include='*.py')
+	$(BIN)/pytest -n 2 --nbmake --overwrite .docs/notebooks
+	$(BIN)/python -m sphinx -b html -W --keep-going -q .docs docs/_build
 	@echo "Open docs/_build/index.html in a browser."
 
 SHIPPED := src/groundglass/bundle/shipped

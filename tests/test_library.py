@@ -53,6 +53,9 @@ def test_a_volume_is_shown_with_its_picture_verdict_and_volumes(finding: Patient
     both = finding.extent["both"]
     assert f"<td>both lungs</td><td>{both.lung_ml:.0f} ml</td><td>{both.lesion_ml:.0f} ml</td>" in html
     assert np.array_equal(np.asarray(picture_in(html)), np.asarray(finding.picture()))
+    for stacked in (html, finding.masks._repr_html_()):
+        assert f'type="range" min="0" max="{len(finding.slices) - 1}"' in stacked, "a stack to scroll through"
+        assert "http" not in stacked, "nothing is loaded from elsewhere"
     assert finding.masks.lungs.max() == 2
     assert finding.masks.lesions.sum() == (finding.masks.labels > 3).sum()
     assert finding.masks.extent()["both"].lesion_ml == pytest.approx(both.lesion_ml)
@@ -198,6 +201,14 @@ def test_the_examples_in_python_run(page: str, desk: Path) -> None:
     for block in found:
         exec(compile(block, page, "exec"), names)
     assert isinstance(names["finding"], Findings)
+
+
+@pytest.mark.tutorial
+@pytest.mark.parametrize("page", ["docs/audit.md", "docs/commands.md"])
+def test_the_short_examples_in_python_run(page: str) -> None:
+    code = "\n".join(blocks(ROOT / page, "python"))
+    assert code
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def page_commands(page: str) -> list[list[str]]:

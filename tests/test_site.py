@@ -1,6 +1,7 @@
 """The documentation site: it builds without a warning, and its reference has every command."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = [
         page.relative_to(DOCS).with_suffix(".html")
-        for page in DOCS.rglob("*.md")
+        for page in (*DOCS.rglob("*.md"), *DOCS.glob("notebooks/*.ipynb"))
         if "_build" not in page.parts
     ]
-    assert len(pages) > 30
+    assert len(pages) > 36
     for page in pages:
         text = (site / page).read_text("utf-8")
         assert "not a medical device" in text
@@ -45,3 +46,13 @@ def test_the_reference_has_every_command_and_the_library(site: Path) -> None:
     library = (site / "reference" / "api.html").read_text("utf-8")
     assert 'id="groundglass.Detector"' in library
     assert "HU" in library
+
+
+def test_the_licences_of_all_dependencies_are_listed(site: Path) -> None:
+    """Building the page fails if the plain install needs the GPL."""
+    text = (site / "reference" / "licences.html").read_text("utf-8")
+    with (DOCS.parent / "pyproject.toml").open("rb") as handle:
+        project = tomllib.load(handle)["project"]
+    for wanted in project["dependencies"]:
+        assert f"<td><p>{re.match(r'[a-z0-9-]+', wanted)[0]}</p></td>" in text
+    assert "docutils" in text

@@ -11,10 +11,10 @@ from groundglass.detect.patient import PatientFinding
 from groundglass.detect.volume import answer_volume
 from groundglass.phantom import Phantom
 from groundglass.phantom.phantom import phantom_geometry
-from groundglass.report.volume import MOST_FRAMES, stack
 from groundglass.scan.scan import Scan
 from groundglass.scan.volume import Volume
 from groundglass.segment.overlay import BAND, PICTURE_SIDE, TILE, thumbnail
+from groundglass.segment.stack import MOST_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_thumbnails_keep_the_shape(shipped_detector: Detector) -> None:
 
 
 def test_the_stack_holds_every_slice_and_begins_at_the_worst(answered: PatientFinding) -> None:
-    made = stack(answered)
+    made = answered.stack()
     assert len(made.frames) == len(answered.slices)
     assert made.start == (answered.masks.labels > 3).sum(axis=(1, 2)).argmax()
     for frame, labels in zip(made.frames, answered.masks.labels, strict=True):
@@ -49,7 +49,7 @@ def test_a_long_stack_is_thinned(answered: PatientFinding) -> None:
     masks = copy(answered.masks)
     masks.labels = np.tile(masks.labels, (times, 1, 1))
     masks.thumbnails = masks.thumbnails * times
-    made = stack(replace(answered, slices=answered.slices * times, view=masks))
+    made = replace(answered, slices=answered.slices * times, view=masks).stack()
     assert MOST_FRAMES / 2 < len(made.frames) <= MOST_FRAMES
     assert "every 3rd" in made.title
 

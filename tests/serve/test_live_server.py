@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 from serving import BUNDLE, CANARIES, FILE_CANARY
 
+from groundglass.phantom import make_phantom
+from groundglass.phantom.volumes import write_phantom_nifti
 from groundglass.serve.client import Client, ServerError
 from groundglass.serve.config import ServeConfig, load_config
 
@@ -116,6 +118,15 @@ def test_the_commands_of_the_document_work(live: Live, chest: list[Path], tmp_pa
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["state"] == "done"
     assert "event: study" in done.stdout
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.tutorial
+def test_the_documents_python_works(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_phantom_nifti(make_phantom(1, shape=(12, 96, 96)), tmp_path / "ct.nii.gz")
+    (code,) = blocks("python")
+    exec(code.replace("http://127.0.0.1:8080", live.url), {"token": live.token})
     assert "<html" in (tmp_path / "report.html").read_text()
 
 

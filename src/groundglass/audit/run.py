@@ -21,6 +21,7 @@ from groundglass.audit.check import (
 from groundglass.audit.material import Material, read_pictures
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.errors import GroundglassError, count_of
+from groundglass.segment.notebook import figures_html
 from groundglass.segment.segmenter import Segmenter
 
 
@@ -85,6 +86,13 @@ class Audit:
             f"{', '.join(found) or 'Nothing was found'}; {count_of(states['passed'], 'check')} passed, "
             f"{states['not applicable']} not applicable."
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.check.code, one.severity_found, one.check.title, one.result.message if one.result else "")
+            for one in self.found
+        ]
+        return figures_html(f"{self.title} ({self.about}). {self.headline()}", rows, ())
 
     def fails(self, at: Severity) -> bool:
         """Whether anything as severe as ``at``, or worse, was found."""

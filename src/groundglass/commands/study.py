@@ -30,7 +30,7 @@ from groundglass.labels import POSITIVE
 from groundglass.progress import counting
 from groundglass.report.page import write_report
 from groundglass.report.pdf import PDF, write_pdf
-from groundglass.report.volume import AnsweredStudy, answer_study, stack, volume_report
+from groundglass.report.volume import AnsweredStudy, answer_study, volume_report
 from groundglass.scan.studies import Study
 from groundglass.scan.volume import RESULTS, Series, Volume, mark_results
 from groundglass.segment.shares import TYPE_COLUMNS
@@ -291,7 +291,7 @@ def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Ma
     with ThreadPoolExecutor(2) as pool:
         dicom = pool.submit(_write_dicom, folder, answered, detector, np.asarray(sheet), making)
         masks = pool.submit(answered.finding.masks.write, folder) if outputs.nifti else None
-        frames = stack(answered.finding) if outputs.report else None
+        frames = answered.finding.stack() if outputs.report else None
         notes = (*(masks.result() if masks else ()), *dicom.result())
     finding = replace(answered.finding, warnings=(*answered.finding.warnings, *notes))
     answered = replace(answered, finding=finding)

@@ -41,9 +41,13 @@ class Detector:
 
     Examples
     --------
-    >>> detector = Detector.load()                       # doctest: +SKIP
-    >>> detector("slice.png").probability                # doctest: +SKIP
-    >>> detector("patient/").extent["both"].lesion_ml    # doctest: +SKIP
+    >>> from groundglass import make_phantom
+    >>> detector = Detector.load()
+    >>> finding = detector(make_phantom(2, shape=(20, 160, 160)).scan)  # or detector("patient/")
+    >>> finding.verdict
+    'not covid'
+    >>> round(finding.extent["both"].lesion_ml)
+    0
     """
 
     def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:

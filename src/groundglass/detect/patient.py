@@ -16,6 +16,8 @@ from groundglass.detect.setting import DIFFERENTIAL, LikelihoodRatio, Setting
 from groundglass.labels import NEGATIVE, NOT_A_CHEST_CT, UNCERTAIN
 from groundglass.segment.extent import SIDES, ZONES, DiseaseExtent, cut_off, disease_extent
 from groundglass.segment.notebook import as_html
+from groundglass.segment.shares import lesions_in_words
+from groundglass.segment.stack import StackViewer
 from groundglass.segment.volume import VolumeMasks
 
 LEAST_LUNG_ML = 300.0
@@ -116,9 +118,26 @@ class PatientFinding(Findings):
             )
         )
 
+    def stack(self) -> StackViewer:
+        """All slices with their masks, beginning at the one with most lesion; raises ValueError once dropped."""
+        telling = self.most_telling(1)
+        wanted = telling[0].number - 1 if telling else len(self.slices) // 2
+        return self.masks.stack([self._caption(one) for one in self.slices], wanted)
+
+    def _caption(self, one: SliceFinding) -> str:
+        parts = [f"slice {one.number} of {len(self.slices)}"]
+        if one.height_mm is not None:
+            parts.append(f"{one.height_mm:.1f} mm")
+        if one.lesion_share is not None and one.probability is not None:
+            parts += [lesions_in_words(one.lesion_share, one.type_shares), one.strength()]
+        else:
+            parts.append(one.reason)
+        return ", ".join(parts)
+
     def _repr_html_(self) -> str:
-        picture = None if self.view is None else self.picture()
-        return as_html(self.headline(), picture, self.extent, self.warnings)
+        if self.view is None:
+            return as_html(self.headline(), None, self.extent, self.warnings)
+        return as_html(self.headline(), self.picture(), self.extent, self.warnings, self.stack())
 
     @property
     def counted(self) -> list[SliceFinding]:

@@ -15,6 +15,7 @@ from groundglass.bundle.facts import RESEARCH_USE, Facts, describe_input
 from groundglass.data.registry import DATASETS
 from groundglass.files import write_text
 from groundglass.segment.overlay import PICTURE_SIDE
+from groundglass.segment.stack import StackViewer
 
 
 class Link(str):
@@ -98,28 +99,6 @@ class SliceCard:
 
 
 @dataclass(frozen=True)
-class StackFrame:
-    """One slice of a stack: its caption, the slice as JPEG, and the overlay as PNG, b"" if there is none."""
-
-    caption: str
-    jpeg: bytes
-    laid_over: bytes = b""
-
-
-@dataclass(frozen=True)
-class StackViewer:
-    """Slices to scroll through.
-
-    ``start`` is the slice to begin with, counted from 0; ``legend`` explains the overlay.
-    """
-
-    title: str
-    frames: Sequence[StackFrame]
-    start: int = 0
-    legend: str = ""
-
-
-@dataclass(frozen=True)
 class Card:
     """A grade with the reasons for not being better and the items it is based on, with a ``note`` below.
 
@@ -171,7 +150,7 @@ def render(template: str, report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters.update(png=_png_address, jpeg=_jpeg_address, base64=_base64)
+    environment.filters.update(png=_png_address, jpeg=_jpeg_address)
     page = environment.get_template(template)
     return page.render(report=report, version=__version__, research_use=RESEARCH_USE)
 

@@ -4,9 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from groundglass.detect.bundle import BundleFacts
@@ -22,22 +20,16 @@ from groundglass.report.page import (
     Picture,
     Report,
     SliceCard,
-    StackFrame,
-    StackViewer,
     Table,
     bundle_table,
     made_by_rows,
 )
 from groundglass.scan.studies import Study
 from groundglass.segment.extent import SIDES, extent_table
-from groundglass.segment.overlay import layer, overlay, small_masks
+from groundglass.segment.overlay import overlay
 from groundglass.segment.shares import lesions_in_words, segmentation_of
+from groundglass.segment.stack import StackViewer
 from groundglass.segment.volume import VolumeMasks
-
-MOST_FRAMES = 200
-"""Largest number of slices in a stack; for longer volumes it contains every second slice, every third, and so
-on."""
-QUALITY = 75
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,44 +51,6 @@ def answer_study(detector: Detector, study: Study, seen: Callable[[], object]) -
     if study.series is None:
         raise study.error()
     return AnsweredStudy(study, answer_volume(detector, study.series.load(), seen))
-
-
-def stack(finding: PatientFinding) -> StackViewer:
-    """The slices with their masks, from the feet to the head, beginning with the one with most lesion."""
-    step = -(-len(finding.slices) // MOST_FRAMES)
-    frames, numbers = [], []
-    for number in range(0, len(finding.slices), step):
-        grey = finding.masks.thumbnails[number]
-        if grey is None:
-            continue
-        numbers.append(number)
-        labels = finding.masks.labels[number]
-        over = layer(small_masks(labels, grey.shape)) if labels.any() else b""
-        frames.append(StackFrame(_caption(finding, number), _jpeg(grey), over))
-    telling = finding.most_telling(1)
-    wanted = telling[0].number - 1 if telling else len(finding.slices) // 2
-    start = min(range(len(numbers)), key=lambda place: abs(numbers[place] - wanted), default=0)
-    note = "" if step == 1 else f", every {step}{ {2: 'nd', 3: 'rd'}.get(step, 'th') }"
-    title = f"All slices, from the feet to the head{note}"
-    return StackViewer(title, frames, start, finding.masks.legend)
-
-
-def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return bytes(encoded)
-
-
-def _caption(finding: PatientFinding, number: int) -> str:
-    found = finding.slices[number]
-    parts = [f"slice {found.number} of {len(finding.slices)}"]
-    if found.height_mm is not None:
-        parts.append(f"{found.height_mm:.1f} mm")
-    if found.lesion_share is not None and found.probability is not None:
-        parts.append(lesions_in_words(found.lesion_share, found.type_shares))
-        parts.append(found.strength())
-    else:
-        parts.append(found.reason)
-    return ", ".join(parts)
 
 
 TELLING = 6

@@ -8,6 +8,7 @@ from html import escape
 from PIL import Image
 
 from groundglass.segment.extent import DiseaseExtent, extent_table
+from groundglass.segment.stack import StackViewer
 
 NOTICE = "Research use only; not a medical device."
 
@@ -17,8 +18,12 @@ def as_html(
     picture: Image.Image | None,
     extent: Mapping[str, DiseaseExtent] | None = None,
     warnings: Sequence[str] = (),
+    stack: StackViewer | None = None,
 ) -> str:
-    """Self-contained HTML: the headline, the extent of disease, the warnings and the picture as PNG."""
+    """Self-contained HTML: the headline, the extent of disease, the warnings and the picture as PNG.
+
+    With a stack of slices, the picture is folded away above it.
+    """
     header, regions = ((), []) if extent is None else extent_table(extent)
     rows = [header, *regions] if regions else []
     image = ""
@@ -29,6 +34,8 @@ def as_html(
         image = (
             f'<img alt="{escape(headline)}" style="max-width: 100%" src="data:image/png;base64,{encoded}">'
         )
+    if stack is not None:
+        image = f"<details><summary>Montage</summary>{image}</details>{stack.html()}"
     return f"<div>{figures_html(headline, rows, warnings)}{image}</div>"
 
 

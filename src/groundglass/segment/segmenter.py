@@ -102,8 +102,12 @@ class Segmenter:
 
     Examples
     --------
-    >>> masks = Segmenter.load()("patient/")                       # doctest: +SKIP
-    >>> masks.extent()["both"].lesion_ml                           # doctest: +SKIP
+    >>> from groundglass import make_phantom
+    >>> masks = Segmenter.load()(make_phantom(2, shape=(20, 160, 160)).scan)  # or ("patient/")
+    >>> masks.lungs.shape
+    (20, 160, 160)
+    >>> round(masks.extent()["both"].lesion_ml)
+    0
     """
 
     def __init__(self, bundle: SegmenterBundle) -> None:

@@ -1,6 +1,6 @@
 """Lungs and lesions of a volume, slice by slice, so that memory use does not grow with the number of slices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,7 @@ from groundglass.segment.shares import (
     label_plane,
     lesions_in_words,
 )
+from groundglass.segment.stack import StackViewer, make_stack
 
 Seen = Callable[[], object]
 MOST_DAMAGED = 0.1
@@ -81,7 +82,15 @@ class VolumeMasks:
         return f"VolumeMasks({self.volume.scan_id!r}, {self.headline()})"
 
     def _repr_html_(self) -> str:
-        return as_html(self.headline(), self.picture(), self.extent(), self.warnings)
+        count = len(self.thumbnails)
+        captions = [f"slice {number} of {count}" for number in range(1, count + 1)]
+        stack = self.stack(captions, int(self.lesions.sum(axis=(1, 2)).argmax()))
+        return as_html(self.headline(), self.picture(), self.extent(), self.warnings, stack)
+
+    def stack(self, captions: Sequence[str], wanted: int) -> StackViewer:
+        """All slices with their masks, one caption each, beginning at ``wanted``, counted from 0."""
+        oriented = self.volume.oriented
+        return make_stack(self.thumbnails, self.labels, captions, wanted, self.legend, sides=oriented)
 
     @property
     def lungs(self) -> Labels:

@@ -44,10 +44,11 @@ class Client:
 
     Examples
     --------
-    >>> with Client("http://127.0.0.1:8080", token) as client:     # doctest: +SKIP
-    ...     study = client.wait(client.send(["ct.nii.gz"]))
-    ...     print(study["verdict"], study["probability"])
-    ...     client.save(study["id"], "report.html", "report.html")
+    The page about the server has an example, which a test runs::
+
+        with Client("http://127.0.0.1:8080", token) as client:
+            study = client.wait(client.send(["ct.nii.gz"]))
+            client.save(study["id"], "report.html", "report.html")
     """
 
     def __init__(self, url: str, token: str, timeout: float = 120) -> None:
