@@ -109,9 +109,10 @@ def licence_list() -> str:
 
 LICENCES = """# Licences of the dependencies
 
-What each package states in its metadata, for the versions that this site was built with. Every install
-brings those without an extra; none of them is under the GPL, or this page could not be built. Wheels may contain libraries under further
-licences; see their files. For the data that the shipped networks were trained on: `groundglass --version --licences`.
+What each package states in its metadata, for the versions that this site was built with. Packages without an
+extra are part of every install; none of them is under the GPL, or this page could not be built. Wheels may
+contain libraries under further licences; see their files. For the data that the shipped networks were trained on:
+`groundglass --version --licences`.
 """
 
 

@@ -32,11 +32,12 @@ from groundglass.evaluation.comparison_report import (
     markdown_table,
     roc_compared,
 )
-from groundglass.evaluation.figures import curves_compared, to_png
+from groundglass.evaluation.figures import curves_compared
 from groundglass.files import replacing, write_bytes, write_text
 from groundglass.labels import POSITIVE
 from groundglass.recipe.recipe import ClassificationRecipe
 from groundglass.report.page import Picture, Report, Table, dataset_table, write_report
+from groundglass.report.predictions import drawn_picture
 from groundglass.report.slices import slice_cards
 from groundglass.scan.read import read_scan
 
@@ -249,14 +250,14 @@ def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
     for judged in outcome.judged:
         end = f"-{judged.name}" if judged.external else ""
         roc = roc_compared(judged.systems, judged.comparison)
-        pictures[f"roc{end}"] = Picture(f"ROC curves, {judged.title}", to_png(roc))
+        pictures[f"roc{end}"] = drawn_picture(f"ROC curves, {judged.title}", roc)
         intervals = intervals_figure(judged.comparison)
-        pictures[f"intervals{end}"] = Picture(f"AUC with its interval, {judged.title}", to_png(intervals))
+        pictures[f"intervals{end}"] = drawn_picture(f"AUC with its interval, {judged.title}", intervals)
     if len(outcome.judged) > 1:
         frame = _frame(outcome)
         page = home_and_elsewhere({outcome.judged[0].name: frame[frame["unit"] == "slice"]})
-        pictures["home-and-elsewhere"] = Picture(
-            "AUC on the own dataset and on others, with intervals", to_png(page)
+        pictures["home-and-elsewhere"] = drawn_picture(
+            "AUC on the own dataset and on others, with intervals", page
         )
     by_epochs = {
         system.name: (system.runs[0], recipe)
@@ -267,10 +268,10 @@ def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
         logs = {name: pd.read_csv(run.log_file) for name, (run, _) in by_epochs.items()}
         best_by = {name: recipe.training.best_by for name, (_, recipe) in by_epochs.items()}
         caption = "Loss and accuracy by epoch, the first training of each; the kept epoch is marked"
-        pictures["curves"] = Picture(caption, to_png(curves_compared(logs, best_by)))
+        pictures["curves"] = drawn_picture(caption, curves_compared(logs, best_by))
     if len(outcome.trained_systems) > 1:
         agreement = agreement_figure(outcome.judged[0].comparison)
-        pictures["agreement"] = Picture("Share of the slices with the same verdict", to_png(agreement))
+        pictures["agreement"] = drawn_picture("Share of the slices with the same verdict", agreement)
     return pictures
 
 

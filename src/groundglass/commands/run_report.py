@@ -7,12 +7,11 @@ import pandas as pd
 from groundglass.detect.bundle import Bundle
 from groundglass.detect.detector import Detector
 from groundglass.evaluation import figures
-from groundglass.evaluation.figures import to_png
 from groundglass.evaluation.overlap import by_case, evaluate_overlap
 from groundglass.evaluation.predictions import read_overlaps
 from groundglass.files import write_bytes
 from groundglass.report.page import Picture, Report, Table, bundle_table, dataset_table, write_report
-from groundglass.report.predictions import evaluate_predictions
+from groundglass.report.predictions import drawn_picture, evaluate_predictions
 from groundglass.report.slices import mask_cards, overlap_tables, slice_cards, worst_slices
 from groundglass.segment.segmenter import Segmenter, SegmenterBundle
 from groundglass.train.run import Run
@@ -76,7 +75,8 @@ def _curves(run: Run, best_by: str | None) -> list[Picture]:
     """The training curves, which also become ``curves.png``; none if there were no epochs."""
     if best_by is None:
         return []
-    curves = to_png(figures.curves(pd.read_csv(run.log_file), best_by))
-    write_bytes(run.folder / "curves.png", curves)
     marked = "; the epoch that was kept is marked" if best_by != "last" else ""
-    return [Picture(f"Training curves{marked}", curves)]
+    curves = figures.curves(pd.read_csv(run.log_file), best_by)
+    picture = drawn_picture(f"Training curves{marked}", curves)
+    write_bytes(run.folder / "curves.png", picture.png)
+    return [picture]

@@ -153,7 +153,6 @@ def _listed(rows: Sequence[Row]) -> Table:
         (*header, "severity", "warnings", "reason"),
         [_cells(row, amounts) for row in ranked[:LISTED]],
         f"{more} {note}".strip(),
-        sortable=True,
     )
 
 

@@ -34,8 +34,8 @@ class Link(str):
 class Table:
     """Rows of text under a heading, with a ``note`` below.
 
-    ``prose`` means that the cells are sentences, which phones show one below the other. Readers can sort a
-    ``sortable`` table by clicking on a heading.
+    ``prose`` means that the cells are sentences, which phones show one below the other. Readers can sort any other
+    table with a header by clicking on a heading.
     """
 
     title: str
@@ -43,7 +43,6 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
     prose: bool = False
-    sortable: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as PNG, with a caption that screen readers also use."""
+    """A figure as PNG, with a caption that screen readers also use; pages prefer its ``svg``."""
 
     caption: str
     png: bytes
+    svg: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def render(template: str, report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters.update(png=_png_address, jpeg=_jpeg_address)
+    environment.filters.update(png=_png_address, svg=_svg_address, jpeg=_jpeg_address)
     page = environment.get_template(template)
     return page.render(report=report, version=__version__, research_use=RESEARCH_USE)
 
@@ -161,6 +161,10 @@ def _base64(content: bytes) -> str:
 
 def _png_address(png: bytes) -> str:
     return "data:image/png;base64," + _base64(png)
+
+
+def _svg_address(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + _base64(svg)
 
 
 def _jpeg_address(image: Image.Image) -> str:

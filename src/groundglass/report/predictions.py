@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from groundglass.audit.trust import MEANINGS, TrustCard
 from groundglass.audit.trust_measurements import trust_of_predictions
@@ -19,7 +20,7 @@ from groundglass.evaluation.classes import (
     evaluate_classes,
     macro_rows,
 )
-from groundglass.evaluation.figures import class_confusion, class_roc, to_png
+from groundglass.evaluation.figures import class_confusion, class_roc, to_png, to_svg
 from groundglass.evaluation.metrics import evaluate, evaluate_patients
 from groundglass.evaluation.predictions import classes_of, read_predictions
 from groundglass.files import write_bytes, write_json
@@ -202,15 +203,20 @@ def _draw(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -
             ),
             **drawn,
         }
-    return {name: Picture(caption, to_png(figure)) for name, (caption, figure) in drawn.items()}
+    return {name: drawn_picture(caption, figure) for name, (caption, figure) in drawn.items()}
+
+
+def drawn_picture(caption: str, figure: Figure) -> Picture:
+    """A figure of matplotlib with its caption."""
+    return Picture(caption, to_png(figure), to_svg(figure))
 
 
 def _draw_classes(predictions: pd.DataFrame, classes: ClassesEvaluation) -> dict[str, Picture]:
-    confusion = to_png(class_confusion(predictions, classes))
-    drawn = {"class-confusion": Picture("Confusion matrix of the classes", confusion)}
+    confusion = class_confusion(predictions, classes)
+    drawn = {"class-confusion": drawn_picture("Confusion matrix of the classes", confusion)}
     if any(estimates["roc_auc"].value is not None for estimates in classes.per_class.values()):
-        curves = to_png(class_roc(predictions, classes))
-        drawn["class-roc"] = Picture("ROC curve of each class against the rest", curves)
+        curves = class_roc(predictions, classes)
+        drawn["class-roc"] = drawn_picture("ROC curve of each class against the rest", curves)
     return drawn
 
 
