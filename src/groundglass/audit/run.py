@@ -45,7 +45,7 @@ class AuditOptions:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """The subject of an audit and the outcomes.
 
@@ -86,6 +86,9 @@ class Audit:
             f"{', '.join(found) or 'Nothing was found'}; {count_of(states['passed'], 'check')} passed, "
             f"{states['not applicable']} not applicable."
         )
+
+    def __repr__(self) -> str:
+        return f"Audit({self.title!r}, {self.headline()!r})"
 
     def _repr_html_(self) -> str:
         rows = [
