@@ -223,7 +223,7 @@ def test_the_markdown_shows_tables_and_figures_that_are_there(done: Done) -> Non
 
 def test_the_page_holds_all_it_shows(done: Done) -> None:
     page = (done.folder / "comparison.html").read_text()
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/svg+xml;base64,") == 7
     assert "elsewhere, external, not used for training (12 slices)" in page
     assert "split grouped with seed 0; recipes were trained with seeds 0, 1" in page
     assert not re.search(r'(src|href)="(?!data:)', page)

@@ -44,6 +44,12 @@ class Table:
     note: str = ""
     prose: bool = False
 
+    @property
+    def sortable(self) -> bool:
+        """Whether readers can sort it."""
+        figures = bool(self.header) and not self.prose and self.header[-1] != "meaning"
+        return figures and len(self.rows) > 1
+
 
 @dataclass(frozen=True)
 class Chart:
