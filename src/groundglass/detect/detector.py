@@ -46,8 +46,8 @@ class Detector:
     >>> finding = detector(make_phantom(2, shape=(20, 160, 160)).scan)  # or detector("patient/")
     >>> finding.verdict
     'not covid'
-    >>> round(finding.extent["both"].lesion_ml)
-    0
+    >>> finding.lesion_share < 0.01
+    True
     """
 
     def __init__(self, bundle: Bundle, segmenter: Segmenter | None = None) -> None:
