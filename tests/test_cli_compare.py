@@ -81,7 +81,7 @@ def test_progress_is_reported_separately_from_the_result(done: Result) -> None:
     lines = done.stderr.splitlines()
     assert "tiny-seed0: trained" in lines
     assert any(line.startswith("baseline-resnet50-seed0  epoch 1/1") for line in lines)
-    assert any(line.startswith("note: ") and "Trained once" in line for line in lines)
+    assert any(line.startswith("note: ") and "Trained only once" in line for line in lines)
     assert "epoch" not in done.stdout
 
 

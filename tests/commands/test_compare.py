@@ -271,7 +271,7 @@ def test_a_finished_run_is_compared_as_it_is(
     expected = evaluate(members_of(copy, "tiny", own)[1], resamples=2).metrics
     assert table.loc[(own, "mine"), "roc_auc"] == pytest.approx(expected["roc_auc"].value)
     assert table.loc[(own, "mine"), "brier"] == pytest.approx(expected["brier"].value, rel=1e-5)
-    assert "Trained once" in (copy.folder / "comparison.md").read_text()
+    assert "Trained only once" in (copy.folder / "comparison.md").read_text()
 
 
 def test_without_a_test_part_the_page_says_that_figures_are_too_optimistic(
