@@ -93,3 +93,12 @@ def test_only_a_graph_that_needs_it_loads_the_second_runtime(monkeypatch: pytest
     assert logit == 0
     with pytest.raises(ImportError):
         Engine(graph_of(CLASSIFIER), SHAPE)
+
+
+def test_limited_threads_are_not_pinned_to_the_cores_that_other_processes_would_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("groundglass.bundle.engine._threads", 1)
+    compiled = Engine(graph_of(NETWORK), SHAPE)._runtime._compiled  # type: ignore[union-attr]
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False

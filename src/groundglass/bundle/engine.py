@@ -111,7 +111,8 @@ class _OpenVino:
         hint = precision if precision == "f32" or "BF16" in supported else "f32"
         options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
         if _threads:
-            options["INFERENCE_NUM_THREADS"] = _threads
+            # By default OpenVINO pins its threads to the first cores, where those of several processes would meet.
+            options |= {"INFERENCE_NUM_THREADS": _threads, "ENABLE_CPU_PINNING": False}
         self._compiled = core.compile_model(model, "CPU", options)
         streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))
