@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,6 @@ from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.volumes import write_phantom_nifti
 
 SHAPE = (10, 128, 128)
-
-
-@pytest.fixture(scope="session")
-def own_ray() -> Iterator[None]:
-    """One Ray for all tests with workers: it takes 10 seconds to start."""
-    from groundglass.scale.cohort import connected
-
-    with connected(None, 2):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from groundglass.detect.findings import Failure
 from groundglass.errors import ScanError
 from groundglass.files import replacing, write_text
-from groundglass.progress import counting
+from groundglass.progress import SHORT, counting, track
 from groundglass.scan.studies import Study
 from groundglass.scan.volume import mark_results
 from groundglass.segment.extent import extent_cells, extent_columns
@@ -36,7 +37,7 @@ def segment_volumes(
         the left, lesions included), ``lesions.nii.gz`` (1, or 1 for ground glass and 2 for consolidation) and
         ``montage.png``.
     segmenter
-        Finds the lungs and lesions.
+        Finds the lungs and lesions; processes may divide the studies (groundglass.scale.files.divided).
     overlays
         Draw the montage.
 
@@ -51,25 +52,14 @@ def segment_volumes(
         If a file cannot be written.
     """
     names = columns(segmenter.bundle.facts.typed)
+    work = partial(_segmented, folder=folder, overlays=overlays, bar=len(studies) <= SHORT)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
-    slices = sum(study.series.slices for study in studies if study.series is not None)
-    with counting("Segmenting volumes", slices) as advance:
-        for study in studies:
-            try:
-                if study.series is None:
-                    raise study.error()
-                masks = VolumeMasks(study.series.load(), segmenter.bundle.facts.preprocessing)
-                masks.filled_by(segmenter, lambda: advance(1))
-            except ScanError as error:
-                failures.append(Failure.of(error))
-                continue
-            notes = masks.write(folder / study.name)
-            mark_results(folder / study.name)
-            if overlays:
-                with replacing(folder / study.name / "montage.png", "wb") as handle:
-                    masks.picture().save(handle, "PNG", compress_level=3)
-            rows.append(dict.fromkeys(names) | _row(study, masks, notes))
+    for outcome in track(segmenter.each(work, studies), "Segmenting volumes", len(studies)):
+        if isinstance(outcome, ScanError):
+            failures.append(Failure.of(outcome))
+        else:
+            rows.append(dict.fromkeys(names) | outcome)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
@@ -78,6 +68,26 @@ def segment_volumes(
         writer.writerow(cells)
     write_text(folder / "volumes.csv", buffer.getvalue())
     return rows, failures
+
+
+def _segmented(
+    segmenter: Segmenter, study: Study, *, folder: Path, overlays: bool, bar: bool
+) -> dict[str, Any] | ScanError:
+    """Write the masks of a study and return its row, or why it cannot be read; with a bar over its slices."""
+    try:
+        if study.series is None:
+            raise study.error()
+        masks = VolumeMasks(study.series.load(), segmenter.bundle.facts.preprocessing)
+        with counting("Segmenting slices", masks.volume.shape[0] if bar else 0) as advance:
+            masks.filled_by(segmenter, lambda: advance(1))
+    except ScanError as error:
+        return error
+    notes = masks.write(folder / study.name)
+    mark_results(folder / study.name)
+    if overlays:
+        with replacing(folder / study.name / "montage.png", "wb") as handle:
+            masks.picture().save(handle, "PNG", compress_level=3)
+    return _row(study, masks, notes)
 
 
 def _row(study: Study, masks: VolumeMasks, notes: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Divide the files of one command among workers on this machine, each of which reads and answers its share."""
+"""Divide the files or volumes of one command among workers on this machine, each of which answers its share."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -32,34 +32,42 @@ AHEAD = 2
 
 
 class _Worker:
-    """A Ray actor that holds a network and answers files."""
+    """A Ray actor that applies functions, which may hold a network, to items."""
 
-    def __init__(self, network: list[Any], cores: int, here: Path) -> None:
+    def __init__(self, cores: int, here: Path) -> None:
         set_up(cores, here)
-        self._network = ray.get(network[0])
+        self._functions: dict[Any, Any] = {}
 
-    def answer(self, method: str, paths: list[Path]) -> list[Any]:
-        """The results of a method of the network for files."""
-        return list(getattr(self._network, method)(paths))
+    def answer(self, function: list[Any], items: list[Any]) -> list[Any]:
+        """The results of a function for items; it is fetched only once, because loading its network takes a second."""
+        (ref,) = function
+        if ref not in self._functions:
+            self._functions[ref] = ray.get(ref)
+        return list(self._functions[ref](items))
 
 
 class _Pool:
-    """Workers with the same network."""
+    """Workers on this machine."""
 
-    def __init__(self, number: int, network: Detector | Segmenter) -> None:
+    def __init__(self, number: int) -> None:
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // number)
         kind: Any = ray.remote(_Worker)
-        shared = [ray.put(network)]
-        # Several networks of one command run in turn, so none reserves cores.
-        unreserved = kind.options(num_cpus=0)
-        self._workers = [unreserved.remote(shared, cores, Path.cwd()) for _ in range(number)]
+        # They reserve no cores: these would remain reserved while the command does something else.
+        self._workers = [kind.options(num_cpus=0).remote(cores, Path.cwd()) for _ in range(number)]
 
-    def answers(self, method: str, paths: Sequence[Path]) -> Iterator[Any]:
-        """The results of a method of the network for files, in order."""
-        parts = (paths[start : start + FILES] for start in range(0, len(paths), FILES))
-        workers = cycle(self._workers)
-        asked = (next(workers).answer.remote(method, list(part)) for part in parts)
-        yield from _in_order(asked, AHEAD * len(self._workers))
+    def by(self, function: Callable[[Any], Iterable[Any]], size: int = FILES) -> Callable[..., Iterator[Any]]:
+        """The same function of a sequence, but computed by the workers, each of which takes ``size`` items at a time."""
+        shared = [ray.put(function)]
+
+        def answers(items: Sequence[Any]) -> Iterator[Any]:
+            parts = (list(items[start : start + size]) for start in range(0, len(items), size))
+            asked = (
+                worker.answer.remote(shared, part)
+                for worker, part in zip(cycle(self._workers), parts, strict=False)
+            )
+            yield from _in_order(asked, AHEAD * len(self._workers))
+
+        return answers
 
 
 def _in_order(refs: Iterable[Any], most: int) -> Iterator[Any]:
@@ -118,11 +126,15 @@ def divided(number: int) -> Iterator[Any]:
         If Ray cannot be started.
     """
     with connected(None, number):
+        pool = _Pool(number)
 
         def divide(network: Network) -> Network:
-            pool, made = _Pool(number, network), copy(network)
-            method = "predict_files" if isinstance(network, Detector) else "segment_files"
-            setattr(made, method, partial(pool.answers, method))
+            made = copy(network)
+            if isinstance(network, Detector):
+                made.predict_files = pool.by(network.predict_files)  # type: ignore[method-assign]
+            else:
+                made.segment_files = pool.by(network.segment_files)  # type: ignore[method-assign]
+                made.each = lambda work, items: pool.by(partial(network.each, work), size=1)(items)  # type: ignore[method-assign]
             return made
 
         yield divide

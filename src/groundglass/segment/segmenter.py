@@ -205,6 +205,10 @@ class Segmenter:
         for (item, scan, grey8), outputs in self._engine.stream(inputs()):
             yield item, scan, None if outputs is None else self.finish(outputs[0], grey8, scan)
 
+    def each(self, work: Callable[["Segmenter", Item], Answer], items: Sequence[Item]) -> Iterator[Answer]:
+        """What ``work`` gives for this segmenter and each item, in their order."""
+        return (work(self, item) for item in items)
+
     def finish(self, masks: NDArray[np.float32], grey8: NDArray[np.uint8], scan: Scan) -> Segmentation:
         """Turn the network's output into the masks of a slice.
 
