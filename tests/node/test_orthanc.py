@@ -1,6 +1,7 @@
 """End to end with a real Orthanc: images in by C-STORE, results back, and what the archive then holds."""
 
 import json
+import pickle
 import re
 import shutil
 import signal
@@ -21,6 +22,8 @@ from orthanc import DIMSE, NODE, Orthanc, running
 from typer.testing import CliRunner
 
 from groundglass.cli.app import app
+from groundglass.errors import GroundglassError, ScanError
+from groundglass.node.cohort import listed
 from groundglass.node.config import DicomConfig
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.serve.config import load_config
@@ -244,6 +247,45 @@ def test_the_commands_find_and_fetch_by_every_way(
     nowhere = ["pacs", "fetch", "pacs", "1.2.3", "--config", str(config), "-o", str(tmp_path / "nowhere")]
     wrong = CliRunner().invoke(app, nowhere)
     assert "pacs: refuses the request" in str(wrong.exception)
+
+
+def test_predict_answers_the_studies_of_a_table_as_it_does_files(
+    orthanc: Orthanc, archived: list[Path], tmp_path: Path
+) -> None:
+    uid = pydicom.dcmread(archived[0]).StudyInstanceUID
+    config, table = tmp_path / "serve.yaml", tmp_path / "studies.csv"
+    config.write_text(json.dumps({"dicom": {"port": NODE, "peers": [*PEERS, web(orthanc)]}}))
+    table.write_text(f"study,remark\n{uid},\n1.2.3,unknown\n{uid},again\n")
+    predict = ("-b", BUNDLE, "-o", tmp_path / "out", "--no-nifti", "--no-dicom", "--json")
+
+    def answers(*arguments: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        done = CliRunner().invoke(app, ["predict", *map(str, (*arguments, *predict))])
+        document = json.loads(done.stdout)
+        (row,) = document["patients"]
+        findings = json.loads((tmp_path / "out" / row["study"] / "findings.json").read_text())
+        assert findings.pop("made_from")
+        assert [failure["problem"] for failure in document["failures"]] == problems
+        return {**row, "source": ""}, findings
+
+    problems: list[str] = []
+    files = answers(archived[0].parent)
+    for peer in ("web", "pacs"):
+        problems = [f"{peer} has no such study"]
+        assert answers(table, "--from", peer, "--config", config) == files
+    assert "studies.csv row 2" in (tmp_path / "out" / "patients.csv").read_text()
+    assert uid not in (tmp_path / "out" / "patients.csv").read_text()
+    settings = load_config(config).dicom
+    assert settings is not None
+    listing = pickle.loads(pickle.dumps(listed(settings, settings.peer("web"), [table])))  # to a worker
+    assert [series.slices for series in listing.series[0].fetch()] == [6]
+    orthanc.clear()
+    with pytest.raises(ScanError, match="sent no CT"):
+        listing.series[0].fetch()
+    with pytest.raises(GroundglassError, match="C-MOVE"):
+        listed(settings, settings.peer("moves"), [table])
+    table.write_text("path\nx\n")
+    with pytest.raises(GroundglassError, match="no column study"):
+        listed(settings, settings.peer("web"), [table])
 
 
 @pytest.mark.parametrize("peer", ["pacs", "moves", "web"])

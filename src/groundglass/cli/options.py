@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from groundglass.cli.output import STDOUT, show_messages
 from groundglass.errors import need_extra
+
+if TYPE_CHECKING:
+    from groundglass.node.config import DicomConfig, Peer
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -125,6 +128,22 @@ Json = Annotated[
         help="Print JSON instead of text, or write it to FILE as well. FILE ends in .json.",
     ),
 ]
+
+
+PEER = "A peer of serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service."
+Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
+
+
+def peer_of(name: str, config: Path | None, title: str | None = None) -> "tuple[DicomConfig, Peer]":
+    """This side's settings, with its AE title if one is given, and the peer of this name."""
+    need_extra("pacs")
+    from groundglass.node.config import DicomConfig
+    from groundglass.serve.config import load_config
+
+    settings = load_config(config).dicom or DicomConfig()
+    if title is not None:
+        settings = settings.model_copy(update={"ae_title": title})
+    return settings, settings.peer(name)
 
 
 @contextmanager

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import Json, command, output
+from groundglass.cli.options import PEER, Config, Json, command, output, peer_of
 from groundglass.cli.output import give_json, table
-from groundglass.errors import GroundglassError, count_of
+from groundglass.errors import GroundglassError, count_of, need_extra
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-    from groundglass.node.config import DicomConfig, Peer
 
 app = typer.Typer(
     help="Communicate with a PACS: echo, find, fetch, send.",
@@ -22,10 +20,7 @@ app = typer.Typer(
 )
 BATCH = 50
 """Number of files sent in one association."""
-PeerName = Annotated[
-    str, typer.Argument(help="A peer of serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service.")
-]
-Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
+PeerName = Annotated[str, typer.Argument(help=PEER)]
 Title = Annotated[
     str | None, typer.Option("--ae-title", help="The AE title of this side (default: GROUNDGLASS).")
 ]
@@ -43,7 +38,7 @@ def register(main: typer.Typer) -> None:
 
 def echo(peer: PeerName, config: Config = None, ae_title: Title = None) -> None:
     """Check that a PACS answers (C-ECHO, or a search for one study)."""
-    settings, to = _peer(config, ae_title, peer)
+    settings, to = peer_of(peer, config, ae_title)
     from groundglass.node.peers import client_of
 
     client_of(settings, to).echo()
@@ -62,7 +57,7 @@ def find(
     json: Json = None,
 ) -> None:
     """Search a PACS for studies, or for the series of a study. The list contains patients' names."""
-    settings, to = _peer(config, ae_title, peer)
+    settings, to = peer_of(peer, config, ae_title)
     from groundglass.node.peers import SERIES_KEYS, STUDY_KEYS, client_of
 
     keys = dict.fromkeys(SERIES_KEYS if study else STUDY_KEYS, "")
@@ -92,7 +87,7 @@ def fetch(
     ae_title: Title = None,
 ) -> None:
     """Fetch the CT images of a study as the PACS stores them, with C-GET, C-MOVE or WADO-RS."""
-    settings, to = _peer(config, ae_title, peer)
+    settings, to = peer_of(peer, config, ae_title)
     from groundglass.node.inbox import Inbox
     from groundglass.node.peers import client_of
     from groundglass.node.receive import Receiver
@@ -124,7 +119,7 @@ def send(
     ae_title: Title = None,
 ) -> None:
     """Send DICOM files to a PACS; what is already there counts as sent."""
-    settings, to = _peer(config, ae_title, peer)
+    settings, to = peer_of(peer, config, ae_title)
     from groundglass.node.peers import client_of
 
     client = client_of(settings, to)
@@ -136,27 +131,10 @@ def send(
 
 def conformance() -> None:
     """Print the DICOM conformance statement."""
-    _need()
+    need_extra("pacs")
     from groundglass.node.conformance import statement
 
     typer.echo(statement(), nl=False)
-
-
-def _need() -> None:
-    from groundglass.errors import need_extra
-
-    need_extra("pacs")
-
-
-def _peer(path: Path | None, title: str | None, name: str) -> "tuple[DicomConfig, Peer]":
-    _need()
-    from groundglass.node.config import DicomConfig
-    from groundglass.serve.config import load_config
-
-    settings = load_config(path).dicom or DicomConfig()
-    if title is not None:
-        settings = settings.model_copy(update={"ae_title": title})
-    return settings, settings.peer(name)
 
 
 def _text(one: "Dataset", key: str) -> str:

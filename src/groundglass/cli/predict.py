@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from groundglass.cli.options import SCANS, Detector, Json, Lungs, SettingOption, Workers, command, output
+from groundglass.cli.options import (
+    PEER,
+    SCANS,
+    Config,
+    Detector,
+    Json,
+    Lungs,
+    SettingOption,
+    Workers,
+    command,
+    output,
+    peer_of,
+)
 from groundglass.cli.output import PRINTED, STDOUT, end, give_json, say, table, wrong_usage
 from groundglass.errors import count_of
 from groundglass.labels import NEGATIVE
@@ -33,6 +45,7 @@ def register(app: typer.Typer) -> None:
         "predict ct.nii.gz 'more/*.jpg' --json answers.json",
         "predict patients/ -o out --setting screening --pretest 0.1",
         "predict cohort/ -o out --workers 8",
+        "predict studies.csv -o out --from https://pacs.example.org/dicom-web",
     )(predict)
     command(app, "scan dicom-folder/", "scan study.zip --json")(scan)
     command(app, "demo -o demo-report")(demo)
@@ -91,6 +104,16 @@ def predict(
             help="With workers: MB of memory at which a study is stopped and reported as failed [3000].",
         ),
     ] = None,
+    pacs: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PEER",
+            help="Answer studies of this PACS, whose StudyInstanceUIDs are in the column study of PATHS (CSV). "
+            f"{PEER}",
+        ),
+    ] = None,
+    config: Config = None,
     as_json: Json = None,
 ) -> None:
     """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
@@ -110,6 +133,7 @@ def predict(
             workers is None and cluster is None and not (time_limit is None and memory_limit is None),
             "--time-limit and --memory-limit need workers: add --workers N or --cluster ADDRESS",
         ),
+        (config is not None and pacs is None, "--config needs a PACS: add --from PEER"),
     )
     crew = _crew(workers, cluster, time_limit, memory_limit, output)
     if pdf:
@@ -119,8 +143,13 @@ def predict(
     with ThreadPoolExecutor(1) as pool:
         # The networks load while the files are searched.
         loading = pool.submit(_load_detector, bundle, lungs, setting, pretest)
-        with _looking() as progress:
-            listing = find_series(paths, progress, _header_reader(crew))
+        if pacs is not None:
+            from groundglass.node.cohort import listed
+
+            listing = listed(*peer_of(pacs, config), paths)
+        else:
+            with _looking() as progress:
+                listing = find_series(paths, progress, _header_reader(crew))
         failures = [Failure.of(error) for error in listing.failures]
         if not listing.pictures and not listing.series:
             give_json({"failures": [asdict(failure) for failure in failures]}, as_json)

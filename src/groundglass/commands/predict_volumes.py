@@ -267,6 +267,7 @@ class _Job:
     def _answered(self, study: Study, document: Mapping[str, Any]) -> None:
         regions = {side: document[side] for side in SIDES if document[side]} | document["zones"]
         self._rows[study.name] = self._row(study) | {
+            "series": document["volume"]["series"],
             "slices": document["volume"]["shape"][0],
             "slices_counted": document["slices_counted"],
             **{name: document[name] for name in ("probability", "verdict", "severity", "reason")},

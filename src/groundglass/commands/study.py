@@ -169,6 +169,8 @@ def begin_study(
     seconds = dict.fromkeys(STAGES, 0.0)
     seconds["cpu"], started = -time.process_time(), time.perf_counter()
     try:
+        study = study.fetched(making.key)
+        seconds["read"] = time.perf_counter() - started
         timed = study if study.series is None else replace(study, series=_timed(study.series, seconds))
         answered = answer_study(detector, timed, seen)
     except Exception as error:

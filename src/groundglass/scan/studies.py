@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundglass.errors import GroundglassError, ScanError
@@ -52,6 +52,21 @@ class Study:
         """The files of all its series."""
         used = () if self.series is None else (self.series,)
         return frozenset().union(*(series.files for series in (*used, *(one for one, _ in self.others))))
+
+    def fetched(self, key: bytes) -> "Study":
+        """The study with its series, for one that is not here yet; others are returned as they are.
+
+        Raises
+        ------
+        ScanError
+            If it cannot be fetched.
+        """
+        if self.series is None or self.series.fetch is None:
+            return self
+        patient, uid = self.series.patient, self.series.study
+        series = tuple(replace(one, patient=patient, study=uid) for one in self.series.fetch())
+        (study,) = find_studies(Listing(series), key)
+        return replace(study, name=self.name, source=self.source)
 
     def error(self) -> ScanError:
         """Why there is no answer for the study."""

@@ -301,6 +301,9 @@ class Series:
         A hash of its files' names, sizes and times of change.
     files
         Its files, or the ZIP.
+    fetch
+        Fetches the series of a study that is still elsewhere, such as in a PACS; until then, only its source,
+        patient, study and content are known. None for a series that is already here.
     """
 
     source: Path
@@ -324,6 +327,7 @@ class Series:
     damaged: int = 0
     content: str = ""
     files: frozenset[Path] = field(default=frozenset(), repr=False)
+    fetch: Callable[[], Sequence["Series"]] | None = field(default=None, repr=False)
 
     @property
     def examination(self) -> tuple[str, str]:
