@@ -45,8 +45,8 @@ def main(scans: Path, out: Path) -> None:
 
     driver = start()
     until(lambda: len(done()) >= 1, driver)
-    cluster.remove_node(others[0], allow_graceful=False)
     at_loss = len(done())
+    cluster.remove_node(others[0], allow_graceful=False)
     until(lambda: len(done()) >= at_loss + 2, driver)
     os.kill(driver.pid, 9)
     driver.wait()
