@@ -112,8 +112,8 @@ class _Worker:
     def answer(self, study: Study, making: Making) -> Outcome:
         """Answer for a study and write its results; never raises."""
         done: Future[Outcome] = Future()
-        threading.Thread(target=self._answer, args=(study, making, done), daemon=True).start()
         until = time.monotonic() + self._limits.seconds
+        threading.Thread(target=self._answer, args=(study, making, done), daemon=True).start()
         while True:
             with suppress(TimeoutError):
                 return done.result(LOOK)

@@ -39,7 +39,7 @@ class _Worker:
         self._functions: dict[Any, Any] = {}
 
     def answer(self, function: list[Any], items: list[Any]) -> list[Any]:
-        """The results of a function for items; it is fetched only once, because loading its network takes a second."""
+        """The results of a function for items; it is fetched only once, since loading its network takes time."""
         (ref,) = function
         if ref not in self._functions:
             self._functions[ref] = ray.get(ref)
@@ -56,7 +56,7 @@ class _Pool:
         self._workers = [kind.options(num_cpus=0).remote(cores, Path.cwd()) for _ in range(number)]
 
     def by(self, function: Callable[[Any], Iterable[Any]], size: int = FILES) -> Callable[..., Iterator[Any]]:
-        """The same function of a sequence, but computed by the workers, each of which takes ``size`` items at a time."""
+        """The same function of a sequence, but computed by the workers, each taking ``size`` items at a time."""
         shared = [ray.put(function)]
 
         def answers(items: Sequence[Any]) -> Iterator[Any]:
