@@ -45,7 +45,10 @@ def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> 
         raise GroundglassError(
             f"{peer.name}: sends studies by C-MOVE; fetch them first (groundglass pacs fetch)"
         )
-    rows = {uid: source for path in manifests for source, uid in _rows(Path(path))}
+    rows: dict[str, Path] = {}
+    for path in manifests:
+        for source, uid in _rows(Path(path)):
+            rows.setdefault(uid, source)
     with ThreadPoolExecutor(ASKED) as pool:
         asked = list(pool.map(partial(_listed, config, peer), rows.values(), rows))
     return Listing(
