@@ -1,4 +1,4 @@
-"""What each extra provides, and what a command says without it, on a simulated plain install."""
+"""The contents of each extra, and a command's message without it, on a simulated plain installation."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The library as a notebook uses it: what it shows, its types, and every example of the documentation."""
+"""The library as used in a notebook: its output, its types, and every example in the documentation."""
 
 import base64
 import io

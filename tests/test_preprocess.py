@@ -148,7 +148,7 @@ def test_equalising_widens_contrast_and_leaves_the_padding() -> None:
 
 
 def test_equalising_removes_the_window() -> None:
-    """Slices shown in different windows become alike; without equalising they do not."""
+    """Slices shown in different windows become similar; without equalisation they do not."""
     picture = np.random.default_rng(0).random((256, 256))
     shown = scan_of(picture), scan_of(0.3 + 0.5 * picture)
 

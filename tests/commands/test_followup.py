@@ -1,4 +1,4 @@
-"""Two volumes of one phantom compared, and what makes them less comparable."""
+"""Two volumes of one phantom compared, and warnings about limited comparability."""
 
 import copy
 import html

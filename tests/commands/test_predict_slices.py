@@ -1,4 +1,4 @@
-"""Answers for pictures: the order in which they are written, and what the report shows."""
+"""Answers for pictures: their order in the files, and the content of the report."""
 
 import csv
 import json

@@ -165,7 +165,7 @@ def test_a_slice_gets_the_same_answer_alone_and_among_others(detector: Detector,
 
 
 class Recorder(Engine):
-    """An engine that keeps what it was shown."""
+    """An engine that records its inputs."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

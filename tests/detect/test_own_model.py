@@ -1,4 +1,4 @@
-"""A model without a bundle: what is read of its ONNX file and description, and what a user is told of mistakes."""
+"""A model without a bundle: reading of its ONNX file and description, and the messages for mistakes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bad and awkward DICOM input, made on demand: each fault by a simple name.
+"""Bad and unusual DICOM input, made on demand: each fault has a simple name.
 
 Not all are mistakes: a prone patient or a padded field of view is valid, and a reader must handle it
 correctly.

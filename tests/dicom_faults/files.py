@@ -1,4 +1,4 @@
-"""Faults of the files: cut short, empty, damaged, or not what they say."""
+"""Faults of the files: cut short, empty, damaged, or mislabelled."""
 
 from collections.abc import Callable
 from io import BytesIO

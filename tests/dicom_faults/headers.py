@@ -97,7 +97,7 @@ def two_acquisitions(images: Images) -> Images:
 
 
 def shared_seam(images: Images) -> Images:
-    """Two acquisitions that continue each other; the slice where they meet is in both."""
+    """Two consecutive acquisitions; the slice where they meet is in both."""
     seam = len(images) // 2
     upper = [_renewed(images[seam], "again", "SOPInstanceUID"), *images[seam + 1 :]]
     return images[: seam + 1] + setting(AcquisitionNumber="2", AcquisitionTime="120500")(upper)

@@ -28,7 +28,7 @@ class Study:
     masks: NDArray[np.uint8]
 
     def save(self) -> None:
-        """Write the headers to the files anew."""
+        """Write the headers to the files again."""
         members = dict.fromkeys(instance.member for instance in self.origin.instances)
         for header, member in zip(self.headers, members, strict=True):
             header.save_as(member.path, enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""The objects that are written: valid, of the right patient, and saying what was measured."""
+"""The objects that are written: valid, of the right patient, and with the measured values."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Headers that are not valid DICOM: what is written of them is, or nothing is written and the error says why."""
+"""Invalid DICOM headers: the output is valid, or nothing is written and the error gives the reason."""
 
 import resource
 from collections.abc import Iterator

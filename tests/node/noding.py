@@ -1,4 +1,4 @@
-"""A node whose studies a worker in the tests' own process answers, and what sends to it."""
+"""A node whose studies are answered by a worker in the tests' own process, and a sender."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class Noded:
         wait(lambda: (found := self.arrivals()) and all(one.state != "receiving" for one in found))
 
     def answer(self) -> None:
-        """Answer what waits, and let it be handed over."""
+        """Answer the waiting studies, and queue their results."""
         assert self.worker is not None
         self.settled()
         while self.worker.one():
@@ -89,7 +89,7 @@ class Noded:
         wait(lambda: all(one.answered or one.study_id in (None, *failed) for one in self.arrivals()))
 
     def sent(self) -> list[Job]:
-        """Answer what waits, and wait until it is sent."""
+        """Answer the waiting studies, and wait until their results are sent."""
         self.answer()
         wait(lambda: all(job.state == "done" for job in self.jobs()))
         return self.jobs()

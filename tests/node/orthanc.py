@@ -42,7 +42,7 @@ def program() -> str:
 
 @contextmanager
 def namespace() -> Iterator[None]:
-    """Put this thread, and what it starts, into a network namespace that has only a loopback address."""
+    """Put this thread and its children into a network namespace that has only a loopback address."""
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     if libc.unshare(NEW_NETWORK) != 0:
@@ -130,7 +130,7 @@ class Orthanc:
         return answer.content
 
     def find(self, level: str = "Instance", **query: str) -> list[str]:
-        """The ids of what has these attributes."""
+        """The ids of the resources with these attributes."""
         return list(self.post("/tools/find", {"Level": level, "Query": query}))
 
     def post(self, path: str, body: Any) -> Any:

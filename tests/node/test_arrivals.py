@@ -1,4 +1,4 @@
-"""When a study is complete, what of it is answered, and which version of it stands."""
+"""When a study is complete, which of its images are answered, and which version is valid."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The node in the server: what the API lists, sending again, and STOW-RS."""
+"""The node in the server: the API's lists, sending again, and STOW-RS."""
 
 import io
 import socket

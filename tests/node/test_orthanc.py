@@ -1,4 +1,4 @@
-"""End to end with a real Orthanc: images in by C-STORE, results back, and what the archive then holds."""
+"""End to end with a real Orthanc: images in by C-STORE, results back, and the archive's content afterwards."""
 
 import json
 import pickle
@@ -150,7 +150,7 @@ def test_the_document_states_the_defaults_the_peers_and_the_conformance(tmp_path
 
 
 def valid(path: Path) -> None:
-    """Check an object with dciodvfy, where that is installed."""
+    """Check an object with dciodvfy, if that is installed."""
     if shutil.which("dciodvfy") is None:
         return
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)

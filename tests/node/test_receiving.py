@@ -1,4 +1,4 @@
-"""The receiver: what it takes and stores as it came, and what it refuses."""
+"""The receiver: instances that it accepts and stores unchanged, and those that it refuses."""
 
 import logging
 import socket

@@ -1,4 +1,4 @@
-"""Sending: to a destination that is down, refuses, is slow or comes back, and never twice."""
+"""Sending to a destination that is down, refuses, is slow or recovers; nothing is sent twice."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ CLASSES = ("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.66.4", "1.2
 
 
 class Archive:
-    """A PACS that answers as a test tells it to."""
+    """A PACS whose answers the test determines."""
 
     def __init__(self) -> None:
         self.status, self.pause, self.asked = 0, 0.0, 0

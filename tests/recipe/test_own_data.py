@@ -1,4 +1,4 @@
-"""A user's own folder: the chosen split, and what is changed in a recipe."""
+"""A user's own folder: the chosen split, and the changes to a recipe."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The kinds of bad or awkward input: how each is made, and what is expected of it."""
+"""The kinds of bad or unusual input: how each is made, and the expected handling."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""How every kind of bad or awkward input is handled; docs/bad-input.md holds the same table as text."""
+"""How every kind of bad or unusual input is handled; docs/bad-input.md contains the same table as text."""
 
 import logging
 import warnings

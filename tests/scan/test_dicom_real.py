@@ -1,4 +1,4 @@
-"""Real CT series, if they are available: what synthetic ones cannot show."""
+"""Real CT series, if they are available, for properties that synthetic ones lack."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The shipped segmenter refuses what is not an axial chest CT, and takes chest slices in every window."""
+"""The shipped segmenter refuses pictures that are not axial chest CT, and accepts chest slices in every window."""
 
 from pathlib import Path
 

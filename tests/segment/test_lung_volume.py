@@ -82,7 +82,7 @@ def refusing(folder: Path, share: float) -> Segmenter:
 
 
 def masks_of(phantom: Phantom, segmenter: Segmenter) -> tuple[VolumeMasks, list[int], list[bool]]:
-    """The masks, the numbers of the slices in the order in which they came, and which pass on their own."""
+    """The masks, the numbers of the slices in order of arrival, and which of them pass on their own."""
     pixels = phantom.scan.pixels
     masks = VolumeMasks(
         Volume(pixels.shape, True, "ct", Path("x"), pixels.__getitem__),

@@ -31,7 +31,7 @@ BODY = ellipse(128, 128, 115, 100)
 
 @dataclass
 class Chest:
-    """A slice, and what a network might say of it."""
+    """A slice, and a possible network output for it."""
 
     lung: np.ndarray
     lesion: np.ndarray = field(default_factory=lambda: np.zeros((SIZE, SIZE), dtype=bool))

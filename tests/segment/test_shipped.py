@@ -1,4 +1,4 @@
-"""The shipped segmenter on what it must find and on what it must refuse."""
+"""The shipped segmenter on slices that it must segment and pictures that it must refuse."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A real Chromium that looks at a server in the tests' own process."""
+"""A real Chromium that visits a server in the tests' own process."""
 
 import os
 import shutil
@@ -98,7 +98,7 @@ class Visit:
         self.page.locator(f".stage{which}").first.wait_for()
 
     def stage(self) -> NDArray[np.uint8]:
-        """What the viewer shows, in RGB, without the edge, where the focus is shown."""
+        """The viewer's image, in RGB, without the edge, which shows the focus."""
         self.page.wait_for_timeout(60)  # a frame or two
         picture = self.page.locator(".stage canvas").first.screenshot()
         return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))[EDGE:-EDGE, EDGE:-EDGE]
@@ -111,7 +111,7 @@ class Visit:
         assert not found.response["violations"], found.generate_report()
 
     def clean(self) -> None:
-        """Nothing was loaded from elsewhere, and nothing went wrong."""
+        """Check that nothing was loaded from other servers, and that there were no errors."""
         self.context.close()
         assert self.outside == []
         assert self.errors == []

@@ -83,7 +83,7 @@ def address(served: Served) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Any, address: str, served: Served) -> Iterator[Callable[..., Visit]]:
-    """Open windows; at the end none may have loaded anything from elsewhere, or have gone wrong."""
+    """Open windows; at the end, none may have loaded anything from other servers or had an error."""
     visits: list[Visit] = []
 
     def opened(**how: Any) -> Visit:

@@ -23,7 +23,7 @@ from groundglass.store.tables import Study
 from pdf_text import pdf_text
 
 OWN = ("study", "patient", "made_from")
-"""What findings.json says about where the files are, not about what is on them."""
+"""The entries of findings.json about the location of the files, not their content."""
 
 
 UNENDED = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nx'

@@ -76,7 +76,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def picture(seed: int) -> bytes:
-    """A PNG that no detector takes for a chest: its answer comes at once."""
+    """A PNG that every detector refuses as a chest, so that the answer is immediate."""
     buffer = BytesIO()
     grey = np.random.default_rng(seed).integers(0, 255, (48, 48), dtype=np.uint8)
     Image.fromarray(grey).save(buffer, "PNG")

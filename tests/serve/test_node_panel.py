@@ -1,4 +1,4 @@
-"""The panel of the DICOM node in a real browser: what came, where its results went, and sending again."""
+"""The panel of the DICOM node in a real browser: received studies, deliveries, and sending again."""
 
 import re
 import time

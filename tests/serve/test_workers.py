@@ -1,4 +1,4 @@
-"""Worker processes: what they answer, what stops them, and that the rest goes on."""
+"""Worker processes: their answers, their limits, and that other studies are not affected."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Databases of both kinds: SQLite, and PostgreSQL in a cluster of the tests' own where it is installed."""
+"""Databases of both kinds: SQLite, and PostgreSQL in the tests' own cluster, if it is installed."""
 
 import os
 import pwd

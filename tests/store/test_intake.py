@@ -1,4 +1,4 @@
-"""What is received, under which names, what is refused, and what a kill leaves behind."""
+"""Files that are received, their names, files that are refused, and the state after a kill."""
 
 import signal
 import subprocess
