@@ -160,7 +160,7 @@ def test_a_warning_says_what_makes_volumes_less_comparable(
 def test_a_volume_that_ends_inside_the_lungs_is_compared_with_a_warning(studies: list[Path]) -> None:
     compared = follow_up(findings(studies[1]), findings(studies[3]))
     assert list(compared.changes) == ["both", "right", "left"]
-    assert any("In the volume after: the lungs go on below the volume" in text for text in compared.warnings)
+    assert any("In the volume after: the lungs extend below the volume" in text for text in compared.warnings)
     assert any("not compared: right upper third" in text for text in compared.warnings)
 
 

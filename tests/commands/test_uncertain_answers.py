@@ -51,7 +51,7 @@ def test_an_uncertain_slice_in_every_file(unsure: Detector, picture: Path, tmp_p
     predict([picture], tmp_path / "out", detector=without_lungs(unsure))
     (row,) = csv.DictReader((tmp_path / "out" / "predictions.csv").open())
     assert row["verdict"] == UNCERTAIN
-    assert "both answers stay possible" in row["reason"]
+    assert "both answers remain possible" in row["reason"]
     document = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert document["summary"] == {"slices": 1, "covid": 0, "uncertain": 1, "not_a_chest_ct": 0, "failed": 0}
     assert document["bundle"]["uncertain"] == {"covid_from": 0, "other_to": 1, "coverage": 0.9}
@@ -74,7 +74,7 @@ def test_a_bundle_without_abstention_writes_what_it_did(
 def test_not_a_chest_ct_takes_precedence_over_uncertain(unsure: Detector, picture: Path) -> None:
     (row,) = predict([picture], None, detector=unsure).rows
     assert row.verdict == NOT_A_CHEST_CT
-    assert "answers stay possible" not in row.reason
+    assert "answers remain possible" not in row.reason
 
 
 def test_a_refused_picture_gets_no_probability_anywhere(
@@ -100,7 +100,7 @@ def test_an_uncertain_patient_in_every_file(
     }  # fmt: skip
     (row,) = csv.DictReader((tmp_path / "out" / "patients.csv").open())
     assert row["verdict"] == UNCERTAIN
-    assert "both answers stay possible" in row["reason"]
+    assert "both answers remain possible" in row["reason"]
     study = tmp_path / "out" / row["study"]
     page = (study / "report.html").read_text()
     assert "It is uncertain whether this is COVID-19 (probability" in page
@@ -112,4 +112,4 @@ def test_an_uncertain_patient_in_every_file(
     monkeypatch.setattr(cli_predict, "_load_detector", lambda *_: unsure)
     printed = CliRunner().invoke(app, ["predict", str(tmp_path / "ct")]).stdout
     assert printed.startswith("uncertain ")
-    assert "both answers stay possible" in printed
+    assert "both answers remain possible" in printed

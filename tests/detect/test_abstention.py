@@ -41,7 +41,7 @@ def test_both_neither_and_one() -> None:
     assert [both.verdict(p) for p in at] == [NEGATIVE, UNCERTAIN, UNCERTAIN, POSITIVE]
     assert [neither.verdict(p) for p in (0.3, 0.31, 0.59, 0.6)] == [NEGATIVE, UNCERTAIN, UNCERTAIN, POSITIVE]
     assert (both.lowest, both.highest) == (neither.lowest, neither.highest) == (0.3, 0.6)
-    assert both.why(0.48) == "probability 0.48 lies where both answers stay possible with 90% coverage"
+    assert both.why(0.48) == "probability 0.48 lies where both answers remain possible with 90% coverage"
     assert "neither answer holds" in neither.why(0.48)
 
 

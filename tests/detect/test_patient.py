@@ -154,7 +154,7 @@ def test_the_documented_messages_are_the_ones_given(
 
 def test_lungs_cut_off_by_the_volume_are_reported(screening: BundleFacts) -> None:
     finding = conclude(screening, lung_slices(12)[1:], np.full(11, 5.0), 0.5)
-    assert any("go on below the volume" in warning for warning in finding.warnings)
+    assert any("extend below the volume" in warning for warning in finding.warnings)
     assert finding.to_dict()["zones"] == {}
 
 
@@ -219,6 +219,6 @@ def test_a_rule_may_be_uncertain(screening: BundleFacts) -> None:
     unsure = facts.model_copy(update={"patient": facts.patient.model_copy(update={"abstention": around})})
     finding = conclude(unsure, slices, None, None)
     assert (finding.verdict, finding.probability) == (UNCERTAIN, probability)
-    assert "both answers stay possible with 90% coverage" in finding.reason
+    assert "both answers remain possible with 90% coverage" in finding.reason
     assert finding.to_dict()["reason"] == finding.reason
     assert conclude(unsure, lung_slices(12), None, None).verdict == NEGATIVE

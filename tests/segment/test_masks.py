@@ -191,7 +191,7 @@ def test_lungs_must_be_darker_than_what_surrounds_them() -> None:
     lung, lesion, grey = Chest(RIGHT_LUNG | LEFT_LUNG).maps
     assert segmentation(lung, lesion, grey).found
     inverted = segmentation(lung, lesion, 1 - grey)
-    assert inverted.problem.startswith("no lungs found: what has their shape is darker")
+    assert inverted.problem.startswith("no lungs found: the apparent lungs are darker")
     assert segmentation(lung, lesion, 1 - grey, PostProcessing(least_darkness=-1)).found
 
 
@@ -279,7 +279,7 @@ def test_small_lungs_are_allowed_a_lower_quality() -> None:
     grey = np.where(lung > 0, 0.2, 0.7).astype(np.float32)
     strict = PostProcessing(least_quality=0.9)
     problem = segmentation(lung, np.zeros_like(lung), grey, strict).problem
-    assert problem.startswith("no lungs told with certainty")
+    assert problem.startswith("no lungs recognised with certainty")
     lenient = strict.model_copy(update={"small_lungs_allowance": 5.0})
     assert segmentation(lung, np.zeros_like(lung), grey, lenient).found
     large = np.where(ellipse(128, 128, 60, 60) > 0, 0.75, 0.0).astype(np.float32)

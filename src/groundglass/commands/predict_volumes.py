@@ -45,7 +45,7 @@ PATIENTS = "patients"
 TIMES = "times"
 """Stem of the table and the page of times per study, which differ from run to run."""
 NUMBERS = ("slices", "slices_counted", "probability")
-RESULTS_FORMAT = 7
+RESULTS_FORMAT = 8
 """Version of a study's results. Increase it when the same files, bundle and options would give other results,
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"

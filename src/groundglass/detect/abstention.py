@@ -76,7 +76,7 @@ class Abstention(FactsPart):
 
     def why(self, probability: float) -> str:
         """Why the verdict at this probability is ``uncertain``."""
-        possible = "both answers stay possible" if self.both_possible else "neither answer holds"
+        possible = "both answers remain possible" if self.both_possible else "neither answer holds"
         return f"probability {probability:.2f} lies where {possible} with {self.coverage:.0%} coverage"
 
     def ends(self) -> str:

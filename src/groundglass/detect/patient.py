@@ -408,12 +408,12 @@ def _doubts(facts: BundleFacts, lungs: NDArray[np.float64]) -> list[str]:
     doubts = []
     if ends := cut_off(lungs):
         doubts.append(
-            f"the lungs go on {' and '.join(ends)} the volume: only what is in it was measured, and not by zones"
+            f"the lungs extend {' and '.join(ends)} the volume: only the part within it was measured, without zones"
         )
     if facts.patient is None and facts.settings:
         doubts.append(
-            f"no rule for {facts.setting} was chosen on patients: the answer is that of the slices, averaged by "
-            "their lesions"
+            f"no rule for {facts.setting} was chosen on patients: the answer is the mean over the slices, weighted "
+            "by their lesions"
         )
     elif facts.patient is None:
         doubts.append("this bundle has no rule for patients: its probability is not calibrated for them")

@@ -446,11 +446,11 @@ def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: Post
         return f"no lungs found: {share:.2%} of the picture (at least {rules.least_lungs:.2%} is needed)"
     needed = rules.least_quality - rules.small_lungs_allowance * max(0.0, rules.small_lungs - share)
     if quality < needed:
-        return f"no lungs told with certainty: an expected Dice of {quality:.3f} (at least {needed:.3f} is needed)"
+        return f"no lungs recognised with certainty: expected Dice {quality:.3f} (at least {needed:.3f} is needed)"
     darkness = _darkness(lungs, grey, rules.border_radius)
     if darkness < rules.least_darkness:
         return (
-            f"no lungs found: what has their shape is darker than its surroundings by {darkness:.3f} of the "
+            f"no lungs found: the apparent lungs are darker than their surroundings by only {darkness:.3f} of the "
             f"grey scale (at least {rules.least_darkness:.3f} is needed)"
         )
     return ""
@@ -458,7 +458,7 @@ def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: Post
 
 def _unlike(score: float, least: float) -> str:
     return (
-        "no lungs found: the shape, place and grey of what looks like them are not those of an axial chest CT "
+        "no lungs found: the shape, position and grey of the apparent lungs are not those of an axial chest CT "
         f"(score {score:.1f}, at least {least:.1f} is needed)"
     )
 

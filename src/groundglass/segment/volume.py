@@ -34,7 +34,7 @@ from groundglass.segment.stack import StackViewer, make_stack
 Seen = Callable[[], object]
 MOST_DAMAGED = 0.1
 """Share of a volume's slices that may be damaged; a volume with more of them is refused."""
-NOT_JOINED = "what looks like lung here is not connected to the lungs"
+NOT_JOINED = "the apparent lung here is not connected to the lungs"
 STRAY = 0.05
 """A connected piece smaller than this share of the largest one is not lung but a bowel loop or air in the
 pharynx. A single lung is much larger."""
