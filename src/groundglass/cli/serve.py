@@ -97,7 +97,7 @@ def revoke(
     data: Data = None,
     config: Config = None,
 ) -> None:
-    """Delete a token; whoever signed in with it is signed out."""
+    """Delete a token; users who signed in with it are signed out."""
     from groundglass.errors import GroundglassError
     from groundglass.store.access import revoke as delete
 
