@@ -57,7 +57,7 @@ def test_near_copies_of_two_patients_come_before_those_of_one():
     assert result.message.startswith("7 of 8 slices, a share of 0.88")
     assert "4 pairs in 3 sets; in 0 of the pairs one is the other's mirror image" in result.message
     assert "2 of the pairs are within one patient, 2 are not." in result.message
-    assert "Neighbouring slices of one patient can be this alike" in result.message
+    assert "Neighbouring slices of one patient can be this similar" in result.message
     assert [names(files) for files in result.side_by_side] == [[5, 6], [3, 4], [0, 1, 2]]
     groups = [row[1::2][:2] for row in result.rows]
     assert [one == other for one, other in groups] == [False, False, True, True]

@@ -116,8 +116,16 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"header": beside(0.65, 0.60, 0.70)}, "C", "headers alone predict the label"),
         ({"header": beside(0.65, 0.599, 0.70)}, "A", ""),
         ({"header": ReferenceAuc(note="too few groups")}, "C", "not known: too few groups"),
-        ({"elsewhere": elsewhere(0.55, 0.50, 0.60)}, "D", "0.55 (0.50 to 0.60) on far-away"),
-        ({"elsewhere": elsewhere(0.55, 0.501, 0.60)}, "C", "0.55 (0.50 to 0.60) on far-away"),
+        (
+            {"elsewhere": elsewhere(0.55, 0.50, 0.60)},
+            "D",
+            "On another source, far-away, the AUC is 0.55 (0.50 to 0.60)",
+        ),
+        (
+            {"elsewhere": elsewhere(0.55, 0.501, 0.60)},
+            "C",
+            "On another source, far-away, the AUC is 0.55 (0.50 to 0.60)",
+        ),
         ({"elsewhere": elsewhere(0.82, 0.78, 0.859)}, "C", "On another source"),
         ({"elsewhere": elsewhere(0.82, 0.78, 0.86)}, "A", ""),
         ({"elsewhere": elsewhere(0.70, 0.40, 0.95)}, "A", ""),

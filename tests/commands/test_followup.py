@@ -169,7 +169,7 @@ def test_what_has_no_follow_up_is_refused(studies: list[Path], tmp_path: Path) -
     refused = found | {"verdict": "not a chest CT", "reason": "lungs were found on 0 of 20 slices"}
     with pytest.raises(GroundglassError, match="the study after is not a chest CT"):
         follow_up(found, refused)
-    with pytest.raises(GroundglassError, match="the study before holds pictures"):
+    with pytest.raises(GroundglassError, match="the study before contains pictures"):
         follow_up({"verdict": "covid"}, found)
     with pytest.raises(GroundglassError, match="does not contain findings"):
         write_follow_up(studies[0], tmp_path / "missing", tmp_path / "out")

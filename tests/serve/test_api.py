@@ -123,7 +123,7 @@ def test_two_volumes_of_one_patient_are_compared(
         assert answer.status_code == 409
         return str(answer.json()["detail"])
 
-    assert "holds pictures" in refusal(before=chest_study, after=slice_)
+    assert "contains pictures" in refusal(before=chest_study, after=slice_)
     with served.server.database.write() as session:
         session.execute(update(Study).where(Study.id == volume).values(patient_id="SOMEBODY"))
     assert "different patients" in refusal(before=chest_study, after=volume)
