@@ -191,7 +191,7 @@ def test_lungs_must_be_darker_than_what_surrounds_them() -> None:
     lung, lesion, grey = Chest(RIGHT_LUNG | LEFT_LUNG).maps
     assert segmentation(lung, lesion, grey).found
     inverted = segmentation(lung, lesion, 1 - grey)
-    assert inverted.problem.startswith("no lungs found: the apparent lungs are darker")
+    assert inverted.problem.startswith("no lungs found: the apparent lungs are not darker")
     assert segmentation(lung, lesion, 1 - grey, PostProcessing(least_darkness=-1)).found
 
 

@@ -450,8 +450,8 @@ def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: Post
     darkness = _darkness(lungs, grey, rules.border_radius)
     if darkness < rules.least_darkness:
         return (
-            f"no lungs found: the apparent lungs are darker than their surroundings by only {darkness:.3f} of the "
-            f"grey scale (at least {rules.least_darkness:.3f} is needed)"
+            f"no lungs found: the apparent lungs are not darker than their surroundings (by {darkness:.3f} of the "
+            f"grey scale, at least {rules.least_darkness:.3f} is needed)"
         )
     return ""
 
