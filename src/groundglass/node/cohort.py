@@ -17,16 +17,16 @@ from groundglass.scan.volume import Listing, Member, Series
 COLUMN = "study"
 KEYS = dict.fromkeys(("PatientID", "NumberOfStudyRelatedInstances"), "")
 ASKED = 4
-"""Studies that are asked for at a time."""
+"""Number of studies queried at a time."""
 
 
 def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> Listing:
-    """Ask a PACS for the patients and sizes of studies, and list those that it has.
+    """Query a PACS for the patients and sizes of studies, and list those that it has.
 
     Parameters
     ----------
     config
-        This side's name and timeouts, for a peer that is asked by DIMSE.
+        This side's name and timeouts, for a DIMSE peer.
     peer
         The PACS.
     manifests
@@ -58,7 +58,7 @@ def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> 
 
 
 def _rows(manifest: Path) -> Iterator[tuple[Path, str]]:
-    """The studies of a manifest, each with the name of its row, counted as spreadsheets do."""
+    """The studies of a manifest, each named by its row as numbered in spreadsheets."""
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as handle:
             rows = list(csv.DictReader(handle))

@@ -39,7 +39,7 @@ class _Worker:
         self._functions: dict[Any, Any] = {}
 
     def answer(self, function: list[Any], items: list[Any]) -> list[Any]:
-        """The results of a function for items; it is fetched only once, since loading its network takes time."""
+        """The results of a function for items; it is fetched only once, because loading its network takes time."""
         (ref,) = function
         if ref not in self._functions:
             self._functions[ref] = ray.get(ref)
@@ -52,7 +52,7 @@ class _Pool:
     def __init__(self, number: int) -> None:
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)) // number)
         kind: Any = ray.remote(_Worker)
-        # They reserve no cores: these would remain reserved while the command does something else.
+        # They reserve no cores, because these would remain reserved while the command does something else.
         self._workers = [kind.options(num_cpus=0).remote(cores, Path.cwd()) for _ in range(number)]
 
     def by(self, function: Callable[[Any], Iterable[Any]], size: int = FILES) -> Callable[..., Iterator[Any]]:
