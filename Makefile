@@ -31,6 +31,7 @@ check: $(VENV)/.installed-dev
 # its tutorials, the examples in docstrings and the notebooks are run; the site shows the notebooks with their results.
 docs: export PATH := $(abspath $(BIN)):$(PATH)
 docs: export OMP_NUM_THREADS = 1
+docs: export TTY_COMPATIBLE = 0
 docs: $(VENV)/.installed-dev
 	rm -rf .docs docs/_build && cp -r docs .docs
 	$(BIN)/pytest -n 2 -m tutorial

@@ -1,5 +1,6 @@
 """The documentation site: the pages of this folder, and a reference that is made from the program itself."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -124,6 +125,25 @@ def write_reference(app: Sphinx) -> None:
             page.write_text(text, "utf-8")
 
 
+def join_streams(_: Sphinx, name: str, source: list[str]) -> None:
+    """Join the pieces of 100 bytes in which a notebook gets what a command prints."""
+    if not name.startswith("notebooks/"):
+        return
+    book = json.loads(source[0])
+    for cell in book["cells"]:
+        joined: dict[str, dict] = {}
+        for number, output in enumerate(cell.get("outputs", [])):
+            stream = output.get("name", str(number))
+            if stream in joined:
+                joined[stream]["text"] += output["text"]
+            else:
+                joined[stream] = output
+        if "outputs" in cell:
+            cell["outputs"] = list(joined.values())
+    source[0] = json.dumps(book)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", join_streams)
     app.connect("builder-inited", write_reference)

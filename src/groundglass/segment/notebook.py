@@ -42,6 +42,6 @@ def as_html(
 def figures_html(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """A title, the notice that this is for research, a table and notes."""
     cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-    table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>" if rows else ""
+    table = f"<table class='dataframe'>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>" if rows else ""
     listed = "".join(f"<p>Note: {escape(note)}</p>" for note in notes)
     return f"<p><b>{escape(title)}</b><br>{NOTICE}</p>{table}{listed}"
