@@ -241,14 +241,16 @@ def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float |
     truth = truth_of(predictions)
     figure = _figure("Probability by label", evaluation)
     axes = figure.subplots()
-    for name, of, colour, hatch in ((NEGATIVE, ~truth, BLUE, ""), (POSITIVE, truth, VERMILLION, "//")):
+    # The hatching is darker than what it lies on: in SVG both have the same opacity.
+    bars = ((NEGATIVE, ~truth, BLUE, BLUE, ""), (POSITIVE, truth, VERMILLION, "#5c2800", "//"))
+    for name, of, colour, edge, hatch in bars:
         axes.hist(
             predictions["probability"][of],
             bins=20,
             range=(0, 1),
             histtype="stepfilled",
             facecolor=(colour, 0.35),
-            edgecolor=colour,
+            edgecolor=edge,
             hatch=hatch,
             label=f"{name} ({of.sum()})",
         )
