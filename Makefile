@@ -27,7 +27,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The documentation site, docs/_build/index.html; a warning, such as a broken link, is an error. First the commands of
+# The documentation site, docs/_build/html/index.html; a warning, such as a broken link, is an error. First the commands of
 # its tutorials, the examples in docstrings and the notebooks are run; the site shows the notebooks with their results.
 docs: export PATH := $(abspath $(BIN)):$(PATH)
 docs: export OMP_NUM_THREADS = 1
@@ -37,8 +37,8 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 -m tutorial
 	$(BIN)/pytest --doctest-modules $(shell grep -rl '>>> ' src --include='*.py')
 	$(BIN)/pytest -n 2 --nbmake --overwrite .docs/notebooks
-	$(BIN)/python -m sphinx -b html -W --keep-going -q .docs docs/_build
-	@echo "Open docs/_build/index.html in a browser."
+	$(BIN)/python -m sphinx -b html -W --keep-going -q .docs docs/_build/html
+	@echo "Open docs/_build/html/index.html in a browser."
 
 SHIPPED := src/groundglass/bundle/shipped
 
