@@ -1,5 +1,6 @@
 """The documentation site: it builds without a warning, and its reference has every command."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -31,6 +32,9 @@ def test_every_page_is_there_and_nothing_is_loaded_from_elsewhere(site: Path) ->
         if "_build" not in page.parts
     ]
     assert len(pages) > 36
+    for notebook in DOCS.glob("notebooks/*.ipynb"):
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        assert not any(cell.get("outputs") for cell in cells), "stored without outputs; make docs runs them"
     for page in pages:
         text = (site / page).read_text("utf-8")
         assert "not a medical device" in text
