@@ -295,7 +295,7 @@ def test_what_is_not_a_result_is_never_replaced(
     for path in (tmp_path / name).iterdir():
         path.unlink()
     (tmp_path / name / "precious.txt").write_text("mine")
-    with pytest.raises(GroundglassError, match="does not hold results"):
+    with pytest.raises(GroundglassError, match="does not contain results"):
         predict_volumes(listing, tmp_path, detector=usual_detector, outputs=outputs)
     assert (tmp_path / name / "precious.txt").read_text() == "mine"
 
