@@ -45,7 +45,7 @@ from groundglass.scan.dicom.headers import CT_CLASSES
 from groundglass.scan.dicom.pixels import syntaxes
 from groundglass.store.database import Database
 from groundglass.store.history import files_of
-from groundglass.store.tables import SEND, Arrival, Job, Study
+from groundglass.store.tables import ANSWER, SEND, Arrival, Job, Study
 
 QUIET = 2.0
 KINDS = ("SR", "SEG", "OT")
@@ -57,13 +57,14 @@ class Server:
 
     folder: Path
     bundle: str
+    quiet: float = QUIET
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         peer = {"name": "orthanc", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": DIMSE}
         dicom = {
             "port": NODE,
-            "quiet_seconds": QUIET,
+            "quiet_seconds": self.quiet,
             "peers": [peer],
             "callers": [{"ae_title": "SCANNER"}, {"ae_title": "STORESCU"}],
             "destinations": [{"to": "orthanc"}],
@@ -112,7 +113,7 @@ class Server:
 
 
 @contextmanager
-def both(bundle: str = "detector-lesions") -> Iterator[tuple[Orthanc, Server]]:
+def both(bundle: str = "detector-lesions", quiet: float = QUIET) -> Iterator[tuple[Orthanc, Server]]:
     """An empty Orthanc and a server that sends to it."""
     silence()
     with tempfile.TemporaryDirectory(prefix="gg-pacs-") as folder:
@@ -120,7 +121,7 @@ def both(bundle: str = "detector-lesions") -> Iterator[tuple[Orthanc, Server]]:
         (place / "orthanc").mkdir()
         (place / "server").mkdir()
         with running(place / "orthanc") as orthanc:
-            server = Server(place / "server", bundle)
+            server = Server(place / "server", bundle, quiet)
             server.start()
             try:
                 yield orthanc, server
@@ -128,12 +129,12 @@ def both(bundle: str = "detector-lesions") -> Iterator[tuple[Orthanc, Server]]:
                 server.stop()
 
 
-def wait(until: Callable[[], Any], seconds: float = 600) -> Any:
+def wait(until: Callable[[], Any], seconds: float = 600, pause: float = 0.1) -> Any:
     end = time.monotonic() + seconds
     while not (found := until()):
         if time.monotonic() > end:
             raise TimeoutError
-        time.sleep(0.1)
+        time.sleep(pause)
     return found
 
 
@@ -190,9 +191,15 @@ def speed(images: list[Dataset], repetitions: int) -> None:
             received = time.time() - begun
             study = uid[0].StudyInstanceUID
             wait(lambda: all(orthanc.find(Modality=kind, StudyInstanceUID=study) for kind in KINDS))  # noqa: B023
-            seconds = time.time() - (server.rows(Arrival, Arrival.uid == study)[0].last + QUIET)
-            print(f"{len(uid)} instances received in {received:.1f} s; complete to sent: {seconds:.1f} s")
-            took.append(seconds)
+            complete, now = server.rows(Arrival, Arrival.uid == study)[0].last + QUIET, time.time()
+            (row,) = server.rows(Study, Study.uid == study)
+            (job,) = server.rows(Job, Job.study_id == row.id, Job.kind == ANSWER)
+            took.append(now - complete)
+            print(
+                f"{len(uid)} instances received in {received:.1f} s; complete to sent: {took[-1]:.1f} s "
+                f"(to a worker {job.started - complete:.1f}, answered {row.finished - job.started:.1f}, "
+                f"sent {now - row.finished:.1f})"
+            )
     print(f"complete to sent: median {median(took[1:]):.1f} s without the first, which waits for the worker")
 
 
@@ -211,50 +218,84 @@ def current(orthanc: Orthanc, study: str) -> tuple[int, int]:
 
 
 def kills(count: int, seed: int) -> None:
-    """Kill the server at random moments while one study after the other is sent, answered and sent back."""
-    draw, images = random.Random(seed), phantom(12, 96)
-    moments, sent = Counter[str](), {}
-    with both("covid-ct-lite0") as (orthanc, server), ThreadPoolExecutor(count) as pool:
+    """Kill the server while it receives, waits for the rest, answers or sends each study, and check what is left.
+
+    The stages take turns. A kill comes after a random part of the time that its stage took without one.
+    """
+    draw, images, lost, versions = random.Random(seed), phantom(20, 96), 0, 0
+    doing, partly, reports = Counter[str](), 0, Counter[tuple[int, int]]()
+    with both("covid-ct-lite0", quiet=1) as (orthanc, server), ThreadPoolExecutor(1) as pool:
+        takes = durations(server, copies(images, 1), pool)
+        print("without a kill: " + ", ".join(f"{stage} {takes[stage]:.2f} s" for stage in STAGES))
         for number in range(count):
-            made = copies(images, number + 1)
-            acknowledged: set[str] = set()
-            sent[made[0].StudyInstanceUID] = acknowledged
-            sending = pool.submit(persistently, made, acknowledged)
-            time.sleep(draw.uniform(0, 15))
-            moments[moment(server)] += 1
+            made = copies(images, number + 2)
+            study, acknowledged = made[0].StudyInstanceUID, set[str]()
+            sending, stage = pool.submit(persistently, made, acknowledged), STAGES[number % len(STAGES)]
+            wait(lambda: stage_of(server, study) in (stage, "sent"), pause=0.002)  # noqa: B023
+            time.sleep(draw.uniform(0, takes[stage]))
             server.kill()
+            doing[stage_of(server, study)] += 1
+            partly += 0 < len(orthanc.find(StudyInstanceUID=study)) < len(KINDS)
             server.start()
-        sending.result()
-        pool.shutdown()
-        wait(lambda: all(settled(server, study) for study in sent))
-        reports, lost, versions = Counter[tuple[int, int]](), 0, 0
-        database = server.database()
-        for study, acknowledged in sent.items():
+            sending.result()
+            wait(lambda: stage_of(server, study) == "sent")  # noqa: B023
             (arrival,) = server.rows(Arrival, Arrival.uid == study)
-            lost += len(acknowledged) - len(files_of(database, arrival.study_id))
+            lost += len(acknowledged) - arrival_files(server, arrival)
             versions += len(server.rows(Study, Study.uid == study))
             reports[current(orthanc, study)] += 1
-        database.close()
-    print(f"kills at random moments: {count} ({dict(moments)})")
-    print(f"studies: {len(sent)} with {versions} versions; acknowledged instances lost: {lost}")
+    print(
+        f"{count} kills, by what the server was doing: {dict(doing)}; with a part of the results sent: {partly}"
+    )
+    print(f"{count} studies with {versions} versions; acknowledged instances lost: {lost}")
     for (all_, last), how_often in sorted(reports.items()):
-        print(f"  {how_often} studies: {all_} reports, of which {last} is current")
+        print(f"  {how_often} studies: reports in the archive {all_}, of which current {last}")
+    wrong = lost or any(last != 1 for _, last in reports)
+    wrong = wrong or sum(all_ * studies for (all_, _), studies in reports.items()) > versions
+    if wrong:
+        raise SystemExit("the server lost an instance, or the archive has too many reports or too few")
 
 
-def moment(server: Server) -> str:
-    """The server's current activity."""
-    doing = [
-        *(["receiving"] if server.rows(Arrival, Arrival.state == "receiving") else []),
-        *sorted({f"{job.kind}ing" for job in server.rows(Job, Job.state == "running")}),
-    ]
-    return " and ".join(doing) or "waiting"
+STAGES = ("receiving", "waiting", "answering", "sending")
 
 
-def settled(server: Server, study: str) -> bool:
+def stage_of(server: Server, study: str) -> str:
+    """What the server is doing with a study, or was when it was killed; "" before its first instance."""
     arrivals = server.rows(Arrival, Arrival.uid == study)
-    if not arrivals or arrivals[0].state != "taken" or not arrivals[0].answered:
-        return False
-    return all(job.state == "done" for job in server.jobs())
+    if not arrivals:
+        return ""
+    (arrival,) = arrivals
+    if arrival.state != "taken":
+        return "receiving" if time.time() - arrival.last < RECEIVED else "waiting"
+    sends = server.rows(Job, Job.study_id == arrival.study_id, Job.kind == SEND)
+    if not arrival.answered:
+        return "answering"
+    return "sent" if all(job.state == "done" for job in sends) else "sending"
+
+
+RECEIVED = 0.4
+"""Seconds without an instance after which a study is no longer being received, for the names of stages."""
+
+
+def durations(server: Server, images: Sequence[Dataset], pool: ThreadPoolExecutor) -> dict[str, float]:
+    """How long each stage of a study takes that nothing disturbs."""
+    pool.submit(persistently, images, set()).result()  # the worker loads its detector meanwhile
+    wait(lambda: stage_of(server, images[0].StudyInstanceUID) == "sent")
+    made, began = copies(images, 1000), dict[str, float]()
+    sending = pool.submit(persistently, made, set())
+    while "sent" not in began:
+        began.setdefault(stage_of(server, made[0].StudyInstanceUID), time.monotonic())
+        time.sleep(0.002)
+    sending.result()
+    ends = [*(began[stage] for stage in STAGES[1:]), began["sent"]]
+    return {stage: end - began[stage] for stage, end in zip(STAGES, ends, strict=True)}
+
+
+def arrival_files(server: Server, arrival: Arrival) -> int:
+    """How many instances the latest version of a study has."""
+    database = server.database()
+    files = len(files_of(database, str(arrival.study_id)))
+    database.close()
+    return files
 
 
 def persistently(images: Sequence[Dataset], acknowledged: set[str]) -> None:
@@ -329,36 +370,40 @@ def know(orthanc: Orthanc, modalities: dict[str, Any]) -> None:
     path.write_text(json.dumps({**config, "DicomModalities": modalities}))
 
 
-def many(images: list[Dataset]) -> None:
-    """Many senders: check that exactly the expected results exist."""
-    small = phantom()
+def many(images: list[Dataset], slices: int) -> None:
+    """Many senders, a study that comes ten times, and a long series: exactly the results that there should be."""
+    small = phantom(50, 128)
     with both("covid-ct-lite0") as (orthanc, server):
         fifty = copies(small, 2) + copies(small, 3)  # two studies, interleaved
-        parts = [fifty[start::50] for start in range(50)]
         begun = time.monotonic()
         with ThreadPoolExecutor(50) as pool:
-            list(pool.map(send, parts))
+            list(pool.map(send, (fifty[start::50] for start in range(50))))
         print(f"50 associations at once: {len(fifty)} instances in {time.monotonic() - begun:.1f} s")
+        again = copies(small, 4)
         for _ in range(10):
-            send(copies(small, 4))
-        long = [one for number in range(5, 10) for one in copies(images, number)][:600]
+            send(again)
+        copied = -(-slices // len(images))
+        long = [one for number in range(copied) for one in copies(images, number + 5)][:slices]
         for number, one in enumerate(long):
             one.StudyInstanceUID, one.SeriesInstanceUID = long[0].StudyInstanceUID, long[0].SeriesInstanceUID
-            one.ImagePositionPatient[2] = float(number)
+            one.FrameOfReferenceUID = long[0].FrameOfReferenceUID
+            one.ImagePositionPatient[2] = one.SliceLocation = float(number)
             one.InstanceNumber = number + 1
-            one.SliceLocation = float(number)
         begun = time.monotonic()
         send(long)
-        print(f"a series of {len(long)}: received in {time.monotonic() - begun:.1f} s")
-        studies = [2, 3, 4]
-        wait(lambda: len(server.rows(Arrival)) == 4)
-        wait(lambda: all(settled(server, one.uid) for one in server.rows(Arrival)))
-        found = [(one.files, one.state, one.verdict) for one in server.rows(Study)]
-        print(f"studies (instances, state, answer): {sorted(found)}")
-        uids = [copies(small[:1], number)[0].StudyInstanceUID for number in studies] + [
-            long[0].StudyInstanceUID
-        ]
-        print(f"reports and current ones of each: {[current(orthanc, uid) for uid in uids]}")
+        print(f"a series of {slices}: received in {time.monotonic() - begun:.1f} s")
+        begun = time.monotonic()
+        uids = [made[0].StudyInstanceUID for made in (fifty[:50], fifty[50:], again, long)]
+        wait(lambda: len(server.rows(Arrival)) == len(uids))
+        wait(lambda: all(stage_of(server, one) == "sent" for one in uids))
+        print(f"everything was answered and sent {time.monotonic() - begun:.1f} s later")
+        studies = [server.rows(Study, Study.uid == one) for one in uids]
+        reports = [current(orthanc, one) for one in uids]
+    print(f"instances of the versions of each study: {[[one.files for one in found] for found in studies]}")
+    print(f"reports of each in the archive, and those of them that are current: {reports}")
+    expected = [[len(small)], [len(small)], [len(small)], [slices]]
+    if [[one.files for one in found] for found in studies] != expected or set(reports) != {(1, 1)}:
+        raise SystemExit("these are not the results that there should be")
 
 
 def reception(folder: Path, repetitions: int) -> None:
@@ -469,6 +514,7 @@ def main() -> None:
     parser.add_argument("what", choices=("speed", "kills", "down", "many", "reception", "fuzz"))
     parser.add_argument("--series", type=Path, help="a folder with the DICOM files of a CT series")
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--slices", type=int, default=600, help="of the long series of `many`")
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
@@ -482,7 +528,7 @@ def main() -> None:
     elif given.what == "down":
         down(given.seconds, given.count)
     elif given.what == "many":
-        many(series(given.series))
+        many(series(given.series), given.slices)
     elif given.what == "reception":
         reception(given.series, given.repetitions)
     else:

@@ -1,6 +1,7 @@
 """Nodes, chests to send to them, and one worker that answers."""
 
 import shutil
+import socketserver
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,8 @@ def noded(
     begun: list[Noded] = []
     monkeypatch.setattr(node, "LOOK", 0.05)
     monkeypatch.setattr(send, "LOOK", 0.05)
+    # pynetdicom's servers look every half second whether they are to end.
+    monkeypatch.setattr(socketserver.BaseServer.serve_forever, "__defaults__", (0.02,))
 
     def start(*, again: Noded | None = None, works: bool = False, **settings: Any) -> Noded:
         data = again.data if again else tmp_path / f"data-{len(begun)}"

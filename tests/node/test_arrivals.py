@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from noding import QUIET, Noded, Sending, wait
 from groundglass.node.arrivals import KEYWORDS, left_out
 from groundglass.node.config import Choice
 from groundglass.scan.dicom.headers import CT_CLASSES
+from groundglass.store.backup import back_up, restore
 from groundglass.store.history import files_of
 
 Start = Callable[..., Noded]
@@ -59,11 +63,41 @@ def test_late_and_corrected_slices_make_versions_and_the_same_ones_none(noded: S
     corrected.RescaleIntercept = "-1000"
     assert versions([corrected]) == [4, 6, 6]
     assert versions(images) == [4, 6, 6, 6]  # taken back
+    for _ in range(9):
+        noded.send(images)
     assert versions(images) == [4, 6, 6, 6]
     entries = noded.studies()
     assert [one.superseded_by for one in entries] == [two.study.id for two in entries[1:]] + [None]
     names = {file.sha256 for file in files_of(noded.database, entries[3].study.id)}
     assert names == {file.sha256 for file in files_of(noded.database, entries[1].study.id)}
+
+
+def test_many_associations_at_once_bring_each_instance_into_its_study(noded: Start, chest: Any) -> None:
+    noded = noded()
+    images = [image for key in ("one", "other") for image in chest(key, 8)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(noded.send, ([image] for image in images))) == [[0]] * 16
+    noded.settled()
+    assert [(entry.study.files, entry.version) for entry in noded.studies()] == [(8, 1), (8, 1)]
+
+
+def test_a_backup_has_what_was_acknowledged_and_is_not_complete(
+    noded: Start, chest: Any, tmp_path: Path
+) -> None:
+    begun = noded(quiet_seconds=60)
+    images = chest("backup")
+    begun.send(images[:3])
+    wait(begun.arrivals)
+    with Sending(begun.node.receiver.port) as sending:
+        for image in images[3:]:
+            sending.send(image)
+        back_up(begun.database, begun.data, tmp_path / "backup.tar")
+    begun.node.stop()
+    restored = replace(begun, data=tmp_path / "restored")
+    restore(tmp_path / "backup.tar", restored.data)
+    after = noded(again=restored)
+    after.settled()
+    assert [entry.study.files for entry in after.studies()] == [6]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,20 @@ def test_what_came_is_listed_with_what_became_of_it(server: TestClient, chest: A
         assert session.query(Job).filter(Job.destination == "nowhere").count() == 1
 
 
+def test_a_study_is_fetched_from_a_peer_of_the_configuration_or_it_is_said_why_not(
+    server: TestClient,
+) -> None:
+    assert seen(server)["peers"] == ["nowhere"]
+    for peer, study, status, why in [
+        ("nowhere", "1.2.3", 502, "nowhere: cannot be reached; check its address, AE titles and permissions"),
+        ("NOWHERE@127.0.0.1:1", "1.2.3", 404, "there is no such peer; see `/api/v1/dicom`"),
+        ("nowhere", "1.2.*", 422, "study: "),
+    ]:
+        answer = server.post("/api/v1/dicom/fetch", json={"peer": peer, "study": study})
+        assert answer.status_code == status
+        assert answer.json()["detail"].startswith(why)
+
+
 def test_stow_takes_ct_and_says_what_it_does_not_take(server: TestClient, chest: Any) -> None:
     images = chest("stow", 2)
     other = chest("stow other", 1)[0]

@@ -201,10 +201,12 @@ def archived(orthanc: Orthanc, chest: Any, tmp_path: Path) -> list[Path]:
     """Files that ``groundglass pacs send`` has put into the archive."""
     folder = tmp_path / "archived"
     folder.mkdir()
-    for number, image in enumerate(chest("archived", StudyDate=f"{date.today():%Y%m%d}")):
-        image.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    paths = [folder / f"IM{number}" for number in range(6)]
+    for path, image in zip(paths, chest("archived", StudyDate=f"{date.today():%Y%m%d}"), strict=True):
+        image.save_as(path, enforce_file_format=path is not paths[5])  # the last one has no preamble
+    (folder / "notes.txt").write_text("nothing")
     assert groundglass("pacs", "send", ADDRESS, folder) == f"6 files sent to {ADDRESS}\n"
-    return sorted(folder.iterdir())
+    return paths
 
 
 def groundglass(*arguments: object) -> str:
@@ -215,7 +217,7 @@ def groundglass(*arguments: object) -> str:
 
 
 def pixels(paths: Iterable[Path]) -> set[bytes]:
-    return {pydicom.dcmread(path).PixelData for path in paths}
+    return {pydicom.dcmread(path, force=True).PixelData for path in paths}
 
 
 def test_the_commands_find_and_fetch_by_every_way(
@@ -299,7 +301,11 @@ def test_a_rule_fetches_what_is_new_and_counts_it(
     noded.settled()
     assert [entry.study.files for entry in noded.studies()] == [6]
     assert noded.arrivals()[0].caller == (peer if peer != "moves" else "ORTHANC")
-    assert noded.node.fetch(noded.node.config.fetch[0]) == 0
+    assert noded.node.fetch_new(noded.node.config.fetch[0]) == 0
+    again = noded.node.fetch(peer, noded.arrivals()[0].uid)  # nothing new
+    assert again == (0 if peer == "moves" else 6)
+    noded.settled()
+    assert [entry.study.files for entry in noded.studies()] == [6]
 
 
 def test_orthanc_sends_and_a_study_waits_for_the_rest_of_it(

@@ -3,19 +3,21 @@
 import logging
 import socket
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from noding import CANARIES, Noded, Sending, wait
+from noding import CANARIES, Noded, Sending, config, wait
 from pydicom import uid as uids
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
 from groundglass.node import inbox
-from groundglass.phantom import Phantom
+from groundglass.node.peers import PeerError, client_of
+from groundglass.phantom import make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.phantom.dicom_syntax import SYNTAXES
 from groundglass.scan.dicom.pixels import supported
@@ -37,24 +39,20 @@ def body(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["classic", "enhanced", "legacy-enhanced"])
-def test_each_kind_of_ct_is_stored_as_it_was_sent(
-    noded: Start, covid_phantom: Phantom, tmp_path: Path, form: str
-) -> None:
+def test_each_kind_of_ct_is_stored_as_it_was_sent(noded: Start, tmp_path: Path, form: str) -> None:
     noded = noded()
-    sent = write_phantom_dicom(covid_phantom, tmp_path / "sent", form=form)
+    sent = write_phantom_dicom(make_phantom(3, shape=(6, 48, 48)), tmp_path / "sent", form=form)
     assert set(noded.send(sent)) == {0}
     noded.settled()
     assert sorted(map(body, held(noded))) == sorted(map(body, sent))
 
 
-def test_each_transfer_syntax_is_stored_as_it_was_sent(
-    noded: Start, covid_phantom: Phantom, tmp_path: Path
-) -> None:
+def test_each_transfer_syntax_is_stored_as_it_was_sent(noded: Start, tmp_path: Path) -> None:
     noded = noded()
-    sent = {}
+    sent, phantom = {}, make_phantom(3, shape=(len(SYNTAXES), 48, 48))
     for number, (name, syntax) in enumerate(SYNTAXES.items()):
         assert supported(syntax.uid)
-        path = write_phantom_dicom(covid_phantom, tmp_path / name, syntax=name)[number]
+        path = write_phantom_dicom(phantom, tmp_path / name, syntax=name)[number]
         assert noded.send([path]) == [0], name
         sent[syntax.uid] = body(path)
     noded.settled()
@@ -139,7 +137,7 @@ def test_an_instance_over_the_limit_ends_the_association(noded: Start, chest: An
 
 
 def test_silent_and_stuck_senders_are_disconnected(noded: Start) -> None:
-    noded = noded(idle_seconds=1)
+    noded = noded(idle_seconds=0.3)
     port = noded.node.receiver.port
     for first in (b"", b"\x01\0", b"\x01\0" + struct.pack(">L", 1000) + b"x" * 10):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
@@ -157,6 +155,52 @@ def test_no_more_associations_than_allowed(noded: Start) -> None:
     with Sending(port) as one, Sending(port) as two, Sending(port) as three:
         assert [one.assoc.is_established, two.assoc.is_established] == [True, True]
         assert three.assoc.is_rejected
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``NAME.pem`` and ``NAME.key`` of an authority, of two systems that it has signed, and of a stranger."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name, signed in [("authority", False), ("node", True), ("scanner", True), ("stranger", False)]:
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command += ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        command += ["-CA", "authority.pem", "-CAkey", "authority.key"] if signed else []
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_tls_is_spoken_with_whom_both_sides_trust_and_with_nobody_else(
+    noded: Start, chest: Any, certificates: Path
+) -> None:
+    def tls(name: str, authority: str = "authority") -> dict[str, Path]:
+        files = {"certificate": f"{name}.pem", "key": f"{name}.key", "authority": f"{authority}.pem"}
+        return {key: certificates / file for key, file in files.items()}
+
+    noded = noded(tls=tls("node"))
+
+    def client(host: str = "127.0.0.1", **section: Any) -> Any:
+        address = {"name": "node", "ae_title": "GROUNDGLASS", "host": host, "port": noded.node.receiver.port}
+        peer = {**address, "tls": bool(section)}
+        settings = config(ae_title="SCANNER", idle_seconds=5, peers=[peer], **section)
+        return client_of(settings, settings.peers[0])
+
+    trusted = client(tls=tls("scanner"))
+    trusted.echo()
+    trusted.store(chest("tls"))
+    for wrong in [
+        client(),  # without TLS
+        client(tls=tls("stranger")),  # whom the node does not trust
+        client(tls=tls("scanner", authority="stranger")),  # who does not trust the node
+        client("localhost", tls=tls("scanner")),  # who asks for another than the certificate names
+    ]:
+        with pytest.raises(PeerError):
+            wrong.echo()
+        with pytest.raises(PeerError):
+            wrong.store(chest("wrong", 2))
+    trusted.echo()
+    noded.settled()
+    assert [entry.study.files for entry in noded.studies()] == [6]
 
 
 def test_nothing_about_the_patient_is_logged(

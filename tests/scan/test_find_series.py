@@ -17,8 +17,9 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.phantom import make_phantom
 from groundglass.phantom.dicom import write_phantom_dicom
 from groundglass.scan import members
-from groundglass.scan.find import find_scans, find_series
+from groundglass.scan.find import find_dicom, find_scans, find_series
 from groundglass.scan.read import read_scan
+from groundglass.scan.volume import mark_results
 
 SLICES = 12
 
@@ -58,6 +59,24 @@ def test_a_folder_is_searched_regardless_of_file_names(tmp_path: Path, folder: P
     assert listing.failures == ()
     assert listing.ignored == 1
     assert seen == [(number + 1, SLICES) for number in range(SLICES)]
+
+
+def test_dicom_files_are_listed_with_those_among_earlier_results(tmp_path: Path, folder: Path) -> None:
+    shutil.copytree(folder, tmp_path / "all" / "ct")
+    results = tmp_path / "all" / "results" / "study"
+    results.mkdir(parents=True)
+    mark_results(results)
+    shutil.copy(next(folder.iterdir()), results / "sr.dcm")
+    for name in ("report.html", "lungs.nii.gz", "montage.png"):
+        (results / name).write_bytes(b"x")
+    (tmp_path / "all" / "broken.dcm").write_bytes(b"x")
+    found, failures, others = find_dicom([tmp_path / "all"])
+    assert len(found) == len(list(folder.iterdir())) + 1
+    assert {failure.path.name for failure in failures} == {"broken.dcm"}
+    assert others == 3
+    found, failures, others = find_dicom([results / "montage.png"])
+    assert [failure.problem for failure in failures] == ["is not a DICOM file"]
+    assert (found, others) == ([], 0)
 
 
 def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path, folder: Path) -> None:

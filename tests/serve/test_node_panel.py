@@ -57,6 +57,10 @@ def test_the_panel_lists_what_came_and_sends_again(
     row.get_by_text(PROBLEM).wait_for()
     for text in ("SCANNER", "1 left out: is not a CT image", "archive: sent", "pacs: failed"):
         assert row.get_by_text(text).count() == 1
+    panel.get_by_label("Fetch the study with StudyInstanceUID").fill("1.2.3")
+    panel.get_by_label("from").select_option("archive")
+    panel.get_by_role("button", name="Fetch").click()
+    panel.get_by_role("alert").get_by_text("there is no such peer").wait_for()  # this server has no node
     one.accessible()
     row.get_by_role("button", name=re.compile("to pacs again$")).click()
     row = panel.get_by_role("row").filter(has_text="pacs: waiting")

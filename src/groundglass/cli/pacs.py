@@ -1,17 +1,18 @@
 """The commands ``groundglass pacs ...``; heavy imports are inside the functions."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from groundglass.cli.options import PEER, Config, Json, command, output, peer_of
-from groundglass.cli.output import give_json, table
-from groundglass.errors import GroundglassError, count_of, need_extra
+from groundglass.cli.output import end, give_json, say, table
+from groundglass.errors import GroundglassError, ScanError, count_of, need_extra
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from groundglass.scan.volume import Member
 
 app = typer.Typer(
     help="Communicate with a PACS: echo, find, fetch, send.",
@@ -114,19 +115,37 @@ def fetch(
 
 def send(
     peer: PeerName,
-    files: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them (*.dcm).")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="DICOM files, ZIPs or folders of them, whatever the files are called."),
+    ],
     config: Config = None,
     ae_title: Title = None,
 ) -> None:
     """Send DICOM files to a PACS; what is already there counts as sent."""
     settings, to = peer_of(peer, config, ae_title)
+    from groundglass.detect.findings import Failure
     from groundglass.node.peers import client_of
+    from groundglass.scan.find import find_dicom
 
-    client = client_of(settings, to)
-    paths = list(_files(files))
-    for start in range(0, len(paths), BATCH):
-        client.store([_read(path) for path in paths[start : start + BATCH]])
-    typer.echo(f"{count_of(len(paths), 'file')} sent to {peer}")
+    client, sent = client_of(settings, to), 0
+    found, failures, others = find_dicom(files)
+    for start in range(0, len(found), BATCH):
+        objects = []
+        for member in found[start : start + BATCH]:
+            try:
+                objects.append(_read(member))
+            except ScanError as error:
+                failures.append(error)
+        if objects:
+            client.store(objects)
+            sent += len(objects)
+    if not (sent or failures):
+        raise GroundglassError(f"{', '.join(map(str, files))}: there is no DICOM file")
+    typer.echo(f"{count_of(sent, 'file')} sent to {peer}")
+    if others:
+        say(f"skipped: {count_of(others, 'other file')}")
+    end([Failure.of(error) for error in failures], any_read=bool(sent))
 
 
 def conformance() -> None:
@@ -144,20 +163,32 @@ def _text(one: "Dataset", key: str) -> str:
     return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        found = sorted(path.rglob("*.dcm")) if path.is_dir() else [path]
-        if not found or not found[0].is_file():
-            raise GroundglassError(
-                f"{path}: contains no file NAME.dcm; give a folder of DICOM files, or a file"
-            )
-        yield from found
+def _read(member: "Member") -> "Dataset":
+    """An object to send. If its file has no meta information (PS3.10 7.1), it is added.
 
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, or does not say what it holds.
+    """
+    from pydicom import dcmread, uid
 
-def _read(path: Path) -> Any:
-    from pydicom import dcmread
+    from groundglass.scan.members import open_member
 
     try:
-        return dcmread(path)
-    except Exception as error:  # pydicom raises almost any exception on damaged bytes
-        raise GroundglassError(f"{path}: is not a DICOM file; nothing more was sent") from error
+        with open_member(member) as stream:
+            found = dcmread(stream, force=True)
+        if "TransferSyntaxUID" not in found.file_meta:
+            implicit, little = found.original_encoding
+            explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+            found.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+            found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID
+            found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
+        found.preamble = found.preamble or b"\0" * 128
+        if not (found.SOPClassUID and found.SOPInstanceUID):
+            raise ValueError("no UID")
+    except ScanError:
+        raise
+    except Exception as error:  # pydicom raises almost anything on damaged bytes
+        raise ScanError(str(member), "its DICOM header cannot be read", "get a new copy") from error
+    return found

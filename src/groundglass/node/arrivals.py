@@ -25,14 +25,25 @@ from sqlalchemy import select
 from groundglass.errors import GroundglassError, ScanError, count_of, place_of
 from groundglass.labels import NOT_A_CHEST_CT
 from groundglass.node.config import Choice, DicomConfig
-from groundglass.node.inbox import FINAL, INCOMING, NODE, PENDING, caller_of
+from groundglass.node.inbox import FINAL, caller_of
 from groundglass.scan.dicom.headers import CT_CLASSES, read_values
 from groundglass.store.database import Database
 from groundglass.store.history import superseded
 from groundglass.store.intake import Wanted, accept, content_of
 from groundglass.store.queue import new_job, retry
 from groundglass.store.tables import DONE, IGNORED, RECEIVING, TAKEN, Arrival, StoredFile, Study
-from groundglass.store.upload import FILES, STUDIES, Limits, Received, RefusedError, Upload, sync_folder
+from groundglass.store.upload import (
+    FILES,
+    INCOMING,
+    NODE,
+    PENDING,
+    STUDIES,
+    Limits,
+    Received,
+    RefusedError,
+    Upload,
+    sync_folder,
+)
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +139,17 @@ class Arrivals:
         self._wanted, self._limits, self._counted = wanted, limits, counted
         self._incoming, self._pending = data / NODE / INCOMING, data / NODE / PENDING
         self._senders: dict[str, set[str]] = {}
+        self._up = 0.0
         self._asked: dict[str, tuple[float, str]] = {}
         for folder in (self._incoming, self._pending):
             folder.mkdir(parents=True, exist_ok=True)
 
     def recover(self) -> None:
-        """At start-up, complete steps that were interrupted."""
+        """At the start: take up what was interrupted between two steps.
+
+        Senders need time to come back, so no study is complete before this node was up for ``quiet_seconds``.
+        """
+        self._up = time.time()
         left = [folder.name for folder in self._pending.iterdir() if any(folder.iterdir())]
         with self._database.write() as session:
             for arrival in session.scalars(select(Arrival).where(Arrival.id.in_(left))):
@@ -219,6 +235,8 @@ class Arrivals:
 
     def _quiet(self, blocked: set[str]) -> list[Arrival]:
         until = time.time() - self._config.quiet_seconds
+        if self._up > until:
+            return []
         with self._database.read() as session:
             rows = session.scalars(
                 select(Arrival).where(Arrival.state == RECEIVING, Arrival.last <= until)

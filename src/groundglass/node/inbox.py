@@ -14,7 +14,6 @@ from pathlib import Path
 
 from groundglass.store.upload import RefusedError, durable, sync_folder
 
-NODE, INCOMING, PENDING = "node", "incoming", "pending"
 PART, FINAL = ".part", ".dcm"
 META = b"\0" * 128 + b"DICM"
 

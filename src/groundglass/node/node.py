@@ -13,7 +13,7 @@ from sqlalchemy import select
 from groundglass.errors import place_of
 from groundglass.node.arrivals import Arrivals, code_of
 from groundglass.node.config import DicomConfig, FetchRule
-from groundglass.node.inbox import INCOMING, NODE, Inbox, tidy
+from groundglass.node.inbox import Inbox, tidy
 from groundglass.node.peers import PeerError, client_of
 from groundglass.node.receive import Receiver
 from groundglass.node.send import Sender
@@ -21,7 +21,7 @@ from groundglass.scan.studies import key_of
 from groundglass.store.database import Database
 from groundglass.store.intake import Wanted
 from groundglass.store.tables import BY_DICOM, Arrival
-from groundglass.store.upload import Limits, RefusedError, check_room
+from groundglass.store.upload import INCOMING, NODE, Limits, RefusedError, check_room
 
 log = logging.getLogger(__name__)
 
@@ -122,16 +122,40 @@ class Node:
     def _fetch(self, rule: FetchRule) -> None:
         while not self._over.is_set():
             try:
-                self.fetch(rule)
+                self.fetch_new(rule)
             except (PeerError, RefusedError) as error:
                 log.warning("nothing was fetched: %s", error)
             except Exception as error:
                 log.error("nothing was fetched: %s", place_of(error))
             self._over.wait(rule.minutes * 60)
 
-    def fetch(self, rule: FetchRule) -> int:
+    def fetch(self, peer: str, study: str) -> int:
+        """Fetch the CT of a study from a peer.
+
+        Parameters
+        ----------
+        peer
+            Its name in the configuration.
+        study
+            StudyInstanceUID.
+
+        Returns
+        -------
+        How many instances came; 0 where they come by C-MOVE, in another association.
+
+        Raises
+        ------
+        PeerError
+            If the peer cannot be reached, or refuses.
+        RefusedError
+            If the disk is full.
+        """
+        with self.inbox(peer) as inbox:
+            return self._clients[peer].fetch(study, None, inbox)
+
+    def fetch_new(self, rule: FetchRule) -> int:
         """Fetch the studies that match a rule and are not here yet; returns their number."""
-        client, today = self._clients[rule.source], date.today()
+        today = date.today()
         first = today - timedelta(days=rule.days - 1)
         keys = {
             "StudyDate": f"{first:%Y%m%d}-{today:%Y%m%d}",
@@ -140,12 +164,11 @@ class Node:
             "ModalitiesInStudy": "CT",
         }
         fetched = 0
-        for found in client.find("STUDY", keys):
+        for found in self._clients[rule.source].find("STUDY", keys):
             uid, description = str(found.get("StudyInstanceUID", "")), str(found.get("StudyDescription", ""))
             if not uid or self._known(uid) or not re.search(rule.description, description, re.IGNORECASE):
                 continue
-            with self.inbox(rule.source) as inbox:
-                client.fetch(uid, None, inbox)
+            self.fetch(rule.source, uid)
             fetched += 1
             if self._over.is_set():
                 break

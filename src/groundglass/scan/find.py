@@ -2,6 +2,7 @@
 
 :func:`find_series` lists series and pictures by their headers (``predict``, ``segment``, ``scan``).
 :func:`find_scans` lists files that groundglass.scan.read.read_scan reads as one slice each (``sheet``).
+:func:`find_dicom` lists DICOM files of any kind (``pacs send``).
 """
 
 import csv
@@ -103,10 +104,11 @@ _NOTHING = "there is no DICOM, NIfTI or picture"
 
 @dataclass
 class _Passed:
-    """What a search of folders skips: earlier results, and unreadable folders."""
+    """What a search of folders skips: earlier results, unless wanted, and unreadable folders."""
 
     results: list[Path] = field(default_factory=list)
     failures: list[ScanError] = field(default_factory=list)
+    results_wanted: bool = False
 
 
 def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool]]:
@@ -169,7 +171,7 @@ def _files(folder: Path, passed: _Passed, seen: set[str]) -> list[Path]:
             folders.clear()
             continue
         seen.add(place)
-        if RESULTS in names and Path(parent) != folder:
+        if RESULTS in names and Path(parent) != folder and not passed.results_wanted:
             passed.results.append(Path(parent))
             folders.clear()
             continue
@@ -385,6 +387,28 @@ def find_scans(paths: Iterable[Path | str]) -> list[Path]:
     if not files:
         raise GroundglassError(f"{', '.join(map(str, named)) or 'no path was given'}: {_NOTHING}")
     return list(files)
+
+
+def find_dicom(paths: Iterable[Path | str]) -> tuple[list[Member], list[ScanError], int]:
+    """List the DICOM files that ``paths`` name, searched as :func:`find_series` does, earlier results included.
+
+    Returns
+    -------
+    The files; what cannot be read, or was named and is not DICOM; and the number of other files in the folders.
+
+    Raises
+    ------
+    GroundglassError
+        If a path does not exist.
+    """
+    search, others = _Search(results_wanted=True), 0
+    for path, by_user in _expand(map(Path, paths), search):
+        search.file(path, by_user)
+        if Member(path) in search.nifti or path in search.pictures:
+            others += not by_user
+            if by_user:
+                search.failures.append(ScanError(path, "is not a DICOM file"))
+    return list(search.dicom), search.failures, search.ignored + others
 
 
 def _may_be_scan(path: Path) -> bool:

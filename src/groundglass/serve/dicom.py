@@ -1,11 +1,11 @@
-"""The DICOM node in the API: received studies, deliveries, resending, and STOW-RS."""
+"""The DICOM node in the API: received studies, deliveries, fetching, resending, and STOW-RS."""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
@@ -95,9 +95,23 @@ class NodeStatus(BaseModel):
 
     ae_title: str | None
     port: int | None
+    peers: list[str]
     destinations: list[str]
     counts: dict[State, int]
     examinations: list[Examination]
+
+
+class Fetch(BaseModel):
+    """A study to fetch: the name of a peer, and the StudyInstanceUID."""
+
+    peer: str
+    study: str = Field(pattern=r"^[0-9.]{1,64}$")
+
+
+class Fetched(BaseModel):
+    """How many instances came; 0 from a peer that sends them on its own (C-MOVE)."""
+
+    instances: int
 
 
 class Sending(BaseModel):
@@ -116,10 +130,27 @@ def get_node(
     return NodeStatus(
         ae_title=config and config.ae_title,
         port=config and config.port,
+        peers=[one.name for one in config.peers] if config else [],
         destinations=[one.to for one in config.destinations] if config else [],
         counts=counts,
         examinations=[Examination.of(one) for one in received],
     )
+
+
+@router.post("/dicom/fetch", responses={**CHANGING, **responses(502, 507)})
+def fetch_study(server: TheServer, user: Writer, body: Fetch) -> Fetched:
+    """Fetch the CT of a study from a peer of the DICOM node."""
+    node = server.node
+    if node is None or body.peer not in [one.name for one in node.config.peers]:
+        raise HTTPException(404, "there is no such peer; see `/api/v1/dicom`")
+    from groundglass.node.peers import PeerError
+
+    try:
+        came = node.fetch(body.peer, body.study)
+    except PeerError as error:
+        raise HTTPException(502, str(error)) from None
+    record(server.database, user.name, "fetch")
+    return Fetched(instances=came)
 
 
 @router.post("/studies/{id}/send", status_code=202, responses={**CHANGING, **responses(409)})

@@ -12,7 +12,7 @@ from groundglass.files import reason_of, replacing
 from groundglass.scan.studies import KEY_FILE
 from groundglass.store.database import FILE, Database
 from groundglass.store.tables import Base, Study, Token
-from groundglass.store.upload import STUDIES, sync_folder
+from groundglass.store.upload import INCOMING, NODE, PENDING, STUDIES, sync_folder
 
 BATCH = 1000
 
@@ -35,8 +35,10 @@ def copy_tables(source: Database, target: Database) -> None:
 def back_up(database: Database, data: Path, archive: Path) -> int:
     """Write a backup; the server may be running.
 
-    The database is copied first, and files never change once the database refers to them, so the archive
-    contains every file that it refers to. Studies that are deleted during the backup are left out.
+    Instances that the DICOM node acknowledged are copied first, in the order in which they move through the node,
+    so that one that moves during the backup is found later. Then the database is copied. Files never change
+    once the database refers to them, so the archive contains every file that it refers to. Studies that are deleted
+    during the backup are left out.
 
     Returns
     -------
@@ -52,12 +54,15 @@ def back_up(database: Database, data: Path, archive: Path) -> int:
         replacing(archive, "wb") as handle,
         tarfile.open(fileobj=handle, mode="w") as tar,
     ):
+        for place in (INCOMING, PENDING):
+            for path in sorted((data / NODE / place).glob("*/*.dcm")):
+                _add(tar, data, path)
         copy = Database.of(Path(temporary))
         copy.migrate()
         copy_tables(database, copy)
         with copy.read() as session:
             studies = list(session.scalars(select(Study.id)))
-        gone = [study for study in studies if not _add(tar, data, study)]
+        gone = [study for study in studies if not _add(tar, data, data / STUDIES / study)]
         with copy.write() as session:
             session.execute(delete(Study).where(Study.id.in_(gone)))
         copy.close()  # this writes everything into the one file
@@ -67,10 +72,10 @@ def back_up(database: Database, data: Path, archive: Path) -> int:
     return len(studies) - len(gone)
 
 
-def _add(tar: tarfile.TarFile, data: Path, study: str) -> bool:
-    """Add a study's folder; False if it no longer exists."""
+def _add(tar: tarfile.TarFile, data: Path, path: Path) -> bool:
+    """Add a file or folder of the data folder; False if it no longer exists."""
     try:
-        tar.add(data / STUDIES / study, f"{STUDIES}/{study}")
+        tar.add(path, path.relative_to(data))
     except FileNotFoundError:
         return False
     return True

@@ -23,6 +23,8 @@ from groundglass.scan.members import BROKEN, NOT_A_ZIP, files_of
 from groundglass.scan.volume import VOLUME_ENDINGS
 
 INCOMING, STUDIES, FILES, RESULTS = "incoming", "studies", "files", "results"
+NODE, PENDING = "node", "pending"
+"""The DICOM node keeps instances in ``node/incoming``, then in ``node/pending``, until they are part of a study."""
 ENDINGS = (*VOLUME_ENDINGS, ".img", *sorted(SUFFIXES | DICOM_SUFFIXES))
 """Extensions that a stored file keeps; the rest of its name could identify the patient."""
 DETACHED = (".mhd", ".nhdr")

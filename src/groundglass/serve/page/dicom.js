@@ -13,7 +13,17 @@ export function nodePanel() {
   const rows = h("div", {});
   const said = h("div", { "aria-live": "polite" });
   const states = choice([["", T.list.all], ...Object.entries(T.node.states)], "", () => load());
-  const details = h("details", {}, summary, h("div", { class: "filters" }, labelled(T.node.show, states)), said, rows);
+  const uid = h("input", { type: "text", required: true, pattern: "[0-9.]{1,64}", autocomplete: "off", spellcheck: "false" });
+  const peers = h("select", {});
+  const told = h("div", { "aria-live": "polite" });
+  const asking = h(
+    "form",
+    { class: "filters", hidden: true, onsubmit: ask },
+    labelled(T.node.uid, uid),
+    labelled(T.node.from, peers),
+    h("button", {}, T.node.fetch),
+  );
+  const details = h("details", {}, summary, h("div", { class: "filters" }, labelled(T.node.show, states)), said, rows, asking, told);
   const node = h("section", { class: "card", "aria-label": T.node.title, hidden: true }, details);
   let timer = 0;
   let shown = "";
@@ -31,12 +41,31 @@ export function nodePanel() {
       if (JSON.stringify(found) === shown) return; // so that the focus stays where it is
       shown = JSON.stringify(found);
       summary.textContent = T.node.summary(found);
+      if (asking.hidden && may("write") && found.peers.length) {
+        fill(peers, found.peers.map(name => h("option", {}, name)));
+        asking.hidden = false;
+      }
       fill(rows, found.examinations.length ? list(found.examinations) : h("p", { class: "note" }, T.node.none));
     } catch (error) {
       if (closed) return;
       fill(said, problem(error.message));
       timer = setTimeout(load, AGAIN);
     }
+  }
+
+  async function ask(event) {
+    event.preventDefault();
+    const { submitter } = event;
+    submitter.disabled = true;
+    fill(told);
+    try {
+      await post("/dicom/fetch", { peer: peers.value, study: uid.value });
+      fill(told, h("p", { class: "note" }, T.node.fetched));
+      uid.value = "";
+    } catch (error) {
+      fill(told, problem(error.message));
+    }
+    submitter.disabled = false;
   }
 
   const list = examinations =>
