@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,12 @@ def test_the_licences_of_all_dependencies_are_listed(site: Path) -> None:
     for wanted in project["dependencies"]:
         assert f"<td><p>{re.match(r'[a-z0-9-]+', wanted)[0]}</p></td>" in text
     assert "docutils" in text
+
+
+@pytest.mark.parametrize(("terms", "refused"), [("LGPL-3.0-or-later", False), ("GPL-3.0-only", True)])
+def test_a_plain_install_must_not_need_the_gpl(terms: str, refused: bool) -> None:
+    pytest.importorskip("sphinx", reason="pip install 'groundglass[docs]'")
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    conf["licence_list"].__globals__["licence"] = lambda name: terms
+    with pytest.raises(Exception, match="GPL: annotated-doc") if refused else nullcontext():
+        conf["licence_list"]()
