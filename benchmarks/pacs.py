@@ -243,6 +243,9 @@ def kills(count: int, seed: int) -> None:
             lost += len(acknowledged) - arrival_files(server, arrival)
             versions += len(server.rows(Study, Study.uid == study))
             reports[current(orthanc, study)] += 1
+            print(
+                f"kill {number + 1}: aimed at {stage}; reports, and current ones: {current(orthanc, study)}"
+            )
     print(
         f"{count} kills, by what the server was doing: {dict(doing)}; with a part of the results sent: {partly}"
     )
@@ -510,6 +513,7 @@ def damaged(message: bytes, draw: random.Random) -> bytes:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("speed", "kills", "down", "many", "reception", "fuzz"))
     parser.add_argument("--series", type=Path, help="a folder with the DICOM files of a CT series")

@@ -26,7 +26,9 @@ from groundglass.errors import GroundglassError, ScanError
 from groundglass.node.cohort import listed
 from groundglass.node.config import DicomConfig
 from groundglass.phantom import make_phantom, random_lesions
+from groundglass.report.pdf import PDF
 from groundglass.serve.config import load_config
+from groundglass.serve.worker import _can_write_pdf
 from groundglass.store.upload import RESULTS, STUDIES
 
 SLICES = 124
@@ -125,6 +127,7 @@ def test_the_steps_of_the_document_bring_results_into_the_archive(
     (results,) = (folder / "groundglass-data" / STUDIES).glob(f"*/{RESULTS}")
     found = json.loads((results / "findings.json").read_text())
     assert found["volume"]["shape"][0] == SLICES
+    wait(lambda: (results / PDF).is_file() or not _can_write_pdf())  # it is written after the answer
     numbers = numbers_of(report)
     assert numbers["probability"] == pytest.approx(found["probability"], abs=1e-4)
     assert numbers["lesion-volume"] == pytest.approx(found["both"]["lesion_ml"], abs=0.05)

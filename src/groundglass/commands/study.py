@@ -98,6 +98,9 @@ class Making:
         alone, so that a repetition does not create a second report. None means the current time and new UIDs.
     replaces
         The file of a report that the new one supersedes; None if there is none.
+    later
+        If it is a list, the PDF is not written with the other results. Instead, a function that writes it into the
+        study's folder is appended.
     """
 
     outputs: Outputs
@@ -105,6 +108,7 @@ class Making:
     key: bytes = field(repr=False)
     when: datetime | None = None
     replaces: Path | None = None
+    later: list[Callable[[Path], None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,9 @@ def _write(folder: Path, answered: AnsweredStudy, detector: Detector, making: Ma
     report = volume_report(answered, detector, sheet, frames, identities=outputs.identities)
     if outputs.report:
         write_report(report, folder / "report.html")
-    if outputs.pdf:
+    if outputs.pdf and making.later is not None:
+        making.later.append(lambda final: write_pdf(report, final / PDF))
+    elif outputs.pdf:
         write_pdf(report, folder / PDF)
     _write_slices(folder / "slices.csv", finding)
     mark_results(folder)

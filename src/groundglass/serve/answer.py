@@ -55,6 +55,8 @@ class Answering:
         Called with the number of slices read so far, and of all slices.
     identify
         Called with the personal data in the headers, before the answer.
+    later
+        As in groundglass.commands.study.Making, for volumes.
     """
 
     detector: Detector
@@ -66,6 +68,7 @@ class Answering:
     replaces: Path | None = None
     progress: Progress = lambda done, total: None
     identify: Callable[[Mapping[str, str]], None] = lambda person: None
+    later: list[Callable[[Path], None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _volume(study: Study, listing: Listing, results: Path, how: Answering) -> di
     answered = answer_study(how.detector, study, seen)
     write_volume_view(view, answered.finding)
     outputs = Outputs(pdf=how.pdf, anonymise=how.anonymise)
-    making = Making(outputs, how.made_from, how.key, how.when, how.replaces)
+    making = Making(outputs, how.made_from, how.key, how.when, how.replaces, how.later)
     document = write_study(results, answered, how.detector, making)
     if listing.failures:
         failures = [asdict(Failure.of(error)) for error in listing.failures]

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from groundglass.store.database import Database
 from groundglass.store.history import find, sent_before
 from groundglass.store.intake import Wanted, divide
 from groundglass.store.queue import Claim
-from groundglass.store.tables import Study
+from groundglass.store.tables import BY_DICOM, Study
 from groundglass.store.upload import FILES, RESULTS, STUDIES, RefusedError
 
 log = logging.getLogger("groundglass.serve.worker")  # __name__ is "__main__" in the process
@@ -107,6 +107,8 @@ class Worker:
         study, folder = entry.study, self.data / STUDIES / lease.study
         sweep(folder)
         before = sent_before(self.database, study.id)
+        by_dicom = bool(study.options.get(BY_DICOM))
+        later: list[Callable[[Path], None]] = []  # DICOM results are sent without waiting for the PDF
         with _renewing(self.database, lease) as progress:
             how = Answering(
                 self._detector(study.bundle),
@@ -118,11 +120,18 @@ class Worker:
                 replaces=None if before is None else self._results(before).absolute() / "sr.dcm",
                 progress=progress,
                 identify=lambda person: queue.identify(self.database, lease, **person),
+                later=later if by_dicom else None,
             )
             found = answer(folder / FILES, self._results(study.id), how)
             columns = self._divided(study, found) if isinstance(found, Several) else found
         if not queue.finish(self.database, lease, columns) and find(self.database, lease.study) is None:
             shutil.rmtree(folder, ignore_errors=True)  # the study has been deleted in the meantime
+            return
+        for write in later:
+            try:
+                write(self._results(study.id))
+            except (GroundglassError, OSError):
+                log.warning("job %d: its PDF could not be written", lease.job)
 
     def _results(self, study: str) -> Path:
         return self.data / STUDIES / study / RESULTS
