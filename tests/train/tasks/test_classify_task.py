@@ -104,7 +104,7 @@ def test_a_folder_with_a_run_is_not_lost(trained: Path, recipe_file: Path, tmp_p
         quiet_train(recipe_file, trained, "training.epochs=9", resume=True)
     assert (trained / "run.json").read_text() == before
     (tmp_path / "letter.txt").write_text("mine")
-    with pytest.raises(GroundglassError, match="not a run"):
+    with pytest.raises(GroundglassError, match="do not belong to a run"):
         quiet_train(recipe_file, tmp_path, overwrite=True)
     with pytest.raises(GroundglassError, match="not a run"):
         quiet_train(recipe_file, tmp_path / "gone", resume=True)
