@@ -38,6 +38,7 @@ from sqlalchemy import select
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
 from orthanc import DIMSE, NODE, Orthanc, running
 
+from groundglass.node.peers import resumed
 from groundglass.node.receive import silence
 from groundglass.phantom import make_phantom, random_lesions
 from groundglass.phantom.dicom import write_phantom_dicom
@@ -172,7 +173,9 @@ def associate(title: str = "SCANNER") -> Any:
 def send(images: Sequence[Dataset]) -> None:
     assoc = associate()
     assert assoc.is_established
-    assert {int(assoc.send_c_store(image).Status) for image in images} == {0}
+    for image in images:
+        resumed(assoc)
+        assert int(assoc.send_c_store(image).Status) == 0
     assoc.release()
 
 
@@ -234,7 +237,7 @@ def kills(count: int, seed: int) -> None:
             wait(lambda: stage_of(server, study) in (stage, "sent"), pause=0.002)  # noqa: B023
             time.sleep(draw.uniform(0, takes[stage]))
             server.kill()
-            doing[stage_of(server, study)] += 1
+            doing["receiving" if len(acknowledged) < len(made) else stage_of(server, study)] += 1
             partly += 0 < len(orthanc.find(StudyInstanceUID=study)) < len(KINDS)
             server.start()
             sending.result()
@@ -309,6 +312,7 @@ def persistently(images: Sequence[Dataset], acknowledged: set[str]) -> None:
             time.sleep(0.3)
             continue
         for image in left:
+            resumed(assoc)
             answer = assoc.send_c_store(image) if assoc.is_established else Dataset()
             if answer.get("Status") != 0:
                 break

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from groundglass.node.config import DicomConfig
 from groundglass.node.node import Node
+from groundglass.node.peers import resumed
 from groundglass.serve.worker import Worker
 from groundglass.store.database import Database
 from groundglass.store.history import Entry, listed
@@ -118,6 +119,7 @@ class Sending:
     def send(self, one: Path | Dataset) -> int:
         """The status that an instance is answered with."""
         dataset = pydicom.dcmread(one) if isinstance(one, Path) else one
+        resumed(self.assoc)
         return int(self.assoc.send_c_store(dataset).Status)
 
 
