@@ -95,7 +95,7 @@ def test_only_a_graph_that_needs_it_loads_the_second_runtime(monkeypatch: pytest
         Engine(graph_of(CLASSIFIER), SHAPE)
 
 
-def test_limited_threads_are_not_pinned_to_the_cores_that_other_processes_would_take(
+def test_threads_can_be_limited_and_are_not_pinned_to_cores_that_other_processes_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("groundglass.bundle.engine._threads", 1)

@@ -109,10 +109,14 @@ class _OpenVino:
         model.reshape([1, *shape])
         supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = precision if precision == "f32" or "BF16" in supported else "f32"
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint}
+        # By default OpenVINO pins its threads to the first cores, where those of several processes would meet.
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": hint,
+            "ENABLE_CPU_PINNING": False,
+        }
         if _threads:
-            # By default OpenVINO pins its threads to the first cores, where those of several processes would meet.
-            options |= {"INFERENCE_NUM_THREADS": _threads, "ENABLE_CPU_PINNING": False}
+            options["INFERENCE_NUM_THREADS"] = _threads
         self._compiled = core.compile_model(model, "CPU", options)
         streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle = deque(self._compiled.create_infer_request() for _ in range(streams))
