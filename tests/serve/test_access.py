@@ -45,6 +45,7 @@ REQUESTS = [
     ("POST", "/api/v1/studies", "write", 415),
     ("POST", f"{STUDY}/retry", "write", 404),
     ("POST", f"{STUDY}/send", "write", 404),
+    ("POST", "/api/v1/dicom/fetch", "write", 422),  # without a body
     ("DELETE", STUDY, "write", 404),
     ("GET", "/api/v1/log", "admin", 200),
 ]
