@@ -1,6 +1,5 @@
 """Studies of a PACS as a listing for ``groundglass predict``: each is fetched by the process that answers it."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ from groundglass.node.config import DicomConfig, Peer
 from groundglass.node.inbox import Inbox
 from groundglass.node.peers import client_of
 from groundglass.scan.dicom import dicom_series
+from groundglass.scan.find import manifest_column
 from groundglass.scan.members import found
 from groundglass.scan.volume import Listing, Member, Series
 
@@ -59,17 +59,8 @@ def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> 
 
 def _rows(manifest: Path) -> Iterator[tuple[Path, str]]:
     """The studies of a manifest, each named by its row as numbered in spreadsheets."""
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GroundglassError(f"{manifest}: cannot be read as a manifest ({error})") from error
-    if not rows or COLUMN not in rows[0]:
-        raise GroundglassError(
-            f"{manifest}: has no column {COLUMN}; write one StudyInstanceUID per row there"
-        )
-    for number, row in enumerate(rows, start=2):
-        if uid := (row[COLUMN] or "").strip():
+    for number, value in enumerate(manifest_column(manifest, COLUMN, "StudyInstanceUID"), start=2):
+        if uid := value.strip():
             yield Path(f"{manifest} row {number}"), uid
 
 

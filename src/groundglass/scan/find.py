@@ -131,18 +131,29 @@ def _expand(paths: Iterable[Path], passed: _Passed) -> Iterator[tuple[Path, bool
             raise GroundglassError(f"{path}: there is no such file or folder")
 
 
-def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
-    """The files and folders in a manifest's column ``path``; missing ones become failures."""
+def manifest_column(manifest: Path, column: str, content: str) -> list[str]:
+    """A column of a manifest (CSV), row by row; ``content`` names what a row should contain.
+
+    Raises
+    ------
+    GroundglassError
+        If the file cannot be read, or has no such column.
+    """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as handle:
             rows = csv.DictReader(handle)
-            if "path" not in (rows.fieldnames or ()):
+            if column not in (rows.fieldnames or ()):
                 raise GroundglassError(
-                    f"{manifest}: has no column path; write one scan or folder per row there"
+                    f"{manifest}: has no column {column}; write one {content} per row there"
                 )
-            names = [row["path"] or "" for row in rows]
+            return [row[column] or "" for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GroundglassError(f"{manifest}: cannot be read as a manifest ({error})") from error
+
+
+def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
+    """The files and folders in a manifest's column ``path``; missing ones become failures."""
+    names = manifest_column(manifest, "path", "scan or folder")
     for path in (manifest.parent / name for name in dict.fromkeys(names) if name):
         if path.suffix.lower() == ".csv":
             passed.failures.append(

@@ -99,8 +99,7 @@ class TaskModule(pl.LightningModule):
         torch.manual_seed(
             self.seed + 1_000_003 * self.current_epoch + 101 * batch_idx + 15_485_863 * self.global_rank
         )
-        on_cpu = self.device.type == "cpu"
-        with DepthwiseInFloat32() if on_cpu and torch.is_autocast_enabled("cpu") else nullcontext():
+        with DepthwiseInFloat32() if torch.is_autocast_enabled("cpu") else nullcontext():
             loss = self.training_loss(batch, batch_idx)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
