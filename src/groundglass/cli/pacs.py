@@ -141,7 +141,7 @@ def send(
             client.store(objects)
             sent += len(objects)
     if not (sent or failures):
-        raise GroundglassError(f"{', '.join(map(str, files))}: there is no DICOM file")
+        raise GroundglassError(f"{', '.join(map(str, files))}: no DICOM file found")
     typer.echo(f"{count_of(sent, 'file')} sent to {peer}")
     if others:
         say(f"skipped: {count_of(others, 'other file')}")

@@ -1,8 +1,8 @@
 """The rule that combines the answers for a patient's slices into one probability, and the features that it uses.
 
 A rule is chosen on data (evaluation.patient_rules) and stored in the bundle. Every aggregation is a logistic
-function of features of all slices together, so it is calibrated by itself; with a single feature this is
-Platt scaling [1]_.
+function of features of all slices together, so its output needs no further calibration. With a single feature,
+this is Platt scaling [1]_.
 
 References
 ----------

@@ -241,7 +241,7 @@ def scores(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float |
     truth = truth_of(predictions)
     figure = _figure("Probability by label", evaluation)
     axes = figure.subplots()
-    # The hatching is darker than what it lies on: in SVG both have the same opacity.
+    # The hatching is darker than the bar below it, because in SVG both have the same opacity.
     bars = ((NEGATIVE, ~truth, BLUE, BLUE, ""), (POSITIVE, truth, VERMILLION, "#5c2800", "//"))
     for name, of, colour, edge, hatch in bars:
         axes.hist(

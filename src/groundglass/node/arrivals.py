@@ -174,7 +174,7 @@ class Arrivals:
         for arrival in self._quiet(blocked):
             try:
                 self._complete(arrival)
-            except Exception as error:  # the others are completed; this one is tried again
+            except Exception as error:  # continue with the other studies, and retry this one later
                 log.error("a received study is not answered yet: %s", place_of(error))
         self._hand_over()
 

@@ -1,4 +1,4 @@
-"""Evaluate a ``predictions.csv`` by itself: figures with intervals, curves and tables."""
+"""Evaluate a ``predictions.csv`` without its detector: figures with intervals, curves and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -47,7 +47,7 @@ MB = 1_000_000
 LOOK = 0.1
 """Seconds between two checks of a worker's memory and time."""
 GRACE = 30.0
-"""Seconds that a worker has after its time limit to stop by itself, before it is stopped from outside."""
+"""Seconds after its time limit in which a worker may stop on its own, before it is killed."""
 TRIES = 2
 """Number of attempts for a study whose worker ends without an answer or cannot write its results."""
 START = 300.0

@@ -69,7 +69,7 @@ def write_nifti_mask(
 
 
 def is_even(geometry: Geometry) -> bool:
-    """Whether the slices lie on a straight line at even steps, as NIfTI requires."""
+    """Whether the slices are evenly spaced along a straight line, as NIfTI requires."""
     positions = geometry.positions
     if len(positions) < 2:
         return True

@@ -254,7 +254,7 @@ AHEAD = 8
 def answer_files(
     paths: Sequence[Path], answer: Callable[[Iterable[Scan]], Iterator[Answer]]
 ) -> Iterator[tuple[Path, Answer | ScanError]]:
-    """Answers for files, in their order; a file that cannot be read gives its error, and the others are answered.
+    """Answers for files, in their order; an unreadable file yields its error and does not stop the rest.
 
     Parameters
     ----------

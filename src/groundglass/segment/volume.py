@@ -165,7 +165,7 @@ class VolumeMasks:
         """Yield the slices that show lungs, with their numbers from 0 and their masks.
 
         A slice that the segmenter refuses on its own, such as one at the tip of a lung, is judged by its
-        neighbours once all slices have been read, and comes after the others.
+        neighbours once all slices have been read, so it is yielded last.
 
         Parameters
         ----------
