@@ -295,6 +295,7 @@ def test_a_manifest_names_files_and_folders(folder: Path, tmp_path: Path) -> Non
         "is a table within the manifest cohort.csv",
     ]
     other = tmp_path / "other.csv"
-    other.write_text("file,label\nct,covid\n")
-    with pytest.raises(GroundglassError, match="has no column path"):
-        find_series([other])
+    for content, problem in (("file\nct\n", "no column path"), ("path\n \n", "nothing in its column path")):
+        other.write_text(content)
+        with pytest.raises(GroundglassError, match=f"has {problem}; write one"):
+            find_series([other])

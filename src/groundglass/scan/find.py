@@ -137,18 +137,19 @@ def manifest_column(manifest: Path, column: str, content: str) -> list[str]:
     Raises
     ------
     GroundglassError
-        If the file cannot be read, or has no such column.
+        If the file cannot be read, or has no such column or nothing in it.
     """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as handle:
             rows = csv.DictReader(handle)
-            if column not in (rows.fieldnames or ()):
-                raise GroundglassError(
-                    f"{manifest}: has no column {column}; write one {content} per row there"
-                )
-            return [row[column] or "" for row in rows]
+            known = column in (rows.fieldnames or ())
+            values = [row[column] or "" for row in rows] if known else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GroundglassError(f"{manifest}: cannot be read as a manifest ({error})") from error
+    if not any(map(str.strip, values)):
+        missing = f"nothing in its column {column}" if known else f"no column {column}"
+        raise GroundglassError(f"{manifest}: has {missing}; write one {content} per row there")
+    return values
 
 
 def _listed(manifest: Path, passed: _Passed) -> Iterator[Path]:
