@@ -2,7 +2,7 @@
 
 Copies of slices, each changed in one way (crop, rescaling, JPEG, contrast, mirror, or all of them), are put
 among the slices that they come from. The search sees only the pictures. Each size runs in a separate process
-to measure its peak memory. Missing phantoms are made, 24 slices of each; 100,000 take an hour.
+to measure its peak memory. Missing phantoms are made, 24 slices of each; 100,000 take half an hour.
 """
 
 import argparse
@@ -88,7 +88,7 @@ CHANGES: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
 
 def make_phantoms(folder: Path, count: int) -> list[Path]:
     """The first ``count`` slices of phantoms with increasing seeds, made if missing."""
-    files = sorted(folder.rglob("*.png"))
+    files = sorted(folder.rglob("*.png"), key=lambda file: file.name)
     seed = FIRST_SEED + len({file.parent for file in files})
     while len(files) < count:
         disease = DISEASES[seed % len(DISEASES)]
