@@ -16,6 +16,7 @@ from sphinx.errors import ExtensionError
 
 import groundglass
 from groundglass.cli.app import app as program
+from groundglass.node.conformance import statement
 
 ROOT = Path(__file__).parents[1]
 project, author = "Groundglass", "The Groundglass authors"
@@ -108,6 +109,11 @@ def licence_list() -> str:
     return "\n".join([LICENCES, "| package | version | licence | extra |", "|---|---|---|---|", *table, ""])
 
 
+CONFORMANCE = """# DICOM conformance statement
+
+`groundglass pacs conformance` prints this statement about [the PACS node](../pacs.md).
+
+"""
 LICENCES = """# Licences of the dependencies
 
 What each package states in its metadata, for the versions that this site was built with. Packages without an
@@ -119,7 +125,8 @@ contain libraries under further licences; see their files. For the data that the
 
 def write_reference(app: Sphinx) -> None:
     """Write the pages that are made from the program."""
-    for name, text in (("cli", command_reference()), ("licences", licence_list())):
+    pages = {"cli": command_reference(), "licences": licence_list(), "conformance": CONFORMANCE + statement()}
+    for name, text in pages.items():
         page = Path(app.srcdir, "reference", f"{name}.md")
         if not page.exists() or page.read_text("utf-8") != text:
             page.write_text(text, "utf-8")

@@ -52,6 +52,7 @@ def test_the_reference_has_every_command_and_the_library(site: Path) -> None:
     library = (site / "reference" / "api.html").read_text("utf-8")
     assert 'id="groundglass.Detector"' in library
     assert "HU" in library
+    assert "1.2.840.10008.5.1.4.1.1.88.34" in (site / "reference" / "conformance.html").read_text("utf-8")
 
 
 def test_the_licences_of_all_dependencies_are_listed(site: Path) -> None:

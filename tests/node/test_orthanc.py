@@ -143,13 +143,20 @@ def test_the_steps_of_the_document_bring_results_into_the_archive(
         assert value not in (folder / "serve-log").read_text()
 
 
-def test_the_document_states_the_defaults_the_peers_and_the_conformance(tmp_path: Path) -> None:
+def test_the_document_states_the_defaults_and_the_peers_and_the_statement_the_conformance(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "serve.yaml"
     path.write_text(block("defaults"))
     assert load_config(path).dicom == DicomConfig()
     path.write_text(block("peers"))
     assert load_config(path).dicom is not None
-    assert DOC.partition("<!-- conformance -->\n")[2] == groundglass("pacs", "conformance")
+    printed = groundglass("pacs", "conformance")
+    assert printed.startswith("Implementation class UID: `2.25.197513047262904935612718834862352117593`.")
+    assert len(re.findall(r"^\| .+ \| `1\.2\.840\.10008[.\d]+` \| .+ \|$", printed, re.MULTILINE)) == 10
+    assert len(re.findall(r"^- .+ \(`1\.2\.840\.10008[.\d]+`\)$", printed, re.MULTILINE)) == 16
+    assert "| Comprehensive 3D SR Storage | `1.2.840.10008.5.1.4.1.1.88.34` | SCU of C-STORE |" in printed
+    assert f"| associations at a time | {DicomConfig().associations} (" in printed
 
 
 def valid(path: Path) -> None:
