@@ -40,7 +40,7 @@ def test_calibrated_probabilities_pass_whatever_their_error_by_chance():
     assert result.severity is None
     assert result.figure.value == pytest.approx(ece(truth, probability))
     assert result.figure.value > 0.03
-    assert "neither surely over- nor surely underconfident" in result.message
+    assert "neither overconfidence nor underconfidence is certain" in result.message
 
 
 @pytest.mark.parametrize(

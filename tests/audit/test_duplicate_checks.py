@@ -36,7 +36,7 @@ def test_equal_files_are_a_warning_the_largest_set_first():
     assert result.figure.value == 0.5
     assert result.figure.low < 0.5 < result.figure.high
     assert "The files of 5 of 10 slices, a share of 0.500 (" in result.message
-    assert result.message.endswith("in 2 sets. With one file of each set 7 are left.")
+    assert result.message.endswith("in 2 sets. With one file of each set, 7 are left.")
     assert names(result.files) == [0, 1, 2, 4, 9]
     assert [names(files) for files in result.side_by_side] == [[2, 4, 9], [0, 1]]
     assert result.rows[0] == ("3", "scan (2).png, scan (4).png, scan (9).png", "covid, not covid", "")

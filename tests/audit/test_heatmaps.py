@@ -119,7 +119,7 @@ def test_a_heatmap_that_explains_the_answer_passes_and_another_does_not(
     result = Deletion().run(unexplained)
     assert result.severity == "warning"
     assert result.figure.value < 0
-    assert "does not surely show" in result.message
+    assert "does not reliably show" in result.message
 
 
 def test_a_detector_that_calls_nothing_covid_shows_no_heatmaps(honest: Trial) -> None:

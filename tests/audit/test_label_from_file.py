@@ -107,7 +107,7 @@ def test_bytes_alone_are_at_most_a_warning(make):
             handle.write(bytes(number + 500 * positive))
     result = LabelFromFile().run(material)
     assert (result.severity, result.figure.value) == ("warning", 1.0)
-    assert "Without the bytes" not in result.message  # nothing else differs
+    assert "Without the file size" not in result.message  # nothing else differs
 
 
 def test_sizes_specific_to_patients_pass(make):

@@ -108,7 +108,7 @@ def test_the_audit_says_which_checks_it_left_out_and_why(
     audited: dict[str, tuple[Audit, Path]], tmp_path: Path
 ) -> None:
     bundle, own = outcomes(audited["bundle"][0]), outcomes(audited["file"][0])
-    evidence = "The model does not say which places speak for COVID-19."
+    evidence = "The model does not say which areas point to COVID-19."
     for code, outcome in own.items():
         if code in ("GG204", "GG205"):
             assert (outcome.status, outcome.reason) == ("not applicable", evidence)

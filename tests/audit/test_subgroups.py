@@ -53,7 +53,7 @@ def test_a_detector_that_does_as_well_everywhere_passes():
     truth, probability = probabilities(2.0)
     result = Subgroups().run(answered(truth, probability, source=SOURCES))
     assert result.severity is None
-    assert "On no subgroup is the AUC surely lower" in result.message
+    assert "No subgroup has a significantly lower AUC" in result.message
     assert result.files == ()
     assert len(result.rows) == 3
 

@@ -51,7 +51,7 @@ def test_a_threshold_that_costs_much_is_a_warning_and_a_better_one_is_reported()
     result = ThresholdCarriesOver().run(answered(truth, probability, threshold=0.88))
     assert result.severity == "warning"
     assert "validation part" not in result.message
-    best = float(result.message.split("; ")[1].split()[0])
+    best = float(result.message.split("A threshold of ")[1].split()[0])
     falls, hits, cuts = roc_curve(truth, probability)
     youden = (hits - falls).max()
     assert (probability >= best)[truth].mean() - (probability >= best)[~truth].mean() > youden - 0.04
@@ -70,7 +70,7 @@ def test_a_threshold_that_all_slices_pass_is_an_error_however_good_the_order():
     result = ThresholdCarriesOver().run(answered(truth, probability, threshold=0.001))
     assert result.severity == "error"
     assert result.figure.value == 0.5
-    assert "so that the bundle's costs 0.50 (0.50 to 0.50)" in result.message
+    assert "so the bundle's threshold costs 0.50 (0.50 to 0.50)" in result.message
 
 
 def test_a_rechosen_threshold_is_not_evaluated_on_the_slices_that_chose_it():
@@ -118,5 +118,5 @@ def test_what_is_refused_is_left_out():
 def test_few_patients_are_too_few_to_choose_a_threshold():
     truth, probability = probabilities(3)
     patient = [f"p{row % 8}" for row in range(200)]
-    with pytest.raises(NotApplicable, match="A class has 4 patients or groups"):
+    with pytest.raises(NotApplicable, match="One class has only 4 patients or groups"):
         ThresholdCarriesOver().run(answered(truth, probability, patient=patient))

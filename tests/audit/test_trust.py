@@ -106,9 +106,9 @@ def test_a_bad_figure_can_be_believed() -> None:
         ({"lungs_removed": beside(0.65, 0.60, 0.70)}, "C", "With the lungs blacked out"),
         ({"lungs_removed": beside(0.65, 0.599, 0.70)}, "A", ""),
         (
-            {"lungs_removed": ReferenceAuc(note="lungs were not looked for")},
+            {"lungs_removed": ReferenceAuc(note="the lungs were not segmented")},
             "C",
-            "not known: lungs were not looked for",
+            "not known: the lungs were not segmented",
         ),
         ({"lungs_removed": ReferenceAuc(note="it sees nothing else", applies=False)}, "A", ""),
         ({"header": beside(0.90, 0.86, 0.94)}, "D", "headers alone reach the AUC"),
@@ -157,7 +157,7 @@ def test_an_external_set_is_its_own_external_test() -> None:
     external = card(**EXTERNAL)
     assert external.grade == "A"
     assert dict(external.rows())[ELSEWHERE] == "this set"
-    assert "another source" in dict(external.rows())[SPLIT]
+    assert "a different source" in dict(external.rows())[SPLIT]
     assert card(**EXTERNAL | {"unit": "slice"}).reasons == (
         "C: Patients are not known: the interval may be too narrow.",
     )

@@ -159,7 +159,7 @@ def test_the_own_test_part_chooses_nothing(bundle_folder: Path, class_folder: Pa
 
 
 def test_without_lungs_nothing_is_chosen(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(GroundglassError, match="load the detector with its lungs"):
+    with pytest.raises(GroundglassError, match="load the detector with lungs=True"):
         aggregate(Detector.load("covid-ct-lite0", lungs=False), str(manifest), tmp_path)
 
 

@@ -317,7 +317,7 @@ def test_slices_that_all_get_wrong_are_listed_and_shown(copy: Done) -> None:
     assert wrong["never"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
     for name in ("comparison.html", "comparison.md"):
         text = (copy.folder / name).read_text()
-        assert f"Slices that all get wrong: {len(truth)} of {len(members[0])}" in text
+        assert f"Slices that every system gets wrong: {len(truth)} of {len(members[0])}" in text
         assert all(Path(path).name in text for path in wrong.index)
     assert "compared with no other" in headline(outcome.judged[0].comparison)
 

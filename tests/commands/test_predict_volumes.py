@@ -90,7 +90,7 @@ def test_a_pdf_names_the_patient_only_on_request(
     header = pydicom.dcmread(next((scans / "a").iterdir()), stop_before_pixels=True)
     assert (header.PatientID in text) == asked
     assert str(header.PatientName) not in text
-    parts = ("right upper third", "lungs-lite0", "The most telling slices", "Made")
+    parts = ("right upper third", "lungs-lite0", "The most informative slices", "Made")
     for shown in (RESEARCH_USE, row["severity"], *parts):
         assert shown in text
 

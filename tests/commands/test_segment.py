@@ -119,7 +119,7 @@ def test_what_is_not_a_chest_ct_gets_empty_masks_and_a_problem(
     entry = result.document["slices"][0]
     assert (entry["both"], entry["problem"]) == (None, strange["problem"])
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "1 of 2 slices show lungs, 1 of them lesions" in page
+    assert "1 of 2 slices show lungs, 1 of these with lesions" in page
     assert strange["problem"] in page
 
 

@@ -370,7 +370,8 @@ def test_the_dataset_is_that_of_the_recipes_and_runs_unless_one_is_named(
     named = plain([recipe_file, other], "sarscov2-ct")
     assert (named.dataset, named.split) == ("sarscov2-ct", "blocks")
     with pytest.raises(
-        GroundglassError, match=r"--set data.dataset=ccap: the protocol sets that; use --data"
+        GroundglassError,
+        match=r"--set data.dataset=ccap: the comparison sets this for all systems; use --data",
     ):
         plain([recipe_file], None, None, "data.dataset=ccap")
     manifest = import_path(class_folder).assign(split="test")
@@ -393,13 +394,16 @@ def test_without_a_test_part_all_are_evaluated_on_the_validation_part(
     part, rows = official.judged_rows()
     assert part == "val"
     assert set(rows["path"]) == set(manifest["path"][manifest["split"] == "val"])
-    with pytest.raises(GroundglassError, match=r"two-parts.csv: has no part .* official .*folds need a test"):
+    with pytest.raises(
+        GroundglassError, match=r"two-parts.csv: the split official leaves no part .*must have a test part"
+    ):
         replace(official, folds=2).judged_rows()
     assert len(rows_of_test(replace(official, split="grouped"))) == 8
     manifest["split"] = "train"
     write_manifest(manifest, tmp_path / "two-parts.csv")
     with pytest.raises(
-        GroundglassError, match=r"has no part under the split official .* choose another with --split"
+        GroundglassError,
+        match=r"the split official leaves no part to evaluate on; choose another with --split",
     ):
         official.judged_rows()
 

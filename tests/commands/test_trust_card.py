@@ -70,7 +70,7 @@ def test_the_own_test_part_of_a_random_split(detector: Detector, class_folder: P
     # Pictures of one size and format: headers reveal nothing.
     assert card.header.auc.value == pytest.approx(0.5)
     assert "training part" in card.header.note
-    assert "not looked for" in str(card.lungs_removed)
+    assert "not segmented" in str(card.lungs_removed)
     assert (card.known.slices, card.known.of) == (0, 12)
     assert card.grade == "D"
     assert done.metrics["honest_numbers"] == json.loads(json.dumps(card.to_dict()))
@@ -167,7 +167,7 @@ def test_lungs_are_removed_from_kept_slices_as_from_reread_ones(
     whole, removed = with_lungs_removed(anew).aucs(anew.material.seed)
     assert done.card.lungs_removed.auc.value == pytest.approx(removed.value)
     assert done.card.lungs_removed.auc.low == pytest.approx(removed.low)
-    assert f"whole {whole.value:.2f}" in done.card.lungs_removed.note
+    assert f"unchanged {whole.value:.2f}" in done.card.lungs_removed.note
     if sample == 400:
         truth = done.predictions["label"] == POSITIVE
         assert whole.value == pytest.approx(roc_auc_score(truth, done.predictions["probability"]))
@@ -181,7 +181,7 @@ def test_too_few_patients_with_lungs_are_reported(
     write_manifest(few, tmp_path / "few.csv")
     done = evaluated(Detector(Bundle.load(bundle_folder), segmenter), tmp_path / "few.csv", tmp_path / "out")
     assert done.card.lungs_removed.auc.value is None
-    assert "not known: lungs were found in slices of 1 groups" in str(done.card.lungs_removed)
+    assert "not known: one class has lungs on slices of only 1 groups" in str(done.card.lungs_removed)
     assert "fewer than two groups" in str(done.card.header)
     assert done.card.grade == "D"
 

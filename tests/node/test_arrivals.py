@@ -158,7 +158,7 @@ def test_a_study_waits_for_what_the_archive_still_has(
     counts = {series: 6}
     monkeypatch.setattr(noded.node._arrivals, "_counted", lambda study: counts)
     noded.send(images[:4])
-    wait(lambda: [one.problem for one in noded.arrivals()] == ["2 instances of the PACS did not come"])
+    wait(lambda: [one.problem for one in noded.arrivals()] == ["2 instances in the PACS did not arrive"])
     assert noded.studies() == []
     noded.send(images[4:])
     noded.settled()

@@ -324,7 +324,7 @@ def test_orthanc_sends_and_a_study_waits_for_the_rest_of_it(
     noded = noded(port=NODE, peers=PEERS, counts_from="pacs")
     instances = sorted(orthanc.find(Modality="CT"))
     orthanc.post("/modalities/gg/store", instances[:4])
-    wait(lambda: [one.problem for one in noded.arrivals()] == ["2 instances of the PACS did not come"])
+    wait(lambda: [one.problem for one in noded.arrivals()] == ["2 instances in the PACS did not arrive"])
     orthanc.post("/modalities/gg/store", instances[4:])
     noded.settled()
     assert [entry.study.files for entry in noded.studies()] == [6]

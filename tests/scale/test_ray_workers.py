@@ -139,7 +139,7 @@ def test_what_ends_or_blocks_a_worker_is_listed_and_the_rest_is_answered(
     assert [row["problem"] for row in done.rows] == [
         "took more than 3600 seconds, so it was stopped",
         "needs more than 1500 MB of memory, so it was stopped",
-        "its worker ended 2 times without an answer, as when memory runs out",
+        "its worker ended 2 times without an answer, as happens when memory runs out",
         "",
         "",
     ]

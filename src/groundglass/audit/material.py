@@ -185,7 +185,7 @@ class Material:
 
 def _lungs(material: Material) -> str:
     if not material.with_lungs:
-        return "Lungs were not looked for."
+        return "The lungs were not segmented."
     return "" if material.pictures.found.any() else "No lungs were found on any slice."
 
 

@@ -136,7 +136,7 @@ def chosen_checks(package: ModuleType, options: AuditOptions) -> list[type[Check
         if (not wanted or check.code.startswith(wanted)) and not check.code.startswith(unwanted)
     ]
     if not chosen:
-        raise GroundglassError("no check is left; name fewer with --ignore")
+        raise GroundglassError("no check is left to run; ignore fewer with --ignore")
     return chosen
 
 

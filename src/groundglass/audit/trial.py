@@ -134,7 +134,7 @@ class Trial:
 
 def _lungs(trial: Trial) -> str:
     if trial.segmenter is None:
-        return "Lungs were not looked for."
+        return "The lungs were not segmented."
     found = any(segmentation.found for segmentation in trial.segmentations)
     return "" if found else "No lungs were found on any slice."
 
@@ -148,7 +148,7 @@ Trial.NEEDS = {
     ),
     "lungs": _lungs,
     "evidence": lambda trial: (
-        "" if trial.findings[0].has_evidence else "The model does not say which places speak for COVID-19."
+        "" if trial.findings[0].has_evidence else "The model does not say which areas point to COVID-19."
     ),
 }
 """For each need of a check, why the trial does not meet it; "" if it does."""

@@ -169,7 +169,7 @@ def _split(card: TrustItems) -> str:
     if card.external is None:
         return f"{unit}; split not known: {NOT_STATED}"
     if card.external:
-        return f"{unit}; another source than the training data"
+        return f"{unit}; a different source from the training data"
     told = f"{unit}; split {card.split or 'not known'}, {card.part} part"
     if card.torn is None:
         return told

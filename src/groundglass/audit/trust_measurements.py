@@ -28,7 +28,7 @@ from groundglass.preprocess import Preprocessing
 from groundglass.scan.scan import Scan
 from groundglass.segment.masks import Segmentation
 
-NO_LUNGS = "lungs were not looked for"
+NO_LUNGS = "the lungs were not segmented"
 LUNGS_ALONE = "the detector is shown only the lungs"
 NO_FINGERPRINTS = "the bundle holds no fingerprints of its training data"
 MOSTLY = 0.5
@@ -208,7 +208,7 @@ def _header(trial: Trial, divided: pd.DataFrame) -> ReferenceAuc:
     except NotApplicable as reason:
         return ReferenceAuc(note=_clause(reason))
     if tale.held_out is not None:
-        return ReferenceAuc(auc=tale.held_out, note="by trees grown on the headers of the training part")
+        return ReferenceAuc(auc=tale.held_out, note="by trees trained on the headers of the training part")
     return ReferenceAuc(auc=tale.cross_validated, note=f"by trees, {tale.folds}-fold, groups kept together")
 
 
@@ -223,7 +223,7 @@ def _lungs_removed(trial: Trial) -> ReferenceAuc:
         return ReferenceAuc(note=_clause(reason))
     whole, removed = changed.aucs(trial.material.seed)
     count = len(changed.places)
-    return ReferenceAuc(auc=removed, note=f"on {count} slices with lungs, whole {format_estimate(whole)}")
+    return ReferenceAuc(auc=removed, note=f"on {count} slices with lungs, unchanged {format_estimate(whole)}")
 
 
 def _known(trial: Trial) -> SeenSlices:

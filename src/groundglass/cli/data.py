@@ -98,7 +98,8 @@ def list_datasets(as_json: Json = None) -> None:
 
 @command(app, "data info covid-ct")
 def info(
-    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")], as_json: Json = None
+    name: Annotated[str, typer.Argument(help="A dataset's name; `groundglass data list` shows them.")],
+    as_json: Json = None,
 ) -> None:
     """Show everything known about a dataset: licence, citation, splits, known problems."""
     from rich.table import Table
@@ -123,7 +124,9 @@ def info(
 
 
 @command(app, "data get covid-ct")
-def get(name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")]) -> None:
+def get(
+    name: Annotated[str, typer.Argument(help="A dataset's name; `groundglass data list` shows them.")],
+) -> None:
     """Find or download a dataset, verify its files and write its manifest.
 
     Files in the folder GROUNDGLASS_MIRROR are used in place.
@@ -207,7 +210,7 @@ def split(
 
 @command(app, "data convert iq-othnccd downloads/IQ-OTHNCCD")
 def convert(
-    name: Annotated[str, typer.Argument(help="A dataset's name, see: data list.")],
+    name: Annotated[str, typer.Argument(help="A dataset's name; `groundglass data list` shows them.")],
     published: Annotated[Path, typer.Argument(help="The folder with the unpacked files, as published.")],
     turn: Annotated[
         Turn, typer.Option(help="How to turn medseg's slices upright, with the patient's back at the bottom.")

@@ -207,10 +207,10 @@ def calibrate(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Choose on labelled slices when a detector answers `uncertain`, and store that in its bundle.
+    """Choose, on labelled slices, when a detector answers `uncertain`, and store these limits in its bundle.
 
-    This uses conformal prediction: at most 1 - COVERAGE of each class should get the wrong verdict. How well that
-    works is measured by leaving out each source in turn.
+    This uses conformal prediction: at most 1 - COVERAGE of each class should get the wrong verdict. Each source is
+    left out in turn to measure whether that holds.
     """
     from groundglass.commands.calibrate import calibrate as run
     from groundglass.detect.bundle import Bundle
@@ -262,7 +262,7 @@ def aggregate(
     ] = None,
     output: Annotated[Path, output("Folder for aggregation.json and report.html.")] = Path("aggregation"),
     least_slices: Annotated[
-        int, typer.Option(min=1, help="Leave out patients with fewer slices that show lungs.")
+        int, typer.Option(min=1, help="Leave out patients with fewer slices that show lungs than this.")
     ] = 5,
     seed: Seed = 0,
     coverage: Coverage = 0.9,
@@ -270,10 +270,10 @@ def aggregate(
     record_into: RecordInto = None,
     setting: SettingOption = None,
 ) -> None:
-    """Choose on labelled patients how the slices' results become a patient's probability.
+    """Choose, on labelled patients, the rule that turns the slices' results into a patient's probability.
 
-    Every aggregation is fitted and evaluated by cross-validation over patients. The simplest one with a log loss
-    within one standard error of the best is chosen. The data must name patients.
+    Every rule is fitted and evaluated by cross-validation over patients. The simplest one whose log loss is within
+    one standard error of the best is chosen. The data must name patients.
     """
     from groundglass.commands.aggregate import COLUMNS
     from groundglass.commands.aggregate import aggregate as run

@@ -75,7 +75,7 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a value of the recipe, with dotted keys; may be repeated."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same seed gives the same result.")]
 Coverage = Annotated[
     float,
     typer.Option(
@@ -112,8 +112,8 @@ SettingOption = Annotated[
     Setting | None,
     typer.Option(
         "--setting",
-        help="The other people who are scanned: patients with other lung diseases (differential), or mostly "
-        "healthy people (screening) [the detector's default, differential].",
+        help="What COVID-19 must be distinguished from: other lung diseases (differential), or mostly healthy "
+        "lungs (screening) [the detector's default, differential].",
     ),
 ]
 Workers = Annotated[
@@ -125,12 +125,12 @@ Json = Annotated[
     typer.Option(
         "--json",
         metavar="[FILE]",
-        help="Print JSON instead of text, or write it to FILE as well. FILE ends in .json.",
+        help="Print JSON instead of text; with FILE, print text and write the JSON there. FILE must end in .json.",
     ),
 ]
 
 
-PEER = "A peer of serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service."
+PEER = "The PACS: a peer named in serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service."
 Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
 
 

@@ -63,7 +63,9 @@ def predict(
             "does not change the verdict."
         ),
     ] = None,
-    heatmaps: Annotated[bool, typer.Option(help="Draw the evidence over each picture (with -o).")] = True,
+    heatmaps: Annotated[
+        bool, typer.Option(help="Draw a heatmap of the evidence over each picture (with -o).")
+    ] = True,
     lungs: Lungs = True,
     dicom: Annotated[
         bool, typer.Option(help="For DICOM volumes, write DICOM results: report, segmentation, picture.")
@@ -109,8 +111,8 @@ def predict(
         typer.Option(
             "--from",
             metavar="PEER",
-            help="Answer studies of this PACS, whose StudyInstanceUIDs are in the column study of PATHS (CSV). "
-            f"{PEER}",
+            help="Fetch the studies from this PACS. PATHS is then a CSV with their StudyInstanceUIDs in the "
+            f"column study. {PEER}",
         ),
     ] = None,
     config: Config = None,

@@ -10,7 +10,7 @@ from groundglass.cli.output import give_json, say
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Documents for readers and journals: on a detector or segmenter, and on the course of a disease.",
+    help="Write a model card with reporting checklists, or compare two volumes of one patient.",
 )
 
 

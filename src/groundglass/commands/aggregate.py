@@ -111,7 +111,7 @@ def _check_same_lesions(record: Bundle, own: Bundle) -> None:
 
 def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     if detector.segmenter is None:
-        raise GroundglassError("aggregating needs the lungs of each slice: load the detector with its lungs")
+        raise GroundglassError("aggregation needs the lungs of each slice: load the detector with lungs=True")
     bundle = detector.bundle
     labelled = choose_rows(bundle, dataset, part)
     if labelled.external is not False:

@@ -115,7 +115,7 @@ def audit_detector(
     outcomes = run_checks(checks, trial, tell)
     kind = {
         None: "which it may have seen in training",
-        True: "a set of another source",
+        True: "a dataset from another source",
         False: f"the {labelled.part} part of its own dataset",
     }[labelled.external]
     about = f"{len(material.truth)} slices of {labelled.name}, {kind}"
@@ -161,7 +161,9 @@ def audit_predictions(
     silent = Detector(OwnModel.of_function(_cannot_be_asked, model))
     trial = Trial(silent, material, given, None, external=None, part="all", asks=False)
     outcomes = run_checks(checks, trial, tell)
-    about = f"{len(rows)} of {len(manifest)} slices, threshold {trial.threshold:.3f} as the verdicts imply"
+    about = (
+        f"{len(rows)} of {len(manifest)} slices, threshold {trial.threshold:.3f} inferred from the verdicts"
+    )
     return Audit(f"Audit of {file.name} on {name}", about, material, outcomes, fingerprint(rows))
 
 

@@ -160,10 +160,10 @@ def write_comparison(outcome: ComparisonResult, folder: Path) -> None:
         warnings=[_protocol(outcome)],
         figures_of_merit=[*tables, _cost_table(outcome)],
         pictures=list(pictures.values()),
-        slices_title=f"Slices that all get wrong: {len(labels)} of {test.count}",
-        slices_note=f"{shown}Left: the slice. Right: the areas that speak for COVID-19 according to "
+        slices_title=f"Slices that every system gets wrong: {len(labels)} of {test.count}",
+        slices_note=f"{shown}Left: the slice. Right: the areas that point to COVID-19 according to "
         f"{test.best}; the "
-        "answer is that of its first training. On these slices, most trainings of every system are wrong.",
+        "answer shown is that of its first training. On these slices, most trainings of every system are wrong.",
         slices=slice_cards(first, list(labels)[:SHOWN], labels),
         facts=[about for judged in outcome.judged if (about := dataset_table(judged.name)) is not None],
     )
@@ -216,10 +216,10 @@ def _protocol(outcome: ComparisonResult) -> str:
     classes = f", {' and '.join(protocol.classes)} alone" if protocol.classes else ""
     return (
         f"One protocol for all: {outcome.judged[0].name}{classes}, split {protocol.split} with seed "
-        f"{protocol.split_seed}{how}; it replaces each recipe's own data part. Epoch, "
+        f"{protocol.split_seed}{how}; this replaces the data section of each recipe. Epoch, "
         f"calibration and threshold were chosen on the validation part. The figures are for {test.count} slices"
-        f"{units}: {outcome.judged[0].title}. Lungs were looked for only by "
-        f"systems that need them.{replaced}{changed}"
+        f"{units}: {outcome.judged[0].title}. Only systems that need the "
+        f"lungs segmented them.{replaced}{changed}"
     )
 
 
@@ -228,14 +228,12 @@ def _tables(judged: SystemsOnDataset, extra: Extra = NOTHING_ELSE) -> list[Table
     tables = []
     for comparison in judged.comparisons:
         header, rows = comparison_table(comparison, extra if comparison.unit == "slice" else NOTHING_ELSE)
-        note = "In brackets 95% intervals; the positive class is COVID-19. " + " ".join(comparison.notes)
+        note = "95% intervals are in brackets; the positive class is COVID-19. " + " ".join(comparison.notes)
         if isinstance(judged.patients, str):
             note += f" Patients are not compared: {judged.patients}."
         tables.append(Table(f"{judged.title} ({comparison.count} {comparison.unit}s)", header, rows, note))
     if of_classes := classes_table(judged.systems):
-        note = (
-            "The means over the classes, each against the rest, of every training; in brackets 95% intervals."
-        )
+        note = "Means over the classes, each against the rest, for every training; 95% intervals are in brackets."
         tables.append(Table(f"{judged.title}: all classes together", CLASSES_HEADER, of_classes, note))
     return tables
 
@@ -257,7 +255,7 @@ def _pictures(outcome: ComparisonResult) -> dict[str, Picture]:
         frame = _frame(outcome)
         page = home_and_elsewhere({outcome.judged[0].name: frame[frame["unit"] == "slice"]})
         pictures["home-and-elsewhere"] = drawn_picture(
-            "AUC on the own dataset and on others, with intervals", page
+            "AUC on the training dataset and on others, with intervals", page
         )
     by_epochs = {
         system.name: (system.runs[0], recipe)
@@ -285,7 +283,7 @@ def _markdown(outcome: ComparisonResult, pictures: dict[str, Picture]) -> str:
     parts.append(f"{HOW_TIMED}\n")
     parts += [f"![{picture.caption}](figures/{name}.png)\n" for name, picture in pictures.items()]
     wrong = [f"`{path.name}` ({label})" for path, label in _labels(test).items()]
-    parts.append(f"## Slices that all get wrong: {len(wrong)} of {test.count}\n")
+    parts.append(f"## Slices that every system gets wrong: {len(wrong)} of {test.count}\n")
     if wrong:
         parts.append(", ".join(wrong) + "\n")
     return "\n".join(parts)

@@ -195,7 +195,7 @@ def evaluate(
     """
     if data is None:
         if isinstance(detector, (Detector, Segmenter)) or Path(detector).suffix.lower() != ".csv":
-            raise GroundglassError(f"{detector}: on which dataset? Name it after the detector")
+            raise GroundglassError(f"{detector}: needs labelled scans; give them as the second argument")
         chosen = Path(folder or Path("evaluations", Path(detector).stem))
         return DetectorEvaluation(None, *evaluate_file(Path(detector), chosen), [], chosen)
     if not isinstance(detector, (Detector, Segmenter)):
@@ -398,8 +398,8 @@ def _report(detector: Detector, labelled: Labelled, outcome: DetectorEvaluation)
         card=trust_box(outcome.card),
         figures_of_merit=evaluated.tables(),
         pictures=list(evaluated.pictures.values()),
-        slices_title="Most certain errors, then most certain right answers",
-        slices_note="Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices.",
+        slices_title="The most confident errors, then the most confident correct answers",
+        slices_note="Left: the slice. Right: the areas that point to COVID-19, on the same scale for all slices.",
         slices=slice_cards(detector, evaluated.telling_slices(), evaluated.labels()),
     )
 

@@ -23,7 +23,7 @@ from groundglass.scan.volume import mark_results
 from groundglass.segment.segmenter import read_ahead
 from groundglass.segment.shares import TYPE_COLUMNS, TYPE_NAMES, percent
 
-BESIDE = "Left: the slice. Right: the areas that speak for COVID-19, on the same scale for all slices."
+BESIDE = "Left: the slice. Right: the areas that point to COVID-19, on the same scale for all slices."
 SHOWN = 60
 """Slices that the report shows with their pictures."""
 LISTED = 1000
@@ -158,10 +158,10 @@ def _report(
         title=title,
         headline=f"{positive} of {len(rows)} slices: covid ({_least(facts)})."
         + (f" Uncertain: {uncertain}." if uncertain else "")
-        + (f" {strange} are not chest CT with lungs." if strange else "")
+        + (f" Not a chest CT: {strange}." if strange else "")
         + (f" {count_of(len(failures), 'file')} could not be read." if failures else ""),
         warnings=[_warning(detector), *([facts.abstention.meaning()] if facts.abstention else [])],
-        slices_title="The most probable slices",
+        slices_title="The slices most likely to show COVID-19",
         slices_note=BESIDE if any(len(card.images) > 1 for card in cards) else "",
         slices=cards,
         facts=[_about(detector, len(rows)), *_tables(detector, rows, failures), bundle_table(facts)],

@@ -47,9 +47,9 @@ def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
         ],
         "figures_of_merit": evaluated.tables(),
         "pictures": list(evaluated.pictures.values()),
-        "slices_title": "Slices of the validation part: the most certain errors, then the most certain "
-        "right answers",
-        "slices_note": "Left: the slice. Right: the areas that speak for COVID-19, on the same scale "
+        "slices_title": "Slices of the validation part: the most confident errors, then the most confident "
+        "correct answers",
+        "slices_note": "Left: the slice. Right: the areas that point to COVID-19, on the same scale "
         "for all slices.",
         "slices": slice_cards(Detector(bundle), evaluated.telling_slices(), evaluated.labels()),
     }

@@ -248,7 +248,7 @@ def _report(
     types = TYPE_NAMES if typed else ()
     lesions = ("lesions in the lungs", *types, "lesions in the right lung", "in the left lung")
     header = ("slice", *lesions, "file, or problem")
-    tables = [Table("All slices, most lesion first", header, listed, more)]
+    tables = [Table("All slices, the most diseased first", header, listed, more)]
     if failures:
         reasons = [(Path(f.path).name, "; ".join(filter(None, (f.problem, f.remedy)))) for f in failures]
         tables.append(Table("Not read", ("file", "reason"), reasons))
@@ -273,9 +273,8 @@ def _cells(row: ShareRow, typed: bool) -> list[str]:
 
 def _headline(rows: Sequence[ShareRow], failures: Sequence[Failure]) -> str:
     known = [share for row in rows if (share := _share(row)) is not None]
-    text = (
-        f"{len(known)} of {len(rows)} slices show lungs, {sum(share > 0 for share in known)} of them lesions."
-    )
+    diseased = sum(share > 0 for share in known)
+    text = f"{len(known)} of {len(rows)} slices show lungs, {diseased} of these with lesions."
     if known:
-        text += f" Lesions take {median(known):.1%} of the lungs in the median, {max(known):.1%} at most."
+        text += f" The median lesion share of the lungs is {median(known):.1%}, the highest {max(known):.1%}."
     return text + (f" Could not be read: {count_of(len(failures), 'file')}." if failures else "")

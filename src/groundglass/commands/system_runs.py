@@ -84,9 +84,8 @@ class Protocol:
             if len(rows):
                 return part, rows
         raise GroundglassError(
-            f"{self.dataset}: has no part under the split {self.split} to evaluate all on; choose "
-            "another with --split, "
-            "such as grouped or blocks; folds need a test part"
+            f"{self.dataset}: the split {self.split} leaves no part to evaluate on; choose another with "
+            "--split, such as grouped or blocks (with --folds, it must have a test part)"
         )
 
 
@@ -288,7 +287,8 @@ def make_protocol(
     ruled = [change for change in changes if change.split("=")[0].split(".")[0] in ("data", "seed", "name")]
     if ruled:
         raise GroundglassError(
-            f"--set {ruled[0]}: the protocol sets that; use --data, --split, --split-seed, --seeds and --folds"
+            f"--set {ruled[0]}: the comparison sets this for all systems; use --data, --split, --split-seed, "
+            "--seeds and --folds"
         )
     parts = [_recipe_of(item, changes).data for item in items]
     if dataset is None:

@@ -277,7 +277,7 @@ def _blocks(manifest: pd.DataFrame, plan: _Plan) -> pd.DataFrame:
 
 def _random(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     _warn(
-        "a random split: slices of one patient, which look alike, are on both sides, which makes scores too "
+        "a random split puts slices of one patient, which look alike, on both sides, which makes scores too "
         "optimistic (in sarscov2-ct a nearest neighbour is right 93% of the time at random, 61% by blocks)"
     )
     rng = np.random.default_rng(seed)

@@ -150,7 +150,7 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def model_card(facts: BundleFacts) -> str:
     """The model card as Markdown."""
-    evidence = ", with a map of the areas that speak for it" if facts.training.parts else ""
+    evidence = ", with a map of the areas that point to it" if facts.training.parts else ""
     what_it_does = [
         "It takes an axial chest CT slice and returns the probability that the slice shows COVID-19 (the positive"
         f" class){evidence}. It answers no other question: a slice of another body part, another projection or"

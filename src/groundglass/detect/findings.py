@@ -67,7 +67,7 @@ class Findings(ABC):
     reason
         Why the verdict is ``uncertain`` or ``not a chest CT``; else "".
     likelihood_ratios
-        How much the finding speaks for COVID-19 in each setting; empty if the bundle knows none.
+        How strongly the finding favours COVID-19 in each setting; empty if the bundle knows none.
     """
 
     probability: float | None
@@ -260,7 +260,7 @@ class SliceFinding(Findings):
     def evidence(self) -> NDArray[np.float32]:
         """See :class:`SliceView`; raises ValueError once dropped, or if there is none."""
         if self._view.evidence is None:
-            raise ValueError("this model does not say which places speak for COVID-19")
+            raise ValueError("this model does not say which areas point to COVID-19")
         return self._view.evidence
 
     @property

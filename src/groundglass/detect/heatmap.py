@@ -64,7 +64,7 @@ def evidence_map(finding: SliceFinding, shape: tuple[int, ...] | None = None) ->
     Returns
     -------
     float32, the slice's shape (height, width): the logit of a slice that looked like that place everywhere.
-    It is negative where a place speaks against COVID-19, and 0 outside the model's input.
+    It is negative where an area argues against COVID-19, and 0 outside the model's input.
     """
     preprocessing = finding.preprocessing
     local_logit = finding.evidence * np.float32(finding.evidence.size)

@@ -37,7 +37,7 @@ class LikelihoodRatio:
     setting
         A name in :data:`CONTROLS`.
     ratio
-        Values over 1 speak for COVID-19, values under 1 against it.
+        Values over 1 favour COVID-19, values under 1 argue against it.
     low, high
         95% interval by bootstrap over patients.
     validated

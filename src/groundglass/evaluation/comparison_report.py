@@ -327,12 +327,12 @@ def home_and_elsewhere(pages: Mapping[str, pd.DataFrame]) -> Figure:
     pages
         By the name of the dataset that the systems were trained on: the rows of :func:`comparison_frame`, with
         the columns ``dataset`` and ``part``, which is ``all`` on an external dataset, as in
-        ``comparison.csv``. Each gets a panel, its systems in their order on the own dataset.
+        ``comparison.csv``. Each gets a panel, its systems in their order on the training dataset.
     """
     own = {name: page[page["part"] != "all"] for name, page in pages.items()}
     counts = [len(rows) for rows in own.values()]
     figure = blank(
-        "AUC on the own dataset and on external ones", height=2.0 + 0.7 * len(pages) + 0.36 * sum(counts)
+        "AUC on the training dataset and on external ones", height=2.0 + 0.7 * len(pages) + 0.36 * sum(counts)
     )
     panels = figure.subplots(len(pages), squeeze=False, sharex=True, height_ratios=counts)[:, 0]
     for axes, (name, page) in zip(panels, pages.items(), strict=True):

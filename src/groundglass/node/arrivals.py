@@ -175,7 +175,7 @@ class Arrivals:
             try:
                 self._complete(arrival)
             except Exception as error:  # continue with the other studies, and retry this one later
-                log.error("a received study is not answered yet: %s", place_of(error))
+                log.error("a received study could not be processed yet: %s", place_of(error))
         self._hand_over()
 
     def _sort(self) -> None:
@@ -259,7 +259,7 @@ class Arrivals:
             study = self._take(arrival, new)
         except RefusedError as error:
             self._update(arrival, problem=str(error))
-            log.warning("a received study is not answered yet: %s", error)
+            log.warning("a received study could not be processed yet: %s", error)
             return
         changed = study != arrival.study_id
         self._update(
@@ -322,7 +322,7 @@ class Arrivals:
                 log.warning("the PACS does not say how many instances a study has: %s", error)
                 counts = {}
             lacking = sum(max(0, counts.get(name, 0) - len(have)) for name, have in arrival.instances.items())
-            text = f"{count_of(lacking, 'instance')} of the PACS did not come" if lacking else ""
+            text = f"{count_of(lacking, 'instance')} in the PACS did not arrive" if lacking else ""
             self._asked[arrival.id] = (time.monotonic(), text)
         return text
 

@@ -61,7 +61,7 @@ class Inbox:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise RefusedError(
-                507, "the server has not enough disk space for the instance", "try again later"
+                507, "the server does not have enough disk space for the instance", "try again later"
             ) from error
         return final
 

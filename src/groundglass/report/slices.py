@@ -105,7 +105,7 @@ SHOWN = 24
 
 def overlap_tables(evaluation: OverlapEvaluation, cases: "pd.DataFrame") -> list[Table]:
     """The figures with their intervals, and Dice and distance of each case."""
-    figures = Table("Masks against the truth", ("figure", "value (95% interval)"), evaluation.rows())
+    figures = Table("Masks against the reference", ("figure", "value (95% interval)"), evaluation.rows())
     by_case = [
         (row["case"], row["structure"], str(row["slices"]), f"{row['dice']:.3f}", _distance(row["hd95"]))
         for row in cases.to_dict("records")

@@ -66,7 +66,7 @@ def volume_report(
     *,
     identities: bool = False,
 ) -> Report:
-    """The page: the answer, the extent of disease, the montage, the most telling slices, all slices, the facts.
+    """The page: the answer, the extent of disease, the montage, the most informative slices, all slices, the facts.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def volume_report(
         figures_of_merit=[_extent(finding)] if finding.verdict != NOT_A_CHEST_CT else [],
         pictures_title="Montage",
         pictures=[Picture(f"Slices{with_lungs}, from the head to the feet", _png(sheet))],
-        slices_title="The most telling slices",
-        slices_note="The slice; the areas that speak for COVID-19, on the same scale for all slices; the masks. "
+        slices_title="The most informative slices",
+        slices_note="The slice; the areas that point to COVID-19, on the same scale for all slices; the masks. "
         + finding.masks.legend,
         slices=_cards(answered),
         stack=frames,
@@ -110,8 +110,8 @@ def answer(finding: PatientFinding) -> str:
     openings = {POSITIVE: "COVID-19 is likely", NEGATIVE: "COVID-19 is unlikely"}
     if finding.likelihood_ratios:  # how likely it is also depends on what was known before the scan
         openings = {
-            POSITIVE: "The findings speak for COVID-19",
-            NEGATIVE: "The findings speak against COVID-19",
+            POSITIVE: "The findings favour COVID-19",
+            NEGATIVE: "The findings argue against COVID-19",
         }
     opening = openings.get(finding.verdict, f"It is uncertain whether this is COVID-19 ({finding.reason})")
     share = finding.lesion_share
@@ -150,7 +150,9 @@ def _extent(finding: PatientFinding) -> Table:
     elif "right" in finding.extent:
         zones = "The thirds of each lung are not given because the lungs extend beyond the volume."
     else:
-        zones = "Single lungs and their thirds are not given because the volume's orientation is unknown."
+        zones = (
+            "Figures for each lung and its thirds are not given because the volume's orientation is unknown."
+        )
     header, rows = extent_table(finding.extent)
     return Table("", header, rows, f"{zones} {band}")
 

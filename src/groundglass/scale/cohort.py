@@ -311,7 +311,7 @@ class _Crew:
         elif self._again(task.item):
             log.warning("a worker ended without an answer; its study is tried again")
         else:
-            problem = f"its worker ended {TRIES} times without an answer, as when memory runs out"
+            problem = f"its worker ended {TRIES} times without an answer, as happens when memory runs out"
             yield task.item[0], ScanError(task.item[0].source, problem, "predict it alone, without --workers")
         self._replace(task)
 

@@ -238,7 +238,7 @@ def durable(do: Any, *arguments: Any) -> Any:
         return do(*arguments)
     except OSError as error:
         raise RefusedError(
-            507, "the server has not enough disk space for the upload", "try again later"
+            507, "the server does not have enough disk space for the upload", "try again later"
         ) from error
 
 

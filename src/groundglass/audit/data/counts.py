@@ -110,19 +110,19 @@ def _findings(
         yield "error", "There is no slice of the other class, so there is nothing to distinguish."
         return
     if names := _names(part for part in parts if part.single):
-        yield "error", f"Of one class only: {names}."
+        yield "error", f"Only one class: {names}."
     single = [source for source in sources if source.single]
     if names := _names(source for source in single if source.groups >= FEW_UNITS):
-        yield "error", f"Of one class only, so the source alone reveals the label: {names}."
+        yield "error", f"Only one class, so the source alone reveals the label: {names}."
     if names := _names(source for source in single if source.groups < FEW_UNITS):
-        yield "warning", f"Of one class only, but of fewer than {FEW_UNITS} patients or groups: {names}."
+        yield "warning", f"Only one class, but fewer than {FEW_UNITS} patients or groups: {names}."
     if names := _names(count for count in (everything, *parts, *sources) if count.lopsided):
-        yield "warning", f"More than {MOST_TO_ONE:g} of one class to one of the other: {names}."
+        yield "warning", f"One class is more than {MOST_TO_ONE:g} times as frequent as the other: {names}."
     p_value = _p_value(material)
     if p_value < UNLIKELY:
         yield (
             "warning",
-            f"The parts differ in their shares of {POSITIVE} more than by chance (p {p_value:.1g}).",
+            f"The share of {POSITIVE} differs between the parts by more than chance (p {p_value:.1g}).",
         )
 
 
@@ -224,7 +224,7 @@ def _by_class(material: Material, kind: Kind) -> Iterator[Finding]:
 
 def _worth(everything: NDArray[np.intp], worth: float, kind: Kind) -> Iterator[Finding]:
     if worth < LITTLE_WORTH * len(everything):
-        yield "note", f"The {kind}s are very unequal: a few of them dominate every figure per slice."
+        yield "note", f"The {kind}s are very unequal in size: a few of them dominate every figure per slice."
 
 
 def _in_dominating(material: Material) -> NDArray[np.bool_]:

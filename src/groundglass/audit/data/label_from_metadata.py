@@ -34,7 +34,7 @@ FEW_TREES = 15
 """Trees per fold for a single column, which has one feature or a few."""
 OF_BYTES = ("bytes", "bytes_per_pixel")
 """Columns that also depend on the picture's content, since detail takes more bytes; alone they are not an error."""
-EVERYTHING, WITHOUT_BYTES = "all columns", "all columns but the bytes"
+EVERYTHING, WITHOUT_BYTES = "all columns", "all columns except the file size"
 KINDS = 5
 """A numerical column with at most this many distinct values is described by them, not by a median."""
 GIVEN_AWAY = 0.05

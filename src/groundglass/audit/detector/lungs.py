@@ -160,7 +160,7 @@ def places_with_lungs(trial: Trial) -> NDArray[np.intp]:
     fewest = min(len(np.unique(units[of])) for of in (truth, ~truth))
     if fewest < LEAST_UNITS:
         raise NotApplicable(
-            f"Lungs were found in slices of {fewest} groups of a class; at least {LEAST_UNITS} are needed."
+            f"One class has lungs on slices of only {fewest} groups; at least {LEAST_UNITS} are needed."
         )
     return places
 

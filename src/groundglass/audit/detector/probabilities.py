@@ -173,7 +173,7 @@ def rechosen(
     fewest = min(len(np.unique(units[truth == label])) for label in (True, False))
     if fewest < FOLDS:
         raise NotApplicable(
-            f"A class has {fewest} patients or groups; at least {FOLDS} are needed to choose a threshold."
+            f"One class has only {fewest} patients or groups; at least {FOLDS} are needed to choose a threshold."
         )
     given = _right(truth, probability >= threshold)
     chosen = _right(truth, _crossed(truth, probability, units, seed))

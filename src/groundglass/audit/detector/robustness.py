@@ -68,13 +68,13 @@ ROBUSTNESS: Mapping[str, PictureChange] = {
     "mirrored": _mirrored,
     f"made darker by {SHIFT:.0%} of the grey scale": partial(apply_window, level=0.5 + SHIFT, width=1),
     f"made brighter by {SHIFT:.0%} of the grey scale": partial(apply_window, level=0.5 - SHIFT, width=1),
-    f"seen through a window wider by {WIDENING - 1:.0%}": partial(apply_window, level=0.5, width=WIDENING),
-    f"seen through a window narrower by {1 - 1 / WIDENING:.0%}": partial(
+    f"shown in a window wider by {WIDENING - 1:.0%}": partial(apply_window, level=0.5, width=WIDENING),
+    f"shown in a window narrower by {1 - 1 / WIDENING:.0%}": partial(
         apply_window, level=0.5, width=1 / WIDENING
     ),
     **{f"given a gamma of {gamma:g}": partial(_with_gamma, gamma=gamma) for gamma in GAMMAS},
     f"saved as JPEG of quality {QUALITY}": _as_jpeg,
-    "brought to half its resolution": _at_half_resolution,
+    "reduced to half its resolution": _at_half_resolution,
     f"given noise of {NOISE:.0%} of the grey scale": _with_noise,
     f"cropped by {CROP:.0%} a side": _cropped,
 }

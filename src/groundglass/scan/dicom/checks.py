@@ -102,7 +102,7 @@ def _bits_problem(frame: DicomFrame) -> Problem:
         name = _plain(uid.UID(encoding.syntax, config.IGNORE).name)
         return Problem(
             f"its transfer syntax cannot be read ({name})",
-            "convert it, such as with dcmtk's dcmconv or gdcmconv --raw, to little endian explicit",
+            "convert it to explicit little endian, for example with dcmtk's dcmconv or gdcmconv --raw",
         )
     if encoding.extent is not None and not encoding.extent.integer:
         return Problem("has floating-point pixels, not CT values", _EXPORT)

@@ -145,7 +145,7 @@ def open_dicom(found: Found) -> tuple[BinaryIO, bool]:
         dataset = inflater.decompress(stream.read(), MAX_BYTES)
     if len(dataset) >= MAX_BYTES:
         raise ScanError(
-            str(found.member), f"inflates to over {MAX_BYTES >> 30} GiB", "save it as little endian explicit"
+            str(found.member), f"inflates to over {MAX_BYTES >> 30} GiB", "save it as explicit little endian"
         )
     return io.BytesIO(dataset), True
 

@@ -19,10 +19,10 @@ const openings = {
   uncertain: reason => `It is uncertain whether this is COVID-19${reason ? ` (${reason})` : ""}`,
 };
 // A likelihood ratio does not say how likely it is: that also depends on what was known before the scan.
-const spoken = {
+const weighed = {
   ...openings,
-  covid: () => "The findings speak for COVID-19",
-  "not covid": () => "The findings speak against COVID-19",
+  covid: () => "The findings favour COVID-19",
+  "not covid": () => "The findings argue against COVID-19",
 };
 
 export const T = {
@@ -190,7 +190,7 @@ export const T = {
     ];
     if (share != null) parts.push(`lesions fill ${percent(share)} of the lungs`);
     const band = found.severity ? ` (${found.severity})` : "";
-    return `${(ratio ? spoken : openings)[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;
+    return `${(ratio ? weighed : openings)[found.verdict](found.reason)}: ${parts.join(", and ")}${band}.`;
   },
   pictures: summary =>
     `${summary.covid} of ${plural(summary.slices, "picture", "pictures")}: COVID-19 is likely.` +
@@ -201,7 +201,7 @@ export const T = {
   picture: "Picture",
   heatmap: "Heatmap",
   pictureOf: name => `Picture ${name}`,
-  heatmapOf: name => `Heatmap of ${name}: the brighter a place, the more it speaks for COVID-19`,
+  heatmapOf: name => `Heatmap of ${name}: the brighter an area, the more it points to COVID-19`,
 
   regions: {
     both: "Both lungs",
@@ -267,7 +267,7 @@ export const T = {
     consolidation: "Consolidation",
     lesion: "Lesions",
     heat: "Heatmap",
-    heatHint: "The brighter a place, the more it speaks for COVID-19. The scale is the same for all slices.",
+    heatHint: "The brighter an area, the more it points to COVID-19. The scale is the same for all slices.",
     opacity: "Opacity",
     right: "R",
     left: "L",
