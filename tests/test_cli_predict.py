@@ -60,6 +60,20 @@ def test_with_a_folder_the_report_is_named(series: Path, tmp_path: Path) -> None
     assert "already done: 1 of 1 studies" in err
 
 
+def test_at_an_address_the_report_is_named_by_it(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without workers, which need Ray: the temporary folder is copied to the address at the end."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr(cli_predict, "_crew", lambda *_: {})
+    code, out, err = run("predict", series, "-o", f"file://{tmp_path}/out", "--no-nifti", "--no-dicom")
+    assert code == 0, err
+    report, table = (line.partition(": file://")[2] for line in out.splitlines()[-2:])
+    assert Path(report).parent.parent == Path(table).parent == tmp_path / "out"
+    assert Path(report).exists()
+    assert Path(table).exists()
+
+
 def test_warnings_about_a_volume_are_printed(covid_phantom: Phantom, tmp_path: Path) -> None:
     write_faulty_dicom(covid_phantom, tmp_path / "gap", fault="missing-slices", seed=4)
     code, out, err = run("predict", tmp_path / "gap")

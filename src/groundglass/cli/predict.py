@@ -327,13 +327,16 @@ def _print_volumes(volumes: "PatientAnswers | None", output: Path | None) -> Non
             say(f"{row['source']}: {row['warnings']}")
     if output is None:
         return
+    from groundglass.files import address_of
+
+    place = address_of(output) or output
     if len(rows) > PRINTED:
-        typer.echo(f"... and {len(rows) - PRINTED} more in {output / 'patients.csv'}")
+        typer.echo(f"... and {len(rows) - PRINTED} more in {place}/patients.csv")
     if volumes.kept:
         say(f"already done: {volumes.kept} of {len(volumes.rows)} studies (--fresh repeats them)")
     if len(volumes.folders) == 1:
-        typer.echo(f"Report: {next(iter(volumes.folders.values())) / 'report.html'}")
-    typer.echo(f"All studies: {output / 'patients.html'}")
+        typer.echo(f"Report: {place}/{next(iter(volumes.folders))}/report.html")
+    typer.echo(f"All studies: {place}/patients.html")
 
 
 def _volume_line(row: dict[str, Any]) -> str:
