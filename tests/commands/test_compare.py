@@ -161,8 +161,8 @@ def test_every_member_has_the_same_split_and_its_own_seed(done: Done) -> None:
 def test_progress_is_reported(done: Done) -> None:
     assert [line for line in done.told if "epoch" not in line] == [
         *[f"{system}-seed{seed}: trained" for system in ("tiny", "never") for seed in (0, 1)],
-        f"Answering 8 slices of {done.outcome.judged[0].name}.",
-        "Answering 12 slices of elsewhere.",
+        f"Running on 8 slices of {done.outcome.judged[0].name}.",
+        "Running on 12 slices of elsewhere.",
     ]
     assert sum(line.startswith("never-seed1  epoch ") for line in done.told) == 4
 

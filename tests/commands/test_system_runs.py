@@ -425,7 +425,7 @@ def test_a_run_that_has_seen_the_patients_is_refused_unless_the_split_divides_th
     write_manifest(manifest, copy.manifest_file)
     check_unseen(copy, "test", test)
     with pytest.raises(
-        GroundglassError, match="chosen on 8 of the 8 slices that all are evaluated on, or on their"
+        GroundglassError, match="chosen on 8 of the 8 slices that all systems are evaluated on, or on their"
     ):
         check_unseen(copy, "test", test.assign(patient="p1"))
     check_unseen(copy, "test", test.assign(patient="p1"), torn=True)

@@ -145,7 +145,7 @@ def test_blocks_sort_numbers_as_numbers_and_refuse_to_divide_a_patient() -> None
     assert frame["path"].iloc[1] > frame["path"].iloc[9]  # as text, (2) comes after (10)
     assert split(frame, "blocks")["split"].iloc[1] == "train"
     assert split(frame, "blocks")["split"].iloc[11] == "test"
-    with pytest.raises(GroundglassError, match=r"would divide patients \(1 in all, first: p\)"):
+    with pytest.raises(GroundglassError, match=r"different parts: patients \(1 in all, first: p\)"):
         split(frame.assign(patient="p"), "blocks")
 
 
@@ -206,7 +206,11 @@ def test_official_is_what_the_manifest_has() -> None:
     [
         (even(), "random", "random split"),
         (even().assign(patient=""), "grouped", "no patient id for 200 of 200 scans"),
-        (even().assign(split=["train", "test"] * 100), "official", "divides patients .40 in all, first: c0"),
+        (
+            even().assign(split=["train", "test"] * 100),
+            "official",
+            "different parts: patients .40 in all, first: c0",
+        ),
     ],
 )
 def test_leakage_is_warned_of(frame: pd.DataFrame, scheme: str, message: str) -> None:

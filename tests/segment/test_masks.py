@@ -178,7 +178,7 @@ def test_what_is_no_chest_is_told_with_its_figures() -> None:
     nothing = np.zeros_like(grey)
     noise = rng.random(grey.shape, dtype=np.float32)
     assert segmentation(nothing, no_lesion, grey).problem == (
-        "no lungs found: 0.00% of the picture (at least 0.30% is needed)"
+        "no lungs found: 0.00% of the picture is lung (at least 0.30% is needed)"
     )
     assert "0.1" in segmentation(ellipse(80, 80, 5, 5).astype(np.float32), nothing, grey).problem
     assert "Dice" in segmentation(np.full_like(grey, 0.4) + 0.2 * RIGHT_LUNG, nothing, grey).problem

@@ -185,7 +185,7 @@ def split(
     folds: Annotated[
         int | None, typer.Option(help="Divide everything but the test part into this many folds.", min=2)
     ] = None,
-    fold: Annotated[int, typer.Option(help="Which fold is the validation part, from 0.", min=0)] = 0,
+    fold: Annotated[int, typer.Option(help="The fold to use for validation, counted from 0.", min=0)] = 0,
 ) -> None:
     """Divide a dataset into training, validation and test parts.
 

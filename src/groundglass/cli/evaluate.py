@@ -59,7 +59,7 @@ def evaluate(
         Path | None,
         typer.Argument(
             metavar="PREDICTIONS|RECIPE",
-            help="A labelled predictions.csv, to evaluate it alone; or, with --leave-one-source-out, a recipe.",
+            help="A labelled predictions.csv to evaluate alone; or, with --leave-one-source-out, a recipe.",
         ),
     ] = None,
     bundle: AnyBundle = None,

@@ -79,7 +79,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same 
 Coverage = Annotated[
     float,
     typer.Option(
-        "--coverage", help="The share of each class for which the correct answer must remain possible."
+        "--coverage", help="The share of each class that should get the correct verdict or 'uncertain'."
     ),
 ]
 Record = Annotated[bool, typer.Option("--record", help="Record the result in the bundle and its model card.")]
@@ -131,7 +131,9 @@ Json = Annotated[
 
 
 PEER = "The PACS: a peer named in serve.yaml, AETITLE@HOST:PORT, or the URL of a DICOMweb service."
-Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/pacs.md).")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The settings file, such as serve.yaml (docs/pacs.md).")
+]
 
 
 def peer_of(name: str, config: Path | None, title: str | None = None) -> "tuple[DicomConfig, Peer]":

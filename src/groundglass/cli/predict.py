@@ -111,7 +111,7 @@ def predict(
         typer.Option(
             "--from",
             metavar="PEER",
-            help="Fetch the studies from this PACS. PATHS is then a CSV with their StudyInstanceUIDs in the "
+            help="Fetch the studies from this PACS. PATHS is then a CSV file with their StudyInstanceUIDs in the "
             f"column study. {PEER}",
         ),
     ] = None,
@@ -120,10 +120,10 @@ def predict(
 ) -> None:
     """Estimate how likely COVID-19 is: per patient for volumes, per slice for pictures.
 
-    Prints one line for each. With -o it also writes, for each volume, a folder with findings.json,
-    report.html, slices.csv, NIfTI masks and DICOM results, and one patients.csv, .json and .html for all of
-    them; for pictures, predictions.csv, findings.json, heatmaps and report.html. A stopped run resumes where
-    it stopped. --workers and --cluster need the extra "scale".
+    Prints one line per volume or picture. With -o, also writes for each volume a folder with findings.json,
+    report.html, slices.csv, NIfTI masks and DICOM results, and for all volumes patients.csv, .json and .html;
+    for pictures, predictions.csv, findings.json, heatmaps and report.html. A stopped run resumes where it
+    stopped. --workers and --cluster need the extra "scale".
     """
     from groundglass.detect.findings import Failure
     from groundglass.scan.find import find_series

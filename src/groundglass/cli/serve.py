@@ -19,7 +19,9 @@ app = typer.Typer(
 Data = Annotated[
     str | None, typer.Option("--data", help="The server's data folder (default: groundglass-data).")
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="The settings, serve.yaml (docs/server.md).")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The settings file, such as serve.yaml (docs/server.md).")
+]
 
 
 def register(main: typer.Typer) -> None:

@@ -340,7 +340,7 @@ def compare_systems(
     found = trained_systems(items, protocol, folder / "runs", [(part, rows) for _, part, rows in parts], tell)
     judged = []
     for name, part, rows in parts:
-        tell(f"Answering {len(rows)} slices of {name}.")
+        tell(f"Running on {len(rows)} slices of {name}.")
         judged.append(_judge(found, name, part, rows, folder))
     outcome = ComparisonResult(protocol, found, judged, _cost(found, common))
     write_comparison(outcome, folder)

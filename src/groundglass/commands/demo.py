@@ -34,10 +34,12 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
     detector = Detector.load()
     if _have_real_slices(tell):
         labelled = choose_rows(detector.bundle, DATASET, "test")
-        tell(f"Answering {len(labelled.rows)} real slices: the test part of {DATASET}.")
+        tell(f"Running on {len(labelled.rows)} real slices: the test part of {DATASET}.")
         evaluate_detector(detector, labelled, folder)
     else:
-        tell("Answering phantoms instead: synthetic slices that show how it works, not how well it performs.")
+        tell(
+            "Running on phantoms instead: synthetic slices that show how it works, not how well it performs."
+        )
         slices = folder / "phantoms"
         rows = write_phantom_set(slices, count=PHANTOMS, disease="mixed", seed=0)
         title = "Phantoms: synthetic slices, which show nothing about the detector's performance"

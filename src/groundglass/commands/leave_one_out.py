@@ -80,7 +80,7 @@ def leave_one_source_out(
     for training in trainings:
         _check_classes(training.recipe.data, divided_scans(training.recipe.data, recipe.seed))
     check_trainings(trainings)
-    tell(f"{len(sources)} sources, {len(sources)} trainings: {', '.join(sources)}")
+    tell(f"{len(sources)} sources, {len(sources)} training runs: {', '.join(sources)}")
     result = LeaveOneOutResult(recipe, tuple(_judged(one, lungs=lungs, tell=tell) for one in trainings))
     pooled = pd.concat([one.predictions for one in result.each], ignore_index=True)
     write_predictions(pooled, folder / "predictions.csv")
@@ -126,7 +126,7 @@ def _judged(training: Training, *, lungs: bool, tell: Callable[[str], None]) -> 
     training.finish(tell)
     manifest = read_manifest(run.manifest_file)
     rows = manifest[manifest["source"] == source].reset_index(drop=True)
-    tell(f"{source}: answering its {len(rows)} slices")
+    tell(f"{source}: running on its {len(rows)} slices")
     detector = Detector.load(run.bundle_folder.absolute(), lungs=lungs)
     seen = source in detector.bundle.facts.training.masks
     told = (f"Its segmenter was trained on other slices of {source}.",) if seen else ()

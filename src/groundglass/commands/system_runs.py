@@ -217,8 +217,8 @@ def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False)
     )
     if common:
         raise GroundglassError(
-            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all are evaluated "
-            "on, or on their patients; give its recipe instead of the run, to train it under the common split"
+            f"{run.folder}: was trained or chosen on {common} of the {len(rows)} slices that all systems "
+            "are evaluated on, or on their patients; give its recipe instead, to train it under the common split"
         )
 
 
@@ -250,7 +250,7 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
         if failures:
             partial_file.unlink()
             raise GroundglassError(
-                f"{len(failures)} of {len(rows)} slices cannot be read, but all must answer the same slices: first "
+                f"{len(failures)} of {len(rows)} slices cannot be read, but all systems need the same ones: first "
                 f"{failures[0].path}: {failures[0].problem}"
             )
         partial_file.replace(file)

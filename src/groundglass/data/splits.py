@@ -33,7 +33,7 @@ MOSTLY = 0.9
 
 
 class LeakageWarning(UserWarning):
-    """Slices of one patient may be on both sides of a split, which makes scores too optimistic."""
+    """Slices of one patient may be in different parts of a split, which makes scores too optimistic."""
 
 
 def groups(manifest: pd.DataFrame) -> pd.Series:
@@ -176,8 +176,8 @@ def _checked_fractions(fractions: Fractions) -> Fractions:
     train = fractions[0]
     if len(fractions) != 3 or not (train > 0 and min(fractions) >= 0 and abs(sum(fractions) - 1) < 1e-6):
         raise GroundglassError(
-            f"fractions {', '.join(f'{value:g}' for value in fractions)}: three shares are needed, of training "
-            "(over 0), validation and test, 1 in all"
+            f"fractions {', '.join(f'{value:g}' for value in fractions)}: three shares are needed, for training "
+            "(over 0), validation and test, which add up to 1"
         )
     return fractions
 
@@ -201,7 +201,7 @@ def _official(manifest: pd.DataFrame, seed: int, folds: int | None, fold: int) -
         plan = _Plan.of_folds(folds, fold, test=0.0)
         result.loc[rest.index, "split"] = _grouped(rest, plan, seed)["split"]
     if torn := _torn(result):
-        _warn(f"the official split divides {_some(torn)}: slices of one patient are on both sides")
+        _warn(f"the official split puts slices of one patient into different parts: {_some(torn)}")
     return result
 
 
@@ -211,7 +211,7 @@ def _grouped(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     if alone:
         _warn(
             f"no patient id for {alone} of {len(manifest)} scans, which are each taken as a separate patient: "
-            "slices of one patient may be on both sides, which makes scores too optimistic"
+            "slices of one patient may be in different parts, which makes scores too optimistic"
         )
     table = pd.crosstab(unit, manifest["label"])
     part = _share_out(table, plan.shares, np.random.default_rng(seed))
@@ -271,14 +271,17 @@ def _one_of_each(counts: Floats, target: Floats, shuffled: Indices, labels: list
 def _blocks(manifest: pd.DataFrame, plan: _Plan) -> pd.DataFrame:
     result = _cut(manifest, plan, lambda paths: sorted(paths, key=natural_key))
     if torn := _torn(result):
-        raise GroundglassError(f"blocks would divide {_some(torn)}; patients are known here, so use grouped")
+        raise GroundglassError(
+            f"blocks would put slices of one patient into different parts: {_some(torn)}; patients are known here, "
+            "so use grouped"
+        )
     return result
 
 
 def _random(manifest: pd.DataFrame, plan: _Plan, seed: int) -> pd.DataFrame:
     _warn(
-        "a random split puts slices of one patient, which look alike, on both sides, which makes scores too "
-        "optimistic (in sarscov2-ct a nearest neighbour is right 93% of the time at random, 61% by blocks)"
+        "a random split puts similar slices of one patient into different parts, which makes scores too optimistic "
+        "(in sarscov2-ct, a nearest neighbour is right for 93% of the slices with a random split, 61% with blocks)"
     )
     rng = np.random.default_rng(seed)
     return _cut(manifest, plan, lambda paths: list(rng.permutation(sorted(paths))))

@@ -298,7 +298,9 @@ def _refused(
         severity="",
         slices=tuple(
             SliceFinding(
-                number=one.number, height_mm=one.height_mm, reason=one.reason or "part of no chest CT"
+                number=one.number,
+                height_mm=one.height_mm,
+                reason=one.reason or "the volume is not a chest CT",
             )
             for one in slices
         ),

@@ -211,7 +211,7 @@ def times_report(seconds: Mapping[str, Mapping[str, float]], detector: Detector)
         figures_of_merit=[
             Table(
                 "",
-                ("stage", "all, s", "median, s", "95% are below, s", "longest, s"),
+                ("stage", "all, s", "median, s", "95th percentile, s", "longest, s"),
                 rows,
                 "read: ordering and decoding the slices, summed over threads. It overlaps with the "
                 "networks' work and is part of answer. write: masks, DICOM results and the report. cpu: "

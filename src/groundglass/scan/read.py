@@ -146,7 +146,10 @@ def _only(listing: Listing, path: Path) -> Scan | Series:
     notes = [f"not read: {error}" for error in listing.failures]
     left = len(listing.series) - 1
     if left:
-        notes.append(f"this series covers the chest better or finer than {left} other series, not read here")
+        notes.append(
+            f"this series covers the chest more completely or in finer slices than {left} other series, which "
+            "were not read"
+        )
     return replace(series, warnings=(*series.warnings, *notes))
 
 

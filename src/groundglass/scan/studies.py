@@ -98,7 +98,7 @@ def _study(own: tuple[str, str], of_one: Sequence[Series], key: bytes, names: se
     best = _best([series for series in of_one if series.usable])
     first = best or of_one[0]
     others = tuple(
-        (series, series.problem or "another series of the study covers it better or finer")
+        (series, series.problem or "another series covers the chest more completely or in finer slices")
         for series in of_one
         if series is not best
     )

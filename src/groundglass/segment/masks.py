@@ -443,7 +443,9 @@ def _expected_dice(probability: NDArray[np.float32], lungs: Mask) -> float:
 def _problem(lungs: Mask, quality: float, grey: NDArray[np.float32], rules: PostProcessing) -> str:
     share = cv2.countNonZero(lungs) / lungs.size
     if share == 0 or share < rules.least_lungs:
-        return f"no lungs found: {share:.2%} of the picture (at least {rules.least_lungs:.2%} is needed)"
+        return (
+            f"no lungs found: {share:.2%} of the picture is lung (at least {rules.least_lungs:.2%} is needed)"
+        )
     needed = rules.least_quality - rules.small_lungs_allowance * max(0.0, rules.small_lungs - share)
     if quality < needed:
         return f"no lungs recognised with certainty: expected Dice {quality:.3f} (at least {needed:.3f} is needed)"

@@ -237,7 +237,7 @@ class VolumeMasks:
             raise ScanError(
                 self.volume.source,
                 f"{lost} of {slices} slices cannot be read; the first: {first.problem}",
-                first.remedy or "obtain the series again",
+                first.remedy or "get a new copy of the series",
             )
 
     @property

@@ -128,7 +128,7 @@ def grounded_network(spec: GroundedModel, channels: int) -> Grounded:
     if recipe.preprocessing.channels != channels:
         raise GroundglassError(
             f"model.segmenter {spec.segmenter}: takes {recipe.preprocessing.channels} channels; set "
-            "preprocessing.channels so"
+            "preprocessing.channels to the same number"
         )
     bare = recipe.model.model_copy(update={"weights": "none"})
     unet = build_segmentation_model(bare, channels).eval()
