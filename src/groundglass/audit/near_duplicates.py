@@ -27,13 +27,13 @@ from groundglass.similarity import EXHAUSTIVE, NeighbourIndex, Window, small_pic
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 NEAR = 0.88
-"""Two pictures are the same from this correlation of details on. Chosen on planted copies
+"""Two pictures count as the same if their details correlate at least this well. Chosen on planted copies
 (benchmarks/README.md) and covid-ct: for 97% of its slices, the nearest different slice reaches at most
 0.75."""
 HOPELESS = 0.65
 """Pairs whose details agree less after a first, coarse alignment are discarded."""
 LIKE = 0.5
-"""A pair is examined closely from this likeness in the first stage on."""
+"""A pair is examined closely if its likeness in the first stage is at least this high."""
 EFFORT, EFFORT_OF_MANY = (3, 24), (1, 12)
 """Neighbours that are looked up for each window, and pairs that are kept for each picture; the second number
 applies if there are more than EXHAUSTIVE pictures."""

@@ -28,9 +28,9 @@ class Abstention(FactsPart):
     Attributes
     ----------
     covid_from
-        ``covid`` is possible from this probability on; 0 if it is always possible.
+        ``covid`` is possible at or above this probability; 0 if it is always possible.
     other_to
-        ``not covid`` is possible up to this probability; 1 if it is always possible.
+        ``not covid`` is possible at or below this probability; 1 if it is always possible.
     coverage
         The share of each class for which the correct answer should remain possible.
     cases, groups

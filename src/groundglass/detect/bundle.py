@@ -40,7 +40,7 @@ class BundleFacts(Facts):
     bias
         See ``temperature``; 0 with several classes.
     threshold
-        The verdict is ``covid`` from this probability of COVID-19 on, unless there is an ``abstention``.
+        The verdict is ``covid`` at or above this probability of COVID-19, unless there is an ``abstention``.
     abstention
         The verdict for each probability, including ``uncertain``; None if the detector never abstains.
     segmenter_sha256

@@ -37,7 +37,7 @@ class Detector:
         The bundle.
     segmenter
         Finds lungs and lesions, for the lesion share and the verdict ``not a chest CT``; None leaves them
-        out. A bundle that uses only the lungs brings its own segmenter.
+        out. A bundle that uses only the lungs has its own segmenter.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Detector:
         name_or_path
             A shipped bundle's name, a folder, a zip, or an ONNX file with a description beside it.
         lungs
-            Look for lungs and lesions with the shipped segmenter, if the bundle does not bring one.
+            Look for lungs and lesions with the shipped segmenter, if the bundle has none of its own.
         setting
             The setting in which it answers (groundglass.detect.setting.CONTROLS); None for the bundle's default.
         pretest
@@ -98,7 +98,7 @@ class Detector:
     def of_function(
         cls, predict: "Predict", preprocessing: Preprocessing, *, lungs: bool = True, **further: Any
     ) -> "Detector":
-        """Make a detector of a Python function, such as a model from another library (docs/own-model.md).
+        """Make a detector from a Python function, such as a model from another library (docs/own-model.md).
 
         Parameters
         ----------

@@ -52,7 +52,7 @@ class Description(BaseModel):
     output
         The name of the output to use, if an ONNX file has several.
     threshold
-        The verdict is ``covid`` from this probability of COVID-19 on.
+        The verdict is ``covid`` at or above this probability of COVID-19.
     trained_on
         The datasets that the model was trained on, whether or not Groundglass knows them; None if not stated.
     name, description

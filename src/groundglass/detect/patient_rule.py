@@ -152,7 +152,7 @@ class PatientRule(FactsPart):
     weights
         By feature; ``probability = sigmoid(intercept + sum(weight * feature))``.
     threshold
-        The verdict is ``covid`` from this probability on, unless there is an ``abstention``.
+        The verdict is ``covid`` at or above this probability, unless there is an ``abstention``.
     abstention
         The verdict for each probability, including ``uncertain``; None if it never abstains.
     draws

@@ -147,7 +147,7 @@ class Arrivals:
     def recover(self) -> None:
         """At the start: take up what was interrupted between two steps.
 
-        Senders need time to come back, so no study is complete before this node was up for ``quiet_seconds``.
+        Senders need time to come back, so no study is complete before this node has been up for ``quiet_seconds``.
         """
         self._up = time.time()
         left = [folder.name for folder in self._pending.iterdir() if any(folder.iterdir())]

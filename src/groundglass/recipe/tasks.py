@@ -1,4 +1,4 @@
-"""The recipe of a segmenter."""
+"""The recipes of segmenters, of detectors from deep features, and of detectors that look only at lesions."""
 
 from typing import Annotated, Literal, get_args
 

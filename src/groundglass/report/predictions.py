@@ -40,7 +40,7 @@ class EvaluatedPredictions:
     predictions
         The content of ``predictions.csv``.
     threshold
-        Probability from which on the verdict is covid.
+        Lowest probability with the verdict covid.
     slices, patients
         Figures per slice and, if patients are known, per patient.
     classes

@@ -26,7 +26,7 @@ FILES = 16
 HEADERS = 500
 """Number of headers that a task reads."""
 MANY = 20_000
-"""Number of files from which on starting Ray saves time."""
+"""Smallest number of files for which starting Ray saves time."""
 AHEAD = 2
 """Number of finished parts per worker that may wait; more would fill the memory with slices."""
 

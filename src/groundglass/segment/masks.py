@@ -39,7 +39,7 @@ class PostProcessing(BaseModel):
     Attributes
     ----------
     lung_threshold, lesion_threshold
-        Probability from which on a pixel is lung or lesion.
+        Lowest probability at which a pixel counts as lung or lesion.
     component_of_largest, component_of_picture
         Smallest component of the lungs, as a share of the largest component and of the picture.
     hole_of_lungs
@@ -51,7 +51,7 @@ class PostProcessing(BaseModel):
     border_radius
         Radius of the morphological closing that finds notches in a lung's border, as a share of both lungs' width.
     border_lesion
-        Lesion probability from which on a pixel of a notch or of a larger hole is returned to the lung.
+        Lowest lesion probability at which a pixel of a notch or of a larger hole is returned to the lung.
     smallest_lesion
         Smallest lesion, in pixels.
     least_lungs

@@ -99,7 +99,7 @@ class Job(Base):
     """The worker that is doing it."""
     started: Mapped[float | None]
     lease_until: Mapped[float | None]
-    """The time from which on another worker may take the job, unless its owner renews the lease."""
+    """The time after which another worker may take the job, unless its owner renews the lease."""
     progress: Mapped[int]
     total: Mapped[int]
     """Number of slices read, and of all slices (0 while unknown); or number of results whose sending has

@@ -23,7 +23,7 @@ STRIDE = 8
 STRIDES = (4, 8, 16, 32)
 """Input pixels per location of the encoder's stages that are scored."""
 FAINT = 0.001
-"""Lesion share of the lungs from which on its logarithm increases."""
+"""Lesion share of the lungs above which its logarithm increases."""
 SPREAD = 0.003
 """Share of the lungs that is added to the weight of all lesions: smaller ones have less influence."""
 LEAST = 1e-3

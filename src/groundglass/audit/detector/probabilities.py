@@ -161,7 +161,7 @@ def rechosen(
     units
         The group of each slice, shape (slices,).
     threshold
-        The verdict is covid from this probability on.
+        The verdict is covid at or above this probability.
     seed
         Seed of folds and bootstrap.
 
