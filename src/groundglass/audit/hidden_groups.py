@@ -29,8 +29,8 @@ SLACK = 0.01
 EVIDENCE = 0.10
 """Share of the neighbours that must be chained beyond chance; with less, the order of the files is meaningless."""
 APART = 50
-"""Two slices of a class count as far apart if they are at least this far apart in the order of the files, or a third
-of the class if that is less."""
+"""Two slices of a class are far apart at this distance or more in the order of the files, or at a third of the
+class if that is less."""
 LEAST = 30
 """With fewer slices of a class from one source, too few pairs are far apart."""
 DRAWS = 10_000

@@ -125,7 +125,7 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
 
 def _report(detector: Detector, labelled: Labelled, result: Aggregation) -> Report:
     rule, abstention, counts = result.rule, result.rule.abstention, result.counts
-    called = abstention.ends() if abstention else f"covid from {rule.threshold:.2f} on"
+    called = abstention.ends() if abstention else f"covid at {rule.threshold:.2f} or more"
     lines = [(name, f"{weight:.4f}") for name, weight in rule.weights.items()]
     lines += [("intercept", f"{rule.intercept:.4f}"), ("threshold", f"{rule.threshold:.4f}")]
     lines += [("chosen", str(choice)) for choice in rule.chosen]

@@ -190,7 +190,7 @@ def _calibration(facts: BundleFacts) -> list[str]:
 
 def _verdicts(facts: BundleFacts) -> list[str]:
     if facts.abstention is None:
-        return [f"- Verdict: `covid` from a probability of {facts.threshold:.3f} on, else `not covid`"]
+        return [f"- Verdict: `covid` at a probability of {facts.threshold:.3f} or more, else `not covid`"]
     return _abstention("Verdict", facts.abstention, "slices")
 
 
@@ -207,7 +207,7 @@ def _patients(rule: PatientRule | None) -> list[str]:
     weights = ", ".join(f"{name} {weight:.3f}" for name, weight in rule.weights.items())
     return [
         f"- Patients: {rule.aggregation} (weights: {weights}; intercept {rule.intercept:.3f})"
-        + ("" if rule.abstention else f", `covid` from a probability of {rule.threshold:.3f} on"),
+        + ("" if rule.abstention else f", `covid` at a probability of {rule.threshold:.3f} or more"),
         *[f"    - {choice}" for choice in rule.chosen],
         *(_abstention("Verdict on patients", rule.abstention, "patients") if rule.abstention else []),
     ]

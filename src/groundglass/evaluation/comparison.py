@@ -232,7 +232,7 @@ def ensemble_of(systems: Sequence[System]) -> pd.DataFrame:
     """Predictions of the ensemble of all systems with equal weights.
 
     Score, probability and threshold are means over the systems of the means over their members. The verdict
-    is POSITIVE from the threshold on, else NEGATIVE; NOT_A_CHEST_CT if all members say so, and otherwise
+    is POSITIVE at or above the threshold, else NEGATIVE; NOT_A_CHEST_CT if all members say so, and otherwise
     UNCERTAIN if no member is positive or negative.
 
     Returns

@@ -133,7 +133,7 @@ def by_patient(predictions: pd.DataFrame, threshold: float, rule: PatientRule | 
     weight, and too few slices with lungs give NOT_A_CHEST_CT. The score is then the probability.
 
     Other patients get the mean score and probability of their slices, without those that are not a chest CT
-    unless all are. Their verdict is POSITIVE from ``threshold`` on, else NEGATIVE; NOT_A_CHEST_CT if all
+    unless all are. Their verdict is POSITIVE at or above ``threshold``, else NEGATIVE; NOT_A_CHEST_CT if all
     slices are; UNCERTAIN if none of the rest is answered. A patient is labelled POSITIVE if any slice is.
 
     Returns
