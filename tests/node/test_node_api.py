@@ -135,7 +135,7 @@ def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
     [
         (
             "{peers: [{name: a, host: h}]}",
-            "dicom.peers.0: Value error, name either ae_title and host, or url",
+            "dicom.peers.0: Value error, give either ae_title and host, or url",
         ),
         ("{destinations: [{to: a}]}", "dicom: Value error, there is no peer a"),
         (

@@ -108,7 +108,7 @@ def test_a_token_expires_and_can_be_revoked(served: Served, monkeypatch: pytest.
 
 
 def test_an_unknown_scope_is_refused(served: Served) -> None:
-    with pytest.raises(GroundglassError, match="choose among read, write, admin"):
+    with pytest.raises(GroundglassError, match="choose from read, write, admin"):
         add_token(served.server.database, "x", ["root"])
 
 

@@ -131,7 +131,7 @@ def test_a_backup_of_sqlite_can_be_restored_into_postgresql(
     assert list(ids(other)) == [study]
     new, _ = send(other, tmp_path / "copy", {"1": b"two"})
     assert set(ids(other)) == {study, new}
-    with pytest.raises(GroundglassError, match="already holds studies"):
+    with pytest.raises(GroundglassError, match="already contains studies"):
         restore(tmp_path / "backup.tar", tmp_path / "copy2", url)
     other.close()
 

@@ -115,13 +115,13 @@ class Arrivals:
     Parameters
     ----------
     config
-        The node's.
+        The node's configuration.
     database, data
         The server's database and data folder.
     wanted
         How studies are to be answered.
     limits
-        What a study may hold.
+        The limits of a study.
     counted
         Asks the PACS how many instances it has; None if no PACS is to be asked.
     """
@@ -145,9 +145,9 @@ class Arrivals:
             folder.mkdir(parents=True, exist_ok=True)
 
     def recover(self) -> None:
-        """At the start: take up what was interrupted between two steps.
+        """At start-up, resume studies that were interrupted between two steps.
 
-        Senders need time to come back, so no study is complete before this node has been up for ``quiet_seconds``.
+        Senders need time to reconnect, so no study is complete until this node has been up for ``quiet_seconds``.
         """
         self._up = time.time()
         left = [folder.name for folder in self._pending.iterdir() if any(folder.iterdir())]
@@ -157,16 +157,16 @@ class Arrivals:
                     arrival.state = RECEIVING
 
     def look(self, open_: Iterable[str] = ()) -> None:
-        """Do everything that can be done now.
+        """Sort new instances, make studies of complete examinations, and queue results for their destinations.
 
         Parameters
         ----------
         open_
-            The folders of senders that may still be sending, as of before this call.
+            Names of the folders whose senders may still have been sending just before this call.
         """
         still, before = set(open_), set(self._senders)
         self._sort()
-        # A sender that has appeared since then is open, or will be known to be closed at the next call.
+        # A sender that has appeared since then counts as open until the next call.
         self._senders = {
             name: ids for name, ids in self._senders.items() if name in still or name not in before
         }
@@ -311,7 +311,7 @@ class Arrivals:
         return {row.name.removesuffix(FINAL): (folder / row.stored, row.sha256) for row in rows}
 
     def _missing(self, arrival: Arrival) -> str:
-        """What the PACS has not sent of the received series, in words; "" if nothing, or if it does not say."""
+        """How many instances of the received series the PACS has not sent, in words; "" if none, or unknown."""
         if self._counted is None:
             return ""
         at, text = self._asked.get(arrival.id, (-ASKED, ""))
@@ -359,8 +359,10 @@ class Arrivals:
 
 
 def _count(row: Arrival, read: Iterable[_Instance]) -> None:
-    """Count instances, each once even if it is sent repeatedly; the columns are replaced, so that they are
-    saved."""
+    """Count instances, each once even if it is sent repeatedly.
+
+    The columns are replaced, because SQLAlchemy does not notice changes within their values.
+    """
     instances = {series: list(codes) for series, codes in row.instances.items()}
     reasons = dict(row.left_out)
     for one in read:

@@ -26,7 +26,7 @@ def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> 
     Parameters
     ----------
     config
-        This side's name and timeouts, for a DIMSE peer.
+        This node's AE title and timeouts, for a DIMSE peer.
     peer
         The PACS.
     manifests
@@ -34,12 +34,12 @@ def listed(config: DicomConfig, peer: Peer, manifests: Sequence[Path | str]) -> 
 
     Returns
     -------
-    A series for each study, named by its row in the manifest: a UID identifies a patient.
+    A series for each study, named by its row in the manifest, because a UID identifies a patient.
 
     Raises
     ------
     GroundglassError
-        If a manifest cannot be read, or the PACS does not answer.
+        If a manifest cannot be read, or the PACS does not answer or sends studies only by C-MOVE.
     """
     if peer.by == "move":
         raise GroundglassError(
@@ -83,7 +83,7 @@ def _listed(config: DicomConfig, peer: Peer, source: Path, uid: str) -> Series |
 
 
 def _fetch(config: DicomConfig, peer: Peer, source: Path, uid: str) -> list[Series]:
-    """The series of a study with CT; raises ScanError if they cannot be fetched."""
+    """The CT series of a study; raises ScanError if they cannot be fetched."""
     memory = _Memory()
     try:
         client_of(config, peer).fetch(uid, None, memory)

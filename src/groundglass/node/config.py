@@ -44,7 +44,7 @@ class TlsConfig(Section):
     certificate, key
         This node's certificate and key.
     authority
-        The authority that has signed the other systems' certificates; all systems must have one.
+        The authority that signed the other systems' certificates; every system must present one.
     """
 
     certificate: Path
@@ -85,7 +85,7 @@ class Peer(Section):
     @model_validator(mode="after")
     def _one_address(self) -> "Peer":
         if (self.url is None) == (self.ae_title is None or self.host is None):
-            raise ValueError("name either ae_title and host, or url")
+            raise ValueError("give either ae_title and host, or url")
         return self
 
 
@@ -225,7 +225,7 @@ class DicomConfig(Section):
     def _known(self) -> "DicomConfig":
         names = [peer.name for peer in self.peers]
         if len(names) != len(set(names)):
-            raise ValueError("peers: each needs a name of its own")
+            raise ValueError("peers: give each a different name")
         to = [destination.to for destination in self.destinations]
         if len(to) != len(set(to)):
             raise ValueError("destinations: name each peer once")
@@ -254,5 +254,5 @@ class DicomConfig(Section):
             return Peer.model_validate({"name": "address", **given})
         known = ", ".join(peer.name for peer in self.peers) or "none"
         raise GroundglassError(
-            f"{name}: there is no such peer (known: {known}); name AETITLE@HOST:PORT or a URL instead"
+            f"{name}: there is no such peer (known: {known}); give AETITLE@HOST:PORT or a URL instead"
         )

@@ -26,7 +26,7 @@ class Inbox:
     root
         The folder ``incoming``.
     caller
-        The sender: an AE title, or the way of arrival.
+        The sender: an AE title, a peer's name, or ``STOW-RS``.
     room
         Raises RefusedError if the disk is nearly full.
     """

@@ -141,7 +141,7 @@ class Node:
 
         Returns
         -------
-        How many instances came; 0 where they come by C-MOVE, in another association.
+        The number of instances fetched; 0 if they arrive by C-MOVE, in another association.
 
         Raises
         ------

@@ -151,11 +151,11 @@ class Receiver:
     Parameters
     ----------
     config
-        The node's.
+        The node's configuration.
     root
         The folder ``incoming``.
     room
-        Raises RefusedError where the disk is nearly full.
+        Raises RefusedError if the disk is nearly full.
     """
 
     def __init__(self, config: DicomConfig, root: Path, room: Callable[[], None]) -> None:
@@ -221,7 +221,7 @@ class Receiver:
         for caller in self._callers:
             if caller.ae_title.strip() == title and self._at(str(address), caller.hosts):
                 return
-        log.warning("an association was rejected: its AE title may not call from its address")
+        log.warning("an association was rejected: its AE title is not allowed from its address")
         assoc.acse.send_reject(*NOT_RECOGNISED)
         assoc.kill()
 
@@ -246,7 +246,7 @@ class Receiver:
         return found
 
     def _received(self, event: Any) -> None:
-        """Count an instance's bytes during reception, because it is kept in memory until it is complete."""
+        """Count an instance's bytes as they arrive, because it is kept in memory until it is complete."""
         if isinstance(event.pdu, P_DATA_TF):
             assoc = event.assoc
             assoc.coming = getattr(assoc, "coming", 0) + event.pdu.pdu_length

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LOOK = 0.3
 """Seconds between two checks of an empty queue."""
 LONGEST_PAUSE = 20.0
-"""Longest interval between two attempts in seconds, so that a destination gets everything soon after it is back."""
+"""Longest interval between two attempts in seconds; a destination gets everything soon after it is back."""
 ORDER = ("seg", "sc", "sr")
 """The report comes last: it refers to the segmentation."""
 
@@ -61,7 +61,7 @@ class Sender:
         self._unreachable = 0
 
     def run(self, over: threading.Event) -> None:
-        """Send until told to stop. While the destination is unreachable, only one study is tried at a time."""
+        """Send until ``over`` is set. While the destination is unreachable, only one study is tried at a time."""
         while not over.wait(queue.delay(self._unreachable, LONGEST_PAUSE) if self._unreachable else LOOK):
             try:
                 while not over.is_set() and self.one() and not self._unreachable:

@@ -6,7 +6,7 @@ import sys
 
 
 def protect() -> None:
-    """Restrict the Ray instance that this process will start to this process, with a random token.
+    """Set a random token, so that only this process can use the Ray instance that it will start.
 
     Ray listens on all of the machine's addresses; without a token, anyone who can reach them could run
     programs here. Ray reads these variables when it is imported, so later changes have no effect.

@@ -47,7 +47,7 @@ MB = 1_000_000
 LOOK = 0.1
 """Seconds between two checks of a worker's memory and time."""
 GRACE = 30.0
-"""Seconds after its time limit in which a worker may stop on its own, before it is killed."""
+"""Seconds past its time limit that a worker has to stop by itself before it is killed."""
 TRIES = 2
 """Number of attempts for a study whose worker ends without an answer or cannot write its results."""
 START = 300.0
@@ -110,7 +110,7 @@ class _Worker:
         return str(ray.get_runtime_context().get_node_id())
 
     def answer(self, study: Study, making: Making) -> Outcome:
-        """Answer for a study and write its results; never raises."""
+        """Answer a study and write its results; never raises."""
         done: Future[Outcome] = Future()
         until = time.monotonic() + self._limits.seconds
         threading.Thread(target=self._answer, args=(study, making, done), daemon=True).start()
@@ -159,7 +159,7 @@ class Workers:
     limits
         The limits of each study.
     results
-        The address that studies are copied to (groundglass.scale.remote); None to leave them in their folder.
+        The address to which results are copied (groundglass.scale.remote); None to leave them in their folder.
     """
 
     number: int | None = None
@@ -230,7 +230,7 @@ def _reach(address: str) -> None:
 
 @dataclass
 class _Task:
-    """What a worker is doing: answering a study or, if there is none, starting or waiting."""
+    """A worker's current task: answering ``item``, or starting or waiting if that is None."""
 
     worker: Any
     node: str = ""
@@ -355,7 +355,7 @@ class _Crew:
 
 
 def _places(wanted: int | None, limits: Limits) -> tuple[int, int]:
-    """How many workers fit on the machines by cores and memory, up to the number wanted, and the cores of each."""
+    """The number of workers that fit on the machines, at most the number wanted, and the cores of each."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = int(sum(machine.get("CPU", 0) for machine in machines))
     cores = max(1, total // wanted) if wanted else 1

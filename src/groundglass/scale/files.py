@@ -56,7 +56,7 @@ class _Pool:
         self._workers = [kind.options(num_cpus=0).remote(cores, Path.cwd()) for _ in range(number)]
 
     def by(self, function: Callable[[Any], Iterable[Any]], size: int = FILES) -> Callable[..., Iterator[Any]]:
-        """The same function of a sequence, but computed by the workers, each taking ``size`` items at a time."""
+        """The same function of a sequence, computed by the workers, which take ``size`` items at a time."""
         shared = [ray.put(function)]
 
         def answers(items: Sequence[Any]) -> Iterator[Any]:
@@ -94,7 +94,7 @@ def _taken(ref: Any) -> Any:
 
 
 def _headers(files: list[Found], here: Path) -> list[list[DicomFrame] | ScanError]:
-    """A Ray task."""
+    """Ray task: read the headers of files."""
     set_up(1, here)
     return list(read_headers(files))
 

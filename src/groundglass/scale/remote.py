@@ -26,7 +26,7 @@ class Remote:
     Parameters
     ----------
     address
-        The address.
+        Such as ``s3://bucket/results``.
 
     Raises
     ------

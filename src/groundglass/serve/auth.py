@@ -23,7 +23,7 @@ CSRF_HEADER = "X-CSRF-Token"
 SAFE = ("GET", "HEAD", "OPTIONS")
 SIGN_IN = "send a token in the header `Authorization: Bearer TOKEN`, or sign in"
 
-bearer = HTTPBearer(auto_error=False, description="A token from `groundglass serve token`.")
+bearer = HTTPBearer(auto_error=False, description="A token from `groundglass server token`.")
 
 
 @dataclass(frozen=True)

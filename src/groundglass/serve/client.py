@@ -20,7 +20,7 @@ class ServerError(GroundglassError):
     Parameters
     ----------
     status
-        The HTTP status.
+        The HTTP status; 0 if there is no connection.
     detail
         What is wrong, and what to do about it.
     """
@@ -31,7 +31,7 @@ class ServerError(GroundglassError):
 
 
 class Client:
-    """Communicates with a server, and repeats requests when the server asks for this.
+    """Communicates with a server, and repeats a request if the server asks for it.
 
     Parameters
     ----------
@@ -126,8 +126,10 @@ class Client:
         return self._again(lambda: self._http.get(path, params=params))
 
     def _again(self, request: Any) -> httpx.Response:
-        """Send a request, and repeat it if the server asks for this or the connection breaks, since each may
-        safely be sent twice."""
+        """Send a request, and repeat it if the server asks for it or the connection breaks.
+
+        Every request of this client may safely be sent twice.
+        """
         for attempt in range(1, TRIES + 1):
             try:
                 answer: httpx.Response = request()

@@ -131,7 +131,7 @@ class ServeConfig(Section):
     bundles
         Detectors that requests may use: names of shipped bundles, folders or ZIPs. The first one is the default.
     dicom
-        The DICOM node (docs/pacs.md); None for none.
+        The DICOM node (docs/pacs.md); None for no node.
     """
 
     data: Path = Path("groundglass-data")

@@ -109,7 +109,7 @@ class Fetch(BaseModel):
 
 
 class Fetched(BaseModel):
-    """How many instances came; 0 from a peer that sends them on its own (C-MOVE)."""
+    """The number of instances fetched; 0 from a peer that sends them in another association (C-MOVE)."""
 
     instances: int
 

@@ -16,7 +16,7 @@ from groundglass.store.access import SCOPES, add_token, tokens
 
 LOCK_FILE = ".lock"
 GRACE = 5
-"""Seconds that open connections are given when the server stops."""
+"""Seconds that open connections have to finish when the server stops."""
 
 
 def serve(config: ServeConfig, tell: Callable[[str], None]) -> None:

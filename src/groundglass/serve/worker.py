@@ -162,7 +162,7 @@ def _can_write_pdf() -> bool:
 
 @contextmanager
 def _renewing(database: Database, lease: Claim) -> Iterator[Any]:
-    """Renew a lease in a thread and record the progress; call the function that it yields with the progress."""
+    """Renew a lease in a thread; yields a function that records the slices read and the number of all slices."""
     now, over = [0, 0], threading.Event()
 
     def renew() -> None:

@@ -1,4 +1,4 @@
-"""Start, monitor, stop at their time and memory limits, and replace the server's workers."""
+"""Start the server's workers, stop them at their time and memory limits, and replace them."""
 
 import json
 import logging
@@ -94,7 +94,7 @@ class Workers:
 
     @property
     def ready(self) -> int:
-        """How many workers are alive and have loaded their detector."""
+        """The number of workers that are alive and have loaded their detector."""
         return sum(one.ready.is_set() and one.process.poll() is None for one in self._running)
 
     @property

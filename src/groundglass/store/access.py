@@ -56,7 +56,7 @@ def add_token(
     """
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
-        raise GroundglassError(f"scopes: {', '.join(unknown) or 'none'}; choose among {', '.join(SCOPES)}")
+        raise GroundglassError(f"scopes: {', '.join(unknown) or 'none'}; choose from {', '.join(SCOPES)}")
     secret = "gg_" + secrets.token_urlsafe(32)
     now = time.time()
     token = Token(

@@ -35,10 +35,10 @@ def copy_tables(source: Database, target: Database) -> None:
 def back_up(database: Database, data: Path, archive: Path) -> int:
     """Write a backup; the server may be running.
 
-    Instances that the DICOM node acknowledged are copied first, in the order in which they move through the node,
-    so that one that moves during the backup is found later. Then the database is copied. Files never change
-    once the database refers to them, so the archive contains every file that it refers to. Studies that are deleted
-    during the backup are left out.
+    Instances that the DICOM node acknowledged are copied first, folder by folder in the order in which they move
+    through the node, so that one that moves during the backup is not missed. Then the database is copied. Files
+    never change once the database refers to them, so the archive contains every file that it refers to. Studies
+    that are deleted during the backup are left out.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def restore(archive: Path, data: Path, url: str | None = None) -> int:
         If the folder is not empty, the database contains studies, or the archive cannot be read.
     """
     if data.exists() and any(data.iterdir()):
-        raise GroundglassError(f"{data}: is not empty; name a new folder with --data")
+        raise GroundglassError(f"{data}: is not empty; choose a new folder with --data")
     data.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive) as tar:
@@ -111,7 +111,7 @@ def restore(archive: Path, data: Path, url: str | None = None) -> int:
         other.migrate()
         with other.read() as session:
             if session.scalar(select(func.count()).select_from(Study)):
-                raise GroundglassError("the database already holds studies; name an empty one")
+                raise GroundglassError("the database already contains studies; use an empty one")
         copy_tables(stored, other)
         other.close()
     with stored.read() as session:

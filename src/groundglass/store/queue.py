@@ -104,7 +104,7 @@ def renew(database: Database, claim: Claim, progress: int, total: int, lease: fl
 
 
 def identify(database: Database, claim: Claim, **person: str | None) -> None:
-    """Record the person and the examination according to the files' headers."""
+    """Record the person and the examination as the files' headers state them."""
     with database.write() as session:
         if (job := _mine(session, claim)) is not None:
             _set(session, job, **person)
@@ -143,7 +143,7 @@ def running(database: Database, owner: str) -> tuple[Claim, float] | None:
 
 
 def lost(database: Database, owner: str) -> None:
-    """Repeat the job of a worker that died later, or give up after :data:`ATTEMPTS`."""
+    """Queue the job of a worker that died again, after a delay; it fails after :data:`ATTEMPTS` attempts."""
     with database.write() as session:
         for job in session.scalars(select(Job).where(Job.owner == owner, Job.state == RUNNING)):
             _again(session, job, _gave_up(job))

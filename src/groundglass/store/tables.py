@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column
 RECEIVED, QUEUED, RUNNING, DONE, FAILED = STATES = ("received", "queued", "running", "done", "failed")
 """The states of a study. ``received``: its files are stored, but more may follow before it is queued."""
 ANSWER, SEND = "answer", "send"
-"""The kinds of jobs: predict for a study, and send its results to a destination."""
+"""The kinds of jobs: answer a study, and send its results to a destination."""
 RECEIVING, TAKEN, IGNORED = "receiving", "taken", "ignored"
 """The states of an arrival: more may follow; it has become a study; nothing in it is to be answered."""
 
@@ -118,7 +118,7 @@ class Arrival(Base):
     uid: Mapped[str] = mapped_column(String(200), unique=True)
     """StudyInstanceUID. It identifies a person and must not appear in any log, URL or message."""
     caller: Mapped[str] = mapped_column(String(64))
-    """The sender of the latest instance: an AE title, or the way it arrived."""
+    """The sender of the latest instance: an AE title, a peer's name, or ``STOW-RS``."""
     state: Mapped[str] = mapped_column(String(16), index=True)
     first: Mapped[float]
     last: Mapped[float]
