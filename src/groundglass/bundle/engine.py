@@ -13,10 +13,10 @@ Outputs = tuple[NDArray[np.float32], ...]
 Item = TypeVar("Item")
 
 CLASSICAL = b"ai.onnx.ml"
-"""The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that uses any has
-this name in plain text among its operator sets. Searching for it is faster than a failed attempt to read the
-graph, and OpenVINO's error would not distinguish such a graph from a damaged one. If weights contain the name
-by chance, only the runtime is different."""
+"""The operators of support vectors, neighbours and trees, which OpenVINO lacks. A graph that uses any of them
+has this name in plain text among its operator sets. Searching for it is faster than a failed attempt to read
+the graph, and OpenVINO's error would not distinguish such a graph from a damaged one. If weights contain the
+name by chance, only the choice of the runtime changes."""
 
 _threads = 0
 """Threads of an engine; 0 for as many as there are cores."""
@@ -109,7 +109,7 @@ class _OpenVino:
         model.reshape([1, *shape])
         supported = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = precision if precision == "f32" or "BF16" in supported else "f32"
-        # By default OpenVINO pins its threads to the first cores, where those of several processes would meet.
+        # By default OpenVINO pins its threads to the first cores, for which several processes would compete.
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": hint,

@@ -73,8 +73,8 @@ class TrainingFacts(FactsPart):
 
     ``splits`` says how each dataset was split. ``fingerprints`` are those of each source's training and
     validation scans if it was trained on several datasets, or on all sources but one. ``masks`` names the
-    sources of the masks that were trained on. Of a model that was not trained by Groundglass, only the sources are
-    known, if anything states them.
+    sources of the masks that were trained on. For a model that Groundglass did not train, only the sources are
+    known, if they are stated.
     """
 
     dataset: str
@@ -93,7 +93,7 @@ class TrainingFacts(FactsPart):
 
     @classmethod
     def stated(cls, sources: tuple[str, ...] | None) -> Self:
-        """What is known about a model that was not trained by Groundglass; None if its data are not stated."""
+        """The facts of a model that Groundglass did not train; ``sources`` is None if its data are not stated."""
         dataset = "" if sources is None else " + ".join(sources) or "no dataset that Groundglass knows"
         return cls(dataset=dataset, sources=sources or ())
 

@@ -43,9 +43,10 @@ ALIKE = 20
 
 Measured on covid-ct (746 slices), sarscov2-ct (2481) and slices of 30 phantoms (540), bits that differ:
 
-- Copies of 400 slices each: at half the size at most 8, JPEG of quality 30 10, gamma 0.7 16, gamma 1.4 20, contrast
-  lowered to 0.7 2, mirrored 0, smaller, mirrored, brighter and JPEG 30 at once 14. With the contrast raised by
-  1.3, so that black and white are cut off, 5 to 8 in the median and 48 at most; 0.3 to 2.3% are missed.
+- Copies of 400 slices each: at most 8 at half the size, 10 as JPEG of quality 30, 16 with gamma 0.7, 20 with
+  gamma 1.4, 2 with the contrast lowered to 0.7, 0 if mirrored, and 14 if made smaller, mirrored, made brighter
+  and saved as JPEG of quality 30. With the contrast raised by 1.3, so that black and white are cut off, 5 to 8
+  in the median and 48 at most; 0.3 to 2.3% are missed.
 - Slices of different patients: 109 to 123 in the median. Of 276990 pairs in covid-ct two are under 36, with 15 and
   20: pictures of one paper listed under two patients. Of 2.9 million in sarscov2-ct, where patients are a
   guess, one is under 21, with 15, and shows the same chest. Of 140928 pairs of phantoms the least is 22.
@@ -59,12 +60,12 @@ def file_print(path: Path) -> Prints:
 
 
 def picture_print(grey: Prints) -> Prints:
-    """256 bits of what a slice looks like: the signs of its cosine transform at the lowest frequencies.
+    """A perceptual hash of a slice: the signs of its cosine transform at the lowest frequencies, 256 bits.
 
-    After Zauner 2010, Implementation and benchmarking of perceptual image hash functions (pHash), with signs
-    in place of the median and the contrast normalised before. The slice is stretched to 32 x 32, its grey
-    clipped 1.5 standard deviations from the mean, and of the 32 x 32 coefficients the lowest 16 x 16 are
-    taken; the first, of the mean, carries no information and is 0.
+    After Zauner 2010, Implementation and benchmarking of perceptual image hash functions (pHash), but with the
+    contrast normalised first, and with signs instead of a comparison with the median. The slice is stretched to
+    32 x 32, and its grey is clipped 1.5 standard deviations from the mean. Of the 32 x 32 coefficients, the
+    lowest 16 x 16 are used; the first, the mean, carries no information and is 0.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def picture_print(grey: Prints) -> Prints:
 def mirrored(prints: ArrayLike) -> Prints:
     """The fingerprints of the same pictures mirrored left to right, shape (..., 32) as given.
 
-    Mirroring turns the sign of every wave that is odd along the rows, so the pictures are not needed.
+    Mirroring changes the sign of every wave that is odd along the rows, so the pictures are not needed.
     """
     return np.asarray(prints, dtype=np.uint8) ^ _ODD
 
@@ -105,7 +106,7 @@ def nearest(prints: Prints, among: Prints) -> tuple[NDArray[np.intp], NDArray[np
 
     Returns
     -------
-    How many bits differ (Hamming distance), and the index in ``among``, both shape (slices,).
+    The number of bits that differ (Hamming distance), and the index in ``among``, both shape (slices,).
     """
     from groundglass.similarity import NeighbourIndex  # detection does not search
 

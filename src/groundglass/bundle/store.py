@@ -200,7 +200,7 @@ def shipped_training() -> dict[str, TrainingFacts]:
 
 
 def kind_of_bundle(name_or_path: str | Path) -> str:
-    """Whether a bundle is a ``detector`` or a ``segmenter``; raises BundleError if it is neither.
+    """The kind of a bundle, ``detector`` or ``segmenter``; raises BundleError if it is missing or damaged.
 
     An ONNX file alone is a detector (groundglass.detect.own_model).
     """
@@ -215,12 +215,12 @@ def kind_of_bundle(name_or_path: str | Path) -> str:
 
 
 def _kind_in(facts_text: bytes, source: Path) -> str:
-    """The kind that the text of a ``bundle.json`` states; the first bundles stated none and are detectors."""
+    """The kind that the text of a ``bundle.json`` states; early bundles stated none and are detectors."""
     try:
         content = json.loads(facts_text)
     except ValueError as error:
         raise BundleError(f"{source}: {FACTS} is damaged ({error}); get a new copy of the bundle") from error
-    return str(content.get("kind", "detector")) if isinstance(content, dict) else "unknown thing"
+    return str(content.get("kind", "detector")) if isinstance(content, dict) else "file of another kind"
 
 
 def _find(name_or_path: str | Path, kind: str | None) -> Path:
@@ -232,8 +232,8 @@ def _find(name_or_path: str | Path, kind: str | None) -> Path:
         folder = path / "bundle"
         if not (folder / FACTS).exists():
             raise BundleError(
-                f"{path}: has no bundle yet; finish the run with --resume, or export it with  "
-                f"groundglass bundle {path}"
+                f"{path}: has no bundle yet; finish the run with --resume, or export it with "
+                f"`groundglass bundle {path}`"
             )
         return folder
     if path.exists():
@@ -250,8 +250,7 @@ def _fingerprints(read: Reader, facts: Facts, source: Path) -> Fingerprints | No
     if fingerprints.data != facts.training.fingerprint:
         raise BundleError(
             f"{source}: {FINGERPRINTS} does not belong to the data that the bundle was trained on; get "
-            f"a new copy of the "
-            "bundle, or delete the file"
+            "a new copy of the bundle, or delete the file"
         )
     return fingerprints
 

@@ -56,8 +56,8 @@ def convert(name: str, published: Path, folder: Path, *, turn: Turn = "none") ->
     folder
         Where to write; it must not exist yet, and appears only once it is complete.
     turn
-        How to turn the slices of medseg upright (back of the patient below): by a quarter to the left or
-        right, or by swapping rows and columns.
+        How to turn the slices of medseg upright, with the patient's back at the bottom: a quarter turn to the left
+        or right, or rows and columns swapped.
 
     Returns
     -------

@@ -43,7 +43,7 @@ def fetch(
     Parameters
     ----------
     tries
-        How many times to try if the connection breaks or the server is busy.
+        Number of attempts if the connection breaks or the server is busy.
     pause
         Seconds to wait before the second try; doubled before each further try.
 

@@ -125,7 +125,7 @@ def masked_slices(dataset: Dataset, folder: Path) -> list[Row]:
 
 
 def picture_of(folder: Path) -> Callable[[str], Path]:
-    """A function from a stem to the picture of that name in ``folder``, or to where it is missing."""
+    """A function from a stem to the picture of that name in ``folder``, or its expected path if it is missing."""
     found = {file.stem: file for file in pictures(folder)}
     return lambda stem: found.get(stem, folder / f"{stem}.png")
 

@@ -23,7 +23,7 @@ them: lungs and lesions hold 0 and 255, lesion_types holds 0, 127 for ground gla
 ``none`` in the column lesions means that the slice shows no lesion."""
 PARTS = ("train", "val", "test")
 NAMED_FILES = 5
-"""How many files a message names; the rest are only counted."""
+"""Number of files that a message names; the rest are only counted."""
 
 
 class ManifestWarning(UserWarning):

@@ -124,7 +124,7 @@ def split(
 def best_split(manifest: pd.DataFrame, *, validation: bool = False) -> Scheme:
     """The most trustworthy scheme by which a manifest can be divided.
 
-    ``official`` if all scans have a part and there is one to train and one to judge on; else ``grouped`` if
+    ``official`` if all scans have a part and there is one to train and one to evaluate on; else ``grouped`` if
     patients are named; else ``blocks`` if files are numbered; else ``random``. A scheme that fails because a
     class has too few patients or scans is skipped.
 

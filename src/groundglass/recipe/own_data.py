@@ -23,7 +23,7 @@ WITHOUT_WEIGHTS = ("model={name: small-cnn, hidden: 128, dropout: 0.5}", "prepro
 FOLDS = 5
 """If the published parts lack a validation part, this share of the training part becomes it."""
 BATCHES = 4
-"""If an epoch would have fewer batches than this, the batches become smaller."""
+"""Smallest number of batches in an epoch; with fewer, the batches become smaller."""
 BELONGING = ("fractions", "folds", "fold", "seed", "classes", "per_class", "further", "leave_out")
 """Values of ``data`` that belong to a recipe's own dataset."""
 REASONS: dict[Scheme, str] = {

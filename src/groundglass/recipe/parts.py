@@ -216,7 +216,7 @@ class OperatingPoint(RecipePart):
 
 
 class Recipe(RecipePart):
-    """The part that all recipes share, whatever is trained."""
+    """The part that the recipes of all tasks share."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""

@@ -23,7 +23,7 @@ from groundglass.recipe.tasks import FeaturesRecipe, GroundedRecipe, Segmentatio
 
 
 class CnnHead(RecipePart):
-    """A head of two convolutions, after the project with BCD U-Net and EfficientNet.
+    """A head of two convolutions, as in the published system of recipes/bcdunet-efficientnet.yaml.
 
     Convolution 2 x 2 with stride 2, dropout, convolution 3 x 3, max-pooling of ``pool`` x ``pool``, dropout and a
     dense layer of ``model.hidden``, without padding. ``activation`` follows each convolution and the dense layer.

@@ -102,8 +102,8 @@ class Standard(_Words):
 
 @dataclass(frozen=True)
 class Answer:
-    """An item with its answer; ``where`` is the file that records it and the place in that file, or two empty
-    texts."""
+    """An item with its answer; ``where`` is the file that records it and the place in that file, both blank if
+    nothing does."""
 
     item: Item
     status: Status

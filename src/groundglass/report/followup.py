@@ -136,7 +136,7 @@ def follow_up(before: Document, after: Document, warnings: tuple[str, ...] = ())
     before, after
         The content of each ``findings.json``.
     warnings
-        Reasons already known why they are less comparable.
+        Known reasons why they are less comparable.
 
     Raises
     ------

@@ -106,7 +106,7 @@ class SliceCard:
 
 @dataclass(frozen=True)
 class Card:
-    """A grade with the reasons for not being better and the items it is based on, with a ``note`` below.
+    """A grade, why it is not better, and the items that it is based on, with a ``note`` below.
 
     ``grade`` is a letter from A to E, and ``meaning`` the same in words.
     """

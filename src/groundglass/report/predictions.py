@@ -59,11 +59,11 @@ class EvaluatedPredictions:
     def headline(self) -> str:
         """The result in one sentence."""
         auc = dict(self.slices.rows())[METRICS["roc_auc"].title]
-        told = f"ROC AUC {auc} on {self.slices.count} slices."
+        result = f"ROC AUC {auc} on {self.slices.count} slices."
         if self.classes is None:
-            return told
+            return result
         macro = format_estimate(self.classes.metrics["macro_auc"])
-        return f"{told} Mean AUC of each class against the rest {macro}."
+        return f"{result} Mean AUC of each class against the rest {macro}."
 
     def table(self) -> Table:
         """Figures with their intervals, per slice and per patient side by side, and the meaning of each."""
@@ -207,7 +207,7 @@ def _draw(predictions: pd.DataFrame, evaluation: Evaluation, threshold: float) -
 
 
 def drawn_picture(caption: str, figure: Figure) -> Picture:
-    """A figure of matplotlib with its caption."""
+    """A Matplotlib figure with its caption."""
     return Picture(caption, to_png(figure), to_svg(figure))
 
 

@@ -2,10 +2,10 @@
 
 Two classes share the work, because they change a slice at different stages. :class:`Augment` changes a whole
 batch of network inputs with kornia, which is fastest; masks are further channels. :class:`PictureAugment` is
-for segmenters, which must also work on figures cut from papers. It turns each slice into a picture with its
-own size, as users have them, before resizing, padding and equalising; those are done as for users and never
-augmented. kornia cannot do that on a batch and has no frames, marks or painted anatomy, and the shipped
-segmenter was trained with exactly these distributions, so this part uses OpenCV.
+for segmenters, which must also work on figures cut from papers. It turns each slice into a picture with a size
+of its own, such as users have. Resizing, padding and equalising follow, exactly as for a user's picture. kornia
+cannot do that on a batch and has no frames, marks or painted anatomy, and the shipped segmenter was trained with
+exactly these distributions, so this part uses OpenCV.
 """
 
 from typing import NamedTuple

@@ -179,7 +179,7 @@ def grouped_folds(truth: NDArray[np.bool_], groups: ArrayLike, folds: int, seed:
 
     Returns
     -------
-    For each fold the numbers of the slices to fit on, and of those to evaluate on.
+    For each fold, the indices of the slices to fit on and of those to evaluate on.
 
     Raises
     ------

@@ -258,7 +258,7 @@ def _chosen(point: OperatingPoint, temperature: float, threshold: float) -> tupl
 
 
 def epochs_run(run: Run) -> int:
-    """Number of trained epochs, also in a run that was stopped: each has a line in the log."""
+    """Number of trained epochs, also of a run that stopped early: each has a line in the log."""
     return len(run.log_file.read_text(encoding="utf-8").splitlines()) - 1
 
 

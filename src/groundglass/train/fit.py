@@ -29,7 +29,7 @@ from groundglass.train.run import Run
 
 @dataclass(frozen=True)
 class Fit:
-    """Input of :func:`fit`: what to train, and for how long.
+    """The input of :func:`fit`: what to train, and for how long.
 
     Attributes
     ----------

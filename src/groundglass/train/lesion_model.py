@@ -23,11 +23,11 @@ STRIDE = 8
 STRIDES = (4, 8, 16, 32)
 """Input pixels per location of the encoder's stages that are scored."""
 FAINT = 0.001
-"""Lesion share of the lungs above which its logarithm increases."""
+"""Lesion share of the lungs above which its term in the logit grows with the logarithm of the share."""
 SPREAD = 0.003
-"""Share of the lungs that is added to the weight of all lesions: smaller ones have less influence."""
+"""Share of the lungs that is added to the area of the lesions, so that small lesions have less influence."""
 LEAST = 1e-3
-"""Prevents a division by zero for pictures without lungs or lesions; in locations."""
+"""Area, in locations, that prevents a division by zero for pictures without lungs or lesions."""
 
 
 class Grounded(nn.Module):
@@ -114,7 +114,7 @@ def grounded_network(spec: GroundedModel, channels: int) -> Grounded:
     spec
         The recipe's model part.
     channels
-        Of the input.
+        Number of channels of the input.
 
     Raises
     ------

@@ -138,8 +138,8 @@ class ConvolutionalHead(Head):
     def evidence(self, features: Tensor) -> Tensor:
         """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) on the penultimate convolution, without its ReLU.
 
-        Its weights are means of the gradient over locations, and for these it does not matter where
-        max-pooling found its maximum: what each pooled value passes back goes through the sum of the kernel.
+        Its weights are means of the gradient over locations. These do not depend on where max-pooling found its
+        maximum, because the gradient of each pooled value is passed back through the sum of the kernel.
         """
         first = self._activate(self.first(features))
         pooled = F.max_pool2d(self._activate(self.second(first)), self.pool)
@@ -297,7 +297,7 @@ def timm_backbone(name: str, weights: str, channels: int) -> nn.Module:
     weights
         ``none``, ``imagenet`` (from the folder GROUNDGLASS_WEIGHTS, else timm's download) or a safetensors file.
     channels
-        Of the input.
+        Number of channels of the input.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """A run's folder: its files, and whether it can be started, resumed or used.
 
-``recipe.yaml`` the whole recipe; ``run.json`` versions, data fingerprint, seed, state; ``manifest.csv`` the
-data with the split that was used; ``log.csv`` one row per epoch; ``checkpoints/`` best and last;
-``predictions.csv`` of the validation part; ``bundle/`` the detector; ``report.html``.
+``recipe.yaml`` holds the whole recipe, ``run.json`` versions, data fingerprint, seed and state, ``manifest.csv``
+the data with the split that was used, ``log.csv`` one row per epoch, ``checkpoints/`` the best and the last
+epoch, ``predictions.csv`` the predictions on the validation part (``masks.csv`` for a segmenter), ``bundle/`` the
+network, and ``report.html`` the report.
 """
 
 import json
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def bundle_folder(self) -> Path:
-        """The exported detector."""
+        """The exported detector or segmenter."""
         return self.folder / "bundle"
 
     @property

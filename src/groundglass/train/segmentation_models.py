@@ -36,7 +36,7 @@ def build_segmentation_model(spec: SegmentationModel, channels: int) -> nn.Modul
     spec
         The recipe's model part.
     channels
-        Of the input.
+        Number of channels of the input.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def build_segmentation_model(spec: SegmentationModel, channels: int) -> nn.Modul
 
 
 def outputs_of(spec: SegmentationModel) -> tuple[str, ...]:
-    """What each output channel of the network marks."""
+    """The structure that each output channel of the network marks."""
     return LUNGS_AND_TYPES if spec.lesion_types else LUNGS_AND_LESIONS
 
 

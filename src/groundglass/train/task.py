@@ -1,5 +1,4 @@
-"""The base classes of tasks, the kinds of training, from a run's data to its bundle; see
-groundglass.train.tasks."""
+"""Base classes of the tasks in groundglass.train.tasks: each is one kind of training, from data to bundle."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,7 +24,7 @@ BackboneRecipe = TypeVar("BackboneRecipe", ClassificationRecipe, FeaturesRecipe)
 
 
 class Task(ABC, Generic[AnyTaskRecipe]):
-    """One kind of training, by one recipe.
+    """One kind of training, with one recipe.
 
     Parameters
     ----------

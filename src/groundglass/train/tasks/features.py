@@ -72,7 +72,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
             lines.append(_line(tuned, roc_auc_score(validation.truth, classifier_logits(tuned, held_out))))
         write_text(run.folder / TABLE, pd.DataFrame(lines).to_csv(index=False))
         best = max(candidates, key=lambda tuned: tuned.cv_auc)
-        # Also the network's weights, so that an export does not need to load them again.
+        # The network's weights are stored too, so that an export does not need to load them again.
         with replacing(run.checkpoints / CHECKPOINT, "wb") as handle:
             joblib.dump((best, backbone.state_dict()), handle)
         run.update(

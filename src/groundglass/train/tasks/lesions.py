@@ -131,8 +131,7 @@ class _Summary(nn.Module):
 
 
 def balanced(part: PartData) -> NDArray[np.float64]:
-    """The weight of each slice, such that both classes, and the sources within a class, have equal weight; 1
-    on average."""
+    """Weights of the slices, 1 on average: both classes, and the sources within a class, count equally."""
     weights = balanced_weights(part.rows["source"], part.truth)
     return np.asarray(weights * len(weights) / weights.sum())
 

@@ -353,9 +353,9 @@ def _knows_types(run: Run) -> bool:
 
 @torch.no_grad()
 def _equal_types(module: SegmenterModule, grey8: NDArray[np.uint8]) -> None:
-    """Make ground glass and consolidation equally likely, each half as likely as the type that prevails in slices.
+    """Make ground glass and consolidation equally likely: each half as likely as the type that now prevails.
 
-    If no type is known, only the sum of both is trained, so one of the types would take all of it by chance.
+    If no type is known, only the sum of both is trained, so one of the types takes all of it by chance.
     """
     prevailing = 1 + int(np.argmax(module.probabilities(grey8)[:, 1:].sum(axis=(0, 2, 3))))
     last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
