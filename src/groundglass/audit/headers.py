@@ -128,8 +128,8 @@ def _bit_depth(image: Image.Image) -> int:
 def jpeg_quality(luma: Sequence[int]) -> int:
     """Estimate the quality, 1 to 100, at which the Independent JPEG Group's encoder writes a table.
 
-    Quality scales one standard table; the result is the quality with the nearest table by the sum of absolute
-    differences, which is exact if that encoder wrote the file.
+    The quality scales one standard table. The result is the quality whose table has the smallest sum of absolute
+    differences; it is exact if that encoder wrote the file.
 
     Parameters
     ----------

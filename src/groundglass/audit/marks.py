@@ -32,7 +32,8 @@ arrows."""
 MOST_BLACK = 0.02
 """Black arrows are looked for if no more than this share of the picture is black within the body."""
 LUNG_WINDOW = 140
-"""White arrows are looked for from this grey of soft tissue on: in soft-tissue windows, bones look like them."""
+"""White arrows are looked for only if soft tissue is at least this bright: in soft-tissue windows, bones look
+like arrows."""
 TICKS, TICK = 6, 25
 """Minimum number of equidistant ticks in a ruler, and their minimum contrast in grey levels."""
 
@@ -154,7 +155,7 @@ def _around(grey: Mask, box: Box) -> tuple[Mask, Mask]:
 
 
 def _in_line(signs: list[_Sign]) -> NDArray[np.bool_]:
-    """Whether each is next to another of similar height and contrast, like letters of a word."""
+    """Whether each sign is next to another of similar height and contrast, like letters of a word."""
     if len(signs) < 2:
         return np.zeros(len(signs), dtype=bool)
     left, top, width, height = np.array([sign.box for sign in signs]).T[:, :, None]

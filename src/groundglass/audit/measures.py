@@ -15,8 +15,8 @@ from groundglass.evaluation.bootstrap import Floats, Ranking, estimate, ratio, r
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 TELLING, DECISIVE = 0.60, 0.75
-"""A shortcut is a warning if the lower end of its AUC's interval reaches the first value, an error at the
-second."""
+"""A shortcut is a warning if the lower end of its AUC's interval reaches the first value, and an error if it
+reaches the second."""
 
 
 def estimated(figure: Callable[[Floats], Floats], units: NDArray[np.intp], seed: int = 0) -> Estimate:

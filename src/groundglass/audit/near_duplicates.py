@@ -43,7 +43,7 @@ COARSE, NUMBERS, WHITENED = 16, 64, 0.5
 """Side of the smallest picture, numbers kept of it, and the exponent by which principal components are
 equalised."""
 FEW = 32
-"""With no more pictures than this the usual appearance, of slices or a window of them, is unknown."""
+"""With at most this many pictures, the usual appearance of slices, or of a window of them, is unknown."""
 LEVELS = (32, 64)
 """Sides at which pictures are successively aligned."""
 FINE, BROAD = 1 / 128, 3 / 128

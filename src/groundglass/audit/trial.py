@@ -51,7 +51,7 @@ class Trial:
     part
         The part of the dataset: ``train``, ``val``, ``test`` or ``all``.
     asks
-        Whether the detector can be asked about other slices; False if only its predictions are known.
+        Whether the detector can be run on other slices; False if only its predictions are known.
     """
 
     detector: Detector

@@ -1,4 +1,4 @@
-"""``groundglass aggregate``: choose, on labelled patients, how the answers for slices become a patient's answer."""
+"""``groundglass aggregate``: choose, on labelled patients, how a patient's answer follows from those for slices."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ def audit_dataset(
     tell
         Called with a description of each step.
     divide
-        Makes a network answer files by several processes; see groundglass.scale.files.divided.
+        Spreads a network's work over several processes; see groundglass.scale.files.divided.
 
     Raises
     ------

@@ -48,7 +48,7 @@ HOW_TIMED = (
     f"{TIMED_SLICES} slices in memory; the systems take turns."
 )
 SHOWN = 24
-"""Number of slices that all get wrong shown on the page; the CSV has all of them."""
+"""Number of slices shown on the page that all systems get wrong; the CSV has all of them."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class SystemsOnDataset:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a system: weights, megabytes of its graph, seconds of one training, slices answered per second.
+    """The cost of a system: number of weights, size of its graph in MB, seconds of one training, slices per second.
 
-    None if it is not known.
+    None if a value is not known.
     """
 
     parameters: int | None
@@ -204,7 +204,7 @@ def _protocol(outcome: ComparisonResult) -> str:
     given = [system.name for system in outcome.trained_systems if system.given]
     how = "" if len(given) == len(outcome.trained_systems) else f"; recipes were trained with {times}"
     if given:
-        how += f"; finished runs were used as they are:  {', '.join(given)}"
+        how += f"; finished runs were used as they are: {', '.join(given)}"
     strange = [
         f"in {system.name} {facts['backbone']} replaces {facts['stands_in_for']}"
         for system in outcome.trained_systems

@@ -49,7 +49,7 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
 
 
 def _volume(folder: Path, detector: Detector) -> Path:
-    """Answer for a phantom written as a DICOM series; returns the report."""
+    """Run the detector on a phantom written as a DICOM series; returns the report."""
     from groundglass.commands.predict_volumes import predict_volumes
     from groundglass.phantom.volumes import write_phantom_volumes
     from groundglass.scan.find import find_series

@@ -186,7 +186,7 @@ def evaluate(
     tell
         Called with a line about the kind of evaluation, and one for each warning, before the work starts.
     divide
-        Makes a network answer files by several processes; see groundglass.scale.files.divided.
+        Spreads a network's work over several processes; see groundglass.scale.files.divided.
 
     Raises
     ------
@@ -225,8 +225,8 @@ def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part:
     A dataset from other sources than the bundle's training data is external, and all of it is used unless
     ``part`` is given. The bundle knows the split of its own data: by default the test part is used, or the
     validation part if there is none. Each of several training datasets counts as the bundle's own; a source
-    that its training left out is external. If nothing states what a model was trained on, all of the dataset is
-    used as well.
+    that its training left out is external. If it is unknown what a model was trained on, all of the dataset is used
+    unless ``part`` is given.
 
     Raises
     ------
@@ -299,8 +299,7 @@ def _as_trained(
         )
     return manifest, (
         "The files are not those of the training run, although they come from the same source: slices "
-        "of the training "
-        "part may be among these.",
+        "of the training part may be among these.",
     )
 
 
@@ -317,7 +316,7 @@ def _warnings(part: str) -> tuple[str, ...]:
 def evaluate_detector(
     detector: Detector, labelled: Labelled, folder: Path, *, record: bool = False
 ) -> DetectorEvaluation:
-    """Answer for labelled slices, and write predictions, metrics, figures and the report.
+    """Run a detector on labelled slices, and write predictions, metrics, figures and the report.
 
     Parameters
     ----------
@@ -355,7 +354,7 @@ def predict_rows(
     name: str,
     keep: Callable[[int, SliceFinding], None] | None = None,
 ) -> list[Failure]:
-    """Answer for manifest rows of a dataset of this name, and write the predictions to ``path``.
+    """Run a detector on manifest rows of the dataset ``name``, and write the predictions to ``path``.
 
     ``keep`` is called with the number, from 0, of each row that could be read, and the finding.
 

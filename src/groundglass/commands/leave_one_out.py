@@ -49,7 +49,7 @@ def leave_one_source_out(
     lungs
         Look for lungs, as ``groundglass evaluate`` does.
     record
-        The bundle of a detector that was trained by the recipe on all sources: the figures are recorded in it
+        The bundle of a detector that was trained from the recipe on all sources: the figures are recorded in it
         and its model card, as those of networks trained in the same way.
     tell
         Receives lines of text about the progress.
@@ -62,7 +62,7 @@ def leave_one_source_out(
     ------
     GroundglassError
         If the recipe is a segmenter's or itself leaves a source out, there are fewer than two sources, a
-        class comes from only one source, a folder holds a run by another recipe, or training or reading
+        class comes from only one source, a folder holds a run of another recipe, or training or reading
         fails.
     """
     recipe = load_recipe(recipe_file, overrides)

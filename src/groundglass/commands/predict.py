@@ -1,4 +1,4 @@
-"""``groundglass predict``: answer for files, and write the findings."""
+"""``groundglass predict``: run a detector on files, and write the findings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,12 +60,12 @@ def predict(
     unread: Sequence[ScanError] = (),
     answered: Callable[[Prediction], object] | None = None,
 ) -> Prediction:
-    """Answer for files.
+    """Run a detector on files.
 
     Parameters
     ----------
     files
-        What to read, as groundglass.scan.find.find_scans lists it.
+        The files to read, as groundglass.scan.find.find_scans lists them.
     folder
         Where to write ``predictions.csv``, ``findings.json``, ``report.html`` and ``heatmaps/``; None writes
         nothing.
@@ -213,7 +213,7 @@ def _warning(detector: Detector) -> str:
 
 
 def _least(facts: BundleFacts) -> str:
-    """The probabilities that are called covid, in words."""
+    """The probabilities whose verdict is covid, in words."""
     if facts.abstention is None:
         return f"probability of {facts.threshold:.2f} or more"
     return (

@@ -50,7 +50,7 @@ RESULTS_FORMAT = 8
 so that results of earlier runs are recomputed."""
 LOCK_FILE = ".lock"
 SAVE_EVERY = 5.0
-"""Seconds between updates of the tables during a long job; more if the tables are so long that it takes a while."""
+"""Seconds between updates of the tables during a long job; more if writing the tables takes long."""
 
 
 def columns(types: bool, settings: Iterable[str] = ()) -> tuple[str, ...]:
@@ -126,10 +126,10 @@ def predict_volumes(
     fresh: bool = False,
     crew: Crew = answer_in_turn,
 ) -> PatientAnswers:
-    """Answer for each study of a listing.
+    """Run a detector on each study of a listing.
 
-    Results of an earlier run in ``folder`` are kept if nothing has changed: files, bundle or requested
-    outputs. So a job that was killed resumes where it stopped. A study that fails is listed, and the remaining ones
+    Results of an earlier run in ``folder`` are kept if its files, the bundle and the requested outputs have not
+    changed, so a job that was killed resumes where it stopped. A study that fails is listed, and the remaining ones
     are still answered.
 
     Parameters
@@ -147,7 +147,7 @@ def predict_volumes(
     fresh
         Keep no earlier results.
     crew
-        What runs the detector: by default this process, one study after the other.
+        Runs the detector; by default in this process, one study after the other.
 
     Raises
     ------

@@ -132,7 +132,7 @@ def segment(
     Parameters
     ----------
     files
-        What to read, as groundglass.scan.find.find_scans lists it.
+        The files to read, as groundglass.scan.find.find_scans lists them.
     folder
         Where to write the masks, ``shares.csv`` and ``report.html``.
     segmenter
@@ -257,7 +257,7 @@ def _report(
         title="Lungs and lesions on chest CT slices",
         headline=_headline(rows, failures),
         warnings=WARNINGS,
-        slices_title="The slices with most lesion",
+        slices_title="The slices with the most lesion",
         slices_note=f"Right: the masks. {legend(typed)}",
         slices=mask_cards(segmenter, shown),
         facts=[*tables, bundle_table(segmenter.bundle.facts)],

@@ -43,7 +43,7 @@ def segment_volumes(
 
     Returns
     -------
-    A row for each volume, see :func:`columns`, with None for what is not known, and the studies that could not be
+    A row for each volume, see :func:`columns`, with None for unknown values; and the studies that could not be
     read.
 
     Raises

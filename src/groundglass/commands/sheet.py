@@ -147,7 +147,7 @@ def _segmented(
 
 
 def _tile(scan: Scan, masks: Segmentation, preprocessing: Preprocessing) -> Image.Image:
-    """The overlay, no larger than on the sheet: a sheet of many large slices needs little memory."""
+    """The overlay, no larger than on the sheet, so that a sheet of many large slices needs little memory."""
     drawn = overlay(preprocessing.picture(scan), masks)
     drawn.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
     return drawn

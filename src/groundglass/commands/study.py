@@ -166,7 +166,7 @@ def begin_study(
     pool: ThreadPoolExecutor,
     seen: Callable[[], object] = lambda: None,
 ) -> Future[Outcome]:
-    """Answer for a study in this thread, then write its results into ``folder`` in a thread of the pool.
+    """Answer a study in this thread, then write its results into ``folder`` in a thread of the pool.
 
     Nothing is raised: an error is the outcome. ``seen`` is called after each slice.
     """
@@ -278,7 +278,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def warm_up(outputs: Outputs) -> None:
-    """Import in a thread the modules needed for writing, which takes most of a second."""
+    """Import the modules needed for writing ahead of time, since this takes most of a second."""
     needed = {"groundglass.dicom_out.write": outputs.dicom, "groundglass.scan.nifti_out": outputs.nifti}
     for module in (name for name, wanted in needed.items() if wanted):
         import_module(module)
@@ -344,7 +344,7 @@ def _write_dicom(
         likelihood_ratios=finding.likelihood_ratios,
     )
     when = making.when or datetime.now()
-    # Content from another time is different and must not have the same UID.
+    # Results made at another time differ and must not have the same UID.
     made_from = making.made_from if making.when else f"{making.made_from} {when.isoformat()}"
     seed = hmac.new(making.key, made_from.encode(), hashlib.sha256).hexdigest()
     try:

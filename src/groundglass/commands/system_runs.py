@@ -126,8 +126,7 @@ def trained_systems(
         If two systems have the same name, a recipe or run is a segmenter's, a run has no bundle or was
         trained or chosen on slices that it is to be evaluated on, or a training fails.
     """
-    # Everything is read and checked before the first training: a mistake in the last one must not surface
-    # after hours.
+    # Everything is read and checked before the first training, so that no mistake surfaces after hours.
     recipes = {item: load_recipe(item, protocol.changes) for item in items if not Run.is_run(item)}
     names = [recipes[item].name if item in recipes else item.resolve().name for item in items]
     _check_names(names)
@@ -181,7 +180,7 @@ def _finished(folder: Path, judged: Sequence[tuple[str, pd.DataFrame]], *, torn:
 
 
 def _trainings(recipe: AnyRecipe, protocol: Protocol, folder: Path) -> list[Training]:
-    """The trainings by a recipe under the protocol: one for each seed and fold."""
+    """The trainings of a recipe under the protocol: one for each seed and fold."""
     several = recipe.data.several
     if several and set(load_dataset(protocol.dataset)["label"]) != set(several):
         several = ()
@@ -258,7 +257,7 @@ def answers(run: Run, rows: pd.DataFrame, folder: Path, name: str) -> pd.DataFra
 
 
 def _key(bundle: Bundle, rows: pd.DataFrame) -> str:
-    """A hash of what answers depend on: the bundle, the files, and what is known about them."""
+    """A hash of everything that answers depend on: the bundle, and the files with their labels and groups."""
     key = hashlib.sha256(bundle.facts.model_dump_json(exclude={"evaluations", "left_out"}).encode())
     for path, label, unit in zip(rows["path"], rows["label"], groups(rows), strict=True):
         state = Path(path).stat()

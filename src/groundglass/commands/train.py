@@ -1,4 +1,4 @@
-"""``groundglass train`` and ``groundglass bundle``: train a run by a recipe, and export a run as a bundle."""
+"""``groundglass train`` and ``groundglass bundle``: train from a recipe, and export a run as a bundle."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def train(
     overwrite: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Run:
-    """Train by a recipe, export the bundle and report on the validation part.
+    """Train from a recipe, export the bundle and report on the validation part.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def train(
     Raises
     ------
     GroundglassError
-        If the recipe, the data or the folder cannot be used; see the parts.
+        If the recipe, the data or the folder cannot be used, or training fails.
     """
     recipe = _recipe(recipe_file, overrides, data, split, tell)
     run = Run(folder or Path("runs") / recipe.name)
@@ -74,7 +74,7 @@ def _recipe(
     split: Scheme | None,
     tell: Callable[[str], None],
 ) -> AnyRecipe:
-    """The recipe to train by, changed for the data, and then by the overrides."""
+    """The recipe to train from, changed for the data, and then by the overrides."""
     recipe = (
         _default_recipe(tell) if recipe_file is None else load_recipe(recipe_file, () if data else overrides)
     )
@@ -107,7 +107,7 @@ def train_recipe(
     overwrite: bool = False,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Train by a loaded recipe, as :func:`train` does."""
+    """Train from a loaded recipe, as :func:`train` does."""
     need_extra("train")
     if _helps(recipe):
         _task(run.recipe()).train(
@@ -145,12 +145,12 @@ def _helps(recipe: AnyRecipe) -> bool:
 
 
 def finish_training(recipe: AnyRecipe, run: Run, tell: Callable[[str], None] = print) -> bool:
-    """Train by a recipe unless that is done, resuming a stopped run; returns whether there was work to do.
+    """Train from a recipe unless that is done, resuming a stopped run; returns whether there was work to do.
 
     Raises
     ------
     GroundglassError
-        If the folder holds a run by another recipe or on other data, or training fails.
+        If the folder holds a run of another recipe or on other data, or training fails.
     """
     if Run.is_run(run.folder) and run.facts()["state"] == "finished":
         same_run(recipe, run)
@@ -174,7 +174,7 @@ def same_run(recipe: AnyRecipe, run: Run) -> AnyRecipe:
     Raises
     ------
     GroundglassError
-        If the run is by another recipe or on other data.
+        If the run is of another recipe or on other data.
     """
     own: AnyRecipe = _task(recipe).as_run(run.recipe())
     run.check_resumable(own, fingerprint(divided_scans(own.data, own.seed)))
@@ -188,7 +188,10 @@ def check_ready(recipe: AnyRecipe) -> None:
 
 
 def bundle_run(folder: Path, output: Path | None) -> Path:
-    """Export the best epoch of a run as a bundle.
+    """Export the network of a run as a bundle; returns the bundle's path.
+
+    Evaluations, the patient rule and the calibration that were already recorded in the run's bundle are kept if the
+    network is the same.
 
     Parameters
     ----------
@@ -196,9 +199,6 @@ def bundle_run(folder: Path, output: Path | None) -> Path:
         The run's folder.
     output
         A folder, or a file ending in ``.zip``; by default ``bundle`` in the run's folder.
-
-    Evaluations and the patient rule that were already recorded in the run's bundle are kept if the network is
-    the same.
     """
     need_extra("train")
     run = Run(folder)

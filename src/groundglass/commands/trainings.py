@@ -34,12 +34,12 @@ class Training:
 
 
 def check_trainings(trainings: Sequence[Training]) -> None:
-    """Check trainings by recipes that differ only in data and seed: a mistake must not surface after hours.
+    """Check trainings of recipes that differ only in data and seed, so that no mistake surfaces after hours.
 
     Raises
     ------
     GroundglassError
-        If weights or a segmenter are not available, or a folder holds a run by another recipe or on
+        If weights or a segmenter are not available, or a folder holds a run of another recipe or on
         other data.
     """
     check_ready(trainings[0].recipe)

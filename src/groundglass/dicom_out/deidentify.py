@@ -56,8 +56,8 @@ def deidentify(dataset: Dataset, key: bytes, *, clean: Collection[str] = ()) -> 
         Keep it secret, or make a new one each time: anyone who has it can find the replacement of a known UID or a
         guessed PatientID.
     clean
-        Keywords of attributes that the caller wrote itself and that say nothing about the patient. They are kept,
-        and only the items within them are de-identified; (0012,0064) then names the options Clean Structured
+        Keywords of attributes that the caller itself wrote and that reveal nothing about the patient. They are
+        kept, and only the items within them are de-identified; (0012,0064) then names the options Clean Structured
         Content, for ContentSequence, and Clean Descriptors, for other attributes.
 
     Notes

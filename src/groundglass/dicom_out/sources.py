@@ -257,7 +257,7 @@ class Sources:
     no_stack
         Why the slices do not form one stack; "" if they do.
     warnings
-        What was missing or faulty.
+        Sentences about values that were missing or invalid.
     """
 
     slices: tuple[SourceImage, ...]
@@ -330,7 +330,7 @@ def without_free_text(sources: Sources) -> Sources:
 
 
 def remove_free_text(dataset: Dataset) -> None:
-    """Do the same to a dataset, in place."""
+    """Do to a dataset, in place, what :func:`without_free_text` does to a copy of the sources."""
     indicator = values.text(dataset, "PositionReferenceIndicator")
     if indicator and re.sub(r"[\W_]+", " ", indicator).upper() not in _LANDMARKS:
         dataset.PositionReferenceIndicator = ""

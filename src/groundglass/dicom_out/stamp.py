@@ -1,4 +1,4 @@
-"""Shared by all result objects: the measurements, the codes, and the identity and time of a run."""
+"""What all result objects share: the measurements, the codes, and the identity and time of a run."""
 
 import hashlib
 import uuid
@@ -33,7 +33,7 @@ class ResultsError(GroundglassError):
 class Measured:
     """The answer for one CT series.
 
-    Its texts must say nothing about the patient: the report contains all of them, even if it is anonymised.
+    Its texts must reveal nothing about the patient: the report contains all of them, even if it is anonymised.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Measured:
     segmenter_name, segmenter_sha256
         The same for the segmenter; "" if none was used.
     slices_used
-        How many slices the answer is based on.
+        Number of slices that the answer is based on.
     likelihood_ratios
         The likelihood ratios of COVID-19 for each setting; empty if the detector has no settings.
     """
@@ -183,7 +183,7 @@ _TYPE_2 = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-"""Attributes that every object must have, if only empty (type 2)."""
+"""Attributes that every object must have, even if they are empty (type 2)."""
 
 
 def uid_of(seed: str, name: str) -> str:

@@ -1,4 +1,7 @@
-"""The Secondary Capture image (PS3.3 A.8.1): a picture for viewers that show no segmentations or reports."""
+"""Write all results of a study as DICOM, and make the Secondary Capture image (PS3.3 A.8.1).
+
+That image is a picture for viewers that show neither segmentations nor reports.
+"""
 
 import io
 import logging
@@ -100,7 +103,7 @@ def write_results(
         later run join the same pseudonymous study. Keep it secret.
     seed
         All new UIDs are derived from it; None for new ones at each call. It should identify everything that the
-        results depend on, since one UID must identify one content: repeating a run with another ``when`` needs
+        results depend on, since a UID must identify one content only: a repetition with another ``when`` needs
         another seed.
     when
         The date and time of the content; None for now. With ``seed`` and ``when``, a repeated call
@@ -149,7 +152,7 @@ def write_results(
 
 
 def read_report(path: Path) -> Dataset | None:
-    """The identity of a report from :func:`write_results`; None if it no longer exists."""
+    """The report that :func:`write_results` wrote to a file; None if it no longer exists or is not DICOM."""
     try:
         return dcmread(path)
     except (OSError, InvalidDicomError):

@@ -175,7 +175,7 @@ def _dome(frame: AnatomyFrame, build: Build, side: int) -> Field:
     away = np.square(x * np.float32(1 / 84)) + np.square(y * np.float32(1 / 98))
     height = np.float32(build.dome[side])
     top = height - 104 - (height + 4) * away - np.float32(0.18) * np.maximum(frame.y, 0)
-    # Its slope makes the upright distance too long by about this factor.
+    # Its slope makes the vertical distance too long by about this factor.
     return np.float32(0.7) * (frame.z - top)
 
 

@@ -86,7 +86,7 @@ GREY_MODES = ("1", "L", "La", "LA", "F")
 SIDE = 256
 """At least this many evenly spaced pixels are examined along each side; all in smaller pictures."""
 NOTABLE = 0.05
-"""If at least this share of a class's slices is coloured, and the class surely has more colour, a note is
+"""If at least this share of a class's slices is coloured, and the class has significantly more colour, a note is
 given: a cue on few slices hardly moves an AUC, but a detector can learn it."""
 
 

@@ -28,7 +28,7 @@ def sets(count: int, pairs: Sequence[DuplicatePair]) -> list[list[int]]:
     Parameters
     ----------
     count
-        How many scans there are.
+        Number of scans.
     pairs
         Some pairs of them, the worst first.
 

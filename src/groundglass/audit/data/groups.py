@@ -131,7 +131,7 @@ class _InTwoParts(Check[Material]):
     def found(
         self, material: Material, found: NamesInSeveralParts, of: str, rows: Rows, **values: object
     ) -> Result:
-        """The result of searching names in several parts; ``of`` says what they are."""
+        """The result of a search for names in several parts; ``of`` says what the names are."""
         return self.result(
             self.severity if found.names else None,
             found.share,

@@ -18,7 +18,7 @@ from groundglass.evaluation.paired import mcnemar
 from groundglass.similarity import small_pictures, unit_vectors
 
 REPEATS = 5
-"""Divisions into folds whose answers are averaged, since a single one varies with its seed by some percent."""
+"""Number of divisions into folds that are averaged, since a single one varies by a few percent with its seed."""
 LIMIT = 5000
 """If there are more slices, whole groups are drawn until there are about this many."""
 ADDED = 0.05

@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Place:
-    """How much of the heatmaps is on a region, as shares in [0, 1], each of shape (slices,).
+    """The amount of heat that is on a region, as shares in [0, 1], each of shape (slices,).
 
     Attributes
     ----------
@@ -202,7 +202,10 @@ LEAST_SLICES = 10
 
 
 class HeatmapPlace(Check[Trial]):
-    """Evidence inside the lungs; a warning if it is surely less than a quarter of the way from even to focused."""
+    """Evidence inside the lungs.
+
+    A warning if the whole interval is below a quarter of the way from an even map to one only on the lungs.
+    """
 
     code = "GG204"
 
@@ -252,8 +255,8 @@ LEAST_DELETION_SLICES, MOST_SLICES = 10, 100
 class Deletion(Check[Trial]):
     """The deletion test (Petsiuk and others 2018, RISE, arXiv 1806.07421) against random deletion.
 
-    A warning if blacking out the hottest areas does not surely lower the probability more than blacking out
-    as much of the slice at random.
+    A warning unless blacking out the hottest areas lowers the probability more than blacking out as much of the
+    slice at random: the whole interval of the difference must be above 0.
     """
 
     code = "GG205"

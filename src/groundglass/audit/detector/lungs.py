@@ -232,7 +232,7 @@ def with_backgrounds_swapped(trial: Trial) -> Composed:
 class LungsRemoved(Check[Trial]):
     """AUC with a black box over both lungs (Maguolo & Nanni 2021, doi 10.1016/j.inffus.2021.04.008).
 
-    A warning if it surely exceeds 0.60, an error from 0.75.
+    A warning if the lower end of its interval is at least 0.60, an error if it is at least 0.75.
     """
 
     code = "GG201"
@@ -256,11 +256,11 @@ class LungsRemoved(Check[Trial]):
 
 
 TELLING_DROP = 0.10
-"""If the AUC surely drops by this much, the detector must have used what is outside the lungs."""
+"""If the whole interval of the drop is above this, the detector must have used what is outside the lungs."""
 
 
 class OnlyLungs(Check[Trial]):
-    """Loss of AUC if everything outside the lungs is black; a warning if it surely exceeds 0.10."""
+    """Loss of AUC if everything outside the lungs is black; a warning if its whole interval is above 0.10."""
 
     code = "GG202"
 
@@ -282,7 +282,7 @@ class OnlyLungs(Check[Trial]):
 class BackgroundsSwapped(Check[Trial]):
     """Lungs on backgrounds of both classes: AUC against the background's label.
 
-    A warning if it surely exceeds 0.60, an error from 0.75 on.
+    A warning if the lower end of its interval is at least 0.60, an error if it is at least 0.75.
     """
 
     code = "GG203"

@@ -282,7 +282,7 @@ class ThresholdCarriesOver(Check[Trial]):
     """Sensitivity, specificity and balanced accuracy at the bundle's threshold, and what a better one would give.
 
     An error if the verdicts may be no better than chance: the lower end of the balanced accuracy is 0.5 or
-    less. A warning if the threshold surely costs over 0.05 of balanced accuracy.
+    less. A warning if the threshold costs over 0.05 of balanced accuracy, by the lower end of the interval.
     """
 
     code = "GG208"

@@ -102,7 +102,7 @@ class _Effect:
 class Robustness(Check[Trial]):
     """Flips in a hundred verdicts under harmless changes.
 
-    A note if the worst change surely flips more than 5 in a hundred, a warning if more than 10.
+    A note if the whole interval for the worst change is above 5 in a hundred, a warning if it is above 10.
     """
 
     code = "GG206"

@@ -132,7 +132,8 @@ class Subgroups(Check[Trial]):
     """AUC and accuracy by source, size, format and patient.
 
     A warning if the AUC's interval on a subgroup is entirely below that on the other slices, and a note if
-    only their difference is surely below 0. Intervals are corrected for the number of subgroups (Bonferroni).
+    only the interval of their difference is entirely below 0. Intervals are corrected for the number of subgroups
+    (Bonferroni).
     """
 
     code = "GG209"
@@ -225,7 +226,7 @@ def _judged(trial: Trial, named: dict[str, Mask]) -> dict[str, Subset]:
 
 
 def _worse(judged: dict[str, Subset]) -> list[str]:
-    """Subgroups whose AUC is surely below that of the other slices, the lowest first."""
+    """Subgroups whose AUC is significantly below that of the other slices, the lowest first."""
     lower = [name for name, one in judged.items() if one.more.high is not None and one.more.high < 0]
     return sorted(lower, key=lambda name: judged[name].auc.value or 0.0)
 
