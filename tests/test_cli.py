@@ -167,7 +167,7 @@ def test_evaluate_and_predict_give_the_same_scores(trained: Path, class_folder: 
 
 def test_evaluation_takes_the_test_part(trained: Path, class_folder: Path, tmp_path: Path) -> None:
     done = groundglass("evaluate", "-b", trained, "--data", class_folder, "-o", tmp_path / "out")
-    assert "The test part of the dataset that it was trained on" in done.stderr
+    assert "The test set of the dataset that it was trained on" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["part"], metrics["external"], metrics["slices"]["count"]) == ("test", False, 12)
     groundglass("evaluate", "-b", trained, "--data", class_folder, "--no-lungs", "-o", tmp_path / "without")

@@ -31,8 +31,8 @@ def test_balanced_data_pass_and_give_the_accuracy_of_a_constant_answer():
     )
     assert result.rows == (
         ("all", "150", "60", "90", "60%"),
-        ("part train", "100", "40", "60", "60%"),
-        ("part test", "50", "20", "30", "60%"),
+        ("train set", "100", "40", "60", "60%"),
+        ("test set", "50", "20", "30", "60%"),
     )
 
 
@@ -48,7 +48,7 @@ def test_more_than_three_to_one_is_a_warning(positives, severity):
 def test_a_part_of_one_class_is_an_error():
     result = ClassBalance().run(made(("train", "a", 30, 30), ("test", "a", 20, 0)))
     assert result.severity == "error"
-    assert "Only one class: part test (20 covid, 0 not)." in result.message
+    assert "Only one class: test set (20 covid, 0 not)." in result.message
 
 
 def test_a_source_of_one_class_is_an_error_if_it_has_some_groups():

@@ -101,7 +101,7 @@ def test_of_equal_files_the_most_held_out_is_kept(split, kept, codes):
     assert names(fixed) == [kept, "d", "e", "f"]
     assert [one.code for one in changes] == codes
     place = "abc".index(kept)
-    where = f" of the {split[place]} part" if codes[0] == "GG106" else ""
+    where = f" of the {split[place]} set" if codes[0] == "GG106" else ""
     assert changes[0].why == f"It is the same file as {kept}.png{where}, which is kept."
     assert fixed["split"][0] == split[place]
 
@@ -280,8 +280,8 @@ def test_the_reason_of_a_move_is_the_bond_with_its_new_part():
     ]
     assert changes[2].code == "GG106"
     assert [one.why for one in changes[-2:]] == [
-        "It shows the same picture as c.png in the train part, to which their group moves.",
-        "It belongs to group-0001 with a.png in the train part, to which their group moves.",
+        "It shows the same picture as c.png in the train set, to which their group moves.",
+        "It belongs to group-0001 with a.png in the train set, to which their group moves.",
     ]
 
 
@@ -298,7 +298,7 @@ def test_a_class_that_would_be_empty_is_an_error():
 
 
 def test_a_part_that_would_be_empty_is_an_error():
-    with pytest.raises(GroundglassError, match=r"made: no slice would be left in the val part.*split again"):
+    with pytest.raises(GroundglassError, match=r"made: no slice would be left in the val set.*split again"):
         fix(made("abc", patient="p", split=["train", "train", "val"]))
 
 

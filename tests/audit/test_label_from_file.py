@@ -57,9 +57,9 @@ def test_a_mode_that_only_one_class_has_is_found_with_its_files(make):
     assert result.figure.value == pytest.approx(0.875, abs=0.05)
     assert result.files == tuple(material.paths[np.array(modes) == "RGBA"])
     assert "All 60 files with mode RGBA are covid." in result.message
-    assert "on the test part, after training on the training part, with AUC 0.87 (" in result.message
+    assert "on the test set, after training on the training set, with AUC 0.87 (" in result.message
     assert details(result)["mode"]["Difference"] == "covid: RGBA 75%, RGB 25%; not covid: RGB 100%"
-    assert details(result)["mode"]["AUC on the test part"].startswith("0.87")
+    assert details(result)["mode"]["AUC on the test set"].startswith("0.87")
 
 
 def test_a_leak_in_every_file_is_an_error(make):
@@ -69,7 +69,7 @@ def test_a_leak_in_every_file_is_an_error(make):
     assert (result.severity, result.figure.value, result.measure) == ("error", 1.0, "AUC, 5-fold")
     assert details(result)["ending"]["Difference"] == "covid: png 100%; not covid: jpg 100%"
     assert len(result.files) == SLICES
-    assert "on the test part" not in result.message
+    assert "on the test set" not in result.message
 
 
 def test_sizes_that_differ_are_described_by_their_medians(make):

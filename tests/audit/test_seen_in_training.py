@@ -29,7 +29,7 @@ def written(folder: Path, pictures: list[np.ndarray], ending: str = "png") -> li
 
 @pytest.fixture
 def known(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of 12 slices, of which numbers 10 and 11 are in the validation part."""
+    """Fingerprints of 12 slices, of which numbers 10 and 11 are in the validation set."""
     paths = written(tmp_path / "known", [picture(number) for number in range(12)])
     return Fingerprints.of(paths, ["train"] * 10 + ["val"] * 2, "ab" * 32)
 
@@ -64,7 +64,7 @@ def test_a_file_that_was_trained_on_is_found_under_another_name(tmp_path: Path, 
         ("the same file", "validation", "0"),
     ]
     assert "2 as the same file, 0 as the same picture" in result.message
-    assert "1 of the training part, 1 of the validation part" in result.message
+    assert "1 of the training set, 1 of the validation set" in result.message
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

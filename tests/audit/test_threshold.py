@@ -43,14 +43,14 @@ def test_a_suitable_threshold_passes_with_its_figures():
     assert rows["Specificity"][0].startswith(f"{recall_score(~truth, ~called):.2f} (")
     assert rows["Specificity"][1] == "0.78 (0.68 to 0.88)"
     assert rows["ROC AUC"][1] == "0.80"
-    assert "(on its validation part sensitivity 0.87 (0.77 to 0.96), specificity 0.78" in result.message
+    assert "(on its validation set sensitivity 0.87 (0.77 to 0.96), specificity 0.78" in result.message
 
 
 def test_a_threshold_that_costs_much_is_a_warning_and_a_better_one_is_reported():
     truth, probability = probabilities(3)
     result = ThresholdCarriesOver().run(answered(truth, probability, threshold=0.88))
     assert result.severity == "warning"
-    assert "validation part" not in result.message
+    assert "validation set" not in result.message
     best = float(result.message.split("A threshold of ")[1].split()[0])
     falls, hits, cuts = roc_curve(truth, probability)
     youden = (hits - falls).max()

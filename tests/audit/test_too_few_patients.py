@@ -80,10 +80,10 @@ def test_only_the_test_part_is_evaluated():
     material = made([1] * 200, [1] * 200, part="train")
     material.manifest.loc[180:219, "split"] = "test"
     result = TooFewPatients().run(material)
-    assert result.message.startswith("The test part has 20 patients of covid and 20 of not covid")
+    assert result.message.startswith("The test set has 20 patients of covid and 20 of not covid")
     material = made([1] * 200, [1] * 200, part="train")
     material.manifest.loc[:50, "split"] = "test"
-    with pytest.raises(NotApplicable, match="The test part has only one class"):
+    with pytest.raises(NotApplicable, match="The test set has only one class"):
         TooFewPatients().run(material)
 
 

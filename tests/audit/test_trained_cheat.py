@@ -41,7 +41,7 @@ def test_a_detector_that_learnt_a_planted_border_is_caught(
     of_detector = audit_detector(detector, str(tmp_path / "planted.csv"), tmp_path / "out", asked)
     found = {outcome.check.code for outcome in of_detector.found}
     assert {"GG201", "GG202", "GG203", "GG204"} <= found
-    assert "GG210" not in found  # no slice of the test part was used for training
+    assert "GG210" not in found  # no slice of the test set was used for training
 
     of_data = audit_dataset(str(tmp_path / "planted.csv"), AuditOptions(select=("GG104", "GG109", "GG110")))
     assert {outcome.check.code for outcome in of_data.found} == {"GG109", "GG110"}

@@ -194,7 +194,7 @@ def test_the_rows_say_what_is_known() -> None:
     rows = dict(card(known=SeenSlices(slices=2, of=203, without=figure(0.88, 0.8, 0.9))).rows())
     assert rows == {
         "ROC AUC": "0.90 (0.86 to 0.94)",
-        "Split unit": "patients; split official, test part; no patient or group in two parts",
+        "Split unit": "patients; split official, test set; no patient or group in two parts",
         "Sources": "not known",
         "Patients": "80; 40 with covid, 40 with not covid",
         "Interval": "±0.04; 95%, bootstrap over 80 patients",

@@ -67,4 +67,4 @@ def test_a_part_that_loses_much_is_named():
     read = [*numbered("test/other", 9), *numbered("other", 500), *numbered("covid", 500)]
     result = Unreadable().run(material(read, ["/data/test/other/x.png"]))
     assert result.severity == "error"
-    assert "The part test loses the largest share, 1 of 10 (10.0%)" in result.message
+    assert "The test set loses the largest share, 1 of 10 (10.0%)" in result.message

@@ -154,7 +154,7 @@ def test_slices_without_lungs_choose_nothing(detector: Detector, manifest: Path,
 
 @pytest.mark.filterwarnings("ignore::groundglass.data.splits.LeakageWarning")
 def test_the_own_test_part_chooses_nothing(bundle_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(GroundglassError, match="test part must not be used for choosing"):
+    with pytest.raises(GroundglassError, match="test set must not be used for choosing"):
         aggregate(Detector.load(bundle_folder), str(class_folder), tmp_path, part="test")
 
 

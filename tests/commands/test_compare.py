@@ -299,7 +299,7 @@ def test_without_a_test_part_the_page_says_that_figures_are_too_optimistic(
     )
     for name in ("comparison.html", "comparison.md"):
         assert (
-            "two-parts, validation part, on which epochs and thresholds were chosen: too optimistic"
+            "two-parts, validation set, on which epochs and thresholds were chosen: too optimistic"
             in (folder / name).read_text()
         )
 

@@ -169,7 +169,7 @@ def test_a_source_left_out_is_the_bundles_external_test(
     ("sources", "message"),
     [
         ({"north": BOTH}, "all scans are from north, but at least two sources"),
-        ({"a": ("covid",), "b": BOTH}, "without b the train part has no slices of not covid"),
+        ({"a": ("covid",), "b": BOTH}, "without b the train set has no slices of not covid"),
     ],
     ids=["one source", "a class from one source"],
 )

@@ -395,7 +395,7 @@ def test_without_a_test_part_all_are_evaluated_on_the_validation_part(
     assert part == "val"
     assert set(rows["path"]) == set(manifest["path"][manifest["split"] == "val"])
     with pytest.raises(
-        GroundglassError, match=r"two-parts.csv: the split official leaves no part .*must have a test part"
+        GroundglassError, match=r"two-parts.csv: the split official leaves no part .*must have a test set"
     ):
         replace(official, folds=2).judged_rows()
     assert len(rows_of_test(replace(official, split="grouped"))) == 8

@@ -69,7 +69,7 @@ def test_the_own_test_part_of_a_random_split(detector: Detector, class_folder: P
     assert card.auc == Estimate.model_validate(done.metrics["slices"]["metrics"]["roc_auc"])
     # Pictures of one size and format: headers reveal nothing.
     assert card.header.auc.value == pytest.approx(0.5)
-    assert "training part" in card.header.note
+    assert "training set" in card.header.note
     assert "not segmented" in str(card.lungs_removed)
     assert (card.known.slices, card.known.of) == (0, 12)
     assert card.grade == "D"
@@ -110,7 +110,7 @@ def test_a_copied_set_is_recognised_and_its_headers_reveal_the_label(
     card = done.card
     assert card.external
     assert card.known.slices is not None
-    assert 36 <= card.known.slices < 48  # all of the training and the validation part
+    assert 36 <= card.known.slices < 48  # all of the training and the validation set
     assert card.known.without.value is not None
     assert card.header.auc.value == pytest.approx(1)
     assert "5-fold" in card.header.note

@@ -159,7 +159,7 @@ def test_every_system_is_drawn_at_home_and_elsewhere(compared):
             ends = np.array([segment[:, 0] for segment in bars.get_segments()])
             np.testing.assert_allclose(ends, rows[["roc_auc_low", "roc_auc_high"]])
     told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["test part of its own dataset", "elsewhere"]
+    assert told == ["test set of its own dataset", "elsewhere"]
     check(figure)
 
 

@@ -43,7 +43,7 @@ CASES = {
         },
         "official",
     ),
-    "no test part": (
+    "no test set": (
         {f"{part}/{label}": numbered(4) for part in ("train", "val") for label in ("covid", "normal")},
         "official",
     ),
@@ -117,7 +117,7 @@ def test_a_part_for_validation_is_made_where_there_is_none(tmp_path: Path) -> No
     with pytest.warns(LeakageWarning, match="no patient id"):
         parts = divided_scans(recipe.data, recipe.seed)
     assert parts["split"].value_counts().to_dict() == {"test": 20, "train": 16, "val": 4}
-    assert any("no validation part" in line for line in told)
+    assert any("no validation set" in line for line in told)
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

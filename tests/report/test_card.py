@@ -106,8 +106,8 @@ def test_answers_are_the_facts_of_the_bundle(shipped: dict[str, dict[str, Answer
     assert "train: 4459 slices, 1305 covid" in claim["19"].told
     assert claim["22"].where == ("recipe.yaml", "model")
     assert facts.graph_sha256 in claim["22"].told
-    assert "of the 203 slices are in the training or validation part" in claim["20"].told
-    auc = re.search(r"covid-ct, test part: .*ROC AUC ([\d.]+) \(([\d.]+) to ([\d.]+)\)", claim["32"].told)
+    assert "of the 203 slices are in the training or validation set" in claim["20"].told
+    auc = re.search(r"covid-ct, test set: .*ROC AUC ([\d.]+) \(([\d.]+) to ([\d.]+)\)", claim["32"].told)
     measured = next(e for e in facts.evaluations if e.dataset == "covid-ct").slices.metrics["roc_auc"]  # type: ignore[union-attr]
     assert auc is not None
     assert [float(value) for value in auc.groups()] == pytest.approx(

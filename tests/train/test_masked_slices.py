@@ -67,7 +67,7 @@ def test_slices_of_one_patient_are_one_case(manifest: pd.DataFrame) -> None:
 def test_data_unfit_for_a_segmenter_are_reported(manifest: pd.DataFrame) -> None:
     with pytest.raises(GroundglassError, match="no column lesions: a segmenter is trained on masks"):
         load_masked_part(manifest.drop(columns="lesions"), "train", PREPROCESSING)
-    with pytest.raises(GroundglassError, match="the test part is empty"):
+    with pytest.raises(GroundglassError, match="the test set is empty"):
         load_masked_part(manifest, "test", PREPROCESSING)
     manifest.loc[4, "lungs"] = ""
     with pytest.raises(GroundglassError, match=r"4\.png: has no mask of its lungs"):

@@ -5,8 +5,8 @@ The rules, in the order in which they are applied:
 1. A file that cannot be read is left out (GG119).
 2. If a picture has opposite labels, its slices are removed, since it is unknown which label is right (GG103).
 So are files that equal one of them.
-3. Of equal files one is kept (GG101; GG106 across parts): that of the test part if there is one, else that of
-the validation part, else the first. Near-duplicates are not removed, since neighbouring slices of a patient
+3. Of equal files one is kept (GG101; GG106 across parts): that of the test set if there is one, else that of
+the validation set, else the first. Near-duplicates are not removed, since neighbouring slices of a patient
 can be this alike, but belong together.
 4. Slices that belong together become one group: slices of one patient, or of one group that the manifest
 names (GG104), pictures that are the same (GG102; GG106 across parts), files of one paper or series by their
@@ -245,7 +245,7 @@ def _removed(manifest: pd.DataFrame, opposite: dict[int, int], copies: dict[int,
         else:
             across = len({parts[place], parts[other]} - {""}) == 2
             code = ACROSS if across else COPY
-            why = f"It is the same file as {name}{f' of the {parts[other]} part' * across}, which is kept."
+            why = f"It is the same file as {name}{f' of the {parts[other]} set' * across}, which is kept."
         yield Change(paths[place], "removed", code, why, labels[place], "")
 
 
@@ -381,7 +381,7 @@ class _Grouping:
             group = self.names.get(place, self._group[place])
             code = self._links[self._links_of[place][0]].code
             reason = f"belongs to {group} with {self._file(int(there[0]), place)}"
-        return code, f"It {reason} in the {part} part, to which their group moves."
+        return code, f"It {reason} in the {part} set, to which their group moves."
 
     def _file(self, of: int, beside: int) -> str:
         return _name(self._manifest, of, beside)
@@ -400,7 +400,7 @@ def _refuse_empty_part(name: str, manifest: pd.DataFrame, fixed: pd.DataFrame) -
     for part in PARTS:
         if part in set(manifest["split"]) - set(fixed["split"]):
             raise GroundglassError(
-                f"{name}: no slice would be left in the {part} part, since each is removed or belongs to a group "
+                f"{name}: no slice would be left in the {part} set, since each is removed or belongs to a group "
                 "that is also in another part; split again first with  groundglass data split DATASET --split "
                 "grouped -o FILE"
             )

@@ -21,7 +21,7 @@ LEAF = 3
 """Minimum slices per leaf: smooths the scores, so that ties do not lower the AUC."""
 FEW_FEATURES = 40
 """With fewer features than this, starting threads takes longer than growing the trees."""
-HEADER = ("From", "AUC, cross-validated", "AUC on the test part")
+HEADER = ("From", "AUC, cross-validated", "AUC on the test set")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelPrediction:
     cross_validated
         AUC on all slices, each scored by trees grown without its group.
     held_out
-        AUC on the test part of trees grown on the training part; None if the manifest has no such parts.
+        AUC on the test set of trees grown on the training set; None if the manifest has no such parts.
     scores
         Out-of-fold scores, float64, shape (slices,).
     folds

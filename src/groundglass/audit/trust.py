@@ -52,7 +52,7 @@ class ReferenceAuc(_Item):
 
 
 class SeenSlices(_Item):
-    """Evaluated slices that are also in the training or validation part, recognised by file or picture.
+    """Evaluated slices that are also in the training or validation set, recognised by file or picture.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class TrustItems(_Item):
     part
         The part of the dataset that was evaluated.
     torn
-        Evaluated slices whose patient or named group is also in the training or validation part; None if not
+        Evaluated slices whose patient or named group is also in the training or validation set; None if not
         known.
     header
         The AUC from the files' headers alone.
@@ -170,7 +170,8 @@ def _split(card: TrustItems) -> str:
         return f"{unit}; split not known: {NOT_STATED}"
     if card.external:
         return f"{unit}; a different source from the training data"
-    told = f"{unit}; split {card.split or 'not known'}, {card.part} part"
+    part = "all slices" if card.part == "all" else f"{card.part} set"
+    told = f"{unit}; split {card.split or 'not known'}, {part}"
     if card.torn is None:
         return told
     torn = f"{card.torn} slices of patients or groups" if card.torn else "no patient or group"

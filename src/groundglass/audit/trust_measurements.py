@@ -188,14 +188,14 @@ def _sources(predictions: pd.DataFrame, truth: NDArray[np.bool_]) -> tuple[int |
 
 
 def _torn(judged: pd.DataFrame, divided: pd.DataFrame) -> int:
-    """How many evaluated slices have a patient or named group in the training or validation part as well."""
+    """How many evaluated slices have a patient or named group in the training or validation set as well."""
     others = divided[divided["split"].isin(["train", "val"]) & ~divided["path"].isin(judged["path"])]
     trained = set(named_groups(others)) - {""}
     return int(named_groups(judged).isin(trained).sum())
 
 
 def _header(trial: Trial, divided: pd.DataFrame) -> ReferenceAuc:
-    """AUC of trees on headers: trained on a separate training part if there is one, else cross-validated."""
+    """AUC of trees on headers: trained on a separate training set if there is one, else cross-validated."""
     judged = trial.material.manifest
     apart = trial.external is False and trial.part in ("val", "test")
     training = divided[divided["split"] == "train"] if apart else divided[:0]
@@ -208,7 +208,7 @@ def _header(trial: Trial, divided: pd.DataFrame) -> ReferenceAuc:
     except NotApplicable as reason:
         return ReferenceAuc(note=_clause(reason))
     if tale.held_out is not None:
-        return ReferenceAuc(auc=tale.held_out, note="by trees trained on the headers of the training part")
+        return ReferenceAuc(auc=tale.held_out, note="by trees trained on the headers of the training set")
     return ReferenceAuc(auc=tale.cross_validated, note=f"by trees, {tale.folds}-fold, groups kept together")
 
 

@@ -141,8 +141,8 @@ REASONS = {
     "trained on": "The detector was trained on slices evaluated here.",
     "chosen on": "The detector was chosen on slices evaluated here.",
     "trained and chosen on": "The detector was trained and chosen on slices evaluated here.",
-    "seen in training": "{count} of the {of} slices are in the training or validation part.",
-    "groups in two parts": "The patients or groups of {count} slices are also in the training or validation part.",
+    "seen in training": "{count} of the {of} slices are in the training or validation set.",
+    "groups in two parts": "The patients or groups of {count} slices are also in the training or validation set.",
     "split not known": "Neither patients nor the split are known, so slices of one patient may be on both sides.",
     "split by slice": "Patients are not known and the split was made by slice, so patients are in several parts.",
     "patients guessed": "Patients are only guessed: the interval may be too narrow.",
@@ -223,7 +223,7 @@ class Facts(FactsPart):
     chosen
         What was chosen, and on which data.
     validation
-        The figures on the validation part, which was used to choose the network; ``validation_superseded`` if
+        The figures on the validation set, which was used to choose the network; ``validation_superseded`` if
         the verdicts have been recalibrated since.
     evaluations
         Evaluations of this network.
@@ -298,7 +298,7 @@ def card(facts: Facts, what_it_does: list[str], *, positive: str, validation_not
         title = f"{evaluation.dataset}, left out: by another network, trained in the same way without it"
         lines += _evaluated(f"{title} ({_count(evaluation)} slices, {evaluation.date})", evaluation)
     if not facts.evaluations and not facts.left_out:
-        lines += ["No test part has been evaluated yet.", ""]
+        lines += ["No test set has been evaluated yet.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -370,7 +370,7 @@ SUPERSEDED = "The verdicts were calibrated again since: only AUC and PR AUC stil
 
 
 def _validation(facts: Facts) -> list[str]:
-    title = f"{facts.training.dataset}, validation part (used for choices, so the figures are too optimistic)"
+    title = f"{facts.training.dataset}, validation set (used for choices, so the figures are too optimistic)"
     if facts.validation is None:
         return [f"### {title}", "", "Not evaluated.", ""]
     return _table(title, facts.validation.rows(), superseded=facts.validation_superseded)

@@ -169,14 +169,14 @@ class Fingerprints:
         return cls(data, records["file"], records["picture"], records["part"])
 
     def trained(self) -> "Fingerprints":
-        """The fingerprints of the training and validation parts."""
+        """The fingerprints of the training and validation sets."""
         used = self.parts != PARTS.index("test")
         return Fingerprints(self.data, self.files[used], self.pictures[used], self.parts[used])
 
     def parts_of(self, paths: Iterable[Path | str]) -> list[str]:
         """The part of the split that each file belongs to; "" for a file that the bundle does not know.
 
-        Files with the same content as a training slice belong to the training part, wherever else they appear.
+        Files with the same content as a training slice belong to the training set, wherever else they appear.
         """
         known: dict[bytes, int] = {}
         for print_of_file, part in zip(self.files, self.parts.tolist(), strict=True):

@@ -37,7 +37,7 @@ def compare(
     split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split, the same for all systems.")] = 0,
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Train once for each of this many folds, with the same test part."),
+        typer.Option(min=2, help="Train once for each of this many folds, with the same test set."),
     ] = None,
     external: Annotated[
         list[str] | None,

@@ -180,14 +180,14 @@ def split(
     seed: Seed = 0,
     fractions: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Shares of the training, validation and test parts, which add up to 1."),
+        typer.Option(help="Shares of the training, validation and test sets, which add up to 1."),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Divide everything but the test part into this many folds.", min=2)
+        int | None, typer.Option(help="Divide everything but the test set into this many folds.", min=2)
     ] = None,
     fold: Annotated[int, typer.Option(help="The fold to use for validation, counted from 0.", min=0)] = 0,
 ) -> None:
-    """Divide a dataset into training, validation and test parts.
+    """Divide a dataset into training, validation and test sets.
 
     official: as published. grouped: keeps patients together.
     blocks: contiguous numbers, for slices with numbers but no patients.

@@ -85,7 +85,7 @@ def evaluate(
 ) -> None:
     """Evaluate a detector on labelled slices, or a segmenter on slices with masks, with intervals and a report.
 
-    On the detector's own dataset, the test part is used. Any other dataset is external validation, and all of it is
+    On the detector's own dataset, the test set is used. Any other dataset is external validation, and all of it is
     used. With --leave-one-source-out, a recipe is evaluated on each of its sources by a detector that was trained
     on its other sources.
     """
@@ -256,7 +256,7 @@ def aggregate(
         Part | None,
         typer.Option(
             "--part",
-            help="The part to use, never the test part of the detector's own dataset [all of an external dataset, "
+            help="The part to use, never the test set of the detector's own dataset [all of an external dataset, "
             "otherwise val].",
         ),
     ] = None,

@@ -234,7 +234,7 @@ def scan(
 def demo(
     output: Annotated[Path, output("Folder for the report.")] = Path("demo-report"),
 ) -> None:
-    """Run the shipped detector on the test part of covid-ct, or on phantoms, and write a report."""
+    """Run the shipped detector on the test set of covid-ct, or on phantoms, and write a report."""
     from groundglass.commands.demo import demo as run
 
     typer.echo(f"Report: {run(output, say)}")

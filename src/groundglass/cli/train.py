@@ -35,7 +35,7 @@ def train(
         bool, typer.Option("--overwrite", help="Delete an earlier run in that folder.")
     ] = False,
 ) -> None:
-    """Train a model from a recipe, choose the best epoch on the validation part, and export a bundle.
+    """Train a model from a recipe, choose the best epoch on the validation set, and export a bundle.
 
     With --data, the recipe trains on your own labelled scans. Settings that belong to its own dataset (split,
     classes, number of slices, batch size) are changed to fit yours, and each change is printed.

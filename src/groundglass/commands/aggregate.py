@@ -41,7 +41,7 @@ def aggregate(
     folder
         Where to write ``aggregation.json`` and ``report.html``.
     part
-        Part of the dataset; by default all of an external one, and the validation part of the detector's own.
+        Part of the dataset; by default all of an external one, and the validation set of the detector's own.
     least_slices
         Patients with fewer slices that show lungs are left out: the rule is for volumes.
     seed
@@ -119,7 +119,7 @@ def _rows(detector: Detector, dataset: str, part: str | None) -> Labelled:
     if part is None:
         labelled = choose_rows(bundle, dataset, "val")
     if labelled.part in ("test", "all"):
-        raise GroundglassError(f"{dataset}: its test part must not be used for choosing; use --part val")
+        raise GroundglassError(f"{dataset}: its test set must not be used for choosing; use --part val")
     return labelled
 
 

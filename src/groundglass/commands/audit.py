@@ -116,7 +116,9 @@ def audit_detector(
     kind = {
         None: "which it may have seen in training",
         True: "a dataset from another source",
-        False: f"the {labelled.part} part of its own dataset",
+        False: "all of its own dataset"
+        if labelled.part == "all"
+        else f"the {labelled.part} set of its own dataset",
     }[labelled.external]
     about = f"{len(material.truth)} slices of {labelled.name}, {kind}"
     return Audit(f"Audit of {facts.name} on {labelled.name}", about, material, outcomes, labelled.fingerprint)

@@ -89,8 +89,8 @@ class SystemsOnDataset:
     def title(self) -> str:
         """A description of the slices."""
         kinds = {
-            "test": "test part",
-            "val": "validation part, on which epochs and thresholds were chosen: too optimistic",
+            "test": "test set",
+            "val": "validation set, on which epochs and thresholds were chosen: too optimistic",
             "all": "external, not used for training",
         }
         return f"{self.name}, {kinds[self.part]}"
@@ -217,7 +217,7 @@ def _protocol(outcome: ComparisonResult) -> str:
     return (
         f"One protocol for all: {outcome.judged[0].name}{classes}, split {protocol.split} with seed "
         f"{protocol.split_seed}{how}; this replaces the data section of each recipe. Epoch, "
-        f"calibration and threshold were chosen on the validation part. The figures are for {test.count} slices"
+        f"calibration and threshold were chosen on the validation set. The figures are for {test.count} slices"
         f"{units}: {outcome.judged[0].title}. Only systems that need the "
         f"lungs segmented them.{replaced}{changed}"
     )

@@ -18,7 +18,7 @@ VOLUME = "volume"
 
 
 def demo(folder: Path, tell: Callable[[str], None]) -> Path:
-    """Run the default detector on covid-ct's test part, or on phantoms if covid-ct is not available.
+    """Run the default detector on covid-ct's test set, or on phantoms if covid-ct is not available.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def demo(folder: Path, tell: Callable[[str], None]) -> Path:
     detector = Detector.load()
     if _have_real_slices(tell):
         labelled = choose_rows(detector.bundle, DATASET, "test")
-        tell(f"Running on {len(labelled.rows)} real slices: the test part of {DATASET}.")
+        tell(f"Running on {len(labelled.rows)} real slices: the test set of {DATASET}.")
         evaluate_detector(detector, labelled, folder)
     else:
         tell(

@@ -80,7 +80,8 @@ class Labelled:
             return "It is unknown what the model was trained on: it may have seen these slices."
         if self.external:
             return "External validation: none of the sources of these slices was used for training."
-        return f"The {self.part} part of the dataset that it was trained on."
+        of = "All slices" if self.part == "all" else f"The {self.part} set"
+        return f"{of} of the dataset that it was trained on."
 
     def facts(self, slices: Evaluation | OverlapEvaluation, **further: Any) -> EvaluationFacts:
         """What a bundle records about an evaluation on these rows."""
@@ -177,7 +178,7 @@ def evaluate(
     folder
         Where to write the predictions, metrics, figures and report; by default a folder in ``evaluations``.
     part
-        ``train``, ``val``, ``test`` or ``all``; by default the test part of a detector's own dataset, and all of
+        ``train``, ``val``, ``test`` or ``all``; by default the test set of a detector's own dataset, and all of
         any other, which is external validation.
     record
         Record the figures in the bundle and its model card.
@@ -223,8 +224,8 @@ def choose_rows(bundle: StoredBundle[Any], dataset: Manifest | Path | str, part:
     """The rows of ``dataset`` that a bundle is evaluated on.
 
     A dataset from other sources than the bundle's training data is external, and all of it is used unless
-    ``part`` is given. The bundle knows the split of its own data: by default the test part is used, or the
-    validation part if there is none. Each of several training datasets counts as the bundle's own; a source
+    ``part`` is given. The bundle knows the split of its own data: by default the test set is used, or the
+    validation set if there is none. Each of several training datasets counts as the bundle's own; a source
     that its training left out is external. If it is unknown what a model was trained on, all of the dataset is used
     unless ``part`` is given.
 
@@ -274,7 +275,7 @@ def _sources(manifest: pd.DataFrame) -> set[str]:
 def _part_of(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
     rows = manifest if part == "all" else manifest[manifest["split"] == part]
     if rows.empty:
-        raise GroundglassError(f"{dataset}: its {part} part is empty; choose another with --part, or all")
+        raise GroundglassError(f"{dataset}: its {part} set is empty; choose another with --part, or all")
     return rows.reset_index(drop=True)
 
 
@@ -295,11 +296,11 @@ def _as_trained(
     if part is None:
         raise GroundglassError(
             f"{dataset}: comes from a source that {bundle.facts.name} was trained on, but the bundle's split has "
-            "none of its files, so its test part is not known; choose a part with --part, or all"
+            "none of its files, so its test set is not known; choose a set with --part, or all"
         )
     return manifest, (
         "The files are not those of the training run, although they come from the same source: slices "
-        "of the training part may be among these.",
+        "of the training set may be among these.",
     )
 
 

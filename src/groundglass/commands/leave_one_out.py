@@ -115,7 +115,7 @@ def _check_classes(data: Data, divided: pd.DataFrame) -> None:
         absent = [name for name in data.several or (NEGATIVE, POSITIVE) if name not in there]
         if absent:
             raise GroundglassError(
-                f"without {data.leave_out} the {part} part has no slices of {', '.join(absent)}: each class must "
+                f"without {data.leave_out} the {part} set has no slices of {', '.join(absent)}: each class must "
                 "come from at least two sources, with training and validation slices in the others"
             )
 

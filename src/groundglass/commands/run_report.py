@@ -1,4 +1,4 @@
-"""The report of a training run: its curves, and its performance on the validation part."""
+"""The report of a training run: its curves, and its performance on the validation set."""
 
 from typing import Any
 
@@ -41,13 +41,13 @@ def _detector(run: Run, bundle: Bundle) -> dict[str, Any]:
     evaluated = evaluate_predictions(run.predictions_file, bundle.facts.threshold, bundle.facts.patient_rule)
     return {
         "warnings": [
-            "These figures are from the validation part, on which epoch, calibration and threshold were chosen: "
-            "they are too optimistic. Only the test part or another hospital shows how well the detector "
+            "These figures are from the validation set, on which epoch, calibration and threshold were chosen: "
+            "they are too optimistic. Only the test set or another hospital shows how well the detector "
             "performs."
         ],
         "figures_of_merit": evaluated.tables(),
         "pictures": list(evaluated.pictures.values()),
-        "slices_title": "Slices of the validation part: the most confident errors, then the most confident "
+        "slices_title": "Slices of the validation set: the most confident errors, then the most confident "
         "correct answers",
         "slices_note": "Left: the slice. Right: the areas that point to COVID-19, on the same scale "
         "for all slices.",
@@ -60,7 +60,7 @@ def _segmenter(run: Run, bundle: SegmenterBundle) -> dict[str, Any]:
     table = read_overlaps(run.folder / "masks.csv")
     return {
         "warnings": [
-            "These figures are from the validation part, on which epoch and threshold were chosen: they are too "
+            "These figures are from the validation set, on which epoch and threshold were chosen: they are too "
             "optimistic."
         ],
         "figures_of_merit": overlap_tables(evaluate_overlap(table), by_case(table)),

@@ -43,7 +43,7 @@ class Protocol:
     seeds
         Seeds of the trainings: each system is trained once per seed.
     folds
-        If given, each system is trained once per fold and seed; the test part is the same for all.
+        If given, each system is trained once per fold and seed; the test set is the same for all.
     changes
         ``key=value`` pairs that change every recipe.
     classes
@@ -70,7 +70,7 @@ class Protocol:
         )
 
     def judged_rows(self) -> tuple[str, pd.DataFrame]:
-        """``test`` and the manifest rows of the test part; ``val`` and those of the validation part if there
+        """``test`` and the manifest rows of the test set; ``val`` and those of the validation set if there
         is none.
 
         Raises
@@ -85,7 +85,7 @@ class Protocol:
                 return part, rows
         raise GroundglassError(
             f"{self.dataset}: the split {self.split} leaves no part to evaluate on; choose another with "
-            "--split, such as grouped or blocks (with --folds, it must have a test part)"
+            "--split, such as grouped or blocks (with --folds, it must have a test set)"
         )
 
 
@@ -198,7 +198,7 @@ def check_unseen(run: Run, part: str, rows: pd.DataFrame, *, torn: bool = False)
 
     Slices of the same patient or named group count too, unless the split divides patients anyway (``torn``);
     guessed blocks of numbers do not, since a split by blocks cuts through some of them. Runs were chosen on a
-    validation part; it is refused only if they were trained on it.
+    validation set; it is refused only if they were trained on it.
 
     Raises
     ------

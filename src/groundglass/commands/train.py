@@ -36,7 +36,7 @@ def train(
     overwrite: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Run:
-    """Train from a recipe, export the bundle and report on the validation part.
+    """Train from a recipe, export the bundle and report on the validation set.
 
     Parameters
     ----------

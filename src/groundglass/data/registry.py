@@ -46,7 +46,7 @@ _COVID_CT = Dataset(
     size_bytes=97_201_769,
     known_problems=(
         "The classes can be distinguished without looking at the pictures: width, height, bytes per pixel and file "
-        "extension alone reach an AUC of 0.96 on the official test part (every COVID-19 file is a PNG, half of "
+        "extension alone reach an AUC of 0.96 on the official test set (every COVID-19 file is a PNG, half of "
         "the control files are JPEGs).",
         "174 COVID-19 files are RGBA; no other file is.",
         "A ring of border pixels that contains no lung still reaches an AUC of 0.74.",
@@ -55,7 +55,7 @@ _COVID_CT = Dataset(
         "Three papers appear in two parts of the official split: 2020.03.12.20034686, 2020.03.13.20035212, "
         "2020.03.22.20040782.",
         "Patients 154, 155, 158, 159 and 160 have the same pictures as patients 163, 162, 165, 164 and 167; some "
-        "of these are in the validation and test parts.",
+        "of these are in the validation and test sets.",
     ),
     folder="covid-ct",
     # Public download scripts use this address pattern for the two archives. It could not be tested;
@@ -145,7 +145,7 @@ _SARSCOV2_CT_1010 = replace(
     known_problems=(
         "The published figures come from a random split, which leaks; --split random makes such a split. The "
         "default, blocks, has the same sizes (800 and 210 slices per class) and does not mix neighbours.",
-        "There is no test part: the validation part both chose the model and gave the published figures.",
+        "There is no test set: the validation set both chose the model and gave the published figures.",
         *_SARSCOV2_PROBLEMS,
     ),
     numbered=_sarscov2_classes(1010, 1011),

@@ -1,4 +1,4 @@
-"""Divide a manifest into training, validation and test parts, and into folds.
+"""Divide a manifest into training, validation and test sets, and into folds.
 
 ``grouped``, and the folds of ``official``, keep scans that belong together (:func:`groups`) in one part;
 ``blocks`` keeps neighbouring numbers together; ``random`` does neither and warns.
@@ -90,9 +90,9 @@ def split(
         Shares of training, validation and test, which add up to 1; 0 leaves a part out. By default the
         dataset's own shares, or else 0.7, 0.15, 0.15.
     folds, fold
-        k-fold cross-validation. The test part (the official one, or the third share in ``fractions``) is set aside
+        k-fold cross-validation. The test set (the official one, or the third share in ``fractions``) is set aside
         first and is the same for every fold. The rest is divided into ``folds``; number ``fold``, from 0, is the
-        validation part. The folds of ``official`` are ``grouped``.
+        validation set. The folds of ``official`` are ``grouped``.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def best_split(manifest: pd.DataFrame, *, validation: bool = False) -> Scheme:
     Parameters
     ----------
     validation
-        Take ``official`` only if there is a validation part.
+        Take ``official`` only if there is a validation set.
     """
     parts = set(manifest["split"])
     if "" not in parts and "train" in parts and ("val" in parts or ("test" in parts and not validation)):

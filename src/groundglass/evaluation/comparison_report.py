@@ -320,7 +320,7 @@ def intervals_figure(comparison: Comparison) -> Figure:
 
 
 def home_and_elsewhere(pages: Mapping[str, pd.DataFrame]) -> Figure:
-    """AUC of each system on the test part of its own dataset and on external datasets, with intervals.
+    """AUC of each system on the test set of its own dataset and on external datasets, with intervals.
 
     Parameters
     ----------
@@ -351,7 +351,7 @@ def _bars(axes: Axes, own: pd.DataFrame, elsewhere: Mapping[str, pd.DataFrame]) 
     """Draw the AUC of each system with its interval, of each dataset in its own colour."""
     places = {system: row for row, system in enumerate(own["system"])}
     labels = ["elsewhere"] if len(elsewhere) == 1 else list(elsewhere)
-    looks = zip(("test part of its own dataset", *labels), (own, *elsewhere.values()), strict=True)
+    looks = zip(("test set of its own dataset", *labels), (own, *elsewhere.values()), strict=True)
     for number, ((label, rows), colour) in enumerate(zip(looks, cycle(COLOURS), strict=False)):
         value, low, high = rows[["roc_auc", "roc_auc_low", "roc_auc_high"]].to_numpy(dtype=float).T
         height = rows["system"].map(places) + 0.13 * (2 * number - len(elsewhere))

@@ -159,7 +159,7 @@ def _check_source(source: str, known: list[str]) -> None:
 
 
 def _leaving_out(source: str, divided: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
-    """The training and validation parts without a source; all scans from that source become the test part."""
+    """The training and validation sets without a source; all scans from that source become the test set."""
     left = scans[scans["source"] == source].assign(split="test")
     kept = divided[(divided["source"] != source) & (divided["split"] != "test")]
     shared = (set(named_groups(left)) & set(named_groups(kept))) - {""}

@@ -21,7 +21,7 @@ DEFAULT = "default.yaml"
 WITHOUT_WEIGHTS = ("model={name: small-cnn, hidden: 128, dropout: 0.5}", "preprocessing.size=[128, 128]")
 """Changes to the default recipe if ImageNet weights are not available."""
 FOLDS = 5
-"""If the published parts lack a validation part, this share of the training part becomes it."""
+"""If the published parts lack a validation set, this share of the training set becomes it."""
 BATCHES = 4
 """Smallest number of batches in an epoch; with fewer, the batches become smaller."""
 BELONGING = ("fractions", "folds", "fold", "seed", "classes", "per_class", "further", "leave_out")
@@ -79,7 +79,7 @@ def for_data(recipe: AnyRecipe, dataset: str, scheme: Scheme | None = None) -> t
 
 
 def fit_sizes(recipe: AnyRecipe, divided: pd.DataFrame) -> tuple[AnyRecipe, list[str]]:
-    """Reduce a recipe's batch size, or its folds, to what the training part allows.
+    """Reduce a recipe's batch size, or its folds, to what the training set allows.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def _told(own: Data, data: Data, manifest: pd.DataFrame, *, chosen: bool) -> lis
     reason = f", because {REASONS[data.split]}" if chosen else ""
     told.append(f"data.split: {data.split}{reason}")
     if data.folds:
-        told.append(f"data.folds: {FOLDS}, because the data have no validation part; one fold becomes it")
+        told.append(f"data.folds: {FOLDS}, because the data have no validation set; one fold becomes it")
     for key in BELONGING:
         value, new = getattr(own, key), getattr(data, key)
         if key not in ("folds", "fold", "seed") and value != new and value != Data.model_fields[key].default:

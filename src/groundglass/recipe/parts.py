@@ -35,7 +35,7 @@ class Source(RecipePart):
 
     ``dataset`` is a registered name, a manifest CSV or a folder of one subfolder per class. ``fractions`` are
     of training, validation and test, by default the dataset's own. With ``folds``, number ``fold`` of them is
-    the validation part, and the test part is the same for all.
+    the validation set, and the test set is the same for all.
     """
 
     dataset: str
@@ -66,8 +66,8 @@ class Data(Source):
     other labels. ``per_class`` draws this many scans of each class from each dataset.
 
     ``further`` are further datasets, each with its own split. ``leave_out`` is a source (the manifest's
-    column ``source``) whose scans all form the test part and are used for neither training nor validation;
-    the other sources' test parts are left out of the run.
+    column ``source``) whose scans all form the test set and are used for neither training nor validation;
+    the other sources' test sets are left out of the run.
     """
 
     seed: Annotated[int, Field(ge=0)] | None = None
@@ -194,7 +194,7 @@ class Trainer(RecipePart):
 
     With ``auto``, Lightning chooses the ``strategy``: none for one device, ``ddp`` for several. A batch is
     divided among the devices, so its total size is that of the recipe. Each device validates on the whole
-    validation part. With several nodes, the same command runs on each node with a shared folder, started as
+    validation set. With several nodes, the same command runs on each node with a shared folder, started as
     Lightning or Slurm require.
     """
 
@@ -209,7 +209,7 @@ class Trainer(RecipePart):
 
 
 class OperatingPoint(RecipePart):
-    """How the threshold on the calibrated probability is chosen on the validation part."""
+    """How the threshold on the calibrated probability is chosen on the validation set."""
 
     criterion: Literal["balanced_accuracy", "accuracy", "sensitivity", "fixed"] = "balanced_accuracy"
     target: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -76,7 +76,7 @@ class Stop(RecipePart):
 
 
 class Training(Length):
-    """Length of the run, and how the epoch to keep is chosen on the validation part.
+    """Length of the run, and how the epoch to keep is chosen on the validation set.
 
     With ``steps`` an epoch has this many batches, regardless of the number of slices: they are repeated, each
     time in another order.

@@ -113,7 +113,7 @@ class Smaller(RecipePart):
 
 
 class SegmentationTraining(Length):
-    """Length of the run, and how the epoch to keep is chosen on the validation part.
+    """Length of the run, and how the epoch to keep is chosen on the validation set.
 
     ``val_dice`` is the mean of ``val_lung_dice`` and ``val_lesion_dice``, each the mean over cases; ``last``
     keeps the last epoch. ``start_from`` names a run of the same network whose weights this one starts from,
@@ -189,7 +189,7 @@ class FeatureModel(RecipePart):
 class FeaturesRecipe(DetectorRecipe):
     """Everything that a detector from deep features depends on.
 
-    Each of the ``classifiers`` is tuned by cross-validation on the training part, in ``folds`` that keep a
+    Each of the ``classifiers`` is tuned by cross-validation on the training set, in ``folds`` that keep a
     patient's slices together, and the best is kept.
     """
 

@@ -60,7 +60,7 @@ _KINDS: dict[ClassifierName, _Kind] = {
 
 @dataclass(frozen=True)
 class Tuned:
-    """A classifier with the best parameters in cross-validation, fitted on the whole training part.
+    """A classifier with the best parameters in cross-validation, fitted on the whole training set.
 
     Attributes
     ----------
@@ -191,14 +191,14 @@ def grouped_folds(truth: NDArray[np.bool_], groups: ArrayLike, folds: int, seed:
         found = len(np.unique(units[members]))
         if found < folds:
             raise GroundglassError(
-                f"folds {folds}: the {label} slices of the training part come from {found} patients, but every "
+                f"folds {folds}: the {label} slices of the training set come from {found} patients, but every "
                 "fold needs one; set fewer folds, or train on more patients"
             )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     divided = list(splitter.split(truth, truth, units))
     if any(truth[judged].all() or not truth[judged].any() for _, judged in divided):
         raise GroundglassError(
-            f"folds {folds}: the patients of the training part cannot be divided so that every fold holds "
+            f"folds {folds}: the patients of the training set cannot be divided so that every fold holds "
             f"'{POSITIVE}' and other slices; set fewer folds"
         )
     return divided

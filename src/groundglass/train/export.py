@@ -40,7 +40,7 @@ from groundglass.train.run import Run
 from groundglass.train.slices import PartData
 
 OPSET = 17
-VALIDATION = "the validation part"
+VALIDATION = "the validation set"
 TOLERANCE = 5e-4
 """Largest difference of the logit between training and the exported graph, relative if the logit exceeds 1.
 
@@ -157,7 +157,7 @@ def finish_bundle(
 ) -> Bundle:
     """Verify and calibrate a detector's graph, choose its threshold, and write bundle and predictions.
 
-    Temperature and threshold are chosen on the validation part, from the graph's own answers. The bundle gets
+    Temperature and threshold are chosen on the validation set, from the graph's own answers. The bundle gets
     the fingerprints of all slices with their part of the split.
 
     Raises

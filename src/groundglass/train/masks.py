@@ -125,7 +125,7 @@ def masked_rows(manifest: pd.DataFrame, part: str, *, every: bool = True) -> pd.
         rows = rows.assign(**{name: "" for name in MASK_COLUMNS if name not in rows})
         rows = rows[(rows[list(MASK_COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
     if rows.empty:
-        raise GroundglassError(f"the {part} part is empty")
+        raise GroundglassError(f"the {part} set is empty")
     for name in STRUCTURES if every else ():
         for path in rows["path"][rows[name] == ""].head(1):
             raise GroundglassError(

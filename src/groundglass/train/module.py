@@ -173,7 +173,7 @@ class DetectorModule(TaskModule):
             self._validated.append((self.predict_logits(self.images(self.grey(grey8))), truth))
 
     def on_validation_epoch_end(self) -> None:
-        """Compute metrics on the whole validation part at once."""
+        """Compute metrics on the whole validation set at once."""
         logits, truth = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         self._validated.clear()
         self.log("val_loss", self.loss(logits, truth))

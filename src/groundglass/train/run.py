@@ -2,7 +2,7 @@
 
 ``recipe.yaml`` holds the whole recipe, ``run.json`` versions, data fingerprint, seed and state, ``manifest.csv``
 the data with the split that was used, ``log.csv`` one row per epoch, ``checkpoints/`` the best and the last
-epoch, ``predictions.csv`` the predictions on the validation part (``masks.csv`` for a segmenter), ``bundle/`` the
+epoch, ``predictions.csv`` the predictions on the validation set (``masks.csv`` for a segmenter), ``bundle/`` the
 network, and ``report.html`` the report.
 """
 
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def predictions_file(self) -> Path:
-        """Predictions on the validation part."""
+        """Predictions on the validation set."""
         return self.folder / "predictions.csv"
 
     @property

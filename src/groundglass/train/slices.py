@@ -78,7 +78,7 @@ def load_part(manifest: pd.DataFrame, part: str, recipe: Recipe, *, show_progres
     counts = labels.value_counts().reindex(classes, fill_value=0)
     if (counts == 0).any():
         listed = ", ".join(f"{number} '{name}'" for name, number in counts.items())
-        raise GroundglassError(f"the {part} part holds {listed}; slices of each are needed")
+        raise GroundglassError(f"the {part} set holds {listed}; slices of each are needed")
     target = pd.Categorical(labels, categories=classes).codes.astype(np.int64)
     segmenter = segmenter_for(recipe.preprocessing)
     grey = np.zeros((len(rows), *recipe.preprocessing.size), dtype=np.uint8)

@@ -73,7 +73,7 @@ class Task(ABC, Generic[AnyTaskRecipe]):
 
     @abstractmethod
     def export(self, run: Run) -> Bundle | SegmenterBundle:
-        """Write the bundle of the kept network, and the run's predictions on its validation part.
+        """Write the bundle of the kept network, and the run's predictions on its validation set.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Task(ABC, Generic[AnyTaskRecipe]):
         epoch = run.facts()["best_epoch"]
         if self.best_by == "last":
             return f"The last epoch, {epoch}, was kept."
-        return f"Best epoch {epoch} by {self.best_by}, on the validation part."
+        return f"Best epoch {epoch} by {self.best_by}, on the validation set."
 
     def tables(self, run: Run) -> list[Table]:
         """Further tables of the run's report."""

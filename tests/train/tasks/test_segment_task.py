@@ -152,7 +152,7 @@ def test_the_bundle_states_what_it_was_made_of(trained: Run) -> None:
     assert facts.training.dataset == "manifest.csv"
     kept = {"kept": run_facts["best_epoch"], "of": 3}
     assert (facts.chosen[0].what, facts.chosen[0].values) == ("epoch", kept)
-    assert str(facts.chosen[0]).endswith("; the best val_dice; on the validation part.")
+    assert str(facts.chosen[0]).endswith("; the best val_dice; on the validation set.")
     counts = read_manifest(trained.manifest_file)["split"].value_counts()
     assert {name: part.slices for name, part in facts.training.parts.items()} == counts.to_dict()
 
@@ -376,7 +376,7 @@ def test_evaluate_measures_masks_and_records_the_figures(trained: Run, dataset: 
     where = ["-b", str(trained.folder), "--data", str(dataset), "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["evaluate", *where, "--record"], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
-    assert "The test part of the dataset" in done.stderr
+    assert "The test set of the dataset" in done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "masks.csv",
         "metrics.json",

@@ -81,7 +81,7 @@ class ClassBalance(Check[Material]):
     def run(self, material: Material) -> Result:
         """Count the classes."""
         everything = _Count.of(material, "all", np.ones(len(material.truth), dtype=bool))
-        parts = [_Count.of(material, f"part {part}", material.parts == part) for part in PARTS]
+        parts = [_Count.of(material, f"{part} set", material.parts == part) for part in PARTS]
         parts = [part for part in parts if part.slices]
         sources = _sources(material)
         findings = list(_findings(material, everything, parts, sources))
@@ -297,12 +297,12 @@ AIMS = (0.05, 0.025)
 
 
 class TooFewPatients(Check[Material]):
-    """Whether the test part has the patients that a trustworthy figure needs."""
+    """Whether the test set has the patients that a trustworthy figure needs."""
 
     code = "GG118"
 
     def run(self, material: Material) -> Result:
-        """Estimate the interval of an AUC from the groups of the test part."""
+        """Estimate the interval of an AUC from the groups of the test set."""
         name, tested = _tested(material)
         slices = [sizes(material.units[tested & of]) for of in (material.truth, ~material.truth)]
         worth = [effective_number(of_class) for of_class in slices]
@@ -328,8 +328,8 @@ def _tested(material: Material) -> tuple[str, NDArray[np.bool_]]:
     if not tested.any():
         return "The dataset", np.ones(len(tested), dtype=bool)
     if len(np.unique(material.truth[tested])) < 2:
-        raise NotApplicable("The test part has only one class, so there is no AUC.")
-    return "The test part", tested
+        raise NotApplicable("The test set has only one class, so there is no AUC.")
+    return "The test set", tested
 
 
 def _area_row(area: float, positives: float, negatives: float) -> tuple[str, ...]:
@@ -375,8 +375,8 @@ class Unreadable(Check[Material]):
 def _hit_most(material: Material) -> tuple[str, int, int]:
     """The class or part that loses the largest share, in words, its number of lost files, and its size."""
     losses = []
-    for column, word in (("label", "The class"), ("split", "The part")):
+    for column, words in (("label", "The class {}"), ("split", "The {} set")):
         gone = material.unread[column].value_counts()
         of = gone.add(material.manifest[column].value_counts(), fill_value=0)
-        losses += [(f"{word} {value}", int(gone[value]), int(of[value])) for value in gone.index if value]
+        losses += [(words.format(value), int(gone[value]), int(of[value])) for value in gone.index if value]
     return max(losses, key=lambda loss: loss[1] / loss[2])

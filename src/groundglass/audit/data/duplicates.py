@@ -146,7 +146,7 @@ class _Duplicates(Check[Material]):
 
 
 def parts_in_words(material: Material) -> tuple[str, str]:
-    """The part that scores are given on, the test part or the last one, and the others, as ``train or val``."""
+    """The part that scores are given on, the test set or the last one, and the others, as ``train or val``."""
     present = [part for part in PARTS if (material.parts == part).any()]
     return (present or [""])[-1], " or ".join(present[:-1])
 

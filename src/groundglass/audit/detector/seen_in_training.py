@@ -23,7 +23,7 @@ FILE, PICTURE, MIRRORED = "the same file", "the same picture", "the same picture
 
 
 class SeenInTraining(Check[Trial]):
-    """Recognises slices of the training and validation parts by the bundle's fingerprints; any match is an
+    """Recognises slices of the training and validation sets by the bundle's fingerprints; any match is an
     error."""
 
     code = "GG210"

@@ -39,7 +39,7 @@ TABLE = "classifiers.csv"
 class FeaturesTask(BackboneTask[FeaturesRecipe]):
     """Tunes the classifiers of a recipe and keeps the best one in cross-validation.
 
-    The validation part is not used for this; ``classifiers.csv`` in the run's folder also lists each
+    The validation set is not used for this; ``classifiers.csv`` in the run's folder also lists each
     classifier's area under the ROC curve on it, for information.
     """
 
@@ -117,7 +117,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
             what="classifier",
             values={"name": f"{tuned.name} ({tuned.described})", "ROC AUC": tuned.cv_auc},
             criterion=f"the best ROC AUC in {self.recipe.folds}-fold cross-validation by patient{beside}",
-            data="the training part",
+            data="the training set",
         )
 
     def headline(self, run: Run) -> str:
@@ -136,7 +136,7 @@ class FeaturesTask(BackboneTask[FeaturesRecipe]):
             for row in pd.read_csv(run.folder / TABLE).itertuples(index=False)
         ]
         header = ("classifier", "parameters", "AUC in cross-validation (deviation)", "validation AUC")
-        note = "Parameters and classifier were chosen by cross-validation by patient on the training part."
+        note = "Parameters and classifier were chosen by cross-validation by patient on the training set."
         return [Table("The classifiers", header, rows, note)]
 
 

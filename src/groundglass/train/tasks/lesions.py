@@ -57,7 +57,7 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
         auc = roc_auc_score(validation.truth, self._logits(network, head, validation.grey))
         with replacing(run.checkpoints / CHECKPOINT, "wb") as handle:
             joblib.dump(head, handle)
-        tell(f"{len(train.rows)} slices; AUC on the validation part {auc:.3f}")
+        tell(f"{len(train.rows)} slices; AUC on the validation set {auc:.3f}")
         run.update(state="trained", seconds=round(time.monotonic() - started, 1))
 
     def kept(self, run: Run) -> Head:
@@ -86,7 +86,7 @@ class LesionsTask(DetectorTask[GroundedRecipe]):
                 what="head",
                 values={"strength": recipe.model.strength},
                 criterion="logistic regression, equal weight for both classes, and for the sources within a class",
-                data="the training part",
+                data="the training set",
             ),
         )
         return DetectorGraph(graph, expected, chosen, precision=recipe.deploy_precision)

@@ -60,7 +60,7 @@ DOUBTFUL = 0.02
 HEAD = "segmentation_head."
 """The last convolution, in the names of weights."""
 THRESHOLDS = np.arange(0.2, 0.71, 0.05)
-"""Candidates for the lesion threshold; the best on the validation part is chosen."""
+"""Candidates for the lesion threshold; the best on the validation set is chosen."""
 
 
 class SegmenterModule(TaskModule):
@@ -71,7 +71,7 @@ class SegmenterModule(TaskModule):
     recipe
         The recipe.
     cases
-        The case of each slice of the validation part, numbered from 0.
+        The case of each slice of the validation set, numbered from 0.
     """
 
     def __init__(self, recipe: SegmentationRecipe, cases: NDArray[np.intp]) -> None:
@@ -253,9 +253,9 @@ class SegmentTask(Task[SegmentationRecipe]):
         return module.eval()
 
     def export(self, run: Run) -> SegmenterBundle:
-        """Write the bundle of a run, and ``masks.csv``, its overlap with the true masks of the validation part.
+        """Write the bundle of a run, and ``masks.csv``, its overlap with the true masks of the validation set.
 
-        The threshold on the lesion probability is chosen on the validation part, from the exported graph's
+        The threshold on the lesion probability is chosen on the validation set, from the exported graph's
         own answers; weights are stored in 16 bits.
 
         Raises
