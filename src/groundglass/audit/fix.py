@@ -390,9 +390,8 @@ class _Grouping:
 def _refuse_empty_class(name: str, manifest: pd.DataFrame, left: Places) -> None:
     for label in sorted(set(manifest["label"]) - set(manifest["label"][left])):
         raise GroundglassError(
-            f"{name}: no slice of class {label} would be left, since each shows a picture that also has "
-            "the opposite "
-            "label (GG103); find out which labels are right and correct them"
+            f"{name}: no slice of class {label} would be left, since each shows a picture that also has the "
+            "opposite label (GG103); find out which labels are right and correct them"
         )
 
 

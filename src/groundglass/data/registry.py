@@ -157,7 +157,7 @@ _COVID19_CT_SEG = Dataset(
     description=(
         "Slices with a lung mask and an infection mask, from the dataset's 20 volumes: every second slice of a "
         "2-D rendering, 256 x 256 pixels, grey, with enhanced contrast (CLAHE). All patients have COVID-19. The "
-        "dataset was published as NIfTI volumes, which a later version will read."
+        "dataset was published as NIfTI volumes, which are not converted to slices."
     ),
     classes={POSITIVE: 807},
     licence="CC BY 4.0",
@@ -168,11 +168,9 @@ _COVID19_CT_SEG = Dataset(
     ),
     address="https://zenodo.org/records/3757476",
     steps=(
-        "Download COVID-19-CT-Seg_20cases.zip, Lung_Mask.zip and Infection_Mask.zip from "
-        "https://zenodo.org/records/3757476",
-        "They contain NIfTI volumes, which this version does not read; a later one will.",
-        "This version reads only the 2-D rendering: put slices.csv and the folders ct, lungs and covid "
-        "into {folder}",
+        "Get the 2-D rendering of this dataset: slices.csv and the folders ct, lungs and covid. The archives at "
+        "https://zenodo.org/records/3757476 contain NIfTI volumes, which cannot take its place.",
+        "Put slices.csv, ct, lungs and covid into {folder}",
     ),
     layout="masked-slices",
     needs=("slices.csv", "ct", "lungs", "covid"),
@@ -193,9 +191,10 @@ _MEDSEG = Dataset(
     name="medseg",
     title="MedSeg, 100 axial slices",
     description=(
-        "Axial slices of more than 40 patients with COVID-19, from the Italian radiology society, cropped to the "
-        "lungs, on which radiologists marked ground-glass opacity and consolidation. 98 of the 100 slices, with "
-        "the training and test halves of Inf-Net. 8-bit grey; no masks of the lungs."
+        "Axial slices of more than 40 patients with COVID-19, from the Italian Society of Medical and Interventional "
+        "Radiology (SIRM), cropped to the lungs, on which radiologists marked ground-glass opacity and "
+        "consolidation. 98 of the 100 slices, with the training and test halves of Inf-Net. 8-bit grey; no masks of "
+        "the lungs."
     ),
     classes={POSITIVE: 98},
     licence="research use (pictures of the SIRM)",
@@ -216,13 +215,13 @@ _MEDSEG = Dataset(
     verification="names and counts (98 slices, a mask each)",
     groups="unknown",
     patients=(
-        "more than 40, whose ids are not known; some slices are near copies (010 and 043), so that a patient may "
-        "be in both halves of the official split"
+        "more than 40, whose ids are not known; some slices are near copies (010 and 043), so a patient may be in "
+        "both halves of the official split"
     ),
     default_split="official",
     known_problems=(
         "Every slice shows COVID-19: use the masks, never the label, or a model learns the source.",
-        "The slices are cropped to the lungs, so that their margins and sizes differ from those of other datasets.",
+        "The slices are cropped to the lungs, so their margins and sizes differ from those of other datasets.",
         "Slices of one patient may be on both sides of the official split.",
     ),
     folder="medseg",
@@ -269,7 +268,7 @@ _RADIOPAEDIA_VOLUMES = Dataset(
     known_problems=(
         "The patients are those of covid19-ct-seg's Radiopaedia cases, under the same ids; a recipe that uses both "
         "datasets keeps a patient in one part.",
-        "Every patient has COVID-19, also where a slice shows no lesion: use the masks, never the label.",
+        "Every patient has COVID-19, even if a slice shows no lesion: use the masks, never the label.",
         "Grey levels come from pictures, so Hounsfield units are approximate.",
     ),
     folder="radiopaedia-volumes",
@@ -305,8 +304,8 @@ _IQ_OTHNCCD = Dataset(
         "No slice shows COVID-19: together with a dataset of COVID-19 alone, a model learns the source, not the "
         "disease.",
         "841 of the 1054 different files have a near twin, mostly a neighbouring number.",
-        "59 malignant files have another aspect ratio than all others.",
-        "Tumours can come with a pneumonia behind them, so only the normal slices count as free of lesions.",
+        "59 malignant files have an aspect ratio that no other file has.",
+        "Tumours can cause pneumonia beyond them, so only the normal slices count as free of lesions.",
     ),
     folder="iq-othnccd",
     numbered=(

@@ -15,7 +15,7 @@ export class ApiError extends Error {
 
 const pause = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
 
-/** Send a request; one that changes nothing waits and tries again where there were too many. */
+/** Send a request; one that changes nothing is repeated after a pause if there were too many requests. */
 async function send(path, options = {}, attempts = 3) {
   const headers = { ...options.headers };
   if (session.csrf && options.method) headers["X-CSRF-Token"] = session.csrf;

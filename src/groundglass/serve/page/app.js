@@ -14,7 +14,7 @@ const who = h("span", { class: "who" });
 let screen = null;
 let shown = 0;
 
-/** Show light or dark colours whatever the system prefers, by the queries of the style sheets. */
+/** Show light or dark colours, whatever the system prefers, by changing the style sheets' media queries. */
 function colour(theme) {
   for (const sheet of document.styleSheets)
     for (const rule of sheet.cssRules) {

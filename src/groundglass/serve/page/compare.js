@@ -10,7 +10,7 @@ const C = T.compare;
 
 export async function compareView(go, first, second) {
   const studies = await Promise.all([first, second].map(id => get(`/studies/${id}`)));
-  // The order of the address counts once somebody has swapped the two.
+  // Once the user has swapped the two, the order in the address counts.
   const [before, after] = location.hash.endsWith("/swapped") ? studies : inOrder(studies);
   const compared = await get(`/followup?before=${before.id}&after=${after.id}&any_patient=true`);
   const views = await Promise.all([before, after].map(one => (one.viewable ? get(viewOf(one.id, "view.json")) : null)));

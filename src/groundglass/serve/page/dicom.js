@@ -7,7 +7,7 @@ import { T } from "./texts.js";
 const AGAIN = 2000;
 const SHOWN = 20;
 
-/** The panel; it stays empty where the server has no node. */
+/** The panel; it stays empty if the server has no node. */
 export function nodePanel() {
   const summary = h("summary", {});
   const rows = h("div", {});

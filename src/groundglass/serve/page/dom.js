@@ -17,7 +17,7 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Replace what an element holds. */
+/** Replace an element's content. */
 export function fill(element, ...children) {
   element.replaceChildren(...kept(children));
   return element;
@@ -104,7 +104,7 @@ export function nameOf(study) {
   return [name.slice(0, 2).join(", "), ...name.slice(2)].join(" ") || study.patient.id || "";
 }
 
-/** Ask before something is done for good; resolves to whether it shall be done. */
+/** Ask for confirmation before something that cannot be undone; resolves to the answer. */
 export function confirmed(title, text, button) {
   return new Promise(resolve => {
     const dialog = h(

@@ -82,7 +82,7 @@ export class Layer {
     this.key = null;
   }
 
-  /** Paint again where what it depends on has changed. */
+  /** Paint again if anything that it depends on has changed. */
   update(key, paint) {
     if (this.key === key) return;
     this.key = key;

@@ -1,4 +1,4 @@
-// Tables of what was found, and the pictures of a study of pictures.
+// Tables of the findings, and the pictures of a study that consists of pictures.
 
 import { pictureOf, resultOf } from "./api.js";
 import { h, sentence, table } from "./dom.js";

@@ -104,7 +104,7 @@ export class Gestures {
     if (steps) viewer.show(viewer.number - steps);
   }
 
-  /** Whole steps of a way that comes in small parts. */
+  /** The whole steps in a distance that arrives in small parts. */
   steps(way, step) {
     this.rest += way;
     const steps = Math.trunc(this.rest / step);

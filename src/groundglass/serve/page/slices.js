@@ -1,4 +1,4 @@
-// The pixels of a volume, which arrive slice by slice: first the one that is looked at, then its neighbours.
+// The pixels of a volume, which arrive slice by slice: first the slice on show, then its neighbours.
 
 import { bytes, viewOf } from "./api.js";
 
@@ -101,7 +101,7 @@ export class Slices extends EventTarget {
     }
   }
 
-  /** Start to load the next slices; false where there is nothing left to load. */
+  /** Start to load the next slices; false if there is nothing left to load. */
   next() {
     const missing = number => number >= 0 && number < this.count && !this.asked.has(number);
     let first = -1;
@@ -111,7 +111,7 @@ export class Slices extends EventTarget {
       else if (missing(this.wanted - distance)) first = this.wanted - distance;
     }
     if (first < 0) return false;
-    // The slice that is looked at comes alone, so that it comes soon; then as many as are missing side by side.
+    // The slice on show is loaded alone, so that it arrives soon; then runs of missing neighbours are loaded together.
     const down = first < this.wanted;
     let last = first;
     const most = first === this.wanted ? 1 : this.batch;
@@ -148,7 +148,7 @@ export class Slices extends EventTarget {
     for (let attempt = 1; ; attempt++) {
       try {
         const found = await bytes(viewOf(this.study, "slices"), { headers, signal: this.stopped.signal });
-        // Without support for parts, somewhere on the way, the whole file comes.
+        // If a proxy does not support byte ranges, the whole file arrives.
         return found.byteLength === (last - first + 1) * step ? found : found.slice(first * step, (last + 1) * step);
       } catch (error) {
         const hopeless = error.name === "AbortError" || [401, 403, 404].includes(error.status);
@@ -158,7 +158,7 @@ export class Slices extends EventTarget {
     }
   }
 
-  /** Keep within the memory: drop the slices that are farthest from the one that is looked at. */
+  /** Limit the memory: drop the slices that are farthest from the one on show. */
   drop() {
     if (this.loaded <= this.most) return;
     const far = [...this.pixelsOf.keys()].sort((a, b) => Math.abs(b - this.wanted) - Math.abs(a - this.wanted));

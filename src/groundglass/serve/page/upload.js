@@ -32,7 +32,7 @@ async function dropped(items) {
 
 const chosen = input => [...input.files].map(file => ({ file, name: file.webkitRelativePath || file.name }));
 
-// An upload goes on while its user looks at something else, so what is known of it outlives the list.
+// An upload continues while its user views another screen, so its state outlives the list.
 let sending = null;
 let arrived = null;
 const state = h("div", { class: "sending", role: "status" });

@@ -16,7 +16,7 @@ const TELLING = 5;
 const APART = 0.08;
 const V = T.viewer;
 
-/** The slices with most lesion, each at least a little apart from the others. */
+/** The slices with the most lesion, each at least a little apart from the others. */
 export function tellingSlices(found) {
   const apart = Math.max(1, Math.round(APART * found.slices.length));
   const ranked = found.slices
@@ -30,7 +30,7 @@ export function tellingSlices(found) {
 }
 
 export class Viewer {
-  /** `title` names the viewer, where there are two. */
+  /** `title` names the viewer if there are two. */
   constructor(slices, found, title = V.stage) {
     Object.assign(this, { slices, found, title, view: slices.view, count: slices.count });
     const { geometry, is_hu, typed } = this.view;
@@ -94,7 +94,7 @@ export class Viewer {
     return h("div", { class: "viewer" }, screen, controls(this));
   }
 
-  /** What is at the left and at the right edge of a slice: from where the voxels lie, never from a habit. */
+  /** The sides shown at the left and right edges of a slice, from the voxels' positions if these are known. */
   sides() {
     const toLeft = this.geometry ? this.geometry.column_step[0] >= 0 : true;
     return toLeft ? [V.right, V.left] : [V.left, V.right];
@@ -102,7 +102,7 @@ export class Viewer {
 
   // ---- What can be done
 
-  /** Go to a slice; `told` is false where another viewer, which this one follows, went there. */
+  /** Go to a slice; `told` is false if another viewer, which this one follows, went there. */
   show(number, told = true) {
     this.number = Math.max(0, Math.min(this.count - 1, Math.round(number)));
     this.slices.want(this.number);
@@ -210,7 +210,7 @@ export class Viewer {
     this.read(place, true);
   }
 
-  /** Remove the length and the cross; false where there was neither. */
+  /** Remove the length and the cross; false if there was neither. */
   forget() {
     const any = this.ends.length > 0 || this.cross !== null;
     this.ends = [];
