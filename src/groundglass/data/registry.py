@@ -191,10 +191,10 @@ _MEDSEG = Dataset(
     name="medseg",
     title="MedSeg, 100 axial slices",
     description=(
-        "Axial slices of more than 40 patients with COVID-19, from the Italian Society of Medical and Interventional "
-        "Radiology (SIRM), cropped to the lungs, on which radiologists marked ground-glass opacity and "
-        "consolidation. 98 of the 100 slices, with the training and test halves of Inf-Net. 8-bit grey; no masks of "
-        "the lungs."
+        "Axial slices of more than 40 patients with COVID-19, from the Italian Society of Medical and "
+        "Interventional Radiology (SIRM), cropped to the lungs, on which radiologists marked ground-glass opacity "
+        "and consolidation. 98 of the 100 slices, with the training and test halves of Inf-Net. 8-bit grey; no "
+        "masks of the lungs."
     ),
     classes={POSITIVE: 98},
     licence="research use (pictures of the SIRM)",
