@@ -42,8 +42,8 @@ docs: $(VENV)/.installed-dev
 
 SHIPPED := src/groundglass/bundle/shipped
 
-# Rebuild the shipped bundles: trained on the train part, chosen on the validation part, with their figures on the
-# test part and on another hospital recorded in their cards. The segmenter comes first: the detector's evaluation
+# Rebuild the shipped bundles: trained on the training set, chosen on the validation set, with their figures on the
+# test set and on another hospital recorded in their cards. The segmenter comes first: the detector's evaluation
 # uses it to recognise what is not a chest CT.
 bundles: segmenter detector usual-detector
 
