@@ -61,7 +61,7 @@ def aggregate(
     ------
     GroundglassError
         If the setting is missing or unknown, the detector has no segmenter, the part is the detector's own test
-        part, or there are too few patients.
+        set, or there are too few patients.
     """
     if record is not None:
         record.check_enterable()
