@@ -113,7 +113,7 @@ def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path, fault: s
 def test_the_next_call_resumes_where_the_last_one_broke(server: Server, tmp_path: Path) -> None:
     server.faults = ["cut"]
     with pytest.raises(
-        DownloadError, match=r"could not be downloaded in 1 tries \(cut after .* of 1024000 bytes"
+        DownloadError, match=r"downloaded in 1 attempt \(the connection ended after .* of 1024000 bytes"
     ):
         get(server, tmp_path / "data.zip", tries=1)
     assert not (tmp_path / "data.zip").exists()
@@ -156,7 +156,7 @@ def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(DownloadError, match=r"could not be downloaded in 2 tries .*refused"):
+    with pytest.raises(DownloadError, match=r"could not be downloaded in 2 attempts .*refused"):
         fetch(f"http://127.0.0.1:{port}/x", tmp_path / "x", tries=2, pause=0)
 
 

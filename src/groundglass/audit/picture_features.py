@@ -119,8 +119,7 @@ def border_ring(grey: Grey, lungs: Masks, width: float = 0.1) -> Features:
 def outside_lungs(grey: Grey, lungs: Masks) -> Features:
     """The slice outside the lungs' bounding box, which is filled with the mean grey of the rest.
 
-    Neither the lungs' content nor their shape remains; only the box can be recognised, where it covers whole
-    cells.
+    Neither the lungs' content nor their shape remains; only the box can be recognised, if it covers whole cells.
 
     Parameters
     ----------

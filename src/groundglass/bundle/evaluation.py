@@ -81,7 +81,7 @@ class Evaluation(StoredResult):
     Attributes
     ----------
     unit
-        What a row is, and hence what is counted: a slice or a patient.
+        What a row is, and so what is counted: a slice or a patient.
     count, positives
         Rows, and those among them that are labelled COVID-19.
     groups, resampled_by

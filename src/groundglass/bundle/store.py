@@ -194,7 +194,7 @@ def shipped_bundles(kind: str | None = None) -> dict[str, Path]:
 
 
 def shipped_training() -> dict[str, TrainingFacts]:
-    """What each shipped bundle was trained on, by the bundle's name."""
+    """The training facts of each shipped bundle, by the bundle's name."""
     read = {name: json.loads((folder / FACTS).read_bytes()) for name, folder in shipped_bundles().items()}
     return {name: TrainingFacts.model_validate(facts["training"]) for name, facts in read.items()}
 

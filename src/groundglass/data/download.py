@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from groundglass import __version__
-from groundglass.errors import GroundglassError
+from groundglass.errors import GroundglassError, count_of
 
 CHUNK = 1 << 18
 TIMEOUT = 30.0
@@ -72,8 +72,8 @@ def fetch(
         if attempt + 1 == tries:
             reason = getattr(failure, "reason", failure)
             raise DownloadError(
-                f"{url}: could not be downloaded in {tries} tries ({reason}); the partial file is kept, "
-                "so that the next call resumes"
+                f"{url}: could not be downloaded in {count_of(tries, 'attempt')} ({reason}); the partial file "
+                "is kept, so the next call resumes"
             ) from failure
         time.sleep(pause * 2**attempt)
     part.replace(path)
@@ -99,7 +99,7 @@ def _fetch_rest(url: str, part: Path, progress: Progress | None) -> None:
             if progress:
                 progress(done, total)
     if total is not None and done != total:
-        raise ConnectionError(f"cut after {done} of {total} bytes")
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
 
 
 def _append(part: Path, chunk: bytes, mode: Literal["ab", "wb"] = "ab") -> None:

@@ -75,7 +75,7 @@ TYPED = (
 
 
 def segments(measured: Measured) -> tuple[Segment, ...]:
-    """The lungs where their sides are known, and the lesions, each type on its own if they are distinguished."""
+    """The lungs if their sides are known, and the lesions, separated by type if types are distinguished."""
     lungs = (one for one in LUNGS if one.side in measured.extent)
     return (*lungs, *(TYPED if measured.extent["both"].typed else UNTYPED))
 

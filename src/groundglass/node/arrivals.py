@@ -319,7 +319,7 @@ class Arrivals:
             try:
                 counts = self._counted(arrival.uid)
             except GroundglassError as error:  # this must not prevent a study from being answered
-                log.warning("the PACS does not say how many instances a study has: %s", error)
+                log.warning("the PACS could not be asked how many instances a study has: %s", error)
                 counts = {}
             lacking = sum(max(0, counts.get(name, 0) - len(have)) for name, have in arrival.instances.items())
             text = f"{count_of(lacking, 'instance')} in the PACS did not arrive" if lacking else ""

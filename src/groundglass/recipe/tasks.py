@@ -201,7 +201,7 @@ class FeaturesRecipe(DetectorRecipe):
     @model_validator(mode="after")
     def _yes_or_no(self) -> "FeaturesRecipe":
         if self.data.several:
-            raise ValueError("a classifier of features answers yes or no: name two labels in data.classes")
+            raise ValueError("a features recipe answers yes or no: name only two labels in data.classes")
         return self
 
 
@@ -232,7 +232,7 @@ class GroundedRecipe(DetectorRecipe):
     @model_validator(mode="after")
     def _fits(self) -> "GroundedRecipe":
         if self.data.several:
-            raise ValueError("a grounded detector answers yes or no: name two labels in data.classes")
+            raise ValueError("a grounded recipe answers yes or no: name only two labels in data.classes")
         if any(side % SIDE_STEP for side in self.preprocessing.size):
             raise ValueError(f"preprocessing.size: the sides must be multiples of {SIDE_STEP}")
         if self.preprocessing.lungs == "none":

@@ -323,7 +323,7 @@ class _Crew:
         ray.kill(task.worker)
         if not self.busy and not self.idle:
             raise error
-        log.warning("a worker cannot write and gets no more studies: %s", error)
+        log.warning("a worker cannot write its results and gets no more studies: %s", error)
         if not self._again(item):
             yield item[0], ScanError(item[0].source, f"its results could not be written: {error}")
 

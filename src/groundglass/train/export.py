@@ -140,7 +140,7 @@ def run_graph(
 
 
 def relative_difference(found: NDArray[np.floating[Any]], expected: NDArray[np.floating[Any]]) -> float:
-    """The largest difference of two arrays of the same shape, relative where an expected value exceeds 1."""
+    """The largest difference between two arrays of the same shape; relative if an expected value exceeds 1."""
     return float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected))))
 
 

@@ -100,7 +100,7 @@ def fit(
         trainer.fit(task.module, task.train, task.validation, ckpt_path=checkpoint, weights_only=False)
     except SystemExit as stopped:  # Lightning raises this on an interrupt from the keyboard
         raise GroundglassError(
-            f"{run.folder}: stopped; train --resume, or the same comparison, continues after the last "
+            f"{run.folder}: stopped; `train --resume`, or the same comparison again, continues after the last "
             "finished epoch"
         ) from stopped
     if trainer.is_global_zero:

@@ -200,7 +200,7 @@ def build_model(
     elif spec.name == "small-cnn":
         backbone = _small_cnn(spec, channels)
     else:
-        raise GroundglassError(f"model.name {spec.name}: unknown; there are small-cnn and timm/NAME")
+        raise GroundglassError(f"model.name {spec.name}: unknown; choose small-cnn or timm/NAME")
     head = _head(spec, feature_shape(backbone, (channels, *size), f"model.name {spec.name}"), classes)
     if spec.init == "glorot":
         head.apply(_glorot)

@@ -186,7 +186,7 @@ class NearDuplicates(_Duplicates):
         )
 
     def values(self, material: Material) -> Values:
-        """A number for each group, since no id may go into a report; blank where no group is known."""
+        """A number for each group, since no id may appear in a report; blank if no group is known."""
         known = groups(material.manifest) != material.manifest["path"]
         return np.where(known, (material.units + 1).astype(str), "")
 

@@ -49,7 +49,7 @@ def calibration_slope(
 
     Returns
     -------
-    An estimate without a value where the probability separates the classes completely, or there is only one.
+    An estimate without a value if the probability separates the classes completely, or there is only one.
     """
     logits = _logits(probability)
     columns = np.column_stack([np.ones_like(logits), logits])
