@@ -42,9 +42,9 @@ def place_of(error: Exception) -> str:
     return f"{type(error).__name__} in {Path(at.filename).name}, line {at.lineno}"
 
 
-def count_of(number: int, noun: str) -> str:
+def count_of(number: int, noun: str, plural: str = "") -> str:
     """A count with its noun, such as "1 slice" or "2 slices", for messages."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 EXTRAS = {

@@ -1,11 +1,12 @@
 """Write files so that a killed process or a full disk never leaves a partial one, and hash them."""
 
+import csv
 import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -63,6 +64,14 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in one step."""
     with replacing(path) as handle:
         handle.write(text)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table with these columns in one step; missing values and None are blank."""
+    with replacing(path) as handle:
+        writer = csv.DictWriter(handle, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

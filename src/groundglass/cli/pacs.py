@@ -71,11 +71,7 @@ def find(
     rows = [{key: _text(one, key) for key in keys} for one in found]
     if give_json(rows, json):
         shown = [key for key in keys if any(row[key] for row in rows)]
-        what = (
-            count_of(len(rows), "series" if study else "study")
-            .replace("studys", "studies")
-            .replace("seriess", "series")
-        )
+        what = count_of(len(rows), *(("series", "series") if study else ("study", "studies")))
         table(what, tuple(shown), [tuple(row[key] for key in shown) for row in rows])
 
 

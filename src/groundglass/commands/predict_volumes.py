@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +30,7 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.findings import RATIO_PREFIX, Failure
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.files import write_json, write_text
+from groundglass.files import write_csv, write_json
 from groundglass.labels import NOT_A_CHEST_CT, POSITIVE, UNCERTAIN
 from groundglass.report.cohort import cohort_report, times_report
 from groundglass.report.page import write_report
@@ -242,11 +241,8 @@ class _Job:
         self.seconds = {name: self.seconds[name] for name in names if name in self.seconds}
         times = [{"study": name, **seconds} for name, seconds in self.seconds.items()]
         for stem, columns, table in ((PATIENTS, self.columns, rows), (TIMES, ("study", *STAGES), times)):
-            buffer = io.StringIO()
-            writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({name: _cell(row[name]) for name in columns} for row in table)
-            write_text(self.folder / f"{stem}.csv", buffer.getvalue())
+            cells = ({name: _cell(row[name]) for name in columns} for row in table)
+            write_csv(self.folder / f"{stem}.csv", columns, cells)
         took = time.monotonic() - started
         self._next_save = time.monotonic() + max(SAVE_EVERY, 20 * took)
 

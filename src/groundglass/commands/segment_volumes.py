@@ -1,7 +1,5 @@
 """``groundglass segment`` on volumes: NIfTI masks, a montage, and the volumes of lung and lesions in ml."""
 
-import csv
-import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 from groundglass.detect.findings import Failure
 from groundglass.errors import ScanError
-from groundglass.files import replacing, write_text
+from groundglass.files import replacing, write_csv
 from groundglass.progress import SHORT, counting, track
 from groundglass.scan.studies import Study
 from groundglass.scan.volume import mark_results
@@ -60,13 +58,10 @@ def segment_volumes(
             failures.append(Failure.of(outcome))
         else:
             rows.append(dict.fromkeys(names) | outcome)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        cells = {name: f"{one:.6f}" if isinstance(one, float) else one for name, one in row.items()}
-        writer.writerow(cells)
-    write_text(folder / "volumes.csv", buffer.getvalue())
+    cells = (
+        {name: f"{one:.6f}" if isinstance(one, float) else one for name, one in row.items()} for row in rows
+    )
+    write_csv(folder / "volumes.csv", names, cells)
     return rows, failures
 
 

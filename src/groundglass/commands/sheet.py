@@ -1,7 +1,5 @@
 """``groundglass sheet``: a contact sheet of random slices with their masks, to assess a segmenter visually."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from PIL import Image
 from groundglass.data.registry import DATASETS
 from groundglass.detect.findings import Failure
 from groundglass.errors import GroundglassError, ScanError
-from groundglass.files import refuse_overwriting, replacing, write_text
+from groundglass.files import refuse_overwriting, replacing, write_csv
 from groundglass.preprocess import Preprocessing
 from groundglass.progress import track
 from groundglass.scan.find import find_scans
@@ -99,7 +97,8 @@ def sheet(
         raise GroundglassError(f"none of the {len(chosen)} slices could be read; {failures[0].problem}")
     with replacing(picture, "wb") as handle:
         contact_sheet(tiles, tile=TILE).save(handle, "PNG")
-    write_text(table, _csv(rows))
+    types = [name for name in TYPE_COLUMNS if any(name in row for row in rows)]
+    write_csv(table, (*COLUMNS, *types), rows)
     return Sheet(picture, failures)
 
 
@@ -164,12 +163,3 @@ def _figures(masks: Segmentation) -> dict[str, str]:
         "problem": masks.problem,
         "verdict": "",
     }
-
-
-def _csv(rows: Sequence[dict[str, str]]) -> str:
-    buffer = io.StringIO()
-    types = [name for name in TYPE_COLUMNS if any(name in row for row in rows)]
-    writer = csv.DictWriter(buffer, (*COLUMNS, *types), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -1,9 +1,7 @@
 """Answer one study, and write its results."""
 
-import csv
 import hashlib
 import hmac
-import io
 import shutil
 import tempfile
 import time
@@ -25,7 +23,7 @@ from groundglass.detect.detector import Detector
 from groundglass.detect.patient import BAND_SOURCE, PatientFinding
 from groundglass.detect.volume import segmenter_of
 from groundglass.errors import GroundglassError, ScanError, place_of
-from groundglass.files import reason_of, umask, write_json, write_text
+from groundglass.files import reason_of, umask, write_csv, write_json
 from groundglass.labels import POSITIVE
 from groundglass.progress import counting
 from groundglass.report.page import write_report
@@ -365,16 +363,15 @@ def _write_dicom(
 
 
 def _write_slices(path: Path, finding: PatientFinding) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    types = TYPE_COLUMNS if finding.masks.typed else ()
-    writer.writerow([*SLICE_COLUMNS, *types])
+    columns = (*SLICE_COLUMNS, *(TYPE_COLUMNS if finding.masks.typed else ()))
+    rows = []
     for one in finding.slices:
         numbers = (one.height_mm, one.score, one.probability, one.lesion_share)
-        shares = [_cell(one.type_shares.get(name)) for name in types]
+        shares = [_cell(one.type_shares.get(name)) for name in columns[len(SLICE_COLUMNS) :]]
         areas = (*one.lungs_px, *one.lesions_px) if "right" in finding.extent else ("",) * 4
-        writer.writerow([one.number, *map(_cell, numbers), int(one.counted), *areas, one.reason, *shares])
-    write_text(path, buffer.getvalue())
+        row = (one.number, *map(_cell, numbers), int(one.counted), *areas, one.reason, *shares)
+        rows.append(dict(zip(columns, row, strict=True)))
+    write_csv(path, columns, rows)
 
 
 def _cell(number: float | None) -> str:

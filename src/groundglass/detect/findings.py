@@ -1,8 +1,6 @@
 """A bundle's findings on a slice: one class that serves everything from the network's logits to tables and
 reports."""
 
-import csv
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +14,7 @@ from PIL import Image
 from groundglass import __version__
 from groundglass.bundle.facts import RESEARCH_USE
 from groundglass.errors import ScanError
-from groundglass.files import write_text
+from groundglass.files import write_csv
 from groundglass.labels import (
     CLASS,
     CLASS_PREFIX,
@@ -326,15 +324,13 @@ def write_predictions_csv(path: Path, findings: Sequence[SliceFinding]) -> None:
     """Write ``predictions.csv``, one row per slice, numbers with six digits."""
     more = [CLASS] if any(one.probabilities for one in findings) else []
     more += dict.fromkeys(name for one in findings for name in one.numbers() if name not in COLUMNS)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, (*COLUMNS, *more), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for one in findings:
-        numbers = {name: _digits(value) for name, value in one.numbers().items()}
-        writer.writerow(
-            {name: getattr(one, name) for name in COLUMNS} | {CLASS: one.predicted_class} | numbers
-        )
-    write_text(path, buffer.getvalue())
+    rows = (
+        {name: getattr(one, name) for name in COLUMNS}
+        | {CLASS: one.predicted_class}
+        | {name: _digits(value) for name, value in one.numbers().items()}
+        for one in findings
+    )
+    write_csv(path, (*COLUMNS, *more), rows)
 
 
 def _digits(number: float | None) -> str:

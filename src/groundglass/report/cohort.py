@@ -196,7 +196,7 @@ def times_report(seconds: Mapping[str, Mapping[str, float]], detector: Detector)
         for stage, values in by_stage.items()
     ]
     each = [one["answer"] + one["write"] for one in seconds.values()]
-    headline = f"{count_of(len(each), 'study').replace('studys', 'studies')}"
+    headline = count_of(len(each), "study", "studies")
     headline += f", {median(each):.1f} s each in the median." if each else "."
     networks = [detector.bundle.facts, segmenter_of(detector).bundle.facts]
     return Report(

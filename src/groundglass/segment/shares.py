@@ -1,7 +1,5 @@
 """The extent of disease on a slice: areas and shares of a segmentation, and their table."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from groundglass.files import write_text
+from groundglass.files import write_csv
 from groundglass.segment.masks import LEFT, RIGHT, Segmentation
 
 COLUMNS = (
@@ -151,23 +149,18 @@ def write_shares_csv(path: Path, rows: Iterable[ShareRow]) -> None:
     """
     rows = list(rows)
     types = TYPE_COLUMNS if any(row.shares.both.type_shares for row in rows) else ()
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, (*COLUMNS, *types), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        figures = {} if row.problem else _figures(row.shares)
-        quality = f"{row.quality:.{DIGITS}f}"
-        writer.writerow(
-            {
-                **figures,
-                "path": row.path,
-                "name": row.name,
-                "quality": quality,
-                "problem": row.problem,
-                "warnings": row.warnings,
-            }
-        )
-    write_text(path, buffer.getvalue())
+    cells = (
+        {
+            **({} if row.problem else _figures(row.shares)),
+            "path": row.path,
+            "name": row.name,
+            "quality": f"{row.quality:.{DIGITS}f}",
+            "problem": row.problem,
+            "warnings": row.warnings,
+        }
+        for row in rows
+    )
+    write_csv(path, (*COLUMNS, *types), cells)
 
 
 def _figures(measured: Shares) -> dict[str, str | int]:

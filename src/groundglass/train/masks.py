@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from groundglass.data.convert import CONSOLIDATION, GROUND_GLASS
 from groundglass.errors import GroundglassError, ScanError
 from groundglass.evaluation.predictions import STRUCTURES
 from groundglass.labels import NO_LESIONS
@@ -20,8 +21,6 @@ from groundglass.train.slices import decode
 PLANES = (*STRUCTURES, "consolidation")
 """The planes of training masks: lungs with their lesions, lesions of either type, and consolidation."""
 MASK_COLUMNS = (*STRUCTURES, "lesion_types")
-GROUND_GLASS, CONSOLIDATION = 127, 254
-"""Values in a mask of lesion types."""
 
 Masks = dict[str, NDArray[np.bool_]]
 
