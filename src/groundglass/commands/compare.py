@@ -206,11 +206,11 @@ def _protocol(outcome: ComparisonResult) -> str:
     if given:
         how += f"; finished runs were used as they are: {', '.join(given)}"
     strange = [
-        f"in {system.name} {facts['backbone']} replaces {facts['stands_in_for']}"
+        f"{system.name}, {facts['backbone']} replaces {facts['stands_in_for']}"
         for system in outcome.trained_systems
         if "stands_in_for" in (facts := system.runs[0].facts())
     ]
-    replaced = f" {'; '.join(strange).capitalize()}." if strange else ""
+    replaced = f" In {'; in '.join(strange)}." if strange else ""
     changed = f" Every recipe was changed by {', '.join(protocol.changes)}." if protocol.changes else ""
     units = "" if test.resampled_by == "slice" else f" from {test.groups} {test.resampled_by}s"
     classes = f", {' and '.join(protocol.classes)} alone" if protocol.classes else ""
