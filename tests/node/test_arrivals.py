@@ -34,7 +34,7 @@ def test_an_open_association_and_each_instance_hold_a_study_back(noded: Start, c
 def test_three_associations_with_gaps_are_one_study_and_two_interleaved_ones_two(
     noded: Start, chest: Any
 ) -> None:
-    noded = noded(quiet_seconds=1.5)
+    noded = noded(quiet_seconds=4)
     one, other = chest("gaps"), chest("interleaved")
     for part in range(3):
         pairs = zip(one[2 * part : 2 * part + 2], other[2 * part : 2 * part + 2], strict=True)

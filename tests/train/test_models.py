@@ -45,7 +45,7 @@ def test_pooled_evidence_and_bias_sum_up_to_the_logit() -> None:
 @pytest.mark.parametrize(
     ("spec", "size", "hint"),
     [
-        (Model(name="large-cnn"), (64, 64), "small-cnn and timm/NAME"),
+        (Model(name="large-cnn"), (64, 64), "choose small-cnn or timm/NAME"),
         (Model(name="timm/no_such_net"), (64, 64), "timm has no such model"),
         (Model(name="small-cnn", filters=(4,) * 6), (32, 32), "cannot take an input"),
         (Model(name="timm/vit_tiny_patch16_224"), (224, 224), "no feature map"),
